@@ -1,0 +1,1 @@
+"""sppnet: spatial pyramid pooling networks (He et al., 2014) for detection and classification."""

@@ -1,0 +1,102 @@
+"""Boxes: float ``(x0, y0, x1, y1)``, pixels of the original image, 0-based, half-open (``x1 - x0`` is the width)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sppnet.errors import ArgumentError
+
+__all__ = ["as_boxes", "box_area", "box_iou", "clip_boxes", "decode_deltas", "encode_deltas", "nms"]
+
+F32 = NDArray[np.float32]
+
+
+def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
+    """``boxes`` as a float32 array ``(K, 4)``; an empty sequence gives ``(0, 4)``.
+
+    Raises:
+        ArgumentError: another shape, or numbers that aren't finite.
+    """
+    try:
+        array = np.asarray(boxes, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{name}: expected numbers of shape (K, 4), got {type(boxes).__name__}: {error}") from None
+    if array.size == 0:
+        return np.zeros((0, 4), np.float32)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ArgumentError(f"{name}: expected shape (K, 4) with (x0, y0, x1, y1) a row, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ArgumentError(f"{name}: row {int(np.flatnonzero(~np.isfinite(array).all(1))[0])} is not finite")
+    return array
+
+
+def box_area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Areas ``(K,)`` in square pixels; a reversed or thin box has area 0."""
+    return np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+
+
+def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Intersection over union ``(A, B)`` of every pair, in [0, 1]; 0 where both boxes have no area."""
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    side = np.maximum(bottom_right - top_left, 0)
+    overlap = side[..., 0] * side[..., 1]
+    union = box_area(a)[:, None] + box_area(b)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def clip_boxes(boxes: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
+    """A copy with every coordinate moved into an image of ``height`` x ``width`` pixels."""
+    limit = np.array([width, height, width, height], boxes.dtype)
+    return np.clip(boxes, 0, limit)
+
+
+def encode_deltas(windows: NDArray[np.floating], targets: NDArray[np.floating]) -> F32:
+    """Box regression targets ``(K, 4)``: ``(dx, dy)`` in window sizes and ``(log dw, log dh)`` (R-CNN, appendix C).
+
+    Both arguments are ``(K, 4)`` with positive widths and heights.
+    """
+    size = windows[:, 2:] - windows[:, :2]
+    target_size = targets[:, 2:] - targets[:, :2]
+    centre = windows[:, :2] + 0.5 * size
+    target_centre = targets[:, :2] + 0.5 * target_size
+    return np.concatenate([(target_centre - centre) / size, np.log(target_size / size)], 1).astype(np.float32)
+
+
+def decode_deltas(windows: NDArray[np.floating], deltas: NDArray[np.floating]) -> F32:
+    """Inverse of :func:`encode_deltas`. ``deltas`` is ``(K, 4)`` or ``(K, classes, 4)``, and so is the result.
+
+    Log sizes are limited to log(1000/16), so that an untrained regressor can't overflow.
+    """
+    if deltas.ndim == 3:
+        windows = windows[:, None, :]
+    size = windows[..., 2:] - windows[..., :2]
+    centre = windows[..., :2] + 0.5 * size + deltas[..., :2] * size
+    half = 0.5 * size * np.exp(np.clip(deltas[..., 2:], -4.135, 4.135))
+    return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
+
+
+def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 0.3) -> NDArray[np.int64]:
+    """Greedy non-maximum suppression: indices of the boxes kept, best first.
+
+    A box is dropped when its IoU with a better kept one is above ``iou``. Equal scores keep their order (stable), so
+    the result is deterministic.
+
+    Args:
+        boxes: ``(K, 4)``. scores: ``(K,)``. iou: in [0, 1]; the paper uses 0.3.
+    """
+    order = np.argsort(-scores, kind="stable")
+    x0, y0, x1, y1 = (np.ascontiguousarray(boxes[order, i], dtype=np.float64) for i in range(4))
+    area = np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0)
+    alive = np.arange(len(order))
+    kept = []
+    while alive.size:
+        i, rest = alive[0], alive[1:]
+        kept.append(i)
+        w = np.minimum(x1[i], x1[rest]) - np.maximum(x0[i], x0[rest])
+        h = np.minimum(y1[i], y1[rest]) - np.maximum(y0[i], y0[rest])
+        overlap = np.maximum(w, 0) * np.maximum(h, 0)
+        # overlap / union > iou, without a division by zero for boxes of no area
+        alive = rest[overlap <= iou * (area[i] + area[rest] - overlap)]
+    return order[np.array(kept, np.int64)]

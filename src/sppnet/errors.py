@@ -1,0 +1,55 @@
+"""Errors of sppnet: each message says what was got, what was expected, and what to do.
+
+The command line prints the message of any :class:`SppnetError` without a traceback. The classes also derive from the
+built-in exception that a library user would expect (``ValueError``, ``RuntimeError``), so ``except ValueError`` works.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "DatasetError",
+    "ImageError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "NotFittedError",
+    "ProposalError",
+    "SppnetError",
+    "WeightsError",
+]
+
+
+class SppnetError(Exception):
+    """Base class of every error that sppnet raises on purpose."""
+
+
+class ArgumentError(SppnetError, ValueError):
+    """An argument has a wrong type, shape or range."""
+
+
+class ImageError(SppnetError, ValueError):
+    """A picture can't be decoded or is outside the pixel budget. The message names the file."""
+
+
+class DatasetError(SppnetError, ValueError):
+    """An annotation or a list of a data set is missing or malformed. The message names the file."""
+
+
+class ProposalError(SppnetError, ValueError):
+    """A file or array of windows is malformed. The message names it."""
+
+
+class ModelFileError(SppnetError, ValueError):
+    """A detector file is missing, damaged, or of an unknown version."""
+
+
+class WeightsError(SppnetError, RuntimeError):
+    """Backbone weights are missing or are not the file that was expected (sha256)."""
+
+
+class NotFittedError(SppnetError, ValueError, AttributeError):
+    """A method that needs a trained model was called before ``fit`` or ``load``."""
+
+
+class MissingDependencyError(SppnetError, ImportError):
+    """An optional dependency is not installed. The message gives the command that installs it."""
