@@ -1,0 +1,174 @@
+"""What every reader of a data set returns: pictures with boxes, in the project's one box convention."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sppnet.errors import DatasetError
+
+__all__ = ["DetectionDataset", "ImageRecord"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageRecord:
+    """One picture and the objects in it. The arrays are checked, copied and made read-only.
+
+    Attributes:
+        path: the picture; it isn't opened here.
+        boxes: float32 ``(n, 4)``, ``(x0, y0, x1, y1)`` in pixels, 0-based, half-open; each has an area and lies
+            inside the picture. ``n`` may be 0.
+        labels: int64 ``(n,)``, indices into the data set's ``class_names``.
+        difficult: bool ``(n,)``; difficult objects are neither hit nor miss in an evaluation.
+        width, height: of the picture in pixels, upright.
+        image_id: unique in the data set.
+
+    Raises:
+        DatasetError: an array has a wrong shape or senseless values; the message names the picture and the object.
+    """
+
+    path: Path
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+    width: int
+    height: int
+    image_id: str
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("path", Path(self.path))
+        where = str(self.path)
+        for name in ("width", "height"):
+            side = getattr(self, name)
+            if side != int(side) or side < 1:
+                raise DatasetError(f"{where}: {name} is {side!r}, expected a whole number of pixels, at least 1")
+            put(name, int(side))
+        boxes = _array(self.boxes, np.float32, where, "boxes")
+        if boxes.size == 0:
+            boxes = boxes.reshape(0, 4)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise DatasetError(f"{where}: boxes has shape {boxes.shape}, expected (n, 4) with (x0, y0, x1, y1) a row")
+        count = len(boxes)
+        labels = _array(self.labels, np.int64, where, "labels")
+        difficult = _array(self.difficult, np.bool_, where, "difficult")
+        for name, array in (("labels", labels), ("difficult", difficult)):
+            if array.shape != (count,):
+                raise DatasetError(f"{where}: {name} has shape {array.shape}, expected ({count},), one for each box")
+        x0, y0, x1, y1 = boxes.T
+        # Written so that NaN fails too.
+        good = (x0 >= 0) & (y0 >= 0) & (x1 > x0) & (y1 > y0) & (x1 <= self.width) & (y1 <= self.height)
+        if not good.all():
+            i = int(np.flatnonzero(~good)[0])
+            raise DatasetError(
+                f"{where}: object {i + 1} has box {boxes[i].tolist()}, expected x0 < x1 and y0 < y1 inside the "
+                f"picture of {self.width}x{self.height}; correct it, clip it or leave it out"
+            )
+        if count and labels.min() < 0:
+            i = int(labels.argmin())
+            raise DatasetError(f"{where}: object {i + 1} has label {labels[i]}, expected 0 or more")
+        for name, array in (("boxes", boxes), ("labels", labels), ("difficult", difficult)):
+            array.setflags(write=False)
+            put(name, array)
+
+    def __len__(self) -> int:
+        """Number of objects, difficult ones included."""
+        return len(self.boxes)
+
+    def __bool__(self) -> bool:
+        return True
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionDataset:
+    """Pictures with boxes, and the names of the classes. A sequence of :class:`ImageRecord`.
+
+    Attributes:
+        records: the pictures, in a fixed order.
+        class_names: label ``i`` is ``class_names[i]``; no name twice.
+        name: of the data set, e.g. ``VOC2007``; for tables and model files.
+        split: e.g. ``train``.
+        problems: what the reader left out and why, one sentence each (with ``on_error="skip"``).
+
+    Raises:
+        DatasetError: a name or ``image_id`` occurs twice, or a label has no name.
+    """
+
+    records: Sequence[ImageRecord]
+    class_names: tuple[str, ...]
+    name: str = ""
+    split: str = ""
+    problems: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "records", tuple(self.records))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "problems", tuple(self.problems))
+        for kind, values in (("class name", self.class_names), ("image_id", [r.image_id for r in self.records])):
+            twice = _first_repeated(values)
+            if twice is not None:
+                raise DatasetError(f"{self._title()}: {kind} {twice!r} occurs twice; each must be unique")
+        for record in self.records:
+            if len(record) and record.labels.max() >= len(self.class_names):
+                raise DatasetError(
+                    f"{record.path}: label {record.labels.max()}, expected less than {len(self.class_names)}, "
+                    "the number of class_names"
+                )
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> ImageRecord:
+        return self.records[operator.index(index)]
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        return iter(self.records)
+
+    def __repr__(self) -> str:
+        objects = sum(len(record) for record in self.records)
+        counts = f"{len(self)} images, {objects} objects, {len(self.class_names)} classes"
+        return f"<DetectionDataset {self._title()}: {counts}>"
+
+    def _title(self) -> str:
+        return " ".join(part for part in (self.name, self.split) if part) or "data set"
+
+    def subset(self, indices: Iterable[int]) -> DetectionDataset:
+        """The pictures at ``indices`` (in that order, none twice), with the same classes and names.
+
+        Raises:
+            DatasetError: an index is out of range or comes twice.
+        """
+        chosen = [operator.index(index) for index in indices]
+        for index in chosen:
+            if not -len(self) <= index < len(self):
+                raise DatasetError(f"{self._title()}: index {index} is out of range for {len(self)} images")
+        return DetectionDataset([self.records[i] for i in chosen], self.class_names, self.name, self.split)
+
+
+def _array(values: ArrayLike, dtype: Any, where: str, name: str) -> NDArray[Any]:
+    """A copy, so that the caller's array isn't frozen with ours."""
+    try:
+        array = np.asarray(values)
+        if array.size and dtype is np.int64 and not np.can_cast(array.dtype, np.int64, "same_kind"):
+            raise TypeError(f"expected whole numbers, got {array.dtype}")
+        return np.array(array, dtype=dtype)
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"{where}: {name} can't be made an array of {np.dtype(dtype).name}: {error}") from None
+
+
+def _first_repeated(values: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for value in values:
+        if value in seen:
+            return value
+        seen.add(value)
+    return None
