@@ -1,0 +1,227 @@
+"""Average precision by the rules of PASCAL VOC.
+
+For every class, detections of all images are taken best score first (equal scores in the order given: image by image).
+Each is compared with the object of its class in its image that it overlaps most, difficult ones included:
+
+- IoU not above the threshold: a false positive.
+- The object is difficult: the detection counts neither way.
+- The object was found before, by a better detection: a false positive.
+- Otherwise: a hit.
+
+Boxes are half-open here, so that areas and IoU equal those of VOC's inclusive corners with their "+ 1".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppnet.boxes import as_boxes, box_iou
+from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.errors import ArgumentError
+
+__all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table"]
+
+F64 = NDArray[np.float64]
+VocProtocol = Literal["voc07-11pt", "voc-area"]
+
+
+class DetectionsLike(Protocol):
+    """Detections of one image: k boxes with their scores and class indices."""
+
+    @property
+    def xyxy(self) -> NDArray[Any]:
+        """``(k, 4)``, half-open pixels."""
+
+    @property
+    def score(self) -> NDArray[Any]:
+        """``(k,)``, the higher the surer."""
+
+    @property
+    def label(self) -> NDArray[Any]:
+        """``(k,)`` integers, indices into the data set's ``class_names``."""
+
+
+@dataclass(frozen=True, eq=False)
+class VocResult:
+    """What :func:`evaluate_voc` found. Arrays and tuples have one item a class, in the order of ``class_names``.
+
+    Attributes:
+        protocol: ``voc07-11pt`` or ``voc-area``.
+        iou: the threshold that an overlap must exceed.
+        class_names: of the data set.
+        ap: float64 ``(classes,)`` in [0, 1]; NaN for a class without objects that count.
+        num_objects: int64 ``(classes,)``: the objects that count, that is, those that aren't difficult.
+        num_difficult: int64 ``(classes,)``.
+        num_detections: int64 ``(classes,)``.
+        num_images: images evaluated.
+        recall, precision, score: for each class, one float64 number for each detection that counts, best first:
+            recall and precision when all detections down to this one are taken, and the score of this one.
+            Recall is NaN in a class without objects that count.
+        dataset: name and split, for the table.
+    """
+
+    protocol: VocProtocol
+    iou: float
+    class_names: tuple[str, ...]
+    ap: F64
+    num_objects: NDArray[np.int64]
+    num_difficult: NDArray[np.int64]
+    num_detections: NDArray[np.int64]
+    num_images: int
+    recall: tuple[F64, ...]
+    precision: tuple[F64, ...]
+    score: tuple[F64, ...]
+    dataset: str = ""
+
+    @property
+    def map(self) -> float:
+        """Mean of ``ap`` over the classes that have objects; NaN if none has."""
+        counted = self.ap[~np.isnan(self.ap)]
+        return float(counted.mean()) if counted.size else float("nan")
+
+
+def evaluate_voc(
+    detections: Sequence[DetectionsLike],
+    dataset: DetectionDataset,
+    *,
+    iou: float = 0.5,
+    protocol: VocProtocol = "voc07-11pt",
+) -> VocResult:
+    """Average precision of every class, by the rules of PASCAL VOC.
+
+    Args:
+        detections: one item an image, in the order of ``dataset``.
+        dataset: the ground truth.
+        iou: in [0, 1); an overlap must exceed it. (VOC's text says "exceed 50 %", and so do the usual Python
+            evaluators; its MATLAB code also takes an IoU of exactly 0.5.)
+        protocol: ``voc07-11pt``: mean, over the recalls 0, 0.1 ... 1, of the best precision at that recall or above
+            (VOC 2007; comparisons of recall are exact, in integers). ``voc-area``: area under the curve of best
+            precision at that recall or above (VOC 2010 and later).
+
+    Raises:
+        ArgumentError: as many detections as images are expected; a score is NaN; a label isn't a class; shapes differ.
+    """
+    if protocol not in get_args(VocProtocol):
+        raise ArgumentError(f"protocol is {protocol!r}, expected one of {', '.join(get_args(VocProtocol))}")
+    if not 0 <= iou < 1:
+        raise ArgumentError(f"iou is {iou!r}, expected a number in [0, 1)")
+    if len(detections) != len(dataset):
+        raise ArgumentError(f"got detections of {len(detections)} images, but the data set has {len(dataset)}")
+    classes = len(dataset.class_names)
+    found = [_match(item, record, classes, iou) for item, record in zip(detections, dataset, strict=True)]
+    # A match is numbered within its image; the offset makes it unique in the data set.
+    offsets = np.cumsum([0, *(len(record) for record in dataset)])
+    scores = _concatenate([score for score, _, _ in found], np.float64)
+    labels = _concatenate([label for _, label, _ in found], np.int64)
+    matches = _concatenate(
+        [np.where(match >= 0, match + offset, -1) for (_, _, match), offset in zip(found, offsets, strict=False)],
+        np.int64,
+    )
+    difficult = _concatenate([record.difficult for record in dataset], np.bool_)
+    truth = _concatenate([record.labels for record in dataset], np.int64)
+    num_objects = np.bincount(truth[~difficult], minlength=classes).astype(np.int64)
+
+    ap, recalls, precisions, curves = np.full(classes, np.nan), [], [], []
+    # Sorted by class, then by falling score, then as given: one sort for all classes.
+    order = np.lexsort((-scores, labels))
+    ends = np.cumsum(np.bincount(labels, minlength=classes))
+    for index, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
+        ranked = order[start:end]
+        match = matches[ranked]
+        counts = (match < 0) | ~difficult[match] if len(difficult) else np.ones(len(match), np.bool_)
+        ranked, match = ranked[counts], match[counts]
+        hit = np.zeros(len(match), np.int64)
+        objects, first = np.unique(match, return_index=True)
+        hit[first[objects >= 0]] = 1
+        hits = np.cumsum(hit)
+        total = int(num_objects[index])
+        precision = hits / np.arange(1, len(hits) + 1)
+        recalls.append(hits / total if total else np.full(len(hits), np.nan))
+        precisions.append(precision)
+        curves.append(scores[ranked])
+        if total:
+            ap[index] = (_ap_11_points if protocol == "voc07-11pt" else _ap_area)(hits, precision, total)
+    return VocResult(
+        protocol=protocol,
+        iou=float(iou),
+        class_names=dataset.class_names,
+        ap=ap,
+        num_objects=num_objects,
+        num_difficult=np.bincount(truth[difficult], minlength=classes).astype(np.int64),
+        num_detections=np.bincount(labels, minlength=classes).astype(np.int64),
+        num_images=len(dataset),
+        recall=tuple(recalls),
+        precision=tuple(precisions),
+        score=tuple(curves),
+        dataset=" ".join(part for part in (dataset.name, dataset.split) if part),
+    )
+
+
+def format_table(result: VocResult) -> str:
+    """The result as text: a line a class, then the mean; the protocol, the threshold and the data set are named."""
+    names = [*result.class_names, "mean / total"]
+    width = max(len(name) for name in [*names, "class"])
+    head = f"{'class':<{width}}  {'AP':>6}  {'objects':>7}  {'difficult':>9}  {'detections':>10}"
+    columns = (result.num_objects, result.num_difficult, result.num_detections)
+    rows = []
+    for i, ap in enumerate([*result.ap, result.map]):
+        numbers = [int(column[i]) if i < len(result.ap) else int(column.sum()) for column in columns]
+        value = "-" if np.isnan(ap) else f"{ap:.4f}"
+        rows.append(f"{names[i]:<{width}}  {value:>6}  {numbers[0]:>7}  {numbers[1]:>9}  {numbers[2]:>10}")
+    rule = "-" * len(head)
+    images = f"{result.num_images} image{'' if result.num_images == 1 else 's'}"
+    title = f"Average precision, protocol {result.protocol}, IoU > {result.iou:g}, "
+    title += f"{result.dataset} ({images})" if result.dataset else images
+    notes = ["- : no objects that count; not part of the mean"] if np.isnan(result.ap).any() else []
+    return "\n".join([title, rule, head, rule, *rows[:-1], rule, rows[-1], *notes])
+
+
+def _match(
+    item: DetectionsLike, record: ImageRecord, classes: int, threshold: float
+) -> tuple[F64, NDArray[np.int64], NDArray[np.int64]]:
+    """Scores, labels, and for every detection the object of its class it overlaps most, or -1 if not enough."""
+    where = f"detections of {record.image_id}"
+    boxes = as_boxes(item.xyxy, where)
+    score = np.asarray(item.score, np.float64)
+    label = np.asarray(item.label)
+    if score.shape != (len(boxes),) or label.shape != (len(boxes),):
+        raise ArgumentError(f"{where}: {len(boxes)} boxes, but score has shape {score.shape} and label {label.shape}")
+    if np.isnan(score).any():
+        raise ArgumentError(f"{where}: score {int(np.flatnonzero(np.isnan(score))[0])} is NaN")
+    if not len(boxes):
+        return score, np.zeros(0, np.int64), np.zeros(0, np.int64)
+    if not np.issubdtype(label.dtype, np.integer) or label.min() < 0 or label.max() >= classes:
+        raise ArgumentError(f"{where}: labels must be integers 0..{classes - 1}, got {label.min()}..{label.max()}")
+    label = label.astype(np.int64)
+    if not len(record):
+        return score, label, np.full(len(boxes), -1, np.int64)
+    overlap = box_iou(boxes.astype(np.float64), record.boxes.astype(np.float64))
+    overlap[label[:, None] != record.labels[None, :]] = -1
+    best = overlap.argmax(1)  # the first of equals
+    return score, label, np.where(overlap[np.arange(len(best)), best] > threshold, best, -1)
+
+
+def _ap_11_points(hits: NDArray[np.int64], precision: F64, total: int) -> float:
+    best = _envelope(precision)
+    # The first place where recall reaches i/10: hits/total >= i/10, without rounding.
+    places = np.searchsorted(hits * 10, np.arange(11) * total)
+    return float(np.append(best, 0.0)[places].sum() / 11)
+
+
+def _ap_area(hits: NDArray[np.int64], precision: F64, total: int) -> float:
+    steps = np.diff(hits, prepend=0)
+    return float((_envelope(precision) * steps).sum() / total)
+
+
+def _envelope(precision: F64) -> F64:
+    """Best precision here or further down the ranking."""
+    return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def _concatenate(parts: Sequence[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+    return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype, copy=False)
