@@ -1,0 +1,158 @@
+"""What several verbs need: progress, pictures named on the command line, failures of single files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from sppnet.errors import ArgumentError, ImageError, SppnetError
+from sppnet.files import write_atomic
+
+__all__ = [
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "EXIT_OK",
+    "EXIT_USAGE",
+    "FileFailures",
+    "add_quiet",
+    "collect_images",
+    "folder_for_output",
+    "fraction",
+    "positive_int",
+    "progress",
+    "write_atomic",
+]
+
+T = TypeVar("T")
+
+EXIT_OK = 0
+EXIT_FAILED = 1  # some file failed; the others were done
+EXIT_USAGE = 2  # nothing could be done: wrong usage or bad input
+EXIT_INTERRUPTED = 130
+
+
+def progress(
+    items: Iterable[T], what: str, *, total: int | None = None, quiet: bool = False, unit: str = "image"
+) -> tqdm[T]:
+    """``items`` with a progress bar on stderr that estimates the time left.
+
+    Nothing is printed when ``quiet``, or when stderr isn't a terminal (a log file would fill with bars). The bar can
+    also be moved by hand: ``progress((), "training", total=n)`` and ``update()``, ``set_postfix()``.
+    """
+    return tqdm(
+        items,
+        desc=what,
+        total=total,
+        unit=unit,
+        file=sys.stderr,
+        disable=True if quiet else None,
+        dynamic_ncols=True,
+        smoothing=0.1,
+    )
+
+
+def collect_images(paths: Sequence[str | Path]) -> list[Path]:
+    """The pictures named, those in directories included.
+
+    A missing file stays in the list (so that the others are done and it is reported by itself).
+
+    Raises:
+        ImageError: there are none, as in an empty directory.
+    """
+    from sppnet.images import IMAGE_EXTENSIONS, list_images
+
+    found = list_images(paths)
+    if not found:
+        extensions = ", ".join(sorted(IMAGE_EXTENSIONS))
+        raise ImageError(f"no pictures in {', '.join(map(str, paths))}: looked for {extensions}")
+    return found
+
+
+class FileFailures:
+    """Failures of single files: each is reported on stderr at once, remembered, and the others go on.
+
+    >>> failures = FileFailures()
+    >>> for path in []:
+    ...     with failures.catch(path):
+    ...         pass
+    >>> failures.exit_status
+    0
+    """
+
+    def __init__(self) -> None:
+        self.failed: list[tuple[Path, str]] = []
+
+    @contextmanager
+    def catch(self, path: str | Path) -> Iterator[None]:
+        """A block of work on one file. An SppnetError or OSError in it is reported and goes no further."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except (SppnetError, OSError) as error:
+            message = str(error)
+            if str(path) not in message:
+                message = f"{path}: {message}"
+            self.failed.append((Path(path), message))
+            tqdm.write(f"sppnet: {message}", file=sys.stderr)
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 1 if a file failed."""
+        return EXIT_FAILED if self.failed else EXIT_OK
+
+    def summary(self, total: int) -> str:
+        """One line on how many failed; empty if none did."""
+        if not self.failed:
+            return ""
+        names = ", ".join(str(path) for path, _ in self.failed[:3]) + (", ..." if len(self.failed) > 3 else "")
+        return f"{len(self.failed)} of {total} failed: {names}"
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """The option ``--quiet``, the same for every verb."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars; results and errors only")
+
+
+def positive_int(text: str) -> int:
+    """An argparse type: a whole number, at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1, got {text!r}")
+    return value
+
+
+def fraction(text: str) -> float:
+    """An argparse type: a number in [0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
+def folder_for_output(path: str | Path) -> Path:
+    """``path`` as a folder that exists now.
+
+    Raises:
+        ArgumentError: there is a file of that name, or it can't be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
+        ) from error
+    return folder
