@@ -63,7 +63,8 @@ IMAGE_EXTENSIONS = frozenset(
 """Names that :func:`list_images` takes from a directory (lower case). A file named outright may have any name."""
 
 # Formats of photos. Not among them: EPS and the like, which start other programs in order to decode.
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
+# Pillow opens MPO (phones, stereo cameras) as JPEG.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
 _ORIENTATION = 0x0112
 _header_lock = threading.Lock()
 
@@ -216,8 +217,8 @@ def _open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     # Warning filters belong to the process: the lock keeps two threads from restoring each other's.
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        known = set(Image.registered_extensions().values())
-        image = Image.open(file, formats=[item for item in _FORMATS if item in known])
+        Image.init()
+        image = Image.open(file, formats=[item for item in _FORMATS if item in Image.OPEN])
         _check_budget(name, image.size, max_pixels)
         # The PNG plug-in's own getexif decodes the whole file in search of late metadata: decided in _orientation.
         Image.Image.getexif(image)
