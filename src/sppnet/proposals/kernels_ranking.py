@@ -1,0 +1,82 @@
+"""Ranking of windows and removal of near-duplicates, compiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+CELL = 16  # pixels of the working image
+
+
+@njit(nogil=True, cache=True)
+def scramble(x):
+    """SplitMix64: a 64-bit number that looks random, from a 64-bit counter."""
+    z = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@njit(nogil=True, cache=True)
+def rank_keys(count, stream, keys):
+    """``keys`` (count,) uint64: position in the hierarchy (the whole image is 1) times a random number below 2**32.
+
+    ``stream`` (uint64) sets the random numbers. Smaller is better.
+    """
+    for i in range(count):
+        random = scramble(np.uint64(stream) + np.uint64(i)) >> np.uint64(32)
+        keys[i] = np.uint64(count - i) * random
+
+
+@njit(nogil=True, cache=True)
+def distinct(boxes, order, limit, iou_percent, width, height, min_width, min_height, kept):
+    """Greedy choice in the given order: indices of boxes whose IoU with every one chosen before is below a limit.
+
+    Args:
+        boxes: (N, 4) int32, non-empty, in a picture of ``width`` x ``height``. order: (N,) int64.
+        limit: most boxes to choose. iou_percent: a box at or above this IoU (in 1/100) with one chosen is dropped.
+        min_width, min_height: smaller boxes are dropped.
+        kept: (limit,) int64, filled. Returns how many.
+
+    Chosen boxes hang in a grid of lists by their top left corner; corners of boxes with IoU >= t differ by at most
+    (1 - t) / t of the width and height, so only few cells are looked at.
+    """
+    columns = width // CELL + 1
+    rows = height // CELL + 1
+    head = np.full((rows, columns), -1, np.int32)
+    after = np.empty(limit, np.int32)
+    count = 0
+    for candidate in order:
+        if count == limit:
+            break
+        x0, y0, x1, y1 = boxes[candidate]
+        w = np.int64(x1 - x0)
+        h = np.int64(y1 - y0)
+        if w < min_width or h < min_height:
+            continue
+        reach_x = w * (100 - iou_percent) // iou_percent
+        reach_y = h * (100 - iou_percent) // iou_percent
+        taken = False
+        for row in range(max(0, y0 - reach_y) // CELL, min(height, y0 + reach_y) // CELL + 1):
+            for column in range(max(0, x0 - reach_x) // CELL, min(width, x0 + reach_x) // CELL + 1):
+                i = head[row, column]
+                while i >= 0 and not taken:
+                    other = boxes[kept[i]]
+                    overlap_w = np.int64(min(x1, other[2]) - max(x0, other[0]))
+                    overlap_h = np.int64(min(y1, other[3]) - max(y0, other[1]))
+                    if overlap_w > 0 and overlap_h > 0:
+                        overlap = overlap_w * overlap_h
+                        union = w * h + np.int64(other[2] - other[0]) * (other[3] - other[1]) - overlap
+                        taken = 100 * overlap >= iou_percent * union
+                    i = after[i]
+                if taken:
+                    break
+            if taken:
+                break
+        if taken:
+            continue
+        kept[count] = candidate
+        after[count] = head[y0 // CELL, x0 // CELL]
+        head[y0 // CELL, x0 // CELL] = count
+        count += 1
+    return count
