@@ -1,0 +1,129 @@
+"""From tensors to the CPU kernels: views, work items, the choice of how many tables to make.
+
+Numba is imported when the first kernel is needed, not when sppnet is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sppnet.kernels import first_run_notice, num_threads, run_ranges
+from sppnet.pooling.bins import Level, parents
+
+__all__ = ["make_plan", "pool_cpu", "split_by_map"]
+
+I64 = NDArray[np.int64]
+
+# dtype -> (integer of the same size, bits of infinity)
+_BITS: dict[torch.dtype, tuple[torch.dtype, int]] = {
+    torch.float16: (torch.int16, 0x7C00),
+    torch.bfloat16: (torch.int16, 0x7F80),
+    torch.float32: (torch.int32, 0x7F800000),
+    torch.float64: (torch.int64, 0x7FF0000000000000),
+}
+
+
+def make_plan(levels: Sequence[Level], nested: bool) -> I64:
+    """A row a level: rows, columns, first bin, row of the parent in this plan or -1; parents come first."""
+    sizes = [r * c for r, c in levels]
+    first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    parent = parents(levels) if nested else [-1] * len(levels)
+    order = sorted(range(len(levels)), key=lambda i: (-sizes[i], i))
+    place = {i: at for at, i in enumerate(order)}
+    rows = [(*levels[i], first[i], place[parent[i]] if parent[i] >= 0 else -1) for i in order]
+    return np.array(rows, np.int64)
+
+
+def split_by_map(map_index: Tensor | None, windows: int, maps: int) -> tuple[I64, I64]:
+    """Windows in the order of their maps, and where each map's begin: ``(K,)``, ``(maps + 1,)``."""
+    if map_index is None or maps == 1:
+        starts = np.full(maps + 1, windows, np.int64)
+        starts[0] = 0
+        return np.arange(windows), starts
+    index = map_index.numpy()
+    return np.argsort(index, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(index, minlength=maps))])
+
+
+def flat_view(tensor: Tensor) -> Tensor:
+    """The memory that the tensor spans, as one dimension (no copy)."""
+    extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.as_strided((extent,), (1,))
+
+
+def count_tables(cells: I64, plan: I64, height: int, width: int) -> int:
+    """How many tables of running maxima pay: reads of the map that they save against the reads to make them."""
+    roots = plan[plan[:, 3] < 0]
+    if not len(roots) or not len(cells):
+        return 0
+    bin_height = (cells[:, 3] - cells[:, 1]).mean() / roots[:, 0].min()
+    reads = float(((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])).sum()) * len(roots)
+    if reads < 8 * height * width or bin_height < 3:
+        return 0
+    return 1 if bin_height < 6 else 2
+
+
+def pool_cpu(
+    maps: Sequence[Tensor],
+    cells: Tensor,
+    map_index: Tensor | None,
+    levels: Sequence[Level],
+    mode: str,
+    out: Tensor,
+    channels: tuple[int, int] | None = None,
+) -> None:
+    """Pool into ``out`` ``(K, bins, C)``, which is contiguous over C.
+
+    Args:
+        maps: each ``(N_i, C, H_i, W_i)``, one dtype, any strides.
+        cells: ``(K, 4)`` int64, within the maps, at least one cell each.
+        map_index: ``(K,)`` int64 into the N_i counted through, or None if there is one map.
+        channels: only these channels, first to last (exclusive); ``out`` has as many.
+    """
+    windows = cells.shape[0]
+    if windows == 0 or out.numel() == 0:
+        return
+    from sppnet.pooling import cpu
+
+    dtype = maps[0].dtype
+    if mode == "avg" and dtype in (torch.float16, torch.bfloat16):
+        wide = torch.empty(out.shape, dtype=torch.float32)
+        pool_cpu([m.float() for m in maps], cells, map_index, levels, mode, wide, channels)
+        out.copy_(wide)
+        return
+    integer, infinity = _BITS[dtype]
+    view = integer if mode == "max" else dtype
+    order, starts = split_by_map(map_index, windows, sum(m.shape[0] for m in maps))
+    plan = make_plan(levels, nested=mode == "max")
+    c_first, c_last = channels or (0, maps[0].shape[1])
+    cell_array: Any = cells.contiguous().numpy()
+    lanes = 64 // dtype.itemsize
+    lines = -(-(c_last - c_first) // lanes)
+    aligned = out.data_ptr() % 64 == 0 and out.stride(0) % lanes == 0 and out.stride(1) % lanes == 0
+    layout = np.array([out.stride(0), out.stride(1), aligned, out.shape[1]], np.int64)
+    flat_out = flat_view(out).view(view).numpy()
+    at = 0
+    with first_run_notice("pooling kernels"):
+        for tensor in maps:
+            count, _, height, width = tensor.shape
+            begin = starts[at : at + count + 1]
+            at += count
+            if begin[0] == begin[-1]:
+                continue
+            flat = flat_view(tensor.detach()).view(view).numpy()
+            shape = np.array([c_first, c_last, height, width], np.int64)
+            strides = np.array(tensor.stride(), np.int64)
+            arguments = (flat, strides, shape, cell_array, order, begin, plan, flat_out, layout)
+            if mode == "max":
+                tables = count_tables(cell_array[order[begin[0] : begin[-1]]], plan, height, width)
+                run_ranges(cpu.pool_max, count * lines, *arguments, infinity, tables)
+            else:
+                run_ranges(cpu.pool_avg, count * lines, *arguments)
+
+
+_ = num_threads
