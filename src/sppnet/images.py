@@ -106,7 +106,9 @@ def image_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     with _decoding(str(path)), _open_file(path) as file:
         image = _open_header(file, str(path), max_pixels)
         width, height = image.size
-        return (width, height) if _orientation(image) >= 5 else (height, width)
+        # The size that Pillow gives for a TIFF is that of the upright picture already.
+        turned = image.format != "TIFF" and _orientation(image) >= 5
+        return (width, height) if turned else (height, width)
 
 
 def resize_short_side(image: U8, short_side_px: int, max_long_side_px: int | None = None) -> tuple[U8, float, float]:
@@ -220,8 +222,6 @@ def _open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         Image.init()
         image = Image.open(file, formats=[item for item in _FORMATS if item in Image.OPEN])
         _check_budget(name, image.size, max_pixels)
-        # The PNG plug-in's own getexif decodes the whole file in search of late metadata: decided in _orientation.
-        Image.Image.getexif(image)
     return image
 
 
@@ -237,11 +237,12 @@ def _check_budget(name: str, size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation 1..8; 1 where it is missing or senseless."""
-    if image.format == "PNG" and not _png_has_late_metadata(image):
-        exif = Image.Image.getexif(image)
-    else:
-        exif = image.getexif()
+    """EXIF (or XMP) orientation 1..8 that is still to be applied; 1 where it is missing or senseless."""
+    with _header_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The PNG plug-in's own getexif decodes the picture in search of late metadata, unless that is done already.
+        late = image.format != "PNG" or _png_has_late_metadata(image)
+        exif = image.getexif() if late else Image.Image.getexif(image)
     value = exif.get(_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -271,7 +272,7 @@ def _png_has_late_metadata(image: Image.Image) -> bool:
 
 def _decode(image: Image.Image, name: str) -> U8:
     image.load()
-    orientation = _orientation(image)
+    orientation = _orientation(image)  # Pillow turns a TIFF upright while loading, and takes the tag away
     if image.mode.startswith("I"):
         pixels = _gray_from_16_bit(np.asarray(image), name)
     elif image.mode == "F":
