@@ -47,6 +47,7 @@ class _Annotation:
     size: tuple[int, int] | None  # (width, height)
     objects: tuple[_Object, ...]
     problems: tuple[str, ...]
+    readable: bool = True
 
 
 def load_voc(
@@ -95,6 +96,8 @@ def load_voc(
             problems.append(f"{home / 'Annotations' / (image_id + '.xml')}: no such file, but {split}.txt lists it")
             continue
         problems.extend(annotation.problems)
+        if not annotation.readable:
+            continue
         record = _make_record(annotation, image_id, names, home, pictures, problems, left_out)
         if record is not None:
             records.append(record)
@@ -176,9 +179,11 @@ def _read_annotation(home: Path, stem: str) -> _Annotation:
     file = home / "Annotations" / f"{stem}.xml"
     try:
         tree = fromstring(file.read_bytes())
+        if tree.tag != "annotation":
+            raise ValueError(f"the outermost element is <{tree.tag}>, expected <annotation>")
     except (ParseError, DefusedXmlException, OSError, ValueError) as error:
-        detail = f"{type(error).__name__}: {error}" if not str(error) else str(error)
-        return _Annotation(file, "", None, (), (f"{file}: not readable as XML ({detail}); mend or remove it",))
+        problem = f"{file}: not readable as a VOC annotation ({error}); mend or remove it"
+        return _Annotation(file, "", None, (), (problem,), readable=False)
     objects: list[_Object] = []
     problems: list[str] = []
     for position, element in enumerate(tree.findall("object"), 1):

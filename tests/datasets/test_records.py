@@ -1,0 +1,99 @@
+"""Records and data sets hold what they promise, or say what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.errors import DatasetError
+
+
+def record(**changes: Any) -> ImageRecord:
+    values: dict[str, Any] = {
+        "path": Path("a.jpg"),
+        "boxes": [[0, 0, 10, 20], [5.5, 5, 100, 50]],
+        "labels": [1, 0],
+        "difficult": [False, True],
+        "width": 100,
+        "height": 50,
+        "image_id": "a",
+    }
+    return ImageRecord(**(values | changes))
+
+
+def test_arrays_are_typed_copied_and_frozen() -> None:
+    boxes = np.array([[0, 0, 10, 20], [5, 5, 100, 50]], np.float64)
+    made = record(boxes=boxes)
+    boxes[:] = 7
+    assert made.boxes.dtype == np.float32
+    assert made.labels.dtype == np.int64
+    assert made.difficult.dtype == np.bool_
+    assert made.boxes.tolist() == [[0, 0, 10, 20], [5, 5, 100, 50]]
+    assert len(made) == 2
+    with pytest.raises(ValueError, match="read-only"):
+        made.boxes[0] = 0
+    with pytest.raises(AttributeError):
+        made.width = 5  # type: ignore[misc]
+
+
+def test_no_objects() -> None:
+    made = record(boxes=[], labels=[], difficult=[])
+    assert made.boxes.shape == (0, 4)
+    assert made.labels.dtype == np.int64
+    assert len(made) == 0
+    assert made  # a picture without objects is still a picture
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"boxes": [[0, 0, 10, 20]]}, r"labels has shape \(2,\), expected \(1,\)"),
+        ({"boxes": [[0, 0, 10], [0, 0, 10]]}, r"boxes has shape \(2, 3\)"),
+        ({"boxes": [[0, 0, 10, 20], [5, 5, 101, 50]]}, "object 2 has box .* inside the picture of 100x50"),
+        ({"boxes": [[-1, 0, 10, 20], [5, 5, 100, 50]]}, "object 1"),
+        ({"boxes": [[0, 0, 10, 20], [5, 5, 5, 50]]}, "object 2"),
+        ({"boxes": [[0, 20, 10, 0], [5, 5, 7, 50]]}, "object 1"),
+        ({"boxes": [[0, 0, 10, np.nan], [5, 5, 7, 50]]}, "object 1"),
+        ({"boxes": [["a"] * 4] * 2}, "boxes can't be made"),
+        ({"labels": [0, -1]}, "object 2 has label -1"),
+        ({"labels": [0.5, 1]}, "whole numbers"),
+        ({"difficult": [True]}, "difficult has shape"),
+        ({"width": 0}, "width is 0"),
+        ({"height": 10.5}, "height is 10.5"),
+    ],
+)
+def test_bad_records(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message) as caught:
+        record(**changes)
+    assert "a.jpg" in str(caught.value)
+
+
+def test_dataset_is_a_sequence() -> None:
+    records = [record(image_id=name, path=f"{name}.jpg") for name in "abcd"]
+    dataset = DetectionDataset(records, ("cat", "dog"), "Pets", "train")
+    assert len(dataset) == 4
+    assert [item.image_id for item in dataset] == list("abcd")
+    assert dataset[-1].image_id == "d"
+    assert "Pets train: 4 images, 8 objects, 2 classes" in repr(dataset)
+    part = dataset.subset([2, 0, -1])
+    assert [item.image_id for item in part] == ["c", "a", "d"]
+    assert (part.class_names, part.name, part.split) == (("cat", "dog"), "Pets", "train")
+    assert len(dataset.subset([])) == 0
+
+
+def test_bad_datasets() -> None:
+    with pytest.raises(DatasetError, match="label 1, expected less than 1"):
+        DetectionDataset([record()], ("cat",))
+    with pytest.raises(DatasetError, match="class name 'cat' occurs twice"):
+        DetectionDataset([record()], ("cat", "cat"))
+    with pytest.raises(DatasetError, match="image_id 'a' occurs twice"):
+        DetectionDataset([record(), record()], ("cat", "dog"))
+    dataset = DetectionDataset([record()], ("cat", "dog"))
+    with pytest.raises(DatasetError, match="index 1 is out of range"):
+        dataset.subset([1])
+    with pytest.raises(DatasetError, match="occurs twice"):
+        dataset.subset([0, 0])
