@@ -84,8 +84,8 @@ def parents(levels: Sequence[Level]) -> list[int]:
         best, best_size = -1, 0
         for j, (r, c) in enumerate(levels):
             # Of two equal levels the first is the parent, so that no level follows from itself.
-            if r % rows == 0 and c % columns == 0 and ((r, c) != (rows, columns) or j < i):
-                if best < 0 or r * c < best_size:
-                    best, best_size = j, r * c
+            tiles = r % rows == 0 and c % columns == 0 and ((r, c) != (rows, columns) or j < i)
+            if tiles and (best < 0 or r * c < best_size):
+                best, best_size = j, r * c
         result.append(best)
     return result

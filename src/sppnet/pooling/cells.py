@@ -53,7 +53,7 @@ def window_to_cells(
 
     Unit ``i`` of the map is centred at pixel coordinate ``offset + stride * i`` (pixel ``p`` has its centre at ``p``;
     see :func:`sppnet.backbones.receptive_field.receptive_field`). A window edge maps as in the paper: the first unit
-    is ``floor((x0 - offset) / stride) + 1`` and the last ``ceil((x1 - offset) / stride) - 1`` (so the end, exclusive, is
+    is ``floor((x0 - offset) / stride) + 1`` and the last ``ceil((x1 - offset) / stride) - 1`` (its end, exclusive, is
     ``ceil((x1 - offset) / stride)``): the units whose centres lie strictly inside the window.
 
     Every window gets at least one cell inside the map: edges are clipped to the map, reversed edges are not swapped,

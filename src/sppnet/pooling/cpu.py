@@ -30,6 +30,7 @@ from sppnet.pooling.simd import (
     stream,
     subtract,
     to_key,
+    zeros,
 )
 
 _jit: Any = njit(nogil=True, cache=True, boundscheck=False)
@@ -70,6 +71,24 @@ def write_line(values: Any, bins: int, out: Any, at: int, bin_stride: int, nc: i
 
 
 @_jit
+def write_keys(values: Any, bins: int, out: Any, at: int, bin_stride: int, nc: int, aligned: bool) -> None:
+    """Floats of the keys ``values[bin * lanes + c]`` to ``out[at + bin * bin_stride + c]``."""
+    lanes = 64 // values.itemsize
+    if nc < lanes:
+        for i in range(0, bins * lanes, lanes):
+            store(values, i, from_key(load(values, i)))
+        for b in range(bins):
+            for c in range(nc):
+                out[at + b * bin_stride + c] = values[b * lanes + c]
+    elif aligned:
+        for b in range(bins):
+            stream(out, at + b * bin_stride, from_key(load(values, b * lanes)))
+    else:
+        for b in range(bins):
+            store(out, at + b * bin_stride, from_key(load(values, b * lanes)))
+
+
+@_jit
 def column_edges(edges: Any, x0: int, width: int, n: int) -> None:
     for j in range(n):
         edges[2 * j] = x0 + (j * width) // n
@@ -83,16 +102,16 @@ def pool_max(
 ) -> None:  # fmt: skip
     """Maxima of every window, for items ``start .. stop`` (map-major, then lines of channels).
 
-    ``flat``: the maps' memory as integers; element (n, c, y, x) at ``strides`` . (n, c, y, x). ``shape``: first and last
-    channel, height, width. ``cells``: (K, 4); windows of map n are ``order[starts[n] : starts[n + 1]]``.
+    ``flat``: the maps' memory as integers; element (n, c, y, x) at ``strides`` . (n, c, y, x). ``shape``:
+    maps, channels, height, width. ``cells``: (K, 4); windows of map n are ``order[starts[n] : starts[n + 1]]``.
     ``plan``: a row a level: rows, columns, first bin, parent or -1, in an order in which parents come first.
-    ``out_layout``: stride of a window, of a bin, 1 if lines are aligned, bins. ``tables``: running maxima over 2, 4, ...
+    ``out_layout``: stride of a window, of a bin, 1 if lines are aligned, bins. ``tables``: running maxima over 2, 4
     rows that are made first.
     """
     lanes = 64 // flat.itemsize
-    c_first, c_last, height, width = shape[0], shape[1], shape[2], shape[3]
+    channels, height, width = shape[1], shape[2], shape[3]
     out_window, out_bin, aligned, bins = out_layout[0], out_layout[1], out_layout[2] != 0, out_layout[3]
-    lines = (c_last - c_first + lanes - 1) // lanes
+    lines = (channels + lanes - 1) // lanes
     row = width * lanes
     size = height * row
     table = np.zeros((tables + 1) * size, flat.dtype)
@@ -102,8 +121,8 @@ def pool_max(
         n = item // lines
         if starts[n] == starts[n + 1]:
             continue
-        c0 = c_first + (item % lines) * lanes
-        nc = min(lanes, c_last - c0)
+        c0 = (item % lines) * lanes
+        nc = min(lanes, channels - c0)
         copy_line(flat, n * strides[0], strides, c0, nc, height, width, table)
         for i in range(0, size, lanes):
             store(table, i, to_key(load(table, i), infinity))
@@ -129,14 +148,16 @@ def pool_max(
                         for j in range(columns):
                             left, right = edges[2 * j], edges[2 * j + 1]
                             best = load(table, k * size + top * row + left * lanes)
-                            r = top
-                            while r < bottom:  # two entries of the table at a time; the last ones may overlap
-                                p = k * size + min(r, last) * row
-                                q = k * size + min(r + (1 << k), last) * row
+                            # Two entries of the table at a time; the last two may overlap.
+                            p = k * size + top * row
+                            q = k * size + last * row
+                            while True:
                                 for x in range(left, right):
                                     pair = maximum(load(table, p + x * lanes), load(table, q + x * lanes))
                                     best = maximum(best, pair)
-                                r += 2 << k
+                                p += row << k
+                                if p >= q:
+                                    break
                             store(values, (first + i * columns + j) * lanes, best)
                 else:
                     high, wide = plan[parent, 0] // rows, plan[parent, 1] // columns
@@ -149,9 +170,7 @@ def pool_max(
                                 for b in range(wide):
                                     best = maximum(best, load(values, (p + a * across + b) * lanes))
                             store(values, (first + i * columns + j) * lanes, best)
-            for i in range(0, bins * lanes, lanes):
-                store(values, i, from_key(load(values, i)))
-            write_line(values, bins, out, w * out_window + c0 - c_first, out_bin, nc, aligned)
+            write_keys(values, bins, out, w * out_window + c0, out_bin, nc, aligned)
 
 
 @_jit
@@ -161,9 +180,9 @@ def pool_avg(
 ) -> None:  # fmt: skip
     """Means of every window, from running sums in float64; arguments as in :func:`pool_max`, ``flat`` of floats."""
     lanes = 64 // flat.itemsize
-    c_first, c_last, height, width = shape[0], shape[1], shape[2], shape[3]
+    channels, height, width = shape[1], shape[2], shape[3]
     out_window, out_bin, aligned, bins = out_layout[0], out_layout[1], out_layout[2] != 0, out_layout[3]
-    lines = (c_last - c_first + lanes - 1) // lanes
+    lines = (channels + lanes - 1) // lanes
     row = (width + 1) * lanes
     line = np.zeros(height * width * lanes, flat.dtype)
     sums = np.zeros((height + 1) * row, np.float64)
@@ -173,12 +192,12 @@ def pool_avg(
         n = item // lines
         if starts[n] == starts[n + 1]:
             continue
-        c0 = c_first + (item % lines) * lanes
-        nc = min(lanes, c_last - c0)
+        c0 = (item % lines) * lanes
+        nc = min(lanes, channels - c0)
         copy_line(flat, n * strides[0], strides, c0, nc, height, width, line)
         for u in range(0, lanes, 8):
             for y in range(height):
-                total = load(sums, u)  # the border, which is zero
+                total = zeros(sums)
                 for x in range(width):
                     total = add(total, load_wide(line, (y * width + x) * lanes + u))
                     p = (y + 1) * row + (x + 1) * lanes + u
@@ -207,9 +226,9 @@ def pool_avg(
                                 high = subtract(load(sums, p + right * lanes), load(sums, p + left * lanes))
                                 total = subtract(low, high)
                             else:  # infinities and NaN must not reach bins that don't hold them
-                                total = load(sums, u)
+                                total = zeros(sums)
                                 for y in range(top, bottom):
                                     for x in range(left, right):
                                         total = add(total, load_wide(line, (y * width + x) * lanes + u))
                             store_narrow(values, d + u, divide(total, area))
-            write_line(values, bins, out, w * out_window + c0 - c_first, out_bin, nc, aligned)
+            write_line(values, bins, out, w * out_window + c0, out_bin, nc, aligned)

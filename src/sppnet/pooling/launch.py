@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sppnet.kernels import first_run_notice, num_threads, run_ranges
+from sppnet.kernels import first_run_notice, run_ranges
 from sppnet.pooling.bins import Level, parents
 
-__all__ = ["make_plan", "pool_cpu", "split_by_map"]
+__all__ = ["make_plan", "pool_cpu", "pool_cpu_backward"]
 
 I64 = NDArray[np.int64]
 
@@ -63,9 +63,9 @@ def count_tables(cells: I64, plan: I64, height: int, width: int) -> int:
         return 0
     bin_height = (cells[:, 3] - cells[:, 1]).mean() / roots[:, 0].min()
     reads = float(((cells[:, 2] - cells[:, 0]) * (cells[:, 3] - cells[:, 1])).sum()) * len(roots)
-    if reads < 8 * height * width or bin_height < 3:
+    if reads < 8 * height * width or bin_height < 1.5:
         return 0
-    return 1 if bin_height < 6 else 2
+    return 1 if bin_height < 3 else 2
 
 
 def pool_cpu(
@@ -75,7 +75,6 @@ def pool_cpu(
     levels: Sequence[Level],
     mode: str,
     out: Tensor,
-    channels: tuple[int, int] | None = None,
 ) -> None:
     """Pool into ``out`` ``(K, bins, C)``, which is contiguous over C.
 
@@ -83,7 +82,6 @@ def pool_cpu(
         maps: each ``(N_i, C, H_i, W_i)``, one dtype, any strides.
         cells: ``(K, 4)`` int64, within the maps, at least one cell each.
         map_index: ``(K,)`` int64 into the N_i counted through, or None if there is one map.
-        channels: only these channels, first to last (exclusive); ``out`` has as many.
     """
     windows = cells.shape[0]
     if windows == 0 or out.numel() == 0:
@@ -93,17 +91,17 @@ def pool_cpu(
     dtype = maps[0].dtype
     if mode == "avg" and dtype in (torch.float16, torch.bfloat16):
         wide = torch.empty(out.shape, dtype=torch.float32)
-        pool_cpu([m.float() for m in maps], cells, map_index, levels, mode, wide, channels)
+        pool_cpu([m.float() for m in maps], cells, map_index, levels, mode, wide)
         out.copy_(wide)
         return
     integer, infinity = _BITS[dtype]
     view = integer if mode == "max" else dtype
     order, starts = split_by_map(map_index, windows, sum(m.shape[0] for m in maps))
     plan = make_plan(levels, nested=mode == "max")
-    c_first, c_last = channels or (0, maps[0].shape[1])
+    channels = maps[0].shape[1]
     cell_array: Any = cells.contiguous().numpy()
     lanes = 64 // dtype.itemsize
-    lines = -(-(c_last - c_first) // lanes)
+    lines = -(-channels // lanes)
     aligned = out.data_ptr() % 64 == 0 and out.stride(0) % lanes == 0 and out.stride(1) % lanes == 0
     layout = np.array([out.stride(0), out.stride(1), aligned, out.shape[1]], np.int64)
     flat_out = flat_view(out).view(view).numpy()
@@ -116,7 +114,7 @@ def pool_cpu(
             if begin[0] == begin[-1]:
                 continue
             flat = flat_view(tensor.detach()).view(view).numpy()
-            shape = np.array([c_first, c_last, height, width], np.int64)
+            shape = np.array([count, channels, height, width], np.int64)
             strides = np.array(tensor.stride(), np.int64)
             arguments = (flat, strides, shape, cell_array, order, begin, plan, flat_out, layout)
             if mode == "max":
@@ -126,4 +124,62 @@ def pool_cpu(
                 run_ranges(cpu.pool_avg, count * lines, *arguments)
 
 
-_ = num_threads
+def pool_cpu_backward(
+    grad: Tensor,
+    maps: Sequence[Tensor],
+    cells: Tensor,
+    map_index: Tensor | None,
+    levels: Sequence[Level],
+    mode: str,
+) -> list[Tensor]:
+    """Gradient of each map (its shape, dtype and memory order) from that of the result, ``(K, bins, C)``."""
+    results = [torch.empty_like(m) for m in maps]
+    if grad.numel() == 0:
+        return [r.zero_() for r in results]
+    from sppnet.pooling import cpu_backward
+
+    dtype = maps[0].dtype
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+    grad = grad.to(work)
+    order, starts = split_by_map(map_index, cells.shape[0], sum(m.shape[0] for m in maps))
+    plan = make_plan(levels, nested=mode == "max")
+    cell_array: Any = cells.contiguous().numpy()
+    grad_flat = flat_view(grad).numpy()
+    layout = np.array([*grad.stride(), grad.shape[1]], np.int64)
+    at = 0
+    with first_run_notice("pooling kernels (backward)"):
+        for tensor, result in zip(maps, results, strict=True):
+            count, channels, height, width = tensor.shape
+            begin = starts[at : at + count + 1]
+            at += count
+            if begin[0] == begin[-1]:
+                result.zero_()
+                continue
+            target = result if dtype == work else torch.empty_like(tensor, dtype=work)
+            shape = np.array([count, channels, height, width], np.int64)
+            tail = (grad_flat, layout, flat_view(target).numpy(), np.array(target.stride(), np.int64))
+            if mode == "avg":
+                lines = -(-channels // 8)
+                run_ranges(cpu_backward.avg_backward, count * lines, shape, cell_array, order, begin, plan, *tail)
+            else:
+                ordered = _ranks(tensor) if dtype == torch.float64 else tensor.detach()
+                infinity = 0x7FFFFFFF if dtype == torch.float64 else _BITS[dtype][1]
+                lanes = 64 // ordered.dtype.itemsize
+                flat = flat_view(ordered)
+                flat = flat if dtype == torch.float64 else flat.view(_BITS[dtype][0])
+                tables = count_tables(cell_array[order[begin[0] : begin[-1]]], plan, height, width)
+                strides = np.array(ordered.stride(), np.int64)
+                arguments = (flat.numpy(), strides, shape, cell_array, order, begin, plan, infinity, tables)
+                run_ranges(cpu_backward.max_backward, count * -(-channels // lanes), *arguments, *tail)
+            if target is not result:
+                result.copy_(target)
+    return results
+
+
+def _ranks(tensor: Tensor) -> Tensor:
+    """int32 of the order of the values of each channel; equal values have equal ranks. For dtypes too wide to pack."""
+    flat = tensor.detach().flatten(2)
+    ordered, place = flat.sort(dim=2, stable=True)
+    step = torch.ones_like(ordered, dtype=torch.int32)
+    step[..., 1:] = (ordered[..., 1:] != ordered[..., :-1]).to(torch.int32)
+    return torch.empty_like(step).scatter_(2, place, step.cumsum(2, dtype=torch.int32)).view(tensor.shape)

@@ -126,6 +126,34 @@ def _splat(builder: Any, vector_type: Any, value: Any) -> Any:
 
 
 @intrinsic
+def load_packed(typingctx: Any, array: Any, index: Any, infinity: Any, low: Any) -> Any:
+    """8 elements of an int16 or int32 array as int64: their key (:func:`to_key`) above, the 32 bits of ``low`` below.
+
+    The maximum of such numbers is the largest value and, of equal values, the one with the largest ``low``. Both zeros
+    have the same key.
+    """
+    vector = Vector(types.int64)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, align = _pointer(context, builder, array, args[0], args[1], vector.lanes)
+        wide = context.get_value_type(vector)
+
+        def constant(value: int) -> Any:
+            return ir.Constant(wide, [value] * vector.lanes)
+
+        value = builder.sext(builder.load(pointer, align=align), wide)
+        mask = constant((1 << (array.dtype.bitwidth - 1)) - 1)
+        size = builder.and_(value, mask)
+        key = builder.xor(value, builder.and_(builder.ashr(value, constant(63)), mask))
+        limit = _splat(builder, wide, context.cast(builder, args[2], infinity, types.int64))
+        key = builder.select(builder.icmp_signed(">", size, limit), size, key)
+        key = builder.select(builder.icmp_signed("==", key, constant(-1)), constant(0), key)
+        return builder.or_(builder.shl(key, constant(32)), _splat(builder, wide, args[3]))
+
+    return vector(array, types.intp, infinity, types.int64), codegen
+
+
+@intrinsic
 def load_wide(typingctx: Any, array: Any, index: Any) -> Any:
     """8 floats of ``array`` (float32 or float64) as a float64 vector."""
     vector = Vector(types.float64)
@@ -171,3 +199,10 @@ def divide(typingctx: Any, a: Any, divisor: Any) -> Any:
         return builder.fdiv(args[0], _splat(builder, args[0].type, args[1]))
 
     return a(a, types.float64), codegen
+
+
+@intrinsic
+def zeros(typingctx: Any, array: Any) -> Any:
+    """A vector of zeros of the array's dtype."""
+    vector = Vector(array.dtype)
+    return vector(array), lambda context, builder, signature, args: ir.Constant(context.get_value_type(vector), None)

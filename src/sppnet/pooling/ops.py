@@ -1,0 +1,156 @@
+"""Pooling as torch operators: ``torch.ops.sppnet.pyramid_pool`` and its gradient.
+
+The operators take what is checked already (cells, not windows; levels as a flat list of rows and columns). They have
+fake kernels and autograd, so ``torch.compile(fullgraph=True)``, ``torch.export`` and ``opcheck`` work on them. Users
+call :func:`sppnet.pooling.pyramid.spatial_pyramid_pool` and :func:`sppnet.pooling.windows.pool_windows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sppnet.errors import ArgumentError
+from sppnet.pooling.bins import Level
+
+_LIBRARY = torch.library.Library("sppnet", "FRAGMENT")
+_ARGUMENTS = "Tensor[] maps, Tensor cells, Tensor? map_index, int[] levels, str mode"
+# Plain registrations: torch.library.custom_op would import torch._dynamo (over a second) at the first call.
+_LIBRARY.define(f"pyramid_pool({_ARGUMENTS}) -> Tensor")
+_LIBRARY.define(f"pyramid_pool_out({_ARGUMENTS}, Tensor(a!) out) -> ()")
+_LIBRARY.define(f"pyramid_pool_backward(Tensor grad, {_ARGUMENTS}) -> Tensor[]")
+
+__all__ = ["flatten_levels", "pyramid_pool", "pyramid_pool_backward", "pyramid_pool_out"]
+
+
+def flatten_levels(levels: Sequence[Level]) -> list[int]:
+    """``[(r, c), ...]`` as ``[r, c, ...]``, as the operators take it."""
+    return [n for level in levels for n in level]
+
+
+def _levels(flat: Sequence[int]) -> list[Level]:
+    return list(zip(flat[0::2], flat[1::2], strict=True))
+
+
+def _bins(flat: Sequence[int]) -> int:
+    return sum(r * c for r, c in _levels(flat))
+
+
+def _check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
+    if map_index is not None and cells.shape[0] and not 0 <= int(map_index.min()) <= int(map_index.max()) < maps:
+        low, high = int(map_index.min()), int(map_index.max())
+        raise ArgumentError(f"map_index: expected 0 to {maps - 1} ({maps} maps), got {low} to {high}")
+
+
+def _pool_into(
+    maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str, out: Tensor
+) -> None:
+    _check_index(cells, map_index, sum(m.shape[0] for m in maps))
+    if out.is_cuda:
+        from sppnet.pooling import cuda
+
+        cuda.pool_cuda(maps, cells, map_index, _levels(levels), mode, out)
+    else:
+        from sppnet.pooling import launch
+
+        launch.pool_cpu(maps, cells, map_index, _levels(levels), mode, out)
+
+
+def _empty_result(
+    maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str
+) -> Tensor:
+    return maps[0].new_empty((cells.shape[0], _bins(levels), maps[0].shape[1]))
+
+
+def _pool(maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str) -> Tensor:
+    out = _empty_result(maps, cells, map_index, levels, mode)
+    _pool_into(maps, cells, map_index, levels, mode, out)
+    return out
+
+
+def _pool_backward(
+    grad: Tensor,
+    maps: Sequence[Tensor],
+    cells: Tensor,
+    map_index: Tensor | None,
+    levels: Sequence[int],
+    mode: str,
+) -> list[Tensor]:
+    if grad.is_cuda:
+        from sppnet.pooling import cuda
+
+        return cuda.pool_cuda_backward(grad, maps, cells, map_index, _levels(levels), mode)
+    from sppnet.pooling import launch
+
+    return launch.pool_cpu_backward(grad, maps, cells, map_index, _levels(levels), mode)
+
+
+for _device in ("CPU", "CUDA"):
+    _LIBRARY.impl("pyramid_pool", _pool, _device)
+    _LIBRARY.impl("pyramid_pool_out", _pool_into, _device)
+    _LIBRARY.impl("pyramid_pool_backward", _pool_backward, _device)
+
+torch.library.register_fake("sppnet::pyramid_pool", _empty_result, lib=_LIBRARY)
+torch.library.register_fake("sppnet::pyramid_pool_out", lambda *arguments: None, lib=_LIBRARY)
+torch.library.register_fake(
+    "sppnet::pyramid_pool_backward",
+    lambda grad, maps, *arguments: [torch.empty_like(m) for m in maps],
+    lib=_LIBRARY,
+)
+
+
+def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+    maps, cells, map_index, levels, mode = inputs
+    ctx.save_for_backward(cells, map_index, *maps)
+    ctx.levels, ctx.mode = levels, mode
+
+
+def _gradient(ctx: Any, grad: Tensor) -> Any:
+    cells, map_index, *maps = ctx.saved_tensors
+    gradients = pyramid_pool_backward(grad, maps, cells, map_index, ctx.levels, ctx.mode)
+    return gradients, None, None, None, None
+
+
+torch.library.register_autograd("sppnet::pyramid_pool", _gradient, setup_context=_setup_context, lib=_LIBRARY)
+
+
+def pyramid_pool(
+    maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str
+) -> Tensor:
+    """Pool windows of maps.
+
+    Args:
+        maps: at least one ``(N_i, C, H_i, W_i)``; one floating dtype, device and C; any strides.
+        cells: ``(K, 4)`` int64 ``(x0, y0, x1, y1)``, half-open, within the map, at least one cell each.
+        map_index: ``(K,)`` int64, the map of each window, the N_i counted through; None: the first.
+        levels: rows and columns of each level, in turn.
+        mode: ``max`` or ``avg``.
+
+    Returns:
+        ``(K, bins, C)``, contiguous.
+    """
+    result: Tensor = torch.ops.sppnet.pyramid_pool(maps, cells, map_index, levels, mode)
+    return result
+
+
+def pyramid_pool_out(
+    maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str, out: Tensor
+) -> None:
+    """:func:`pyramid_pool` into ``out`` ``(K, bins, C)``, contiguous over C. No gradient."""
+    torch.ops.sppnet.pyramid_pool_out(maps, cells, map_index, levels, mode, out)
+
+
+def pyramid_pool_backward(
+    grad: Tensor,
+    maps: Sequence[Tensor],
+    cells: Tensor,
+    map_index: Tensor | None,
+    levels: Sequence[int],
+    mode: str,
+) -> list[Tensor]:
+    """Gradients of the maps from that of the result. ``max``: all of a bin's goes to its first maximum, row-major."""
+    result: list[Tensor] = torch.ops.sppnet.pyramid_pool_backward(grad, maps, cells, map_index, levels, mode)
+    return result
