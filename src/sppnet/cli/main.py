@@ -84,13 +84,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser = _Parser(
         prog="sppnet",
+        usage="sppnet VERB [options]",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[shared],
     )
     parser.add_argument("--version", action="version", version=f"sppnet {_version()}")
-    subparsers = parser.add_subparsers(title="verbs", metavar="VERB", dest="verb", required=True, parser_class=_Parser)
+    subparsers = parser.add_subparsers(
+        title="verbs", metavar="VERB [options]", dest="verb", required=True, parser_class=_Parser
+    )
     for verb in VERBS:
         importlib.import_module(f"sppnet.cli.{verb}").add_parser(subparsers)
     for sub in subparsers.choices.values():
@@ -103,16 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("SPPNET_DEBUG", "") not in ("", "0") or "--debug" in arguments
     try:
-        parser = build_parser()
-        if not arguments:
-            parser.print_help()
-            return EXIT_USAGE
-        namespace = parser.parse_args(arguments)
-        status = int(namespace.func(namespace))
-        sys.stdout.flush()
+        status = _run(arguments)
+        sys.stdout.flush()  # here, where a broken pipe is caught, not at exit
         return status
-    except SystemExit as stop:  # argparse: --help, --version, usage errors
-        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     except BrokenPipeError:
         # The reader of our output left (as `| head` does). Python would complain once more when it flushes at exit.
         with contextlib.suppress(OSError, ValueError):
@@ -128,6 +124,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"sppnet: {error}", file=sys.stderr)
         return EXIT_USAGE
+
+
+def _run(arguments: list[str]) -> int:
+    parser = build_parser()
+    if not arguments:
+        parser.print_help()
+        return EXIT_USAGE
+    try:
+        namespace = parser.parse_args(arguments)
+    except SystemExit as stop:  # --help, --version, usage errors
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    return int(namespace.func(namespace))
 
 
 def _version() -> str:

@@ -302,7 +302,7 @@ def _summary(home: Path, split: str, problems: list[str], shown: int = 5) -> str
         text = "\n".join(
             [f"{home} {split}: {len(problems)} problems:", *listed, *([f"  and {more} more"] if more > 0 else [])]
         )
-    return text + '\n(on_error="skip" leaves such objects and pictures out, and lists them in dataset.problems)'
+    return text + '\n(on_error="skip", or --on-error skip, leaves such objects and pictures out and lists them)'
 
 
 def _no_such_classes(home: Path, names: tuple[str, ...], left_out: Counter[str]) -> str:
