@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sppnet {_version()}")
     subparsers = parser.add_subparsers(
-        title="verbs", metavar="VERB [options]", dest="verb", required=True, parser_class=_Parser
+        title="verbs", prog="sppnet", metavar="VERB [options]", dest="verb", required=True, parser_class=_Parser
     )
     for verb in VERBS:
         importlib.import_module(f"sppnet.cli.{verb}").add_parser(subparsers)
