@@ -21,6 +21,7 @@ __all__ = ["first_run_notice", "num_threads", "run_ranges", "thread_pool"]
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
+_compiled: set[str] = set()  # what has run once in this process
 
 
 def num_threads() -> int:
@@ -84,8 +85,12 @@ def first_run_notice(what: str, after_s: float = 1.0) -> Iterator[None]:
     """Tell the user on stderr that ``what`` is being compiled, if the block takes longer than ``after_s`` seconds.
 
     Loading compiled kernels from Numba's cache takes well under that, so the notice shows only when a compilation
-    really happens: once a machine and version.
+    really happens: once a machine and version. After the first time in a process the block runs unwatched: it may be
+    slow for other reasons.
     """
+    if what in _compiled:
+        yield
+        return
 
     def tell() -> None:
         print(f"sppnet: compiling {what} for this machine (first run only, a few seconds)...", file=sys.stderr)
@@ -95,5 +100,6 @@ def first_run_notice(what: str, after_s: float = 1.0) -> Iterator[None]:
     timer.start()
     try:
         yield
+        _compiled.add(what)
     finally:
         timer.cancel()

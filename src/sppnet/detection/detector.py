@@ -1,0 +1,389 @@
+"""The detector: selective search, one pass of the convolutions, pyramid pooling of every window, fc layers, SVMs, NMS."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import sppnet
+from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from sppnet.boxes import decode_deltas, nms
+from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.calibration import fit_sigmoids, verdicts_of
+from sppnet.detection.detections import Detections
+from sppnet.detection.fc_head import DELTA_SCALE, FcHead
+from sppnet.detection.features import WindowFeatures
+from sppnet.detection.finetune import FinetuneOptions, finetune
+from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
+from sppnet.detection.model_file import read_model, write_model
+from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.weights import DetectorWeights
+from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
+from sppnet.images import ImageSource, load_image
+from sppnet.learning.feature_cache import FeatureCache
+from sppnet.proposals.protocol import Proposer
+from sppnet.proposals.selective_search import SelectiveSearch
+
+__all__ = ["SPPDetector"]
+
+# Windows of a class that go into non-maximum suppression, and detections that come out (the paper keeps 100)
+_BEFORE_NMS, _AFTER_NMS = 400, 100
+
+
+class SPPDetector:
+    """SPP-net for detection (He et al., 2014, section 4) on frozen convolutions.
+
+    ``SPPDetector.load()`` gives the detector of the 20 VOC classes that comes with the package.
+
+    Args:
+        backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`.
+        levels: of the pyramid; each window becomes ``channels * sum(n * n for n in levels)`` numbers.
+        short_sides_px: scales at which the convolutions run; a window uses the one where its area is nearest 224 x 224.
+        flip_short_sides_px: scales of the mirror images in training; empty trains without mirror images.
+        max_windows: of selective search, for each image.
+        rank, hidden, dropout: of the fully connected layers, see :class:`sppnet.detection.fc_head.FcHead`.
+        finetune_options, svm_options: how the parts are trained.
+        nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3).
+        proposer: gives the windows instead of selective search; any callable from image to boxes.
+        seed: of everything that is drawn at random in training.
+
+    Attributes:
+        class_names_: after fit or load.
+        weights_: the trained matrices.
+        metadata_: how it was trained, and what was measured.
+    """
+
+    def __init__(
+        self,
+        backbone: str = DEFAULT_BACKBONE,
+        levels: Sequence[int] = (4, 2, 1),
+        short_sides_px: Sequence[int] = (608,),
+        flip_short_sides_px: Sequence[int] = (608,),
+        max_windows: int = 2000,
+        rank: int = 256,
+        hidden: int = 1024,
+        dropout: float = 0.5,
+        finetune_options: FinetuneOptions | None = None,
+        svm_options: SvmOptions | None = None,
+        nms_iou: float = 0.3,
+        proposer: Proposer | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.levels = levels
+        self.short_sides_px = short_sides_px
+        self.flip_short_sides_px = flip_short_sides_px
+        self.max_windows = max_windows
+        self.rank = rank
+        self.hidden = hidden
+        self.dropout = dropout
+        self.finetune_options = finetune_options
+        self.svm_options = svm_options
+        self.nms_iou = nms_iou
+        self.proposer = proposer
+        self.seed = seed
+        self._network: Backbone | None = None
+        self._buffer = torch.empty(0)
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        dataset: DetectionDataset,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        progress: Progress = no_progress,
+        report: Callable[[str], None] | None = None,
+    ) -> SPPDetector:
+        """Train on ``dataset``: windows and maps of every image once, then fc layers, SVMs and box regression.
+
+        Args:
+            cache: folder for maps and windows; what is there already isn't computed again. None uses a temporary one.
+            progress: shows how far each stage is. report: called with a line of text now and then.
+
+        Raises:
+            DatasetError: there are no images, or a class has no object that isn't difficult.
+            ImageError: a picture can't be read.
+        """
+        _check_trainable(dataset)
+        if cache is None:
+            with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
+                return self.fit(dataset, cache=folder, progress=progress, report=report)
+        started = time.perf_counter()
+        seconds: dict[str, float] = {}
+
+        def lap(stage: str) -> None:
+            nonlocal started
+            now = time.perf_counter()
+            seconds[stage], started = round(now - started, 1), now
+
+        flipped = self._features(self.flip_short_sides_px) if self.flip_short_sides_px else None
+        data = TrainingImages(dataset, self._features(), flipped, self._proposer(), FeatureCache(cache))
+        if report is not None:
+            report(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
+        data.prepare(progress)
+        lap("windows and maps")
+
+        classes = len(dataset.class_names)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            head = FcHead(data.features.dims, classes, self.rank, self.hidden, self.dropout)
+        options = self.finetune_options or FinetuneOptions()
+        losses = finetune(head, data, options, seed=self.seed, progress=progress, report=report)
+        lap("fully connected layers")
+
+        weights = DetectorWeights.from_head(head)
+
+        @torch.inference_mode()
+        def scorer(image: TrainingImage, windows: NDArray[np.float32]) -> Tensor:
+            return weights.fc(self._pool(data.features, image.maps, windows))
+
+        svm_options = self.svm_options or SvmOptions()
+        with torch.inference_mode():
+            svms, factor, (box_weight, box_bias) = mine_hard_negatives(
+                data, scorer, self.hidden, svm_options, seed=self.seed, progress=progress, report=report
+            )
+        parts = weights.tensors()
+        parts["class_weight"], parts["class_bias"] = svms.weight * factor, svms.bias
+        parts["box_weight"] = box_weight.reshape(-1, self.hidden) * factor
+        parts["box_bias"] = box_bias.reshape(-1)
+        lap("SVMs and box regression")
+
+        self.weights_ = DetectorWeights(**parts)
+        self.class_names_ = dataset.class_names
+        self.metadata_: dict[str, Any] = {
+            "sppnet_version": sppnet.__version__,
+            "training": {
+                "images": len(dataset),
+                "objects": {
+                    name: int(sum(int(((r.labels == c) & ~r.difficult).sum()) for r in dataset))
+                    for c, name in enumerate(dataset.class_names)
+                },
+                "split": dataset.split,
+                "seed": self.seed,
+                "finetune": vars(options),
+                "svm": vars(svm_options),
+                "flip_short_sides_px": list(self.flip_short_sides_px),
+                "losses": [round(v, 4) for v in losses],
+                "seconds": seconds,
+                "threads": torch.get_num_threads(),
+            },
+        }
+        return self
+
+    def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> SPPDetector:
+        """Fit the sigmoids that turn margins into probabilities, on detections (threshold 0) of ``dataset``.
+
+        It changes no order within a class, so no average precision. Use images that it wasn't trained on.
+        """
+        weights = self._fitted()
+        slope, offset = weights.slope.numpy(), weights.offset.numpy()
+        margins: list[list[NDArray[np.floating]]] = [[] for _ in self.class_names_]
+        verdicts: list[list[NDArray[np.int8]]] = [[] for _ in self.class_names_]
+        for d, verdict in zip(found, verdicts_of(found, dataset), strict=True):
+            p = np.clip(d.score.astype(np.float64), 1e-7, 1 - 1e-7)
+            margin = (np.log(p / (1 - p)) - offset[d.label]) / slope[d.label]
+            for c in np.unique(d.label):
+                margins[c].append(margin[d.label == c])
+                verdicts[c].append(verdict[d.label == c])
+        new = fit_sigmoids(
+            [np.concatenate([np.zeros(0), *m]) for m in margins],
+            [np.concatenate([np.zeros(0, np.int8), *v]) for v in verdicts],
+        )
+        parts = weights.tensors() | {"slope": torch.from_numpy(new[0]), "offset": torch.from_numpy(new[1])}
+        self.weights_ = DetectorWeights(**parts)
+        self.metadata_["calibrated_on"] = f"{dataset.name} {dataset.split} ({len(dataset)} images)"
+        return self
+
+    # --- use ---------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def detect(self, image: ImageSource, threshold: float = 0.5) -> Detections:
+        """Find objects in ``image`` (path, PIL image or array).
+
+        Args:
+            threshold: least probability, in [0, 1]. With 0 every detection is given that non-maximum suppression
+                leaves, up to 100 a class, as evaluation needs them.
+
+        Returns:
+            Detections, best first, with the seconds that each stage took.
+
+        Raises:
+            ImageError: the picture can't be read. NotFittedError: neither trained nor loaded. ArgumentError: threshold.
+        """
+        if not 0 <= threshold <= 1:
+            raise ArgumentError(f"threshold: got {threshold}, expected a probability in [0, 1]")
+        weights = self._fitted()
+        clock = _Clock()
+        pixels = load_image(image)
+        clock.lap("decoding")
+        windows = np.ascontiguousarray(self._proposer()(pixels), np.float32)
+        clock.lap("proposals")
+        features = self._features()
+        maps = features.maps(pixels)
+        clock.lap("convolutions")
+        pooled = self._pool(features, maps, windows)
+        clock.lap("pooling")
+        h = weights.fc(pooled)
+        clock.lap("fc")
+        probability = torch.sigmoid(weights.margins(h) * weights.slope + weights.offset)
+        chosen = _candidates(probability, threshold)
+        needed = torch.cat(chosen).unique() if chosen else torch.zeros(0, dtype=torch.int64)
+        deltas = weights.box_deltas(h[needed])
+        place = torch.zeros(len(h), dtype=torch.int64)
+        place[needed] = torch.arange(len(needed))
+        clock.lap("classes")
+        boxes, scores, labels = [], [], []
+        limit = np.array([pixels.shape[1], pixels.shape[0]] * 2, np.float32)
+        for c, rows in enumerate(chosen):
+            moved = decode_deltas(windows[rows.numpy()], deltas[place[rows], c].numpy())
+            moved = np.clip(moved, 0, limit)
+            score = probability[rows, c].numpy()
+            kept = nms(moved, score, self.nms_iou)[:_AFTER_NMS]
+            boxes.append(moved[kept])
+            scores.append(score[kept])
+            labels.append(np.full(len(kept), c, np.int64))
+        score = np.concatenate([np.zeros(0, np.float32), *scores])
+        order = np.argsort(-score, kind="stable")
+        clock.lap("NMS")
+        return Detections(
+            np.concatenate([np.zeros((0, 4), np.float32), *boxes])[order],
+            score[order],
+            np.concatenate([np.zeros(0, np.int64), *labels])[order],
+            self.class_names_,
+            clock.seconds,
+            len(windows),
+        )
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], precision: str = "int8") -> None:
+        """Write the detector to one safetensors file with JSON metadata.
+
+        Args:
+            precision: of the large matrices: ``int8`` (one scale a row), ``float16`` or ``float32``.
+
+        Raises:
+            NotFittedError: there is nothing to save yet. ArgumentError: another proposer than selective search was
+                given, which the file can't hold.
+        """
+        weights = self._fitted()
+        if self.proposer is not None and not isinstance(self.proposer, SelectiveSearch):
+            raise ArgumentError("save: this detector uses a proposer of your own, which a model file can't hold")
+        network = self._backbone()
+        metadata = self.metadata_ | {
+            "class_names": list(self.class_names_),
+            "backbone": {"name": network.name, "weights_sha256": network.weights_sha256},
+            "levels": list(self.levels),
+            "short_sides_px": list(self.short_sides_px),
+            "proposer": {"name": "selective search", "mode": "fast", "max_windows": self.max_windows},
+            "nms_iou": self.nms_iou,
+            "precision": precision,
+        }
+        write_model(path, weights.tensors(), metadata, precision)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> SPPDetector:
+        """The detector of a model file; without one, the detector of the 20 VOC classes that comes with the package.
+
+        Raises:
+            ModelFileError: the file is missing, damaged or no detector.
+            WeightsError: the weights of its backbone are missing or other ones.
+        """
+        if path is None:
+            with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as default:
+                return cls.load(default)
+        tensors, metadata = read_model(path)
+        try:
+            detector = cls(
+                backbone=metadata["backbone"]["name"],
+                levels=tuple(int(n) for n in metadata["levels"]),
+                short_sides_px=tuple(int(n) for n in metadata["short_sides_px"]),
+                max_windows=int(metadata["proposer"]["max_windows"]),
+                nms_iou=float(metadata["nms_iou"]),
+            )
+            expected = str(metadata["backbone"]["weights_sha256"])
+            detector.class_names_ = tuple(str(name) for name in metadata["class_names"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{os.fspath(path)}: its metadata lacks or garbles {error}; the file is damaged") from None
+        weights = DetectorWeights.from_tensors(tensors, os.fspath(path))
+        if len(detector.class_names_) != weights.class_bias.numel():
+            raise ModelFileError(
+                f"{os.fspath(path)}: {len(detector.class_names_)} class names for {weights.class_bias.numel()} classes"
+            )
+        network = detector._backbone()
+        if network.weights_sha256 != expected:
+            raise ModelFileError(
+                f"{os.fspath(path)}: made for weights of {network.name} with sha256 {expected}, found {network.weights_sha256}"
+            )
+        features = detector._features()
+        if weights.reduce_weight.shape[1] != features.dims:
+            raise ModelFileError(
+                f"{os.fspath(path)}: expects vectors of {weights.reduce_weight.shape[1]} numbers, "
+                f"its backbone and levels give {features.dims}"
+            )
+        detector.weights_, detector.metadata_ = weights, metadata
+        detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc7_bias.numel()
+        return detector
+
+    # --- parts -------------------------------------------------------------------------------------------------------
+
+    def _fitted(self) -> DetectorWeights:
+        weights: DetectorWeights | None = getattr(self, "weights_", None)
+        if weights is None:
+            raise NotFittedError("this SPPDetector is not trained: call fit(dataset), or use SPPDetector.load(path)")
+        return weights
+
+    def _backbone(self) -> Backbone:
+        if self._network is None or self._network.name != self.backbone:
+            self._network = load_backbone(self.backbone)
+        return self._network
+
+    def _features(self, short_sides_px: Sequence[int] | None = None) -> WindowFeatures:
+        return WindowFeatures(self._backbone(), self.levels, short_sides_px or self.short_sides_px)
+
+    def _proposer(self) -> Proposer:
+        return self.proposer or SelectiveSearch(max_windows=self.max_windows)
+
+    def _pool(self, features: WindowFeatures, maps: Any, windows: NDArray[np.float32]) -> Tensor:
+        """Pooled windows in a buffer that is used again for every image (new pages of memory cost more than pooling)."""
+        if self._buffer.shape[0] < len(windows) or self._buffer.shape[1:] != (features.dims,):
+            self._buffer = torch.empty(max(len(windows), 2000), features.dims)
+        return features.pool(maps, windows, out=self._buffer)
+
+
+def _candidates(probability: Tensor, threshold: float) -> list[Tensor]:
+    """Rows of each class that are worth a look: at least ``threshold``, the best 400."""
+    top, rows = probability.topk(min(_BEFORE_NMS, len(probability)), dim=0)
+    return [rows[top[:, c] >= threshold, c] for c in range(probability.shape[1])]
+
+
+def _check_trainable(dataset: DetectionDataset) -> None:
+    if not len(dataset):
+        raise DatasetError("the data set has no images; training needs some, with objects")
+    for c, name in enumerate(dataset.class_names):
+        if not any(bool(((r.labels == c) & ~r.difficult).any()) for r in dataset):
+            raise DatasetError(f"class {name!r} has no object (that isn't difficult) in {len(dataset)} images")
+
+
+class _Clock:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now

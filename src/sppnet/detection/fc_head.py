@@ -1,0 +1,67 @@
+"""The fully connected layers of the detector: pooled window -> fc features -> class logits and box deltas."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["DELTA_SCALE", "FcHead"]
+
+# Box deltas are learned in these units, so that all four have a spread of about 1 (fast R-CNN does the same).
+DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
+
+
+class FcHead(nn.Module):
+    """``fc6`` (of low rank) and ``fc7``, each with ReLU and dropout, then a softmax layer and a box layer to train by.
+
+    Args:
+        inputs: length D of a pooled window.
+        num_classes: without background.
+        rank: fc6 is the product ``(hidden, rank) @ (rank, D)``. A window then costs ``rank * D`` multiplications, not
+            ``hidden * D``, the file is as much smaller, and fewer parameters overfit less.
+        hidden: width of fc6 and fc7. dropout: share of units dropped in training, [0, 1).
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, inputs: int, num_classes: int, rank: int = 256, hidden: int = 1024, dropout: float = 0.5):
+        super().__init__()
+        self.num_classes = num_classes
+        self.dropout = dropout
+        self.reduce = nn.Linear(inputs, rank, bias=False)
+        self.fc6 = nn.Linear(rank, hidden)
+        self.fc7 = nn.Linear(hidden, hidden)
+        self.logits = nn.Linear(hidden, num_classes + 1)  # the last one is background
+        self.deltas = nn.Linear(hidden, num_classes * 4)
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("scale", torch.ones(inputs))
+        for layer, spread in ((self.logits, 0.01), (self.deltas, 0.001)):
+            nn.init.normal_(layer.weight, 0.0, spread)
+            nn.init.zeros_(layer.bias)
+
+    def standardise(self, sample: Tensor) -> None:
+        """Take mean and spread of each input from ``sample (n, D)``: inputs are used as (x - mean) / spread."""
+        self.mean.copy_(sample.mean(0))
+        self.scale.copy_(1 / (sample.std(0) + 1e-3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``x (n, D)`` -> fc7 features ``(n, hidden)``, logits ``(n, classes + 1)``, deltas ``(n, classes, 4)``."""
+        h = self.reduce((x - self.mean) * self.scale)
+        h = functional.dropout(functional.relu(self.fc6(h)), self.dropout, self.training)
+        h = functional.dropout(functional.relu(self.fc7(h)), self.dropout, self.training)
+        return h, self.logits(h), self.deltas(h).view(-1, self.num_classes, 4)
+
+    def loss(self, x: Tensor, labels: Tensor, deltas: Tensor) -> Tensor:
+        """Softmax loss over all windows plus smooth-L1 loss of the boxes over the foreground.
+
+        Args:
+            x: ``(n, D)``. labels: ``(n,)`` int64, ``num_classes`` for background. deltas: ``(n, 4)`` targets.
+        """
+        _, logits, predicted = self(x)
+        scale = torch.tensor(DELTA_SCALE)
+        foreground = torch.nonzero(labels < self.num_classes).flatten()
+        mine = predicted[foreground, labels[foreground]]
+        box = functional.smooth_l1_loss(mine, deltas[foreground] / scale, reduction="sum") / max(1, len(labels))
+        return functional.cross_entropy(logits, labels) + box

@@ -1,0 +1,143 @@
+"""Image -> convolutions once (at each scale) -> spatial pyramid pooling of every window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from sppnet.backbones.registry import Backbone
+from sppnet.pooling.windows import pool_windows
+
+__all__ = ["ImageMaps", "WindowFeatures", "input_size"]
+
+# A window uses the scale at which its area is nearest to this (paper, section 4.2)
+TARGET_AREA = 224 * 224
+
+
+def input_size(
+    height: int, width: int, short_side_px: int, max_long_side_px: int, multiple: int
+) -> tuple[int, int]:
+    """Height and width at which an image is fed to the convolutions.
+
+    The short side becomes ``short_side_px`` unless the long one would exceed ``max_long_side_px``; then both sides are
+    rounded to multiples of ``multiple`` pixels (at least one), where strided layers see no odd sizes and so the cells
+    lie at the same place for every image. Aspect changes by at most ``multiple / 2`` pixels a side.
+    """
+    factor = min(short_side_px / min(height, width), max_long_side_px / max(height, width))
+    sides = (max(multiple, round(side * factor / multiple) * multiple) for side in (height, width))
+    new_height, new_width = sides
+    return new_height, new_width
+
+
+@dataclass(frozen=True)
+class ImageMaps:
+    """The maps of one image.
+
+    Attributes:
+        maps: one a scale, ``(channels, h, w)``, float32 or float16, channels last in memory.
+        scale: float32 ``(scales, 2)``: input pixels per image pixel, in x and y.
+        height, width: of the image in pixels.
+    """
+
+    maps: tuple[Tensor, ...]
+    scale: NDArray[np.float32]
+    height: int
+    width: int
+
+
+class WindowFeatures:
+    """Feature vectors of windows: the part of the detector that is frozen.
+
+    Args:
+        backbone: see :func:`sppnet.backbones.registry.load_backbone`.
+        levels: of the pyramid. mode: ``max`` or ``avg``.
+        short_sides_px: the scales.
+        max_long_ratio: the long side is at most this many times the short side's target (bounds time and memory).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        levels: Sequence[int],
+        short_sides_px: Sequence[int],
+        *,
+        mode: str = "max",
+        max_long_ratio: float = 1.7,
+    ) -> None:
+        self.backbone = backbone
+        self.levels = tuple(levels)
+        self.mode = mode
+        self.short_sides_px = tuple(short_sides_px)
+        self.max_long_ratio = max_long_ratio
+
+    @property
+    def dims(self) -> int:
+        """Length of a vector: channels times bins."""
+        return self.backbone.channels * sum(n * n for n in self.levels)
+
+    def maps(self, image: NDArray[np.uint8], *, flip: bool = False) -> ImageMaps:
+        """Run the convolutions over ``image (H, W, 3)``, once a scale; over its mirror image if ``flip``."""
+        height, width = image.shape[:2]
+        if flip:
+            image = image[:, ::-1]
+        picture = Image.fromarray(image)
+        maps, scales = [], []
+        for side in self.short_sides_px:
+            h, w = input_size(
+                height, width, side, round(side * self.max_long_ratio), self.backbone.size_multiple
+            )
+            pixels = np.asarray(picture.resize((w, h), Image.Resampling.BILINEAR))
+            maps.append(self.backbone(self.backbone.preprocess(pixels))[0])
+            scales.append((w / width, h / height))
+        return ImageMaps(tuple(maps), np.array(scales, np.float32), height, width)
+
+    def pool(self, maps: ImageMaps, windows: NDArray[np.float32], out: Tensor | None = None) -> Tensor:
+        """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in image pixels.
+
+        Args:
+            out: buffer ``(>= K, dims)`` to use again; the result is its first K rows.
+        """
+        count = len(windows)
+        bins = sum(n * n for n in self.levels)
+        index = self._scale_of(maps, windows)
+        scale = maps.scale[index]
+        located = windows * np.concatenate([scale, scale], 1)
+        if out is not None:
+            out = out[:count].view(count, bins, self.backbone.channels)
+        pooled = pool_windows(
+            [m.float() for m in maps.maps],
+            located,
+            self.levels,
+            self.mode,
+            stride=self.backbone.stride,
+            offset=self.backbone.offset,
+            map_index=index,
+            out=out,
+        )
+        return pooled.view(count, self.dims)
+
+    def _scale_of(self, maps: ImageMaps, windows: NDArray[np.float32]) -> NDArray[np.int64]:
+        if len(maps.maps) == 1:
+            return np.zeros(len(windows), np.int64)
+        area = (windows[:, 2] - windows[:, 0]) * (windows[:, 3] - windows[:, 1])
+        scaled = np.maximum(area[:, None] * maps.scale.prod(1)[None], 1.0)
+        # nearest in ratio: 4 times too small is as far as 4 times too large
+        return np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
+
+
+def flip_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Boxes ``(K, 4)`` of the mirror image."""
+    flipped = boxes.copy()
+    flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
+    return flipped
+
+
+def half_precision(maps: ImageMaps) -> tuple[Tensor, ...]:
+    """The maps as contiguous float16 ``(h, w, channels)``, as the feature cache keeps them."""
+    return tuple(m.permute(1, 2, 0).to(torch.float16).contiguous() for m in maps.maps)

@@ -1,0 +1,196 @@
+"""Linear SVMs with hard negatives on the fc features, and the sums of box regression, in one pass over the images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sppnet.detection.box_regression import RidgeAccumulator
+from sppnet.detection.fc_head import DELTA_SCALE
+from sppnet.detection.sampling import assign_windows, class_overlaps
+from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.learning.svm import LinearSVMs, train_svms
+
+__all__ = ["ExampleSet", "SvmOptions", "WindowScorer", "mine_hard_negatives"]
+
+WindowScorer = Callable[[TrainingImage, "np.ndarray[tuple[int, int], np.dtype[np.float32]]"], Tensor]
+"""fc features ``(K, D)`` of windows ``(K, 4)`` of an image."""
+
+
+@dataclass(frozen=True)
+class SvmOptions:
+    """Constants of the SVMs (R-CNN and SPP-net release; see design notes in ``docs/training.md``).
+
+    Attributes:
+        c: cost. bias_scale: intercept scaling. positive_weight: factor on the cost of positives.
+        feature_norm: features are scaled so that their mean norm is this.
+        negative_iou: a window that overlaps no object of a class by this much is a negative of that class.
+        positive_iou: windows that overlap an object by this much are positives, as its own box is.
+        add_above: a negative with a larger margin than this is hard. drop_below: one below is dropped again.
+        per_image: at most this many hard negatives a class and image are added.
+        retrain_every: new negatives before the SVMs are trained anew.
+        box_iou: windows that overlap an object by this much train its class's box regressor.
+        box_regularisation: ridge parameter, on features of mean norm ``feature_norm``.
+    """
+
+    c: float = 1e-3
+    bias_scale: float = 10.0
+    positive_weight: float = 2.0
+    feature_norm: float = 20.0
+    negative_iou: float = 0.3
+    positive_iou: float = 0.8
+    add_above: float = -1.0001
+    drop_below: float = -1.2
+    per_image: int = 10
+    retrain_every: int = 20000
+    box_iou: float = 0.6
+    box_regularisation: float = 1000.0
+
+
+class ExampleSet:
+    """Features ``(n, D)`` in float16 and labels ``(n, classes)`` in {-1, 0, +1}, growing; memory is doubled at need."""
+
+    def __init__(self, dims: int, classes: int) -> None:
+        self._x = torch.empty(4096, dims, dtype=torch.float16)
+        self._y = torch.empty(4096, classes, dtype=torch.int8)
+        self.count = 0
+
+    @property
+    def x(self) -> Tensor:
+        return self._x[: self.count]
+
+    @property
+    def y(self) -> Tensor:
+        return self._y[: self.count]
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        need = self.count + len(x)
+        if need > len(self._x):
+            size = max(need, 2 * len(self._x))
+            self._x = torch.cat([self.x, torch.empty(size - self.count, self._x.shape[1], dtype=torch.float16)])
+            self._y = torch.cat([self.y, torch.empty(size - self.count, self._y.shape[1], dtype=torch.int8)])
+        self._x[self.count : need] = x.to(torch.float16)
+        self._y[self.count : need] = y.to(torch.int8)
+        self.count = need
+
+    def drop_easy(self, svms: LinearSVMs, below: float) -> int:
+        """Remove examples that are positive of no class and have margins under ``below`` in every class."""
+        keep = torch.ones(self.count, dtype=torch.bool)
+        for start in range(0, self.count, 65536):
+            rows = slice(start, start + 65536)
+            margin = torch.addmm(svms.bias, self.x[rows].float(), svms.weight.T)
+            keep[rows] = (self.y[rows] > 0).any(1) | (margin >= below).any(1)
+        x, y = self.x[keep], self.y[keep]
+        dropped = self.count - len(x)
+        self._x[: len(x)], self._y[: len(x)] = x, y
+        self.count = len(x)
+        return dropped
+
+
+def mine_hard_negatives(
+    data: TrainingImages,
+    scorer: WindowScorer,
+    dims: int,
+    options: SvmOptions,
+    *,
+    start: tuple[Tensor, Tensor] | None = None,
+    seed: int = 0,
+    progress: Progress = no_progress,
+    report: Callable[[str], None] | None = None,
+) -> tuple[LinearSVMs, float, tuple[Tensor, Tensor]]:
+    """Train the SVMs of all classes, and the box regressors, on the fc features of ``data``.
+
+    First pass: a few windows an image (the objects, windows close around them, random background). Second pass: every
+    window; those that a class takes for an object wrongly (margin above ``add_above``) are added, and the SVMs trained
+    anew whenever enough have come. A window added for one class is a negative for every class it doesn't overlap: the
+    classes share their examples and each matrix product.
+
+    Args:
+        scorer: gives fc features. dims: their length.
+        start: weight ``(classes, D)`` and bias that rank background windows in the first pass.
+
+    Returns:
+        The SVMs (for features times ``norm factor``), that factor, and box regression weight ``(classes, 4, D)`` and
+        bias ``(classes, 4)``, in units of DELTA_SCALE, for the same features.
+    """
+    classes = len(data.dataset.class_names)
+    rng = np.random.default_rng(seed)
+    examples = ExampleSet(dims, classes)
+    ridge = RidgeAccumulator(classes, dims)
+    factor = _norm_factor(data, scorer, options.feature_norm)
+
+    for i in progress(range(len(data)), "SVMs: first examples", len(data)):
+        image = data.load(i)
+        windows = np.concatenate([image.boxes[~image.difficult], rng.permutation(image.windows)[:24]])
+        labels = _labels(image, windows, classes, options)
+        if len(windows):
+            examples.add(scorer(image, windows) * factor, labels)
+    svms = _train(examples, options, None)
+    added = 0
+    for i in progress(range(len(data)), "SVMs: hard negatives", len(data)):
+        image = data.load(i)
+        if not len(image.windows):
+            continue
+        x = scorer(image, image.windows) * factor
+        _add_boxes(ridge, image, x, options)
+        labels = _labels(image, image.windows, classes, options)
+        margin = torch.addmm(svms.bias, x, svms.weight.T)
+        hard = torch.where((labels < 0) & (margin > options.add_above), margin, -torch.inf)
+        top, index = hard.topk(min(options.per_image, len(hard)), dim=0)
+        chosen = index[top > -torch.inf].unique()
+        chosen = torch.cat([chosen, torch.nonzero((labels > 0).any(1)).flatten()]).unique()
+        examples.add(x[chosen], labels[chosen])
+        added += len(chosen)
+        if added >= options.retrain_every:
+            svms = _train(examples, options, svms)
+            dropped = examples.drop_easy(svms, options.drop_below)
+            if report is not None:
+                report(f"SVMs trained on {examples.count} examples ({dropped} easy ones dropped)")
+            added = 0
+    svms = _train(examples, options, svms)
+    return svms, factor, ridge.solve(options.box_regularisation)
+
+
+def _train(examples: ExampleSet, options: SvmOptions, start: LinearSVMs | None) -> LinearSVMs:
+    return train_svms(
+        examples.x,
+        examples.y,
+        c=options.c,
+        positive_weight=options.positive_weight,
+        bias_scale=options.bias_scale,
+        start=start,
+        tolerance=1e-3,
+    )
+
+
+def _norm_factor(data: TrainingImages, scorer: WindowScorer, wanted: float) -> float:
+    norms = []
+    for i in np.linspace(0, len(data) - 1, min(len(data), 50)).astype(int):
+        image = data.load(int(i))
+        if len(image.windows):
+            norms.append(scorer(image, image.windows[:200]).norm(dim=1))
+    mean = float(torch.cat(norms).mean()) if norms else 0.0
+    return wanted / mean if mean > 0 else 1.0
+
+
+def _labels(
+    image: TrainingImage, windows: np.ndarray[tuple[int, int], np.dtype[np.float32]], classes: int, options: SvmOptions
+) -> Tensor:
+    overlap = class_overlaps(windows, image.boxes, image.labels, classes)
+    easy = ~image.difficult
+    sure = class_overlaps(windows, image.boxes[easy], image.labels[easy], classes)
+    labels = np.where(overlap < options.negative_iou, -1, 0)
+    labels[sure >= options.positive_iou] = 1
+    return torch.from_numpy(labels.astype(np.int8))
+
+
+def _add_boxes(ridge: RidgeAccumulator, image: TrainingImage, x: Tensor, options: SvmOptions) -> None:
+    assignment = assign_windows(image.windows, image.boxes, image.labels, image.difficult)
+    near = np.flatnonzero(assignment.iou >= options.box_iou)
+    if len(near):
+        targets = torch.from_numpy(assignment.deltas[near]) / torch.tensor(DELTA_SCALE)
+        ridge.add(x[torch.from_numpy(near)], torch.from_numpy(assignment.label[near]), targets)

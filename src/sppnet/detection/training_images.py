@@ -1,0 +1,139 @@
+"""The images of a training set with their maps and windows, computed once and kept in a feature cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, input_size
+from sppnet.images import load_image
+from sppnet.learning.feature_cache import FeatureCache
+from sppnet.proposals.protocol import Proposer
+
+__all__ = ["Progress", "TrainingImage", "TrainingImages", "no_progress"]
+
+Progress = Callable[[Iterable[int], str, int], Iterator[int]]
+"""``progress(items, what, total)`` iterates over ``items`` and shows how far it is."""
+
+
+def no_progress(items: Iterable[int], what: str, total: int) -> Iterator[int]:
+    """A :data:`Progress` that shows nothing."""
+    return iter(items)
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """One image, or its mirror image: ``windows (K, 4)`` and annotated ``boxes (n, 4)`` in image pixels."""
+
+    maps: ImageMaps
+    windows: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+
+
+class TrainingImages:
+    """Access to every image of ``dataset``, and to its mirror image, by index.
+
+    Args:
+        features: gives the maps. flip_features: gives those of the mirror images, at a scale of its own (so that the
+            fully connected layers see each object at two scales without a third pass of the convolutions).
+        proposer: gives the windows; those of the mirror image are mirrored.
+        cache: where maps (float16) and windows are kept.
+    """
+
+    def __init__(
+        self,
+        dataset: DetectionDataset,
+        features: WindowFeatures,
+        flip_features: WindowFeatures | None,
+        proposer: Proposer,
+        cache: FeatureCache,
+    ) -> None:
+        self.dataset = dataset
+        self.features = features
+        self.flip_features = flip_features
+        self.proposer = proposer
+        self.cache = cache
+        self._keys: dict[tuple[int, str], str] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def estimated_bytes(self) -> int:
+        """Size of the cache once it holds every image."""
+        total = 0
+        for features in self._views():
+            multiple = features.backbone.size_multiple
+            for record in self.dataset:
+                for side in features.short_sides_px:
+                    limit = round(side * features.max_long_ratio)
+                    h, w = input_size(record.height, record.width, side, limit, multiple)
+                    total += (h // multiple) * (w // multiple) * features.backbone.channels * 2
+        return total + len(self.dataset) * 2000 * 16
+
+    def prepare(self, progress: Progress = no_progress) -> None:
+        """Compute what the cache lacks: windows and maps of every image."""
+        for i in progress(range(len(self)), "windows and maps", len(self)):
+            picture: NDArray[np.uint8] | None = None
+            if self.cache.get(self._key(i, "windows")) is None:
+                picture = load_image(self.dataset[i].path)
+                self._put_windows(i, picture)
+            for flip, features in enumerate(self._views()):
+                if not self.cache.path(self._key(i, f"maps{flip}")).is_file():
+                    picture = load_image(self.dataset[i].path) if picture is None else picture
+                    self._put_maps(i, features, bool(flip), picture)
+
+    def load(self, i: int, *, flip: bool = False) -> TrainingImage:
+        """Image ``i``, from the cache where it is there."""
+        record = self.dataset[i]
+        features = self.flip_features if flip else self.features
+        assert features is not None
+        stored = self.cache.get(self._key(i, "windows")) or self._put_windows(i, load_image(record.path))
+        windows = stored["windows"].numpy()
+        name = self._key(i, f"maps{int(flip)}")
+        entry = self.cache.get(name) or self._put_maps(i, features, flip, load_image(record.path))
+        maps = ImageMaps(
+            tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(features.short_sides_px))),
+            entry["scale"].numpy(),
+            record.height,
+            record.width,
+        )
+        boxes = record.boxes
+        if flip:
+            windows, boxes = flip_boxes(windows, record.width), flip_boxes(boxes, record.width)
+        return TrainingImage(maps, windows, boxes, record.labels, record.difficult)
+
+    def _views(self) -> list[WindowFeatures]:
+        return [self.features] if self.flip_features is None else [self.features, self.flip_features]
+
+    def _key(self, i: int, what: str) -> str:
+        if (i, what) not in self._keys:
+            if what == "windows":
+                settings: tuple[object, ...] = (what, repr(self.proposer))
+            else:
+                f = self.features if what == "maps0" else self.flip_features
+                assert f is not None
+                settings = (what, f.backbone.name, f.backbone.weights_sha256, f.short_sides_px, f.max_long_ratio)
+            self._keys[i, what] = self.cache.key(self.dataset[i].path, *settings)
+        return self._keys[i, what]
+
+    def _put_windows(self, i: int, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
+        entry = {"windows": torch.from_numpy(np.ascontiguousarray(self.proposer(picture), np.float32))}
+        self.cache.put(self._key(i, "windows"), entry)
+        return entry
+
+    def _put_maps(
+        self, i: int, features: WindowFeatures, flip: bool, picture: NDArray[np.uint8]
+    ) -> dict[str, Tensor]:
+        maps = features.maps(picture, flip=flip)
+        entry = {f"map{s}": m for s, m in enumerate(half_precision(maps))}
+        entry["scale"] = torch.from_numpy(maps.scale)
+        self.cache.put(self._key(i, f"maps{int(flip)}"), entry)
+        return entry
