@@ -6,6 +6,8 @@ Numba is imported when the first kernel is needed, not when sppnet is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,8 @@ _BITS: dict[torch.dtype, tuple[torch.dtype, int]] = {
 }
 
 
-def make_plan(levels: Sequence[Level], nested: bool) -> I64:
+@lru_cache(maxsize=64)
+def make_plan(levels: tuple[Level, ...], nested: bool) -> I64:
     """A row a level: rows, columns, first bin, row of the parent in this plan or -1; parents come first."""
     sizes = [r * c for r, c in levels]
     first = np.concatenate([[0], np.cumsum(sizes)[:-1]])
@@ -48,6 +51,17 @@ def split_by_map(map_index: Tensor | None, windows: int, maps: int) -> tuple[I64
         return np.arange(windows), starts
     index = map_index.numpy()
     return np.argsort(index, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(index, minlength=maps))])
+
+
+_seen: set[tuple[str, torch.dtype]] = set()
+
+
+def _notice(kernel: str, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """The notice of a first compilation, only when a kernel is called for the first time in this process."""
+    if (kernel, dtype) in _seen:
+        return nullcontext()
+    _seen.add((kernel, dtype))
+    return first_run_notice("pooling kernels")
 
 
 def flat_view(tensor: Tensor) -> Tensor:
@@ -97,7 +111,7 @@ def pool_cpu(
     integer, infinity = _BITS[dtype]
     view = integer if mode == "max" else dtype
     order, starts = split_by_map(map_index, windows, sum(m.shape[0] for m in maps))
-    plan = make_plan(levels, nested=mode == "max")
+    plan = make_plan(tuple(levels), nested=mode == "max")
     channels = maps[0].shape[1]
     cell_array: Any = cells.contiguous().numpy()
     lanes = 64 // dtype.itemsize
@@ -106,7 +120,7 @@ def pool_cpu(
     layout = np.array([out.stride(0), out.stride(1), aligned, out.shape[1]], np.int64)
     flat_out = flat_view(out).view(view).numpy()
     at = 0
-    with first_run_notice("pooling kernels"):
+    with _notice(mode, view):
         for tensor in maps:
             count, _, height, width = tensor.shape
             begin = starts[at : at + count + 1]
@@ -142,12 +156,12 @@ def pool_cpu_backward(
     work = torch.float64 if dtype == torch.float64 else torch.float32
     grad = grad.to(work)
     order, starts = split_by_map(map_index, cells.shape[0], sum(m.shape[0] for m in maps))
-    plan = make_plan(levels, nested=mode == "max")
+    plan = make_plan(tuple(levels), nested=mode == "max")
     cell_array: Any = cells.contiguous().numpy()
     grad_flat = flat_view(grad).numpy()
     layout = np.array([*grad.stride(), grad.shape[1]], np.int64)
     at = 0
-    with first_run_notice("pooling kernels (backward)"):
+    with _notice(mode + " backward", dtype):
         for tensor, result in zip(maps, results, strict=True):
             count, channels, height, width = tensor.shape
             begin = starts[at : at + count + 1]

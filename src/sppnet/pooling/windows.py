@@ -36,17 +36,17 @@ def pool_windows(
 ) -> Tensor:
     """The pyramid of every window: ``(K, bins, C)``.
 
-    Bins are ordered level by level, in the order of ``levels``, row by row in a level. ``result.flatten(1)`` is a vector
-    a window (bin-major, channels innermost).
+    Bins are ordered level by level, in the order of ``levels``, row by row in a level. ``result.flatten(1)`` is a
+    vector a window (bin-major, channels innermost).
 
     Args:
         features: one map ``(C, H, W)``, a batch ``(N, C, H, W)``, or a list of maps ``(C, H_i, W_i)`` (several scales).
-            float16, bfloat16, float32 or float64; any strides, nothing is copied.
-        windows: ``(K, 4)`` of ``(x0, y0, x1, y1)``, a tensor or an array. With ``stride`` they are in pixels of the
+            float16, bfloat16, float32, float64; any strides, nothing is copied (fastest: channels-last).
+        windows: ``(K, 4)`` of ``(x0, y0, x1, y1)``, tensor or array. With ``stride`` they are in pixels of the
             image that the map was made from (with several scales: the image of that scale, so multiply a window of the
             original image by the scale's factor), else in cells, half-open; fractions are rounded outwards.
-            A window is clipped to its map. One that is outside, reversed, or thinner than a cell gets the one cell (a row
-            or column of cells, if it is only thin) that is nearest to its middle.
+            A window is clipped to its map. One that is outside, reversed, or thinner than a cell gets the one cell (a
+            row or column of cells, if it is only thin) that is nearest to its middle.
         levels: ints or (rows, columns); any number of bins, also more than the window has cells.
         mode: ``max`` (NaN if the bin has one) or ``avg``.
         stride: pixels between the centres of neighbouring units of the map, > 0; a number or (x, y).
