@@ -67,7 +67,7 @@ def hue(r, g, b, chroma, value):
 def colour_planes(image, space, linear, root, planes):
     """Fill ``planes`` (C, H, W) uint8 with ``image`` (H, W, 3) uint8 RGB in colour space ``space``.
 
-    ``linear`` (256,) and ``root`` (n,) are the tables of ``colour.lab_tables()``.
+    ``linear`` (256,) and ``root`` (n,) are the tables of ``tables.lab_tables()``.
     """
     height, width = image.shape[0], image.shape[1]
     for y in range(height):

@@ -17,42 +17,25 @@ USE_COLOUR, USE_TEXTURE, USE_SIZE, USE_FILL = 1, 2, 4, 8
 
 
 @njit(nogil=True, cache=True)
-def pixel_bins(planes, smoothed, hue_first, bins):
+def pixel_bins(planes, smoothed, colours, steepness, textures, bins):
     """Fill ``bins`` (P, 2 C) uint8: for each channel the colour bin, then for each channel the texture bin.
 
-    Bin numbers count through all channels: colour 0 .. 25 C - 1, texture 25 C .. 65 C - 1.
+    Bin numbers count through all channels: first colour, then texture. Tables: ``colours`` (C, 256) uint8;
+    ``steepness`` (4081,) uint8 and ``textures`` (32, 32) uint8 as made by ``tables.texture_tables()``.
     """
     channels, height, width = planes.shape
     for c in range(channels):
-        top = 180 if hue_first and c == 0 else 256
         base = COLOUR_BINS * channels + TEXTURE_BINS * c
         for y in range(height):
-            up = max(0, y - 1)
-            down = min(height - 1, y + 1)
+            up = smoothed[c, max(0, y - 1)]
+            down = smoothed[c, min(height - 1, y + 1)]
+            row = smoothed[c, y]
             for x in range(width):
                 p = y * width + x
-                bins[p, c] = COLOUR_BINS * c + np.int32(planes[c, y, x]) * COLOUR_BINS // top
-                dx = np.int32(smoothed[c, y, min(width - 1, x + 1)] - smoothed[c, y, max(0, x - 1)])
-                dy = np.int32(smoothed[c, down, x] - smoothed[c, up, x])
-                ax = abs(dx)
-                ay = abs(dy)
-                # sectors of 45 degrees around the axes and diagonals; tan(22.5 degrees) = 12 / 29
-                if ay * 29 < ax * 12:
-                    direction = 0 if dx > 0 else 4
-                elif ax * 29 < ay * 12:
-                    direction = 2 if dy > 0 else 6
-                elif dx > 0:
-                    direction = 1 if dy > 0 else 7
-                else:
-                    direction = 3 if dy > 0 else 5
-                strength = max(ax, ay)  # in 1/16 grey level a pixel
-                if strength < 32:
-                    level = 0 if strength < 8 else 1
-                elif strength < 96:
-                    level = 2
-                else:
-                    level = 3 if strength < 256 else 4
-                bins[p, channels + c] = base + direction * 5 + level
+                bins[p, c] = colours[c, planes[c, y, x]]
+                dx = np.int32(row[min(width - 1, x + 1)] - row[max(0, x - 1)])
+                dy = np.int32(down[x] - up[x])
+                bins[p, channels + c] = base + textures[steepness[dx + 2040], steepness[dy + 2040]]
 
 
 @njit(nogil=True, cache=True)
@@ -78,27 +61,48 @@ def region_features(labels, width, bins, counts, boxes, sizes):
 
 
 @njit(nogil=True, cache=True)
-def neighbours(labels, edges, width, n):
-    """Pairs of different regions joined by one of ``edges``, each once: ``(m, 2)`` int32, sorted by the first."""
-    step = np.array([1, width, width + 1, width - 1], np.int32)
+def neighbours(labels, width, n):
+    """Pairs of regions that touch (also at a corner), each once, the smaller number first: ``(m, 2)`` int32, sorted
+    by the smaller.
+    """
+    height = len(labels) // width
+    firsts = np.empty(4 * len(labels), np.int32)
+    seconds = np.empty(4 * len(labels), np.int32)
+    latest = np.full(n, -1, np.int32)  # most pairs are those just seen
     starts = np.zeros(n + 1, np.int32)
-    for e in edges:
-        a = labels[e >> 2]
-        b = labels[(e >> 2) + step[e & 3]]
-        if a != b:
-            starts[min(a, b) + 1] += 1
+    met = 0
+    for y in range(height):
+        for x in range(width):
+            p = y * width + x
+            a = labels[p]
+            for d in range(4):
+                if d == 0:
+                    b = labels[p + 1] if x + 1 < width else a
+                elif y + 1 == height:
+                    b = a
+                elif d == 1:
+                    b = labels[p + width]
+                elif d == 2:
+                    b = labels[p + width + 1] if x + 1 < width else a
+                else:
+                    b = labels[p + width - 1] if x > 0 else a
+                if a != b:
+                    low = min(a, b)
+                    high = max(a, b)
+                    if latest[low] != high:
+                        latest[low] = high
+                        firsts[met] = low
+                        seconds[met] = high
+                        starts[low + 1] += 1
+                        met += 1
     for r in range(n):
         starts[r + 1] += starts[r]
-    others = np.empty(starts[n], np.int32)
+    others = np.empty(met, np.int32)
     place = starts[:-1].copy()
-    for e in edges:
-        a = labels[e >> 2]
-        b = labels[(e >> 2) + step[e & 3]]
-        if a != b:
-            low = min(a, b)
-            others[place[low]] = max(a, b)
-            place[low] += 1
-    pairs = np.empty((len(others), 2), np.int32)
+    for i in range(met):
+        others[place[firsts[i]]] = seconds[i]
+        place[firsts[i]] += 1
+    pairs = np.empty((met, 2), np.int32)
     seen = np.full(n, -1, np.int32)
     m = 0
     for r in range(n):
@@ -109,7 +113,7 @@ def neighbours(labels, edges, width, n):
                 pairs[m, 0] = r
                 pairs[m, 1] = other
                 m += 1
-    return pairs[:m]
+    return pairs[:m].copy()
 
 
 @njit(nogil=True, cache=True)

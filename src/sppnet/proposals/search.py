@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
-from sppnet.proposals.colour import gaussian_weights, lab_tables
+from sppnet.proposals import tables
 
 __all__ = ["MODES", "Mode", "selective_search"]
 
@@ -71,14 +71,16 @@ def prepare(rgb: U8, space: str, sigma: float) -> Prepared:
     number = SPACES.index(space)
     channels = kernels_colour.CHANNELS[number]
     planes = np.empty((channels, height, width), np.uint8)
-    kernels_colour.colour_planes(rgb, number, *lab_tables(), planes)
+    kernels_colour.colour_planes(rgb, number, *tables.lab_tables(), planes)
     edges = height * (width - 1) + (height - 1) * width + 2 * (height - 1) * (width - 1)
     order = np.empty(edges, np.int32)
     starts = np.empty(kernels_graph.BUCKETS + 1, np.int32)
     smoothed = np.empty(planes.shape, np.float32)
-    kernels_graph.prepare(planes, gaussian_weights(sigma), smoothed, order, starts)
+    kernels_graph.prepare(planes, tables.gaussian_weights(sigma), smoothed, order, starts)
     bins = np.empty((height * width, 2 * channels), np.uint8)
-    kernels_grouping.pixel_bins(planes, smoothed, space in ("hsv", "hue"), bins)
+    kernels_grouping.pixel_bins(
+        planes, smoothed, tables.colour_table(channels, space in ("hsv", "hue")), *tables.texture_tables(), bins
+    )
     return Prepared(channels, bins, order, starts)
 
 
@@ -88,12 +90,12 @@ def hierarchies(ready: Prepared, width: int, k: int, min_size: int, mixes: tuple
 
     pixels = len(ready.bins)
     labels = np.empty(pixels, np.int32)
-    n, edges = kernels_graph.segment(ready.order, ready.starts, width, 16 * k, min_size, labels)
+    n = kernels_graph.segment(ready.order, ready.starts, width, 16 * k, min_size, labels)
     counts = np.empty((n, kernels_grouping.CHANNEL_BINS * ready.channels), np.int32)
     boxes = np.empty((n, 4), np.int32)
     sizes = np.empty(n, np.int32)
     kernels_grouping.region_features(labels, width, ready.bins, counts, boxes, sizes)
-    pairs = kernels_grouping.neighbours(labels, edges, width, n)
+    pairs = kernels_grouping.neighbours(labels, width, n)
     found = []
     for mix in mixes:
         all_boxes = np.empty((2 * n - 1, 4), np.int32)
