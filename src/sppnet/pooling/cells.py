@@ -22,7 +22,8 @@ def as_window_tensor(windows: Windows, device: torch.device | None = None) -> Te
     """``(K, 4)`` tensor of the windows, on ``device``; an empty sequence gives ``(0, 4)``.
 
     Raises:
-        ArgumentError: another shape, or no numbers. (Numbers that aren't finite are found by :func:`window_to_cells`.)
+        ArgumentError: another shape, no numbers, or numbers that aren't finite. (The last is not looked for where it
+            would mean waiting for a GPU, nor in compiled code; there NaN counts as 0.)
     """
     try:
         tensor = windows if isinstance(windows, Tensor) else torch.as_tensor(np.asarray(windows))
@@ -36,6 +37,11 @@ def as_window_tensor(windows: Windows, device: torch.device | None = None) -> Te
         raise ArgumentError(f"windows: expected shape (K, 4) with (x0, y0, x1, y1) a row, got {tuple(tensor.shape)}")
     if tensor.dtype == torch.bool or tensor.is_complex():
         raise ArgumentError(f"windows: expected real numbers, got {tensor.dtype}")
+    if tensor.is_floating_point() and tensor.device.type == "cpu" and not torch.compiler.is_compiling():
+        finite = tensor.isfinite().all(1)
+        if not finite.all():
+            row = int((~finite).nonzero()[0])
+            raise ArgumentError(f"windows: row {row} is not finite: {tensor[row].tolist()}")
     return tensor if device is None else tensor.to(device)
 
 
@@ -87,6 +93,7 @@ def clip_cells(edges: Tensor, centres: Tensor, height: int | Tensor, width: int 
         centres: float64 ``(K, 4)``; the middle of a window is that of these edges, in units.
     """
     result = []
+    edges, centres = edges.nan_to_num(nan=0.0), centres.nan_to_num(nan=0.0)  # no index may come from a NaN
     for axis, size in ((0, width), (1, height)):
         limit = torch.as_tensor(size, dtype=torch.float64, device=edges.device)
         low = edges[:, axis].clamp(min=0).minimum(limit)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet.errors import ArgumentError
 from sppnet.kernels import first_run_notice, run_ranges
 from sppnet.pooling.bins import Level, parents
 
@@ -62,6 +63,13 @@ def _notice(kernel: str, dtype: torch.dtype) -> AbstractContextManager[None]:
         return nullcontext()
     _seen.add((kernel, dtype))
     return first_run_notice("pooling kernels")
+
+
+def _check_cells(cells: I64, height: int, width: int) -> None:
+    """The kernels don't check where they read: a caller of the bare operator must not be able to crash the process."""
+    low, high = cells[:, :2], cells[:, 2:]
+    if (low < 0).any() or (high <= low).any() or (high > (width, height)).any():
+        raise ArgumentError(f"cells: expected windows of at least one cell inside the map of {height} x {width} cells")
 
 
 def flat_view(tensor: Tensor) -> Tensor:
@@ -127,12 +135,14 @@ def pool_cpu(
             at += count
             if begin[0] == begin[-1]:
                 continue
+            chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
+            _check_cells(chosen, height, width)
             flat = flat_view(tensor.detach()).view(view).numpy()
             shape = np.array([count, channels, height, width], np.int64)
             strides = np.array(tensor.stride(), np.int64)
             arguments = (flat, strides, shape, cell_array, order, begin, plan, flat_out, layout)
             if mode == "max":
-                tables = count_tables(cell_array[order[begin[0] : begin[-1]]], plan, height, width)
+                tables = count_tables(chosen, plan, height, width)
                 run_ranges(cpu.pool_max, count * lines, *arguments, infinity, tables)
             else:
                 run_ranges(cpu.pool_avg, count * lines, *arguments)
@@ -169,6 +179,8 @@ def pool_cpu_backward(
             if begin[0] == begin[-1]:
                 result.zero_()
                 continue
+            chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
+            _check_cells(chosen, height, width)
             target = result if dtype == work else torch.empty_like(tensor, dtype=work)
             shape = np.array([count, channels, height, width], np.int64)
             tail = (grad_flat, layout, flat_view(target).numpy(), np.array(target.stride(), np.int64))
@@ -181,7 +193,7 @@ def pool_cpu_backward(
                 lanes = 64 // ordered.dtype.itemsize
                 flat = flat_view(ordered)
                 flat = flat if dtype == torch.float64 else flat.view(_BITS[dtype][0])
-                tables = count_tables(cell_array[order[begin[0] : begin[-1]]], plan, height, width)
+                tables = count_tables(chosen, plan, height, width)
                 strides = np.array(ordered.stride(), np.int64)
                 arguments = (flat.numpy(), strides, shape, cell_array, order, begin, plan, infinity, tables)
                 run_ranges(cpu_backward.max_backward, count * -(-channels // lanes), *arguments, *tail)

@@ -17,7 +17,7 @@ from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import Level
 
 _LIBRARY = torch.library.Library("sppnet", "FRAGMENT")
-_ARGUMENTS = "Tensor[] maps, Tensor cells, Tensor? map_index, int[] levels, str mode"
+_ARGUMENTS = "Tensor[] maps, Tensor cells, Tensor? map_index, int[] levels, str reduction"
 # Plain registrations: torch.library.custom_op would import torch._dynamo (over a second) at the first call.
 _LIBRARY.define(f"pyramid_pool({_ARGUMENTS}) -> Tensor")
 _LIBRARY.define(f"pyramid_pool_out({_ARGUMENTS}, Tensor(a!) out) -> ()")
@@ -40,7 +40,11 @@ def _bins(flat: Sequence[int]) -> int:
 
 
 def _check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
-    if map_index is not None and cells.shape[0] and not 0 <= int(map_index.min()) <= int(map_index.max()) < maps:
+    if cells.ndim != 2 or cells.shape[1] != 4 or cells.dtype != torch.int64:
+        raise ArgumentError(f"cells: expected int64 (K, 4), got {cells.dtype} {tuple(cells.shape)}")
+    if map_index is None or not cells.shape[0]:
+        return
+    if map_index.shape != cells.shape[:1] or not 0 <= int(map_index.min()) <= int(map_index.max()) < maps:
         low, high = int(map_index.min()), int(map_index.max())
         raise ArgumentError(f"map_index: expected 0 to {maps - 1} ({maps} maps), got {low} to {high}")
 
@@ -79,6 +83,7 @@ def _pool_backward(
     levels: Sequence[int],
     mode: str,
 ) -> list[Tensor]:
+    _check_index(cells, map_index, sum(m.shape[0] for m in maps))
     if grad.is_cuda:
         from sppnet.pooling import cuda
 

@@ -1,0 +1,64 @@
+"""Windows in pixels to cells of a map."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sppnet.pooling.windows import pool_windows, window_to_cells
+
+COORDINATE = st.floats(-500, 1500, allow_nan=False)
+
+
+@given(box=st.tuples(*[COORDINATE] * 4), stride=st.integers(1, 40), offset=st.floats(-30, 30))
+def test_corner_mapping_of_the_paper(box: tuple[float, ...], stride: int, offset: float) -> None:
+    height, width = 30, 40
+    x0, y0, x1, y1 = window_to_cells([box], stride, offset, height, width)[0].tolist()
+    assert 0 <= x0 < x1 <= width
+    assert 0 <= y0 < y1 <= height
+    for (low, high), (a, b), size in (((x0, x1), box[0::2], width), ((y0, y1), box[1::2], height)):
+        first = max(math.floor((a - offset) / stride) + 1, 0)
+        last = min(math.ceil((b - offset) / stride) - 1, size - 1)
+        if first <= last:
+            assert (low, high) == (first, last + 1)
+        else:
+            middle = math.floor(((a - offset) / stride + (b - offset) / stride) / 2 + 0.5)
+            assert (low, high) == (min(max(middle, 0), size - 1), min(max(middle, 0), size - 1) + 1)
+
+
+def test_strides_and_offsets_of_each_axis() -> None:
+    cells = window_to_cells(np.array([[10.0, 10.0, 50.0, 50.0]]), (8, 16), (2.5, 20.0), 4, 9)
+    # x: units at 2.5, 10.5, 18.5, ..., 50.5: 1 to 5; y: at 20, 36, 52, 68: 0 to 1
+    assert cells.tolist() == [[1, 0, 6, 2]]
+    assert cells.dtype == torch.int64
+
+
+def test_large_coordinates_are_exact() -> None:
+    # In float32 16777217 is 16777216.
+    assert window_to_cells(np.array([[16777217.0, 0, 16777219.0, 1]]), 1, 0, 1, 2**25).tolist() == [
+        [16777218, 0, 16777219, 1]
+    ]
+
+
+def test_pixels_and_cells_agree() -> None:
+    features = torch.randn(3, 12, 16)
+    windows = torch.tensor([[0.0, 0, 255, 191], [33, 20, 97, 100]])
+    cells = window_to_cells(windows, 16, 0.0, 12, 16)
+    assert torch.equal(pool_windows(features, windows, stride=16.0), pool_windows(features, cells))
+
+
+def test_sizes_a_window() -> None:
+    sizes = torch.tensor([[3, 4], [30, 40]])
+    windows = np.array([[0, 0, 999, 999], [0, 0, 999, 999]])
+    cells = window_to_cells(windows, 16, 0, sizes[:, 0], sizes[:, 1])
+    assert cells.tolist() == [[1, 1, 4, 3], [1, 1, 40, 30]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8])
+def test_any_kind_of_number(kind: type) -> None:
+    assert window_to_cells(np.array([[16, 16, 64, 64]], kind), 16, 0, 9, 9).tolist() == [[2, 2, 4, 4]]
