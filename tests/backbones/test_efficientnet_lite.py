@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
+from torch import nn
+
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.layers import ConvBN, SamePadConv2d, fuse
+from sppnet.backbones.receptive_field import receptive_field
 from sppnet.backbones.registry import SOURCES, load_backbone
 from sppnet.backbones.weights import WeightsSource, find_weights, load_weights
 from sppnet.errors import ArgumentError, WeightsError
-from torch import nn
 
 SOURCE = SOURCES["efficientnet-lite0"]
 
@@ -74,7 +76,9 @@ def test_dilated_map_holds_the_strided_one(network: EfficientNetLite, picture: t
     torch.testing.assert_close(network.features(picture), dense)
 
 
-@pytest.mark.parametrize(("variant", "channels", "blocks"), [("efficientnet-lite1", 320, 20), ("efficientnet-lite2", 352, 23)])
+@pytest.mark.parametrize(
+    ("variant", "channels", "blocks"), [("efficientnet-lite1", 320, 21), ("efficientnet-lite2", 352, 21)]
+)
 def test_wider_and_deeper_variants(variant: str, channels: int, blocks: int) -> None:
     """Their state has the names and shapes of the published definition, though no weights are here to load."""
     net = EfficientNetLite(variant)
@@ -118,6 +122,13 @@ def test_backbone_says_where_its_cells_are() -> None:
         cells = torch.arange(14, dtype=torch.float32)
         centres.append(float((change.square() * cells).sum() / change.square().sum()) * 16 + net.offset - (x + 1))
     assert abs(np.mean(centres)) < 4  # pixels, of a stride of 16
+
+
+def test_offset_is_that_of_the_receptive_field() -> None:
+    net = load_backbone()
+    field = receptive_field(net.layers, size=(224, 320))
+    assert field.stride == (net.stride, net.stride)
+    assert field.offset == (net.offset - 0.5, net.offset - 0.5)  # pixel 15 is the one between 15 and 16
 
 
 def test_backbone_is_frozen() -> None:

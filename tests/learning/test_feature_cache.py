@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+
 from sppnet.learning.feature_cache import FeatureCache
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.svm import LinearSVC
+
 from sppnet.errors import ArgumentError
 from sppnet.learning.svm import svm_objective, train_svms
 

@@ -54,8 +54,8 @@ class _Block(nn.Module):
 class EfficientNetLite(nn.Module):
     """The whole classification network; :meth:`features` gives the map before its head.
 
-    Input: float ``(N, 3, H, W)``, RGB, ``(pixel - 127) / 128``. Padding is computed for each input size; with sides that
-    are multiples of 32 (16 when dilated) it is the same at all of them, and so is the position of the cells.
+    Input: float ``(N, 3, H, W)``, RGB, ``(pixel - 127) / 128``. Padding is computed for each input size; with sides
+    that are multiples of 32 (16 when dilated) it is the same at all of them, and so is the position of the cells.
 
     Args:
         variant: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``.

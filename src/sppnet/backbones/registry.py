@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.layers import fuse
-from sppnet.backbones.receptive_field import receptive_field
 from sppnet.backbones.weights import WeightsSource, load_weights
 from sppnet.errors import ArgumentError
 
@@ -35,6 +34,11 @@ SOURCES = {
 }
 
 
+# Centre of cell 0 at stride 16, for sides that are multiples of 16: pixel 15, whose middle is 15.5 from the edge.
+# A test checks it against receptive_field(), which takes a second: too long for every start of the program.
+_OFFSET = 15.5
+
+
 class Backbone(nn.Module):
     """Frozen convolutions with what a detector must know of them.
 
@@ -43,8 +47,8 @@ class Backbone(nn.Module):
         weights_sha256: of the weights file.
         channels: of the map.
         stride: pixels between neighbouring cells.
-        offset: position of the centre of cell 0, in pixels (the left edge of the image is 0), for inputs whose sides
-            are multiples of ``size_multiple``.
+        offset: position of the centre of cell 0, in pixels from the left and top edge, for inputs whose sides are
+            multiples of ``size_multiple``.
         size_multiple: input sides should be multiples of this many pixels.
     """
 
@@ -56,8 +60,7 @@ class Backbone(nn.Module):
         self.stride = network.stride
         self.size_multiple = network.stride
         self.layers = nn.Sequential(network.stem, *network.blocks)
-        field = receptive_field(self.layers)
-        self.offset = float(field.offset[0])
+        self.offset = _OFFSET
         self.requires_grad_(False)
         self.eval()
 
@@ -91,4 +94,4 @@ def load_backbone(name: str = DEFAULT_BACKBONE, path: Path | None = None) -> Bac
     network.load_state_dict(convert_state_dict(load_weights(source, path)))
     network.head = network.classifier = None
     fuse(network.eval().dilate_last_stride())
-    return Backbone(name, source.sha256, network.to(memory_format=torch.channels_last))
+    return Backbone(name, source.sha256, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]

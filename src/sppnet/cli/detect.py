@@ -121,7 +121,9 @@ def stage_table(found: list[Detections]) -> str:
     total = 1000 * statistics.median(sum(d.seconds.values()) for d in found)
     windows = statistics.median(d.windows for d in found)
     head = "  ".join(f"{name:>{max(len(name), 6)}}" for name in [*names, "total"])
-    row = "  ".join(f"{value:>{max(len(name), 6)}.0f}" for name, value in zip([*names, "total"], [*medians, total], strict=True))
+    row = "  ".join(
+        f"{value:>{max(len(name), 6)}.0f}" for name, value in zip([*names, "total"], [*medians, total], strict=True)
+    )
     many = f"median of {len(found)} photos, " if len(found) > 1 else ""
     return f"\ntime in ms ({many}{windows:.0f} windows)\n{head}\n{row}"
 

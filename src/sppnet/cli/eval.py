@@ -53,7 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
     dataset = load_voc(
-        arguments.data, arguments.split, class_names=detector.class_names_, on_error=arguments.on_error
+        arguments.data,
+        arguments.split,
+        class_names=detector.class_names_,
+        on_error="raise" if arguments.on_error == "fail" else "skip",
     )
     if arguments.limit is not None:
         if arguments.limit < 1:

@@ -51,7 +51,7 @@ def add_parser(subparsers: Any) -> None:
                         help="of the large matrices in the file (default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random (default: %(default)s)")
     parser.add_argument("--on-error", choices=("fail", "skip"), default="fail",
-                        help="a faulty annotation stops the training, or is left out (default: %(default)s)")  # fmt: skip
+                        help="a faulty annotation stops the training, or is left out (%(default)s)")  # fmt: skip
     add_quiet(parser)
     parser.set_defaults(func=run)
 
@@ -68,11 +68,14 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if output.is_dir():
         raise ArgumentError(f"--output {output}: is a folder; name a file, for instance {output / 'model.safetensors'}")
-    dataset = load_voc(arguments.data, arguments.split, on_error=arguments.on_error)
+    dataset = load_voc(arguments.data, arguments.split, on_error="raise" if arguments.on_error == "fail" else "skip")
     validation = None
     if arguments.val_split != "none":
         validation = load_voc(
-            arguments.data, arguments.val_split, class_names=dataset.class_names, on_error=arguments.on_error
+            arguments.data,
+            arguments.val_split,
+            class_names=dataset.class_names,
+            on_error="raise" if arguments.on_error == "fail" else "skip",
         )
     for problem in (*dataset.problems, *(validation.problems if validation else ())):
         print(f"left out: {problem}")

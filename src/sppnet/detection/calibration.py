@@ -16,9 +16,14 @@ __all__ = ["fit_sigmoids", "right_or_wrong"]
 F64 = NDArray[np.float64]
 
 
-def right_or_wrong(found: Detections, boxes: NDArray[np.float32], labels: NDArray[np.int64],
-                   difficult: NDArray[np.bool_], iou: float = 0.5) -> NDArray[np.int8]:
-    """For each detection of an image: 1 it found an object, 0 it is wrong or a repetition, -1 it found a difficult one."""
+def right_or_wrong(
+    found: Detections,
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    difficult: NDArray[np.bool_],
+    iou: float = 0.5,
+) -> NDArray[np.int8]:
+    """Of each detection of an image: 1 found an object, 0 is wrong or a repetition, -1 found a difficult object."""
     verdict = np.zeros(len(found), np.int8)
     overlap = box_iou(found.xyxy, boxes) if len(boxes) else np.zeros((len(found), 0), np.float32)
     overlap[found.label[:, None] != labels[None, :]] = 0
@@ -45,7 +50,9 @@ def fit_sigmoids(
     Args:
         margins, verdicts: one array a class, from :func:`right_or_wrong`; -1 is left out.
     """
-    kept = [(m[v >= 0].astype(np.float64), v[v >= 0].astype(np.float64)) for m, v in zip(margins, verdicts, strict=True)]
+    kept = [
+        (m[v >= 0].astype(np.float64), v[v >= 0].astype(np.float64)) for m, v in zip(margins, verdicts, strict=True)
+    ]
     all_m = np.concatenate([m for m, _ in kept]) if kept else np.zeros(0)
     all_v = np.concatenate([v for _, v in kept]) if kept else np.zeros(0)
     start = np.array([2.0, 0.0])

@@ -1,4 +1,4 @@
-"""The detector: selective search, one pass of the convolutions, pyramid pooling of every window, fc layers, SVMs, NMS."""
+"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, SVMs, NMS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from sppnet.boxes import decode_deltas, nms
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.calibration import fit_sigmoids, verdicts_of
 from sppnet.detection.detections import Detections
-from sppnet.detection.fc_head import DELTA_SCALE, FcHead
+from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import WindowFeatures
 from sppnet.detection.finetune import FinetuneOptions, finetune
 from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
@@ -31,8 +30,8 @@ from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
 from sppnet.learning.feature_cache import FeatureCache
-from sppnet.proposals.protocol import Proposer
-from sppnet.proposals.selective_search import SelectiveSearch
+from sppnet.proposals.base import Proposer
+from sppnet.proposals.search import SelectiveSearch
 
 __all__ = ["SPPDetector"]
 
@@ -207,6 +206,11 @@ class SPPDetector:
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
+    def warm_up(self) -> SPPDetector:
+        """Load or compile all kernels and the convolutions now, so that no picture has to wait for them."""
+        self.detect(np.zeros((64, 96, 3), np.uint8))
+        return self
+
     @torch.inference_mode()
     def detect(self, image: ImageSource, threshold: float = 0.5) -> Detections:
         """Find objects in ``image`` (path, PIL image or array).
@@ -315,7 +319,9 @@ class SPPDetector:
             expected = str(metadata["backbone"]["weights_sha256"])
             detector.class_names_ = tuple(str(name) for name in metadata["class_names"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{os.fspath(path)}: its metadata lacks or garbles {error}; the file is damaged") from None
+            raise ModelFileError(
+                f"{os.fspath(path)}: its metadata lacks or garbles {error}; the file is damaged"
+            ) from None
         weights = DetectorWeights.from_tensors(tensors, os.fspath(path))
         if len(detector.class_names_) != weights.class_bias.numel():
             raise ModelFileError(
@@ -324,7 +330,8 @@ class SPPDetector:
         network = detector._backbone()
         if network.weights_sha256 != expected:
             raise ModelFileError(
-                f"{os.fspath(path)}: made for weights of {network.name} with sha256 {expected}, found {network.weights_sha256}"
+                f"{os.fspath(path)}: made for weights of {network.name} with sha256 {expected}, "
+                f"found {network.weights_sha256}"
             )
         features = detector._features()
         if weights.reduce_weight.shape[1] != features.dims:
@@ -356,7 +363,7 @@ class SPPDetector:
         return self.proposer or SelectiveSearch(max_windows=self.max_windows)
 
     def _pool(self, features: WindowFeatures, maps: Any, windows: NDArray[np.float32]) -> Tensor:
-        """Pooled windows in a buffer that is used again for every image (new pages of memory cost more than pooling)."""
+        """Pooled windows in a buffer that every image uses again (new pages of memory cost more than pooling)."""
         if self._buffer.shape[0] < len(windows) or self._buffer.shape[1:] != (features.dims,):
             self._buffer = torch.empty(max(len(windows), 2000), features.dims)
         return features.pool(maps, windows, out=self._buffer)

@@ -20,9 +20,7 @@ __all__ = ["ImageMaps", "WindowFeatures", "input_size"]
 TARGET_AREA = 224 * 224
 
 
-def input_size(
-    height: int, width: int, short_side_px: int, max_long_side_px: int, multiple: int
-) -> tuple[int, int]:
+def input_size(height: int, width: int, short_side_px: int, max_long_side_px: int, multiple: int) -> tuple[int, int]:
     """Height and width at which an image is fed to the convolutions.
 
     The short side becomes ``short_side_px`` unless the long one would exceed ``max_long_side_px``; then both sides are
@@ -89,9 +87,7 @@ class WindowFeatures:
         picture = Image.fromarray(image)
         maps, scales = [], []
         for side in self.short_sides_px:
-            h, w = input_size(
-                height, width, side, round(side * self.max_long_ratio), self.backbone.size_multiple
-            )
+            h, w = input_size(height, width, side, round(side * self.max_long_ratio), self.backbone.size_multiple)
             pixels = np.asarray(picture.resize((w, h), Image.Resampling.BILINEAR))
             maps.append(self.backbone(self.backbone.preprocess(pixels))[0])
             scales.append((w / width, h / height))

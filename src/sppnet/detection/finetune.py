@@ -107,7 +107,11 @@ def finetune(
             start = step % (views // batch) * batch
             parts = [
                 training_windows(
-                    data, int(v) % len(data), int(v) >= len(data), options.windows_per_image, rng,
+                    data,
+                    int(v) % len(data),
+                    int(v) >= len(data),
+                    options.windows_per_image,
+                    rng,
                     options.foreground_share,
                 )
                 for v in order[start : start + batch]

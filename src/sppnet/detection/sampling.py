@@ -44,9 +44,7 @@ def assign_windows(
     if difficult.any():
         ignored = box_iou(windows, boxes[difficult]).max(1, initial=0) >= ignore_iou
     if not easy.any():
-        return Assignment(
-            np.zeros(count, np.float32), np.full(count, -1), np.zeros((count, 4), np.float32), ignored
-        )
+        return Assignment(np.zeros(count, np.float32), np.full(count, -1), np.zeros((count, 4), np.float32), ignored)
     overlap = box_iou(windows, boxes[easy])
     best = overlap.argmax(1)
     iou = overlap[np.arange(count), best].astype(np.float32)

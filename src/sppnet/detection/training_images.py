@@ -14,7 +14,7 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, input_size
 from sppnet.images import load_image
 from sppnet.learning.feature_cache import FeatureCache
-from sppnet.proposals.protocol import Proposer
+from sppnet.proposals.base import Proposer
 
 __all__ = ["Progress", "TrainingImage", "TrainingImages", "no_progress"]
 
@@ -129,9 +129,7 @@ class TrainingImages:
         self.cache.put(self._key(i, "windows"), entry)
         return entry
 
-    def _put_maps(
-        self, i: int, features: WindowFeatures, flip: bool, picture: NDArray[np.uint8]
-    ) -> dict[str, Tensor]:
+    def _put_maps(self, i: int, features: WindowFeatures, flip: bool, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
         maps = features.maps(picture, flip=flip)
         entry = {f"map{s}": m for s, m in enumerate(half_precision(maps))}
         entry["scale"] = torch.from_numpy(maps.scale)
