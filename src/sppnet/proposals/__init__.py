@@ -1,5 +1,20 @@
-"""Windows that may hold an object: selective search and others."""
+"""Windows that may hold an object: selective search, a grid, or from a file. Importing this compiles nothing."""
 
-from sppnet.proposals.search import MODES, Mode, selective_search
+from sppnet.proposals.base import Proposer
+from sppnet.proposals.grid import GridProposer
+from sppnet.proposals.search import COLOUR, FILL, MODES, SIZE, TEXTURE, Mode, SelectiveSearch, selective_search
+from sppnet.proposals.segmentation import graph_segmentation
 
-__all__ = ["MODES", "Mode", "selective_search"]
+__all__ = [
+    "COLOUR",
+    "FILL",
+    "MODES",
+    "SIZE",
+    "TEXTURE",
+    "GridProposer",
+    "Mode",
+    "Proposer",
+    "SelectiveSearch",
+    "graph_segmentation",
+    "selective_search",
+]

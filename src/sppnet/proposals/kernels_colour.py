@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+_jit: Any = njit(nogil=True, cache=True)
 
 HSV, LAB, RGI, HUE, INTENSITY = range(5)
 CHANNELS = (3, 3, 3, 1, 1)
 
 
-@njit(nogil=True, cache=True)
-def shrink(start, stop, image, out):
+@_jit
+def shrink(start: int, stop: int, image: Any, out: Any) -> None:
     """Rows ``start .. stop - 1`` of ``out``: the area average of ``image`` (H, W, 3), rounded, in exact integers.
 
     Source pixel ``j`` covers ``[j*n, (j+1)*n)`` and destination pixel ``i`` covers ``[i*L, (i+1)*L)``: the weights are
@@ -22,7 +26,8 @@ def shrink(start, stop, image, out):
     column_sum = np.empty(width * 3, np.int32)
     total = np.int64(height) * width
     for i in range(start, stop):
-        column_sum[:] = 0
+        for x in range(width * 3):
+            column_sum[x] = 0
         for j in range(i * height // rows, ((i + 1) * height - 1) // rows + 1):
             weight = np.int32(min((i + 1) * height, (j + 1) * rows) - max(i * height, j * rows))
             for x in range(width * 3):
@@ -32,17 +37,17 @@ def shrink(start, stop, image, out):
             g = np.int64(0)
             b = np.int64(0)
             for j in range(k * width // columns, ((k + 1) * width - 1) // columns + 1):
-                weight = np.int64(min((k + 1) * width, (j + 1) * columns) - max(k * width, j * columns))
-                r += weight * column_sum[3 * j]
-                g += weight * column_sum[3 * j + 1]
-                b += weight * column_sum[3 * j + 2]
+                share = np.int64(min((k + 1) * width, (j + 1) * columns) - max(k * width, j * columns))
+                r += share * column_sum[3 * j]
+                g += share * column_sum[3 * j + 1]
+                b += share * column_sum[3 * j + 2]
             out[i, k, 0] = (r + total // 2) // total
             out[i, k, 1] = (g + total // 2) // total
             out[i, k, 2] = (b + total // 2) // total
 
 
-@njit(nogil=True, cache=True)
-def hue(r, g, b, chroma, value):
+@_jit
+def hue(r: int, g: int, b: int, chroma: int, value: int) -> int:
     """Hue of 8-bit colours in 1/180 of a circle, 0 .. 179, rounded; 0 where there's no chroma."""
     if chroma == 0:
         return 0
@@ -63,8 +68,8 @@ def hue(r, g, b, chroma, value):
     return h
 
 
-@njit(nogil=True, cache=True)
-def colour_planes(image, space, linear, root, planes):
+@_jit
+def colour_planes(image: Any, space: int, linear: Any, root: Any, planes: Any) -> None:
     """Fill ``planes`` (C, H, W) uint8 with ``image`` (H, W, 3) uint8 RGB in colour space ``space``.
 
     ``linear`` (256,) and ``root`` (n,) are the tables of ``tables.lab_tables()``.

@@ -6,8 +6,12 @@ change a bit, and the same picture gives the same regions on every machine.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+_jit: Any = njit(nogil=True, cache=True)
 
 NO_EDGE = 65535
 BLOCK = 256
@@ -18,8 +22,8 @@ TO_64THS = np.float32(1 / 16)
 TO_8THS = np.float32(1 / 8192)
 
 
-@njit(nogil=True, cache=True)
-def smooth(planes, weights, out):
+@_jit
+def smooth(planes: Any, weights: Any, out: Any) -> None:
     """Gaussian smoothing of ``planes`` (C, H, W) uint8 into ``out`` float32, whole numbers in 1/8 grey level.
 
     ``weights`` (r + 1,) float32: the middle and one side of the filter, whole numbers in 1/1024 that sum (both sides)
@@ -28,7 +32,7 @@ def smooth(planes, weights, out):
     channels, height, width = planes.shape
     radius = len(weights) - 1
     padded = np.empty(width + 2 * radius, np.float32)
-    rows = np.empty((height + 2 * radius, width), np.float32)
+    rows = np.empty((height, width), np.float32)
     for c in range(channels):
         for y in range(height):
             for x in range(width):
@@ -36,7 +40,7 @@ def smooth(planes, weights, out):
             for x in range(radius):
                 padded[x] = padded[radius]
                 padded[radius + width + x] = padded[radius + width - 1]
-            row = rows[radius + y]
+            row = rows[y]
             for x in range(width):
                 row[x] = padded[radius + x] * weights[0]
             for i in range(1, radius + 1):
@@ -45,39 +49,43 @@ def smooth(planes, weights, out):
                     row[x] += weight * (padded[radius + x - i] + padded[radius + x + i])
             for x in range(width):
                 row[x] = np.floor(row[x] * TO_64THS + HALF)
-        for i in range(radius):
-            rows[i] = rows[radius]
-            rows[radius + height + i] = rows[radius + height - 1]
         for y in range(height):
             row = out[c, y]
-            middle = rows[radius + y]
+            middle = rows[y]
             for x in range(width):
                 row[x] = middle[x] * weights[0]
             for i in range(1, radius + 1):
                 weight = weights[i]
-                above = rows[radius + y - i]
-                below = rows[radius + y + i]
+                above = rows[max(0, y - i)]
+                below = rows[min(height - 1, y + i)]
                 for x in range(width):
                     row[x] += weight * (above[x] + below[x])
             for x in range(width):
                 row[x] = np.floor(row[x] * TO_8THS + HALF)
 
 
-@njit(nogil=True, cache=True)
-def edge_weights(smoothed, weights):
+@_jit
+def edge_weights(smoothed: Any, weights: Any) -> None:
     """Fill ``weights`` (4, H, W) uint16: distance to the pixel right, below, below right, below left, in 1/16 level.
 
     ``NO_EDGE`` where that neighbour is outside.
     """
     channels, height, width = smoothed.shape
-    weights[:] = NO_EDGE
     for d in range(4):
         dy = 0 if d == 0 else 1
         dx = 1 if d == 0 or d == 2 else (-1 if d == 3 else 0)
         first = 1 if dx < 0 else 0
         count = width - abs(dx)
-        for y in range(height - dy):
+        for y in range(height):
+            if y + dy == height:
+                count = 0
+            if dx < 0:
+                weights[d, y, 0] = NO_EDGE
             out = weights[d, y, first:]
+            for x in range(count, len(out)):
+                out[x] = NO_EDGE
+            if count <= 0:
+                continue
             if channels == 3:
                 a0 = smoothed[0, y, first:]
                 a1 = smoothed[1, y, first:]
@@ -97,8 +105,8 @@ def edge_weights(smoothed, weights):
                     out[x] = np.uint16(np.int32(abs(a0[x] - b0[x]) * TWO))
 
 
-@njit(nogil=True, cache=True)
-def sort_edges(weights, order, starts):
+@_jit
+def sort_edges(weights: Any, order: Any, starts: Any) -> None:
     """Counting sort: ``order`` (E,) int32 gets edges ``4 * pixel + direction`` by weight, equal ones by number.
 
     ``weights`` (4, P) uint16. ``starts`` (BUCKETS + 1,) int32: edges of weight ``w`` are
@@ -111,9 +119,10 @@ def sort_edges(weights, order, starts):
             w = weights[d, p]
             if w != NO_EDGE:
                 place[w + 1] += 1
+    starts[0] = 0
     for w in range(BUCKETS):
         place[w + 1] += place[w]
-    starts[:] = place
+        starts[w + 1] = place[w + 1]
     for p in range(pixels):
         for d in range(4):
             w = weights[d, p]
@@ -122,18 +131,8 @@ def sort_edges(weights, order, starts):
                 place[w] += 1
 
 
-@njit(nogil=True, cache=True)
-def prepare(planes, filter_weights, smoothed, order, starts):
-    """Smooth, weigh and sort: all that the segmentations of one colour space share."""
-    _, height, width = planes.shape
-    smooth(planes, filter_weights, smoothed)
-    weights = np.empty((4, height, width), np.uint16)
-    edge_weights(smoothed, weights)
-    sort_edges(weights.reshape(4, height * width), order, starts)
-
-
-@njit(nogil=True, cache=True)
-def find(parent, i):
+@_jit
+def find(parent: Any, i: int) -> int:
     """The root above node ``i``."""
     while parent[i] != i:
         parent[i] = parent[parent[i]]
@@ -141,21 +140,21 @@ def find(parent, i):
     return i
 
 
-@njit(nogil=True, cache=True)
-def step_table(width):
+@_jit
+def step_table(width: int) -> Any:
     """Steps from a pixel to its four neighbours in 16 bits each: a table in a register."""
     return (np.int64(width - 1) << 48) | (np.int64(width + 1) << 32) | (np.int64(width) << 16) | 1
 
 
-@njit(nogil=True, cache=True)
-def ends(edge, steps):
+@_jit
+def ends(edge: Any, steps: Any) -> Any:
     """The two pixels of an edge."""
     p = edge >> 2
     return p, p + ((steps >> ((edge & 3) << 4)) & 0xFFFF)
 
 
-@njit(nogil=True, cache=True)
-def segment(order, starts, width, k, min_size, labels):
+@_jit
+def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: Any) -> int:
     """Regions of sorted edges: fill ``labels`` (P,) int32 with numbers ``0 .. n - 1`` in reading order; returns n.
 
     ``k`` is in 1/16 grey level. Two regions are joined over an edge of weight ``w`` if ``w <= Int(C) + k / |C|`` for
@@ -176,11 +175,11 @@ def segment(order, starts, width, k, min_size, labels):
     refusals = 0
     block = np.empty(BLOCK + 1, np.int64)
     for w in range(BUCKETS):
-        low = np.int64(starts[w])
+        low: Any = np.int64(starts[w])
         stop = np.int64(starts[w + 1])
         while low < stop:
             high = min(stop, low + BLOCK)
-            left = 0
+            left: Any = 0
             for i in range(low, high):
                 edge = np.int64(order[i])
                 p, q = ends(edge, steps)
@@ -220,7 +219,7 @@ def segment(order, starts, width, k, min_size, labels):
             parent[a] = root
             parent[b] = root
             state[root, 1] = size
-    count = 0
+    count: Any = 0
     for p in range(pixels):
         state[p, 0] = -1
     for p in range(pixels):

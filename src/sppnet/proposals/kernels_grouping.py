@@ -6,8 +6,12 @@ equal on every machine.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+_jit: Any = njit(nogil=True, cache=True)
 
 COLOUR_BINS = 25
 TEXTURE_BINS = 40  # 8 directions x 5 strengths
@@ -16,8 +20,8 @@ ONE = 32768
 USE_COLOUR, USE_TEXTURE, USE_SIZE, USE_FILL = 1, 2, 4, 8
 
 
-@njit(nogil=True, cache=True)
-def pixel_bins(planes, smoothed, colours, steepness, textures, bins):
+@_jit
+def pixel_bins(planes: Any, smoothed: Any, colours: Any, steepness: Any, textures: Any, bins: Any) -> None:
     """Fill ``bins`` (P, 2 C) uint8: for each channel the colour bin, then for each channel the texture bin.
 
     Bin numbers count through all channels: first colour, then texture. Tables: ``colours`` (C, 256) uint8;
@@ -38,14 +42,16 @@ def pixel_bins(planes, smoothed, colours, steepness, textures, bins):
                 bins[p, channels + c] = base + textures[steepness[dx + 2040], steepness[dy + 2040]]
 
 
-@njit(nogil=True, cache=True)
-def region_features(labels, width, bins, counts, boxes, sizes):
+@_jit
+def region_features(labels: Any, width: int, bins: Any, counts: Any, boxes: Any, sizes: Any) -> None:
     """Histograms ``counts`` (n, D) int32, ``boxes`` (n, 4) int32 and ``sizes`` (n,) int32 of the labelled regions."""
     per_pixel = bins.shape[1]
-    counts[:] = 0
-    sizes[:] = 0
-    boxes[:, :2] = 2**30
-    boxes[:, 2:] = 0
+    for r in range(len(sizes)):
+        sizes[r] = 0
+        boxes[r, 0] = boxes[r, 1] = 2**30
+        boxes[r, 2] = boxes[r, 3] = 0
+        for j in range(counts.shape[1]):
+            counts[r, j] = 0
     height = len(labels) // width
     for y in range(height):
         for x in range(width):
@@ -60,16 +66,19 @@ def region_features(labels, width, bins, counts, boxes, sizes):
             boxes[r, 3] = max(boxes[r, 3], y + 1)
 
 
-@njit(nogil=True, cache=True)
-def neighbours(labels, width, n):
+@_jit
+def neighbours(labels: Any, width: int, n: int) -> Any:
     """Pairs of regions that touch (also at a corner), each once, the smaller number first: ``(m, 2)`` int32, sorted
     by the smaller.
     """
     height = len(labels) // width
     firsts = np.empty(4 * len(labels), np.int32)
     seconds = np.empty(4 * len(labels), np.int32)
-    latest = np.full(n, -1, np.int32)  # most pairs are those just seen
+    latest = np.empty(n, np.int32)  # most pairs are those just seen
+    seen = np.empty(n, np.int32)
     starts = np.zeros(n + 1, np.int32)
+    for r in range(n):
+        latest[r] = seen[r] = -1
     met = 0
     for y in range(height):
         for x in range(width):
@@ -98,34 +107,33 @@ def neighbours(labels, width, n):
     for r in range(n):
         starts[r + 1] += starts[r]
     others = np.empty(met, np.int32)
-    place = starts[:-1].copy()
     for i in range(met):
-        others[place[firsts[i]]] = seconds[i]
-        place[firsts[i]] += 1
+        others[starts[firsts[i]]] = seconds[i]
+        starts[firsts[i]] += 1
+    # starts[r] is the end of r now, and the end of r - 1 the start of r
     pairs = np.empty((met, 2), np.int32)
-    seen = np.full(n, -1, np.int32)
     m = 0
     for r in range(n):
-        for i in range(starts[r], starts[r + 1]):
+        for i in range(starts[r - 1] if r > 0 else 0, starts[r]):
             other = others[i]
             if seen[other] != r:
                 seen[other] = r
                 pairs[m, 0] = r
                 pairs[m, 1] = other
                 m += 1
-    return pairs[:m].copy()
+    return pairs[:m]
 
 
-@njit(nogil=True, cache=True)
-def set_shares(counts, shares, channels, size):
-    """Histogram counts of a region as shares that sum to at most ``ONE`` over all channels, colour and texture each."""
-    scale = np.float64(ONE) / (np.float64(size) * channels)
-    for j in range(len(counts)):
-        shares[j] = np.int32(np.float64(counts[j]) * scale)
+@_jit
+def set_shares(counts: Any, shares: Any, channels: int, sizes: Any, r: int) -> None:
+    """Counts of region ``r`` as shares: colour and texture sum to at most ``ONE`` each over all channels."""
+    scale = np.float64(ONE) / np.float64(np.int64(sizes[r]) * channels)
+    for j in range(counts.shape[1]):
+        shares[r, j] = np.int32(np.float64(counts[r, j]) * scale)
 
 
-@njit(nogil=True, cache=True)
-def similarity(a, b, shares, boxes, sizes, channels, pixels, mix):
+@_jit
+def similarity(a: int, b: int, shares: Any, boxes: Any, sizes: Any, channels: int, pixels: int, mix: int) -> Any:
     """Similarity of two regions in 1/32768: the sum of the measures in ``mix`` (a sum of ``USE_...``)."""
     total = np.int64(0)
     colours = COLOUR_BINS * channels
@@ -149,29 +157,33 @@ def similarity(a, b, shares, boxes, sizes, channels, pixels, mix):
     return total
 
 
-@njit(nogil=True, cache=True)
-def before(heap, i, j):
+@_jit
+def before(heap: Any, i: int, j: int) -> bool:
     """Whether entry ``i`` leaves the heap before entry ``j``: greater similarity, then smaller region numbers."""
     if heap[i, 0] != heap[j, 0]:
         return heap[i, 0] > heap[j, 0]
     return heap[i, 1] < heap[j, 1]
 
 
-@njit(nogil=True, cache=True)
-def swap(heap, i, j):
+@_jit
+def swap(heap: Any, i: int, j: int) -> None:
     for c in range(2):
-        heap[i, c], heap[j, c] = heap[j, c], heap[i, c]
+        kept = heap[i, c]
+        heap[i, c] = heap[j, c]
+        heap[j, c] = kept
 
 
-@njit(nogil=True, cache=True)
-def push(heap, count, score, a, b):
+@_jit
+def push(heap: Any, count: int, score: int, a: int, b: int) -> Any:
     """Add an entry to the binary heap (similarity, ``a << 32 | b``); returns the heap, grown if it was full."""
     if count == len(heap):
         grown = np.empty((2 * count, 2), np.int64)
-        grown[:count] = heap
+        for i in range(count):
+            grown[i, 0] = heap[i, 0]
+            grown[i, 1] = heap[i, 1]
         heap = grown
     heap[count, 0] = score
-    heap[count, 1] = (np.int64(a) << 32) | np.int64(b)
+    heap[count, 1] = (a << 32) | b
     i = count
     while i > 0 and before(heap, i, (i - 1) >> 1):
         swap(heap, i, (i - 1) >> 1)
@@ -179,24 +191,26 @@ def push(heap, count, score, a, b):
     return heap
 
 
-@njit(nogil=True, cache=True)
-def pop(heap, count):
+@_jit
+def pop(heap: Any, count: int) -> None:
     """Move the first entry to ``heap[count - 1]`` and restore the order of the others."""
     swap(heap, 0, count - 1)
     i = 0
     while True:
         first = i
-        for child in range(2 * i + 1, min(2 * i + 3, count - 1)):
-            if before(heap, child, first):
-                first = child
+        left = 2 * i + 1
+        if left < count - 1 and before(heap, left, first):
+            first = left
+        if left + 1 < count - 1 and before(heap, left + 1, first):
+            first = left + 1
         if first == i:
             return
         swap(heap, i, first)
         i = first
 
 
-@njit(nogil=True, cache=True)
-def group(pairs, counts0, boxes0, sizes0, channels, mix, boxes, merges):
+@_jit
+def group(pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix: int, boxes: Any, merges: Any) -> None:
     """Join the two most similar neighbours until one region is left.
 
     Args:
@@ -209,25 +223,30 @@ def group(pairs, counts0, boxes0, sizes0, channels, mix, boxes, merges):
     counts = np.empty((total, dims), np.int32)
     shares = np.empty((total, dims), np.int32)
     sizes = np.empty(total, np.int32)
-    counts[:n] = counts0
-    boxes[:n] = boxes0
-    sizes[:n] = sizes0
     pixels = np.int64(0)
     for r in range(n):
-        set_shares(counts[r], shares[r], channels, sizes[r])
+        for j in range(dims):
+            counts[r, j] = counts0[r, j]
+        for j in range(4):
+            boxes[r, j] = boxes0[r, j]
+        sizes[r] = sizes0[r]
+        set_shares(counts, shares, channels, sizes, r)
         pixels += sizes[r]
-    current = np.empty(total, np.int32)  # union-find: the living region that holds a region
+    current = np.empty(total, np.int64)  # union-find: the living region that holds a region
+    seen = np.empty(total, np.int64)
+    head = np.empty(total, np.int64)
     for r in range(total):
         current[r] = r
+        seen[r] = -1
+        head[r] = -1
     # neighbour lists: half edge h points at ``target[h]`` (perhaps joined since) and is followed by ``after[h]``
-    head = np.full(total, -1, np.int32)
-    after = np.empty(2 * len(pairs), np.int32)
-    target = np.empty(2 * len(pairs), np.int32)
+    after = np.empty(2 * len(pairs), np.int64)
+    target = np.empty(2 * len(pairs), np.int64)
     heap = np.empty((max(16, 4 * len(pairs)), 2), np.int64)
     waiting = 0
     for i in range(len(pairs)):
-        a = pairs[i, 0]
-        b = pairs[i, 1]
+        a = np.int64(pairs[i, 0])
+        b = np.int64(pairs[i, 1])
         target[2 * i] = b
         after[2 * i] = head[a]
         head[a] = 2 * i
@@ -236,13 +255,12 @@ def group(pairs, counts0, boxes0, sizes0, channels, mix, boxes, merges):
         head[b] = 2 * i + 1
         heap = push(heap, waiting, similarity(a, b, shares, boxes, sizes, channels, pixels, mix), a, b)
         waiting += 1
-    seen = np.full(total, -1, np.int32)
-    new = n
+    new = np.int64(n)
     while waiting > 0 and new < total:
         pop(heap, waiting)
         waiting -= 1
-        a = np.int32(heap[waiting, 1] >> 32)
-        b = np.int32(heap[waiting, 1] & 0xFFFFFFFF)
+        a = heap[waiting, 1] >> 32
+        b = heap[waiting, 1] & 0xFFFFFFFF
         if current[a] != a or current[b] != b:
             continue  # one of them is part of a greater region by now
         current[a] = new
@@ -252,13 +270,13 @@ def group(pairs, counts0, boxes0, sizes0, channels, mix, boxes, merges):
         sizes[new] = sizes[a] + sizes[b]
         for j in range(dims):
             counts[new, j] = counts[a, j] + counts[b, j]
-        set_shares(counts[new], shares[new], channels, sizes[new])
+        set_shares(counts, shares, channels, sizes, new)
         for j in range(2):
             boxes[new, j] = min(boxes[a, j], boxes[b, j])
             boxes[new, j + 2] = max(boxes[a, j + 2], boxes[b, j + 2])
         seen[new] = new
-        for old in (a, b):
-            h = head[old]
+        for side in range(2):
+            h = head[a if side == 0 else b]
             while h >= 0:
                 following = after[h]
                 other = target[h]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
+
+_jit: Any = njit(nogil=True, cache=True)
 
 CELL = 16  # pixels of the working image
 
 
-@njit(nogil=True, cache=True)
-def scramble(x):
+@_jit
+def scramble(x: Any) -> Any:
     """SplitMix64: a 64-bit number that looks random, from a 64-bit counter."""
     z = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -17,8 +21,8 @@ def scramble(x):
     return z ^ (z >> np.uint64(31))
 
 
-@njit(nogil=True, cache=True)
-def rank_keys(count, stream, keys):
+@_jit
+def rank_keys(count: int, stream: int, keys: Any) -> None:
     """``keys`` (count,) uint64: position in the hierarchy (the whole image is 1) times a random number below 2**32.
 
     ``stream`` (uint64) sets the random numbers. Smaller is better.
@@ -28,8 +32,18 @@ def rank_keys(count, stream, keys):
         keys[i] = np.uint64(count - i) * random
 
 
-@njit(nogil=True, cache=True)
-def distinct(boxes, order, limit, iou_percent, width, height, min_width, min_height, kept):
+@_jit
+def distinct(
+    boxes: Any,
+    order: Any,
+    limit: int,
+    iou_percent: int,
+    width: int,
+    height: int,
+    min_width: int,
+    min_height: int,
+    kept: Any,
+) -> int:
     """Greedy choice in the given order: indices of boxes whose IoU with every one chosen before is below a limit.
 
     Args:
@@ -43,30 +57,36 @@ def distinct(boxes, order, limit, iou_percent, width, height, min_width, min_hei
     """
     columns = width // CELL + 1
     rows = height // CELL + 1
-    head = np.full((rows, columns), -1, np.int32)
+    head = np.empty((rows, columns), np.int32)
+    for row in range(rows):
+        for column in range(columns):
+            head[row, column] = -1
     after = np.empty(limit, np.int32)
     count = 0
     for candidate in order:
         if count == limit:
             break
-        x0, y0, x1, y1 = boxes[candidate]
-        w = np.int64(x1 - x0)
-        h = np.int64(y1 - y0)
+        x0: Any = np.int64(boxes[candidate, 0])
+        y0: Any = np.int64(boxes[candidate, 1])
+        x1 = np.int64(boxes[candidate, 2])
+        y1 = np.int64(boxes[candidate, 3])
+        w = x1 - x0
+        h = y1 - y0
         if w < min_width or h < min_height:
             continue
-        reach_x = w * (100 - iou_percent) // iou_percent
-        reach_y = h * (100 - iou_percent) // iou_percent
+        reach_x: Any = w * (100 - iou_percent) // iou_percent
+        reach_y: Any = h * (100 - iou_percent) // iou_percent
         taken = False
         for row in range(max(0, y0 - reach_y) // CELL, min(height, y0 + reach_y) // CELL + 1):
             for column in range(max(0, x0 - reach_x) // CELL, min(width, x0 + reach_x) // CELL + 1):
                 i = head[row, column]
                 while i >= 0 and not taken:
-                    other = boxes[kept[i]]
-                    overlap_w = np.int64(min(x1, other[2]) - max(x0, other[0]))
-                    overlap_h = np.int64(min(y1, other[3]) - max(y0, other[1]))
+                    k = kept[i]
+                    overlap_w = np.int64(min(x1, boxes[k, 2]) - max(x0, boxes[k, 0]))
+                    overlap_h = np.int64(min(y1, boxes[k, 3]) - max(y0, boxes[k, 1]))
                     if overlap_w > 0 and overlap_h > 0:
                         overlap = overlap_w * overlap_h
-                        union = w * h + np.int64(other[2] - other[0]) * (other[3] - other[1]) - overlap
+                        union = w * h + np.int64(boxes[k, 2] - boxes[k, 0]) * (boxes[k, 3] - boxes[k, 1]) - overlap
                         taken = 100 * overlap >= iou_percent * union
                     i = after[i]
                 if taken:

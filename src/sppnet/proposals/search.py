@@ -8,7 +8,6 @@ measures ("strategies") give different hierarchies; their windows are ranked tog
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,9 @@ from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
 from sppnet.proposals import tables
+from sppnet.proposals.segmentation import as_rgb, check_scale, sorted_edges
 
-__all__ = ["MODES", "Mode", "selective_search"]
+__all__ = ["COLOUR", "FILL", "MODES", "SIZE", "TEXTURE", "Mode", "SelectiveSearch", "selective_search"]
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -38,19 +38,37 @@ class Mode:
         mixes: sums of ``COLOUR``, ``TEXTURE``, ``SIZE``, ``FILL``.
         sigma: smoothing before the segmentation, in pixels of the working image.
         min_size: least region, in pixels of the working image.
+        overlap: windows whose IoU with a better one is at or above this (in whole percent) are dropped, in [0.5, 1].
+
+    Raises:
+        ArgumentError: something out of range.
     """
 
     spaces: tuple[str, ...]
-    ks: tuple[int, ...]
+    ks: tuple[float, ...]
     mixes: tuple[int, ...]
     sigma: float = 0.8
     min_size: int = 100
+    overlap: float = 0.92
+
+    def __post_init__(self) -> None:
+        unknown = [space for space in self.spaces if space not in SPACES]
+        if unknown or not self.spaces:
+            raise ArgumentError(f"spaces: expected some of {', '.join(SPACES)}, got {self.spaces!r}")
+        if not self.ks:
+            raise ArgumentError("ks: expected at least one scale of the segmentation, got none")
+        for k in self.ks:
+            check_scale(self.sigma, k, self.min_size)
+        if not self.mixes or not all(isinstance(mix, int) and 1 <= mix <= ALL for mix in self.mixes):
+            raise ArgumentError(f"mixes: expected sums of COLOUR, TEXTURE, SIZE and FILL, got {self.mixes!r}")
+        if not 0.5 <= self.overlap <= 1:
+            raise ArgumentError(f"overlap: expected an IoU in [0.5, 1], got {self.overlap!r}")
 
 
 MODES: dict[str, Mode] = {
-    "single": Mode(("hsv",), (100,), (ALL,)),
-    "fast": Mode(("hsv", "lab"), (150, 300, 450), (ALL, ALL - COLOUR)),
-    "quality": Mode(SPACES, (100, 150, 300, 450), (ALL, ALL - COLOUR, FILL, SIZE)),
+    "single": Mode(("hsv",), (150,), (ALL,)),
+    "fast": Mode(("hsv", "lab"), (150, 200, 450), (ALL, ALL - COLOUR, SIZE | FILL, FILL)),
+    "quality": Mode(SPACES, (150, 300, 450, 600), (ALL, ALL - COLOUR, SIZE | FILL, FILL), overlap=0.9),
 }
 
 
@@ -65,18 +83,14 @@ class Prepared(NamedTuple):
 
 def prepare(rgb: U8, space: str, sigma: float) -> Prepared:
     """Convert, smooth, weigh and sort ``rgb`` (H, W, 3) uint8 for one colour space."""
-    from sppnet.proposals import kernels_colour, kernels_graph, kernels_grouping
+    from sppnet.proposals import kernels_colour, kernels_grouping
 
     height, width = rgb.shape[:2]
     number = SPACES.index(space)
     channels = kernels_colour.CHANNELS[number]
     planes = np.empty((channels, height, width), np.uint8)
     kernels_colour.colour_planes(rgb, number, *tables.lab_tables(), planes)
-    edges = height * (width - 1) + (height - 1) * width + 2 * (height - 1) * (width - 1)
-    order = np.empty(edges, np.int32)
-    starts = np.empty(kernels_graph.BUCKETS + 1, np.int32)
-    smoothed = np.empty(planes.shape, np.float32)
-    kernels_graph.prepare(planes, tables.gaussian_weights(sigma), smoothed, order, starts)
+    smoothed, order, starts = sorted_edges(planes, sigma)
     bins = np.empty((height * width, 2 * channels), np.uint8)
     kernels_grouping.pixel_bins(
         planes, smoothed, tables.colour_table(channels, space in ("hsv", "hue")), *tables.texture_tables(), bins
@@ -84,13 +98,13 @@ def prepare(rgb: U8, space: str, sigma: float) -> Prepared:
     return Prepared(channels, bins, order, starts)
 
 
-def hierarchies(ready: Prepared, width: int, k: int, min_size: int, mixes: tuple[int, ...]) -> list[I32]:
+def hierarchies(ready: Prepared, width: int, k: float, min_size: int, mixes: tuple[int, ...]) -> list[I32]:
     """Boxes ``(2 n - 1, 4)`` int32 of the hierarchy of each mix; the whole image is the last."""
     from sppnet.proposals import kernels_graph, kernels_grouping
 
     pixels = len(ready.bins)
     labels = np.empty(pixels, np.int32)
-    n = kernels_graph.segment(ready.order, ready.starts, width, 16 * k, min_size, labels)
+    n = kernels_graph.segment(ready.order, ready.starts, width, round(16 * k), min_size, labels)
     counts = np.empty((n, kernels_grouping.CHANNEL_BINS * ready.channels), np.int32)
     boxes = np.empty((n, 4), np.int32)
     sizes = np.empty(n, np.int32)
@@ -108,16 +122,16 @@ def hierarchies(ready: Prepared, width: int, k: int, min_size: int, mixes: tuple
 def working_image(rgb: U8, side: int) -> U8:
     """``rgb`` scaled down (never up) by area averages so that the longest side is ``side`` pixels."""
     height, width = rgb.shape[:2]
-    if max(height, width) <= side:
+    longest = max(height, width)
+    if longest <= side:
         return rgb
     from sppnet.kernels import run_ranges
     from sppnet.proposals import kernels_colour
 
-    longest = max(height, width)
     rows = max(1, (height * side + longest // 2) // longest)
     columns = max(1, (width * side + longest // 2) // longest)
     out = np.empty((rows, columns, 3), np.uint8)
-    run_ranges(kernels_colour.shrink, rows, np.ascontiguousarray(rgb), out, grain=64)
+    run_ranges(kernels_colour.shrink, rows, rgb, out, chunks_per_thread=2, grain=64)
     return out
 
 
@@ -125,23 +139,22 @@ def selective_search(
     image: Any,
     mode: str | Mode = "fast",
     max_windows: int = 2000,
-    min_side: int = 20,
+    min_side: int = 16,
     seed: int = 0,
     *,
     working_side: int = 500,
-    overlap: float = 0.95,
 ) -> F32:
     """Windows that may hold an object, best first; the same on every machine, with any number of threads.
 
     Args:
-        image: path, PIL image, or array ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)``.
-        mode: ``single``, ``fast`` or ``quality``, or a :class:`Mode`.
+        image: path, PIL image or array, as :func:`sppnet.images.load_image` takes it.
+        mode: ``single`` (1 hierarchy, about 400 windows), ``fast`` (24), ``quality`` (80), or a :class:`Mode`.
         max_windows: most windows to return, >= 1. Fewer are the first of more: any prefix is the best prefix.
         min_side: least width and height in pixels of the image, >= 1. Where the image itself is smaller, its side is
             the limit, so the window of the whole image always stays.
-        seed: of the random numbers in the ranking, >= 0.
-        working_side: an image with a longer side is scaled down to it, in pixels, >= 16. Bounds time and memory.
-        overlap: windows whose IoU with a better one is at or above this are dropped, in [0.5, 1].
+        seed: of the random numbers in the ranking, in [0, 2**24).
+        working_side: an image with a longer side is scaled down to it, in pixels, in [16, 8192]. Bounds time and
+            memory; windows are in pixels of the image all the same.
 
     Returns:
         ``(K, 4)`` float32, 1 <= K <= ``max_windows``: ``(x0, y0, x1, y1)`` in pixels of the image, half-open.
@@ -149,72 +162,96 @@ def selective_search(
     Raises:
         ArgumentError: an argument out of its range.
         ImageError: the image can't be read.
+
+    Source: Uijlings et al., "Selective Search for Object Recognition", IJCV 2013. A window's rank is its position in
+    the hierarchy (the whole image is 1) times a random number; the lowest come first.
     """
-    if isinstance(mode, str):
-        if mode not in MODES:
-            raise ArgumentError(f"mode: expected one of {', '.join(MODES)} or a Mode, got {mode!r}")
-        mode = MODES[mode]
-    for name, value, low in (
-        ("max_windows", max_windows, 1),
-        ("min_side", min_side, 1),
-        ("seed", seed, 0),
-        ("working_side", working_side, 16),
-    ):
-        if not isinstance(value, int | np.integer) or value < low:
-            raise ArgumentError(f"{name}: expected a whole number >= {low}, got {value!r}")
-    if not 0.5 <= overlap <= 1:
-        raise ArgumentError(f"overlap: expected an IoU in [0.5, 1], got {overlap!r}")
-    rgb = as_rgb(image)
-    from sppnet.kernels import first_run_notice
-
-    with first_run_notice("selective search"):
-        return search(rgb, mode, int(max_windows), int(min_side), int(seed), int(working_side), float(overlap))
+    return SelectiveSearch(mode, max_windows, min_side, seed, working_side)(image)
 
 
-def as_rgb(image: Any) -> U8:
-    """``image`` as contiguous (H, W, 3) uint8."""
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        if image.size == 0:
-            raise ArgumentError(f"image: expected at least one pixel, got shape {image.shape}")
-        return np.ascontiguousarray(image)
-    from sppnet.images import load_image
+@dataclass(frozen=True)
+class SelectiveSearch:
+    """:func:`selective_search` with its options fixed, as a :class:`sppnet.proposals.Proposer`.
 
-    return np.ascontiguousarray(load_image(Path(image) if isinstance(image, str) else image))
+    Attributes: as the arguments of :func:`selective_search`; ``ArgumentError`` if one is out of range.
+    """
+
+    mode: str | Mode = "fast"
+    max_windows: int = 2000
+    min_side: int = 16
+    seed: int = 0
+    working_side: int = 500
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.mode, Mode) and self.mode not in MODES:
+            raise ArgumentError(f"mode: expected one of {', '.join(MODES)} or a Mode, got {self.mode!r}")
+        for name, low, high in (
+            ("max_windows", 1, 2**31),
+            ("min_side", 1, 2**31),
+            ("seed", 0, 2**24 - 1),
+            ("working_side", 16, 8192),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
+                raise ArgumentError(f"{name}: expected a whole number in [{low}, {high}], got {value!r}")
+
+    def __call__(self, image: Any, /) -> F32:
+        """Windows of ``image``, ``(K, 4)`` float32, best first."""
+        rgb = as_rgb(image)
+        from sppnet.kernels import first_run_notice
+
+        with first_run_notice("selective search"):
+            small = working_image(rgb, int(self.working_side))
+            mode = MODES[self.mode] if isinstance(self.mode, str) else self.mode
+            boxes = rank(all_hierarchies(small, mode), small.shape[:2], rgb.shape[:2], self, mode.overlap)
+        scale = (rgb.shape[1] / small.shape[1], rgb.shape[0] / small.shape[0])
+        return (boxes * (scale + scale)).astype(np.float32)
 
 
-def search(rgb: U8, mode: Mode, max_windows: int, min_side: int, seed: int, side: int, overlap: float) -> F32:
-    """:func:`selective_search` of checked arguments."""
+def all_hierarchies(rgb: U8, mode: Mode) -> list[I32]:
+    """Boxes of every strategy of ``mode``, by k, colour space and mix; shared out over threads."""
     from sppnet.kernels import run_ranges
-    from sppnet.proposals import kernels_ranking
 
-    small = working_image(rgb, side)
-    height, width = small.shape[:2]
+    width = rgb.shape[1]
     ready: list[Any] = [None] * len(mode.spaces)
-    tasks = [(s, k) for k in sorted(mode.ks) for s in range(len(mode.spaces))]
+    tasks = [(space, k) for k in sorted(mode.ks) for space in range(len(mode.spaces))]
     found: list[Any] = [None] * len(tasks)
 
     def prepare_range(start: int, stop: int) -> None:
         for i in range(start, stop):
-            ready[i] = prepare(small, mode.spaces[i], mode.sigma)
+            ready[i] = prepare(rgb, mode.spaces[i], mode.sigma)
 
     def group_range(start: int, stop: int) -> None:
         for i in range(start, stop):
-            found[i] = hierarchies(ready[tasks[i][0]], width, tasks[i][1], mode.min_size, mode.mixes)
+            space, k = tasks[i]
+            found[i] = hierarchies(ready[space], width, k, mode.min_size, mode.mixes)
 
     run_ranges(prepare_range, len(ready), chunks_per_thread=len(ready))
     run_ranges(group_range, len(tasks), chunks_per_thread=len(tasks))
-    strategies = [boxes for of_task in found for boxes in of_task]
-    keys = []
-    for number, boxes in enumerate(strategies):
-        key = np.empty(len(boxes), np.uint64)
-        kernels_ranking.rank_keys(len(boxes), ((seed << 40) + (number << 24)) % 2**64, key)
-        keys.append(key)
+    return [boxes for of_task in found for boxes in of_task]
+
+
+def rank(
+    strategies: list[I32], small: tuple[int, ...], full: tuple[int, ...], options: SelectiveSearch, overlap: float
+) -> I32:
+    """The best distinct boxes ``(K, 4)`` int32 of all hierarchies, in pixels of the working image.
+
+    ``small`` and ``full`` are the sizes (height, width) of the working image and the image.
+    """
+    from sppnet.proposals import kernels_ranking
+
     boxes = np.concatenate(strategies)
-    order = np.argsort(np.concatenate(keys), kind="stable")
-    scale_x, scale_y = rgb.shape[1] / width, rgb.shape[0] / height
-    min_w = min(int(np.ceil(min_side / scale_x)), width)
-    min_h = min(int(np.ceil(min_side / scale_y)), height)
-    kept = np.empty(max_windows, np.int64)
-    count = kernels_ranking.distinct(boxes, order, max_windows, round(100 * overlap), width, height, min_w, min_h, kept)
-    chosen = boxes[kept[:count]].astype(np.float64)
-    return (chosen * (scale_x, scale_y, scale_x, scale_y)).astype(np.float32)
+    keys = np.empty(len(boxes), np.uint64)
+    start = 0
+    for number, of_strategy in enumerate(strategies):
+        stop = start + len(of_strategy)
+        kernels_ranking.rank_keys(len(of_strategy), (int(options.seed) << 40) + (number << 24), keys[start:stop])
+        start = stop
+    height, width = small
+    min_w, min_h = (
+        min(side, -(-int(options.min_side) * side // whole)) for side, whole in ((width, full[1]), (height, full[0]))
+    )
+    kept = np.empty(min(len(boxes), int(options.max_windows)), np.int64)
+    order = np.argsort(keys, kind="stable")
+    count = kernels_ranking.distinct(boxes, order, len(kept), round(100 * overlap), width, height, min_w, min_h, kept)
+    return boxes[kept[:count]]
