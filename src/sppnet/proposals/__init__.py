@@ -4,6 +4,7 @@ from sppnet.proposals.base import Proposer
 from sppnet.proposals.grid import GridProposer
 from sppnet.proposals.search import COLOUR, FILL, MODES, SIZE, TEXTURE, Mode, SelectiveSearch, selective_search
 from sppnet.proposals.segmentation import graph_segmentation
+from sppnet.proposals.stored import FixedProposals, StoredProposals, load_proposals, save_proposals
 
 __all__ = [
     "COLOUR",
@@ -11,10 +12,14 @@ __all__ = [
     "MODES",
     "SIZE",
     "TEXTURE",
+    "FixedProposals",
     "GridProposer",
     "Mode",
     "Proposer",
     "SelectiveSearch",
+    "StoredProposals",
     "graph_segmentation",
+    "load_proposals",
+    "save_proposals",
     "selective_search",
 ]

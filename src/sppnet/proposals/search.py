@@ -49,7 +49,7 @@ class Mode:
     mixes: tuple[int, ...]
     sigma: float = 0.8
     min_size: int = 100
-    overlap: float = 0.92
+    overlap: float = 0.9
 
     def __post_init__(self) -> None:
         unknown = [space for space in self.spaces if space not in SPACES]
@@ -68,7 +68,7 @@ class Mode:
 MODES: dict[str, Mode] = {
     "single": Mode(("hsv",), (150,), (ALL,)),
     "fast": Mode(("hsv", "lab"), (150, 200, 450), (ALL, ALL - COLOUR, SIZE | FILL, FILL)),
-    "quality": Mode(SPACES, (150, 300, 450, 600), (ALL, ALL - COLOUR, SIZE | FILL, FILL), overlap=0.9),
+    "quality": Mode(SPACES, (100, 200, 300, 450), (ALL, ALL - COLOUR, SIZE | FILL, FILL), overlap=0.8),
 }
 
 

@@ -1,0 +1,196 @@
+"""How good windows are: how many objects they cover, how well, and with how many windows.
+
+Objects marked difficult are neither hit nor miss. An object is found at a threshold if the best window overlaps it by
+that IoU or more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sppnet.boxes import as_boxes, box_iou
+from sppnet.datasets.records import ImageRecord
+from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.files import write_atomic
+
+__all__ = ["COUNTS", "ProposalReport", "best_overlaps", "evaluate_proposals", "plot_recall", "summarise"]
+
+COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalReport:
+    """Quality of windows over a data set.
+
+    Attributes:
+        images, objects: how many were looked at; difficult objects aren't counted.
+        counts: numbers of windows, ascending; the last is at least the most windows any image has.
+        thresholds: IoU values.
+        recall: ``(thresholds, counts)`` float64 in [0, 1]: share of the objects found by the first windows.
+        overlap: ``(counts,)`` float64 in [0, 1]: average over objects of the best IoU (ABO).
+        class_overlap: ``(counts,)``: average over classes of the average best overlap (MABO).
+        windows: median number of windows an image.
+        seconds: median time an image, without decoding; NaN where it wasn't measured.
+    """
+
+    images: int
+    objects: int
+    counts: tuple[int, ...]
+    thresholds: tuple[float, ...]
+    recall: F64
+    overlap: F64
+    class_overlap: F64
+    windows: float
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for JSON."""
+        return {
+            "images": self.images,
+            "objects": self.objects,
+            "counts": list(self.counts),
+            "recall": {f"{t:g}": row.tolist() for t, row in zip(self.thresholds, self.recall, strict=True)},
+            "average_best_overlap": self.overlap.tolist(),
+            "mean_average_best_overlap": self.class_overlap.tolist(),
+            "median_windows": self.windows,
+            "median_seconds": None if np.isnan(self.seconds) else self.seconds,
+        }
+
+    def table(self) -> str:
+        """Rows of numbers of windows, and what they find."""
+        head = "windows  " + "  ".join(f"recall@{t:g}" for t in self.thresholds) + "    ABO   MABO"
+        rows = [
+            f"{count:7d}  "
+            + "  ".join(f"{value:{len(f'recall@{t:g}')}.3f}" for t, value in zip(self.thresholds, column, strict=True))
+            + f"  {abo:.3f}  {mabo:.3f}"
+            for count, column, abo, mabo in zip(
+                self.counts, self.recall.T, self.overlap, self.class_overlap, strict=True
+            )
+        ]
+        end = (
+            f"{self.images} images, {self.objects} objects (difficult ones left out), median {self.windows:.0f} windows"
+        )
+        if not np.isnan(self.seconds):
+            end += f", median {1000 * self.seconds:.0f} ms an image"
+        return "\n".join([head, *rows, end])
+
+
+def best_overlaps(objects: ArrayLike, windows: ArrayLike, counts: Sequence[int]) -> F64:
+    """``(n, counts)`` float64: the best IoU of each object ``(n, 4)`` among the first windows of ``(K, 4)``.
+
+    0 where there are no windows.
+    """
+    objects = as_boxes(objects, "objects").astype(np.float64)
+    windows = as_boxes(windows, "windows").astype(np.float64)
+    if not len(windows):
+        return np.zeros((len(objects), len(counts)))
+    best = np.maximum.accumulate(box_iou(objects, windows), axis=1)
+    return np.asarray(best[:, np.minimum(counts, len(windows)) - 1], np.float64)
+
+
+def summarise(
+    overlaps: Sequence[F64],
+    labels: Sequence[NDArray[np.int64]],
+    windows: Sequence[int],
+    counts: Sequence[int],
+    *,
+    thresholds: Sequence[float] = (0.5, 0.7),
+    seconds: Sequence[float] = (),
+) -> ProposalReport:
+    """The report of :func:`best_overlaps` of every image, with its objects' class labels and number of windows."""
+    every = np.concatenate([*overlaps, np.zeros((0, len(counts)))])
+    of_class = np.concatenate([*labels, np.zeros(0, np.int64)])
+    if len(every):
+        recall = np.stack([(every >= t).mean(0) for t in thresholds])
+        abo = every.mean(0)
+        mabo = np.stack([every[of_class == c].mean(0) for c in np.unique(of_class)]).mean(0)
+    else:
+        recall = np.full((len(thresholds), len(counts)), np.nan)
+        abo = mabo = np.full(len(counts), np.nan)
+    return ProposalReport(
+        images=len(overlaps),
+        objects=len(every),
+        counts=tuple(counts),
+        thresholds=tuple(thresholds),
+        recall=recall,
+        overlap=abo,
+        class_overlap=mabo,
+        windows=float(np.median(windows)) if len(windows) else 0.0,
+        seconds=float(np.median(seconds)) if len(seconds) else float("nan"),
+    )
+
+
+def evaluate_proposals(
+    records: Iterable[ImageRecord],
+    proposer: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    *,
+    thresholds: Sequence[float] = (0.5, 0.7),
+    max_windows: int = 2000,
+) -> ProposalReport:
+    """Run a proposer over a data set and measure its windows and its time.
+
+    Args:
+        records: pictures with objects, as ``load_voc(...)`` gives.
+        proposer: see :class:`sppnet.proposals.Proposer`.
+        thresholds: IoU values in (0, 1].
+        max_windows: windows after these are left out, >= 1.
+
+    Raises:
+        ArgumentError: an argument out of range. ImageError: a picture can't be read.
+    """
+    from sppnet.images import load_image
+
+    if max_windows < 1:
+        raise ArgumentError(f"max_windows: expected a whole number >= 1, got {max_windows!r}")
+    if not thresholds or not all(0 < t <= 1 for t in thresholds):
+        raise ArgumentError(f"thresholds: expected IoU values in (0, 1], got {thresholds!r}")
+    counts = [*(c for c in COUNTS if c < max_windows), max_windows]
+    overlaps, labels, windows, seconds = [], [], [], []
+    for record in records:
+        image = load_image(record.path)
+        start = time.perf_counter()
+        boxes = proposer(image)[:max_windows]
+        seconds.append(time.perf_counter() - start)
+        counted = ~record.difficult
+        overlaps.append(best_overlaps(record.boxes[counted], boxes, counts))
+        labels.append(record.labels[counted])
+        windows.append(len(boxes))
+    return summarise(overlaps, labels, windows, counts, thresholds=thresholds, seconds=seconds)
+
+
+def plot_recall(reports: dict[str, ProposalReport], path: str | Path) -> None:
+    """Draw recall and average best overlap against the number of windows, one line a report, to ``.png`` or ``.svg``.
+
+    Raises:
+        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
+        ) from None
+    thresholds = next(iter(reports.values())).thresholds
+    figure = Figure(figsize=(4 * (len(thresholds) + 1), 3.6), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(1, len(thresholds) + 1, sharey=True))
+    for name, report in reports.items():
+        for axis, values in zip(axes, [*report.recall, report.overlap], strict=True):
+            axis.plot(report.counts, values, marker="o", markersize=3, label=name)
+    titles = [*(f"recall at IoU {t:g}" for t in thresholds), "average best overlap"]
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set(title=title, xscale="log", xlabel="windows an image", ylim=(0, 1))
+        axis.grid(alpha=0.3)
+    axes[0].legend(loc="lower right")
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120)

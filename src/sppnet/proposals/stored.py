@@ -1,0 +1,209 @@
+"""Windows from elsewhere: an array, ``.npz``, JSON, or the ``.mat`` files of the R-CNN and Fast R-CNN distributions."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sppnet.boxes import as_boxes
+from sppnet.errors import ArgumentError, MissingDependencyError, ProposalError
+from sppnet.files import write_atomic
+
+__all__ = ["FixedProposals", "StoredProposals", "load_proposals", "save_proposals"]
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class FixedProposals:
+    """The windows of one picture as a :class:`sppnet.proposals.Proposer`.
+
+    Called with the picture, it returns the windows clipped to it, in their order; those without an area inside are
+    left out.
+
+    Attributes:
+        boxes: ``(K, 4)``, ``(x0, y0, x1, y1)`` in pixels, half-open; checked and made float32. ``ArgumentError`` if
+            the shape is another or a number isn't finite.
+    """
+
+    boxes: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "boxes", as_boxes(self.boxes))
+
+    def __call__(self, image: NDArray[np.uint8], /) -> F32:
+        """The windows inside ``image`` (H, W, ...), of which only the size is looked at."""
+        height, width = image.shape[:2]
+        boxes = np.clip(self.boxes, 0, np.array([width, height, width, height], np.float32))
+        return boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+
+
+class StoredProposals(Mapping[str, F32]):
+    """Windows of many pictures, by name: ``stored["000005.jpg"]`` is float32 ``(K, 4)``.
+
+    A name is found as it is stored, else by its file name, else by its file name without extension (the VOC ids of the
+    R-CNN files). :meth:`proposer` gives what a detector takes.
+    """
+
+    def __init__(self, windows: Mapping[str, ArrayLike], source: str = "windows") -> None:
+        self._windows = {}
+        for name, boxes in windows.items():
+            try:
+                self._windows[str(name)] = as_boxes(boxes, str(name))
+            except ArgumentError as error:
+                raise ProposalError(f"{source}: {error}") from None
+        self._source = source
+        self._by_file: dict[str, list[str]] = {}
+        self._by_stem: dict[str, list[str]] = {}
+        for name in self._windows:
+            path = PurePosixPath(name.replace("\\", "/"))
+            self._by_file.setdefault(path.name, []).append(name)
+            self._by_stem.setdefault(path.stem, []).append(name)
+
+    def __getitem__(self, name: str | os.PathLike[str]) -> F32:
+        key = os.fspath(name)
+        if key in self._windows:
+            return self._windows[key]
+        path = PurePosixPath(key.replace("\\", "/"))
+        for index, part in ((self._by_file, path.name), (self._by_stem, path.stem)):
+            found = index.get(part, [])
+            if len(found) == 1:
+                return self._windows[found[0]]
+            if found:
+                raise ProposalError(f"{self._source}: {key!r} could be any of {', '.join(found[:4])}; name it in full")
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._windows)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def proposer(self, name: str | os.PathLike[str]) -> FixedProposals:
+        """The proposer of one picture.
+
+        Raises:
+            ProposalError: there are no windows of that picture.
+        """
+        try:
+            return FixedProposals(self[name])
+        except KeyError:
+            some = ", ".join(list(self._windows)[:3]) or "none"
+            raise ProposalError(
+                f"{self._source}: no windows of {os.fspath(name)!r}; it has {len(self)} pictures ({some}, ...)"
+            ) from None
+
+
+def load_proposals(path: str | os.PathLike[str]) -> StoredProposals:
+    """Read the windows of one or many pictures.
+
+    - ``.npz``: an array ``(K, 4)`` for each picture, by name.
+    - ``.npy``: one array, of the picture with the file's name.
+    - ``.json``: ``{"name": [[x0, y0, x1, y1], ...], ...}``, or a list of windows of the picture with the file's name.
+    - ``.mat`` (needs scipy): ``images`` (names) and ``boxes`` (arrays ``y0 x0 y1 x1``, 1-based, inclusive) as
+      R-CNN, SPP-net and Fast R-CNN ship for VOC; or one matrix ``boxes`` (``x0 y0 x1 y1``, 0-based, inclusive) as in
+      Fast R-CNN's demo. They become half-open.
+
+    In the first three, windows are ``x0 y0 x1 y1`` in pixels, 0-based, half-open.
+
+    Raises:
+        ProposalError: the file is missing or malformed; the message names it and the picture.
+        MissingDependencyError: a ``.mat`` file without scipy.
+    """
+    path = Path(path)
+    readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
+        ".npz": _read_npz,
+        ".npy": _read_npz,
+        ".json": _read_json,
+        ".mat": _read_mat,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ProposalError(f"{path}: expected a file ending in {', '.join(readers)}")
+    try:
+        windows = reader(path)
+    except OSError as error:
+        raise ProposalError(f"{path}: can't be read ({error.strerror or error})") from error
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+        if isinstance(error, ProposalError):
+            raise
+        raise ProposalError(f"{path}: is damaged or isn't a {path.suffix} file ({error})") from error
+    return StoredProposals(windows, str(path))
+
+
+def save_proposals(path: str | os.PathLike[str], windows: Mapping[str, ArrayLike]) -> None:
+    """Write windows ``{name: (K, 4)}`` to ``.npz`` or ``.json``; an existing file is replaced whole or not at all.
+
+    Raises:
+        ProposalError: another extension. OSError: it can't be written.
+    """
+    path = Path(path)
+    checked = {name: as_boxes(boxes, name) for name, boxes in windows.items()}
+    if path.suffix.lower() == ".npz":
+        # entry by entry: np.savez takes names as keyword arguments, and "file" is one of its own
+        with write_atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, boxes in checked.items():
+                with archive.open(f"{name}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, boxes, allow_pickle=False)
+    elif path.suffix.lower() == ".json":
+        # the shortest decimals that give the same float32
+        rows = {name: [[float(str(v)) for v in box] for box in boxes] for name, boxes in checked.items()}
+        text = ",\n".join(f"{json.dumps(name)}: {json.dumps(boxes)}" for name, boxes in rows.items())
+        with write_atomic(path) as temporary:
+            temporary.write_text("{\n" + text + "\n}\n", encoding="utf-8")
+    else:
+        raise ProposalError(f"{path}: expected a file ending in .npz or .json to write windows to")
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    loaded = np.load(path, allow_pickle=False)
+    if isinstance(loaded, np.ndarray):
+        return {path.stem: loaded}
+    with loaded:
+        return {name: loaded[name] for name in loaded.files}
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(data, list):
+        return {path.stem: data}
+    if not isinstance(data, dict):
+        raise ProposalError(f"{path}: expected an object of name: windows, or a list of windows, got {data!r:.60}")
+    return data
+
+
+def _read_mat(path: Path) -> Mapping[str, Any]:
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError:
+        raise MissingDependencyError(
+            f"{path}: reading .mat files needs scipy, which isn't installed; pip install 'sppnet[mat]'"
+        ) from None
+    try:
+        data = loadmat(str(path))
+    except (MatReadError, NotImplementedError) as error:
+        raise ProposalError(f"{path}: isn't a MATLAB file up to version 7 ({error}); save it with -v7") from error
+    if "boxes" not in data:
+        raise ProposalError(f"{path}: expected a variable 'boxes', got {sorted(k for k in data if k[0] != '_')}")
+    boxes = data["boxes"]
+    if boxes.dtype != object:
+        # one picture, 0-based and inclusive
+        return {path.stem: np.add(np.asarray(boxes, np.float64).reshape(-1, 4), (0, 0, 1, 1))}
+    cells = boxes.ravel()
+    names = [str(np.asarray(cell).item()) for cell in data["images"].ravel()] if "images" in data else []
+    if len(names) != len(cells):
+        raise ProposalError(f"{path}: expected as many 'images' as 'boxes', got {len(names)} and {len(cells)}")
+    # y0 x0 y1 x1, 1-based and inclusive
+    return {
+        name: np.asarray(cell, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]] - (1, 1, 0, 0)
+        for name, cell in zip(names, cells, strict=True)
+    }
