@@ -12,8 +12,10 @@ import numpy as np
 from numba import njit
 
 from sppnet.pooling.cpu import column_edges, copy_line
+from sppnet.pooling.lines import LINE_BYTES
 from sppnet.pooling.simd import add, divide, load, load_packed, load_wide, maximum, store, subtract, zeros
 
+WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64
 _jit: Any = njit(nogil=True, cache=True, boundscheck=False)
 
 
@@ -48,7 +50,7 @@ def max_backward(
     Arguments as in :func:`sppnet.pooling.cpu.pool_max`. ``flat``: int16 or int32. ``grad``: floats of the result's
     gradient, at ``grad_layout``: stride of a window, of a bin, of a channel, bins. ``out``: gradient of the map.
     """
-    lanes = 64 // flat.itemsize
+    lanes = LINE_BYTES // flat.itemsize
     channels, height, width = shape[1], shape[2], shape[3]
     grad_window, grad_bin, grad_channel, bins = grad_layout[0], grad_layout[1], grad_layout[2], grad_layout[3]
     lines = (channels + lanes - 1) // lanes
@@ -68,11 +70,11 @@ def max_backward(
         if starts[n] < starts[n + 1]:
             copy_line(flat, n * strides[0], strides, c0, nc, height, width, line)
             for cell in range(height * width):
-                for i in range(cell * lanes, (cell + 1) * lanes, 8):
+                for i in range(cell * lanes, (cell + 1) * lanes, WIDE):
                     store(table, i, load_packed(line, i, infinity, last_place - cell))
             for k in range(tables):
                 source = k * size
-                for i in range(source, source + size - (2 << k) * row + row, 8):
+                for i in range(source, source + size - (2 << k) * row + row, WIDE):
                     store(table, i + size, maximum(load(table, i), load(table, i + (row << k))))
         for s in range(starts[n], starts[n + 1]):
             w = order[s]
@@ -91,7 +93,7 @@ def max_backward(
                         q = k * size + (bottom - (1 << k)) * row
                         for j in range(columns):
                             left, right = edges[2 * j], edges[2 * j + 1]
-                            for u in range(0, lanes, 8):
+                            for u in range(0, lanes, WIDE):
                                 p = k * size + top * row
                                 best = load(table, p + left * lanes + u)
                                 while True:
@@ -107,7 +109,7 @@ def max_backward(
                     for i in range(rows):
                         for j in range(columns):
                             p = plan[parent, 2] + i * high * across + j * wide
-                            for u in range(0, lanes, 8):
+                            for u in range(0, lanes, WIDE):
                                 best = load(values, p * lanes + u)
                                 for a in range(high):
                                     for b in range(wide):
@@ -130,7 +132,7 @@ def avg_backward(
 
     Arguments as in :func:`max_backward`.
     """
-    lanes = 8
+    lanes = WIDE
     channels, height, width = shape[1], shape[2], shape[3]
     grad_window, grad_bin, grad_channel, bins = grad_layout[0], grad_layout[1], grad_layout[2], grad_layout[3]
     lines = (channels + lanes - 1) // lanes

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet.errors import ArgumentError
-from sppnet.kernels import first_run_notice, run_ranges
+from sppnet.kernels import first_run_notice, num_threads, run_ranges
 from sppnet.pooling.bins import Level, parents
+from sppnet.pooling.lines import LINE_BYTES
 
 __all__ = ["make_plan", "pool_cpu", "pool_cpu_backward"]
 
@@ -52,6 +53,18 @@ def split_by_map(map_index: Tensor | None, windows: int, maps: int) -> tuple[I64
         return np.arange(windows), starts
     index = map_index.numpy()
     return np.argsort(index, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(index, minlength=maps))])
+
+
+# Results above this leave the cache before anybody reads them.
+_STREAM_BYTES = 16 << 20
+
+
+def _count_chunks(items: int, windows: int) -> int:
+    """In how many chunks to cut the windows of a map, so that every thread has work; each chunk copies the map anew."""
+    threads = num_threads()
+    if items % threads == 0 or items >= 4 * threads:
+        return 1
+    return max(1, min(threads, windows // 100))
 
 
 _seen: set[tuple[str, torch.dtype]] = set()
@@ -122,10 +135,10 @@ def pool_cpu(
     plan = make_plan(tuple(levels), nested=mode == "max")
     channels = maps[0].shape[1]
     cell_array: Any = cells.contiguous().numpy()
-    lanes = 64 // dtype.itemsize
-    lines = -(-channels // lanes)
-    aligned = out.data_ptr() % 64 == 0 and out.stride(0) % lanes == 0 and out.stride(1) % lanes == 0
-    layout = np.array([out.stride(0), out.stride(1), aligned, out.shape[1]], np.int64)
+    lines = -(-channels * dtype.itemsize // LINE_BYTES)
+    streamed = out.numel() * out.element_size() > _STREAM_BYTES and out.data_ptr() % 64 == 0
+    streamed = streamed and all(s * out.element_size() % 64 == 0 for s in out.stride()[:2])
+    layout = np.array([out.stride(0), out.stride(1), streamed, out.shape[1]], np.int64)
     flat_out = flat_view(out).view(view).numpy()
     at = 0
     with _notice(mode, view):
@@ -138,14 +151,64 @@ def pool_cpu(
             chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
             _check_cells(chosen, height, width)
             flat = flat_view(tensor.detach()).view(view).numpy()
-            shape = np.array([count, channels, height, width], np.int64)
+            chunks = _count_chunks(count * lines, int(begin[-1] - begin[0]) // count)
+            shape = np.array([count, channels, height, width, chunks], np.int64)
             strides = np.array(tensor.stride(), np.int64)
             arguments = (flat, strides, shape, cell_array, order, begin, plan, flat_out, layout)
             if mode == "max":
                 tables = count_tables(chosen, plan, height, width)
-                run_ranges(cpu.pool_max, count * lines, *arguments, infinity, tables)
+                run_ranges(cpu.pool_max, count * lines * chunks, *arguments, infinity, tables)
             else:
-                run_ranges(cpu.pool_avg, count * lines, *arguments)
+                run_ranges(cpu.pool_avg, count * lines * chunks, *arguments)
+
+
+def score_cpu(
+    maps: Sequence[Tensor],
+    cells: Tensor,
+    map_index: Tensor | None,
+    levels: Sequence[Level],
+    mode: str,
+    weight: Tensor,
+) -> Tensor:
+    """Products ``(K, O)`` of all pooled vectors with ``weight`` ``(O, bins, C)``; float32 or float64, few outputs."""
+    from sppnet.pooling import cpu_score
+
+    dtype = maps[0].dtype
+    lanes = LINE_BYTES // dtype.itemsize
+    outputs, bins, channels = weight.shape
+    lines, padded = -(-channels // lanes), -(-outputs // 4) * 4
+    packed = weight.new_zeros((lines, padded, bins, lanes))
+    for line in range(lines):
+        part = weight[:, :, line * lanes : (line + 1) * lanes]
+        packed[line, :outputs, :, : part.shape[2]] = part
+    scores = weight.new_zeros((cells.shape[0], padded))
+    integer, infinity = _BITS[dtype]
+    view = integer if mode == "max" else dtype
+    order, starts = split_by_map(map_index, cells.shape[0], sum(m.shape[0] for m in maps))
+    plan = make_plan(tuple(levels), nested=mode == "max")
+    cell_array: Any = cells.contiguous().numpy()
+    tail = (bins, packed.view(-1).numpy(), padded, scores.view(-1).numpy())
+    at = 0
+    with _notice(mode + " scores", view):
+        for tensor in maps:
+            count, _, height, width = tensor.shape
+            begin = starts[at : at + count + 1]
+            at += count
+            if begin[0] == begin[-1]:
+                continue
+            chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
+            _check_cells(chosen, height, width)
+            flat = flat_view(tensor.detach()).view(view).numpy()
+            chunks = _count_chunks(count, int(begin[-1] - begin[0]) // count)
+            shape = np.array([count, channels, height, width, chunks], np.int64)
+            strides = np.array(tensor.stride(), np.int64)
+            arguments = (flat, strides, shape, cell_array, order, begin, plan, *tail)
+            if mode == "max":
+                tables = count_tables(chosen, plan, height, width)
+                run_ranges(cpu_score.score_max, count * chunks, *arguments, infinity, tables)
+            else:
+                run_ranges(cpu_score.score_avg, count * chunks, *arguments)
+    return scores[:, :outputs]
 
 
 def pool_cpu_backward(
@@ -185,12 +248,12 @@ def pool_cpu_backward(
             shape = np.array([count, channels, height, width], np.int64)
             tail = (grad_flat, layout, flat_view(target).numpy(), np.array(target.stride(), np.int64))
             if mode == "avg":
-                lines = -(-channels // 8)
+                lines = -(-channels // (LINE_BYTES // 8))
                 run_ranges(cpu_backward.avg_backward, count * lines, shape, cell_array, order, begin, plan, *tail)
             else:
                 ordered = _ranks(tensor) if dtype == torch.float64 else tensor.detach()
                 infinity = 0x7FFFFFFF if dtype == torch.float64 else _BITS[dtype][1]
-                lanes = 64 // ordered.dtype.itemsize
+                lanes = LINE_BYTES // ordered.dtype.itemsize
                 flat = flat_view(ordered)
                 flat = flat if dtype == torch.float64 else flat.view(_BITS[dtype][0])
                 tables = count_tables(chosen, plan, height, width)

@@ -23,7 +23,7 @@ _LIBRARY.define(f"pyramid_pool({_ARGUMENTS}) -> Tensor")
 _LIBRARY.define(f"pyramid_pool_out({_ARGUMENTS}, Tensor(a!) out) -> ()")
 _LIBRARY.define(f"pyramid_pool_backward(Tensor grad, {_ARGUMENTS}) -> Tensor[]")
 
-__all__ = ["flatten_levels", "pyramid_pool", "pyramid_pool_backward", "pyramid_pool_out"]
+__all__ = ["check_index", "flatten_levels", "pyramid_pool", "pyramid_pool_backward", "pyramid_pool_out"]
 
 
 def flatten_levels(levels: Sequence[Level]) -> list[int]:
@@ -39,7 +39,8 @@ def _bins(flat: Sequence[int]) -> int:
     return sum(r * c for r, c in _levels(flat))
 
 
-def _check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
+def check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
+    """Raises ArgumentError unless cells are int64 (K, 4) and the index (K,) is within the number of maps."""
     if cells.ndim != 2 or cells.shape[1] != 4 or cells.dtype != torch.int64:
         raise ArgumentError(f"cells: expected int64 (K, 4), got {cells.dtype} {tuple(cells.shape)}")
     if map_index is None or not cells.shape[0]:
@@ -52,7 +53,7 @@ def _check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
 def _pool_into(
     maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str, out: Tensor
 ) -> None:
-    _check_index(cells, map_index, sum(m.shape[0] for m in maps))
+    check_index(cells, map_index, sum(m.shape[0] for m in maps))
     if out.is_cuda:
         from sppnet.pooling import cuda
 
@@ -83,7 +84,7 @@ def _pool_backward(
     levels: Sequence[int],
     mode: str,
 ) -> list[Tensor]:
-    _check_index(cells, map_index, sum(m.shape[0] for m in maps))
+    check_index(cells, map_index, sum(m.shape[0] for m in maps))
     if grad.is_cuda:
         from sppnet.pooling import cuda
 

@@ -1,10 +1,10 @@
-"""Vectors inside Numba kernels: load, store, max, add of one cache line (64 bytes) at a time.
+"""Vectors inside Numba kernels: load, store, max, add of one line (128 bytes) at a time.
 
 LLVM vectorises a loop over channels only if it can prove that the arrays don't overlap, which it can't; then every
 step goes through memory and a kernel runs 10 times slower. A vector that is a *value* stays in a register. LLVM cuts it
 to the width of the machine (AVX-512, AVX2, NEON, ...), so nothing here depends on the processor.
 
-A line has ``64 // itemsize`` lanes: 32 of int16, 16 of int32 or float32, 8 of int64 or float64.
+A line has ``LINE_BYTES // itemsize`` lanes: 64 of int16, 32 of int32 or float32, 16 of int64 or float64.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numba.core import types
 from numba.core.datamodel import PrimitiveModel, register_default
 from numba.extending import intrinsic
 
-LINE_BYTES = 64
+from sppnet.pooling.lines import LINE_BYTES
 
 
 class Vector(types.Type):
@@ -72,7 +72,7 @@ def stream(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer, _ = _pointer(context, builder, array, args[0], args[1], value.lanes)
-        instruction = builder.store(args[2], pointer, align=LINE_BYTES)
+        instruction = builder.store(args[2], pointer, align=64)
         one = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
         instruction.set_metadata("nontemporal", one)
         return context.get_dummy_value()
@@ -127,7 +127,7 @@ def _splat(builder: Any, vector_type: Any, value: Any) -> Any:
 
 @intrinsic
 def load_packed(typingctx: Any, array: Any, index: Any, infinity: Any, low: Any) -> Any:
-    """8 elements of an int16 or int32 array as int64: their key (:func:`to_key`) above, the 32 bits of ``low`` below.
+    """Elements of an int16 or int32 array as int64: their key (:func:`to_key`) above, the 32 bits of ``low`` below.
 
     The maximum of such numbers is the largest value and, of equal values, the one with the largest ``low``. Both zeros
     have the same key.
@@ -155,7 +155,7 @@ def load_packed(typingctx: Any, array: Any, index: Any, infinity: Any, low: Any)
 
 @intrinsic
 def load_wide(typingctx: Any, array: Any, index: Any) -> Any:
-    """8 floats of ``array`` (float32 or float64) as a float64 vector."""
+    """Floats of ``array`` (float32 or float64) as a float64 vector."""
     vector = Vector(types.float64)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -168,7 +168,7 @@ def load_wide(typingctx: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def store_narrow(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write a float64 vector to 8 places of ``array`` (float32 or float64), rounding to nearest."""
+    """Write a float64 vector to as many places of ``array`` (float32 or float64), rounding to nearest."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer, align = _pointer(context, builder, array, args[0], args[1], value.lanes)
@@ -206,3 +206,42 @@ def zeros(typingctx: Any, array: Any) -> Any:
     """A vector of zeros of the array's dtype."""
     vector = Vector(array.dtype)
     return vector(array), lambda context, builder, signature, args: ir.Constant(context.get_value_type(vector), None)
+
+
+@intrinsic
+def as_floats(typingctx: Any, v: Any) -> Any:
+    """The bits of an int32 or int64 vector as float32 or float64; a float vector as it is."""
+    floats = {types.int32: types.float32, types.int64: types.float64}
+    vector = Vector(floats.get(v.dtype, v.dtype))
+    return vector(v), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(vector))
+
+
+@intrinsic
+def multiply_add(typingctx: Any, total: Any, a: Any, b: Any) -> Any:
+    """``total + a * b`` lane by lane, rounded once where the machine can."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        product = builder.fmul(args[1], args[2], flags=("contract",))
+        return builder.fadd(args[0], product, flags=("contract",))
+
+    return total(total, a, b), codegen
+
+
+@intrinsic
+def lane_sum(typingctx: Any, v: Any) -> Any:
+    """Sum of the lanes, always in the same order (halves added to each other)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, lanes = args[0], v.lanes
+        while lanes > 1:
+            lanes //= 2
+            halves = [
+                builder.shuffle_vector(
+                    value, value, ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(at, at + lanes)))
+                )
+                for at in (0, lanes)
+            ]
+            value = builder.fadd(*halves)
+        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+
+    return v.dtype(v), codegen

@@ -16,11 +16,15 @@ from sppnet.pooling import ops
 from sppnet.pooling.arguments import as_map_index, as_maps, check_out, map_sizes
 from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels, num_bins
 from sppnet.pooling.cells import PerAxis, Windows, as_window_tensor, clip_cells, window_to_cells
+from sppnet.pooling.lines import LINE_BYTES
 
 __all__ = ["pool_windows", "score_windows", "window_to_cells"]
 
 # Pooled vectors that score_windows holds at a time: they should stay in the cache of the processor.
-_BLOCK_BYTES = 12 << 20
+_BLOCK_BYTES = 13 << 20
+_GROUP_LINES = 2 if LINE_BYTES == 64 else 1
+# Up to so many outputs the products are made by the pooling kernel itself; above, a matrix product is faster.
+_FUSED_OUTPUTS = 64
 
 
 def pool_windows(
@@ -88,10 +92,10 @@ def score_windows(
 ) -> Tensor:
     """``linear(pool_windows(...).flatten(1), weight, bias)`` without ever holding all vectors. For inference.
 
-    A few channels of all windows are pooled into a small buffer, which the matrix product reads while it is in the
-    cache. So the vectors (102 MB for 2000 windows, 50 bins and 256 channels) never go through memory; beyond inputs and
-    result about 12 MB are held, plus a copy of the part of the weights in use. With a large ``out`` dimension (a first
-    fc layer) the matrix product dominates, and what is saved is the memory.
+    With up to 64 outputs (a linear layer of classes, float32 or float64 on the CPU) the pooling kernel itself
+    multiplies what it pooled; beyond inputs and result, a copy of the weights and a few tables of 128 bytes a cell of
+    the map are held. With more (a first fc layer) 32 channels of a block of windows at a time are pooled into a buffer of 13 MB, which a matrix
+    product reads; the product dominates then, and what is saved is the memory.
 
     Args:
         features, windows, levels, mode, stride, offset, map_index: as in :func:`pool_windows`.
@@ -126,6 +130,13 @@ def score_windows(
         out = maps[0].new_empty((count, outputs))
     else:
         check_out(out, (count, outputs), maps[0])
+    fused = maps[0].device.type == "cpu" and maps[0].dtype in (torch.float32, torch.float64)
+    if fused and outputs <= _FUSED_OUTPUTS and count and outputs and not torch.compiler.is_compiling():
+        from sppnet.pooling.launch import score_cpu
+
+        ops.check_index(cells, index, sum(m.shape[0] for m in maps))
+        scores = score_cpu(maps, cells, index, pyramid, mode, weight.detach().view(outputs, bins, channels))
+        return out.copy_(scores) if bias is None else torch.add(scores, bias.detach(), out=out)
     if bias is None:
         out.zero_()
     else:
@@ -141,8 +152,8 @@ def _accumulate(
     """Add the scores to ``out`` ``(K, O)``, a group of channels and a block of windows at a time."""
     outputs, bins, channels = weight.shape
     count = cells.shape[0]
-    line = 64 // out.element_size()
-    group = min(channels, line * max(2, torch.get_num_threads()))
+    line = LINE_BYTES // out.element_size()
+    group = min(channels, line * _GROUP_LINES)
     block = max(64, min(count, _BLOCK_BYTES // (bins * group * out.element_size())))
     # Equal blocks; each makes its tables anew, so they shouldn't be smaller than the cache asks for.
     block = -(-count // -(-count // block))
