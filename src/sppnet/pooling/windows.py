@@ -94,8 +94,8 @@ def score_windows(
 
     With up to 64 outputs (a linear layer of classes, float32 or float64 on the CPU) the pooling kernel itself
     multiplies what it pooled; beyond inputs and result, a copy of the weights and a few tables of 128 bytes a cell of
-    the map are held. With more (a first fc layer) 32 channels of a block of windows at a time are pooled into a buffer of 13 MB, which a matrix
-    product reads; the product dominates then, and what is saved is the memory.
+    the map are held. With more (a first fc layer) 32 channels of a block of windows at a time are pooled into a
+    buffer of 13 MB, which a matrix product reads; the product dominates then, and what is saved is the memory.
 
     Args:
         features, windows, levels, mode, stride, offset, map_index: as in :func:`pool_windows`.
