@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from toy_data import write_toy_voc
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -21,3 +23,9 @@ def shared_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20140618)
+
+
+@pytest.fixture(scope="session")
+def toy_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generated data set of two classes in VOC layout: 24 pictures to train on, 8 to validate."""
+    return write_toy_voc(tmp_path_factory.mktemp("toy") / "VOC", {"train": 24, "val": 8})

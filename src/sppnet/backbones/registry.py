@@ -66,7 +66,7 @@ class Backbone(nn.Module):
 
     def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
         """``(H, W, 3)`` RGB bytes to the network's input ``(1, 3, H, W)``, float32, channels last."""
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(torch.float32)
+        pixels = torch.from_numpy(image.astype(np.float32))
         return ((pixels - 127.0) / 128.0).permute(2, 0, 1)[None]
 
     @torch.inference_mode()

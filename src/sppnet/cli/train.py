@@ -43,7 +43,7 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--cache", metavar="DIR", help="folder for maps and windows (default: MODEL.cache, removed "
                         "when training is done)")  # fmt: skip
-    parser.add_argument("--epochs", type=positive_int, default=None, help="passes of the fully connected layers")
+    parser.add_argument("--epochs", type=positive_int, default=None, help="passes of the fully connected layer")
     parser.add_argument("--short-side", type=positive_int, default=None, metavar="PX",
                         help="photos are resized to this short side in pixels")  # fmt: skip
     parser.add_argument("--dropout", type=fraction, default=None, help=argparse.SUPPRESS)
@@ -107,7 +107,7 @@ def train_and_save(
     started = time.perf_counter()
 
     def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
-        return iter(progress(items, what, total=total, quiet=quiet, unit="step" if "layers" in what else "image"))
+        return iter(progress(items, what, total=total, quiet=quiet, unit="step" if "layer" in what else "image"))
 
     def report(line: str) -> None:
         tqdm.write(f"[{(time.perf_counter() - started) / 60:5.1f} min] {line}")

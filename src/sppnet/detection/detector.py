@@ -50,7 +50,7 @@ class SPPDetector:
         short_sides_px: scales at which the convolutions run; a window uses the one where its area is nearest 224 x 224.
         flip_short_sides_px: scales of the mirror images in training; empty trains without mirror images.
         max_windows: of selective search, for each image.
-        rank, hidden, dropout: of the fully connected layers, see :class:`sppnet.detection.fc_head.FcHead`.
+        rank, hidden, dropout: of the fully connected layer, see :class:`sppnet.detection.fc_head.FcHead`.
         finetune_options, svm_options: how the parts are trained.
         nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3).
         proposer: gives the windows instead of selective search; any callable from image to boxes.
@@ -139,7 +139,7 @@ class SPPDetector:
             head = FcHead(data.features.dims, classes, self.rank, self.hidden, self.dropout)
         options = self.finetune_options or FinetuneOptions()
         losses = finetune(head, data, options, seed=self.seed, progress=progress, report=report)
-        lap("fully connected layers")
+        lap("fully connected layer")
 
         weights = DetectorWeights.from_head(head)
 
@@ -340,7 +340,7 @@ class SPPDetector:
                 f"its backbone and levels give {features.dims}"
             )
         detector.weights_, detector.metadata_ = weights, metadata
-        detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc7_bias.numel()
+        detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc6_bias.numel()
         return detector
 
     # --- parts -------------------------------------------------------------------------------------------------------

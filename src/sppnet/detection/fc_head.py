@@ -1,4 +1,4 @@
-"""The fully connected layers of the detector: pooled window -> fc features -> class logits and box deltas."""
+"""The fully connected layer of the detector: pooled window -> fc features -> class logits and box deltas."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
 
 
 class FcHead(nn.Module):
-    """``fc6`` (of low rank) and ``fc7``, each with ReLU and dropout, then a softmax layer and a box layer to train by.
+    """``fc6`` (of low rank) with ReLU and dropout, then a softmax layer and a box layer to train it by.
 
     Args:
         inputs: length D of a pooled window.
         num_classes: without background.
         rank: fc6 is the product ``(hidden, rank) @ (rank, D)``. A window then costs ``rank * D`` multiplications, not
             ``hidden * D``, the file is as much smaller, and fewer parameters overfit less.
-        hidden: width of fc6 and fc7. dropout: share of units dropped in training, [0, 1).
+        hidden: width of fc6. dropout: share of its units dropped in training, [0, 1).
     """
 
     mean: Tensor
@@ -32,7 +32,6 @@ class FcHead(nn.Module):
         self.dropout = dropout
         self.reduce = nn.Linear(inputs, rank, bias=False)
         self.fc6 = nn.Linear(rank, hidden)
-        self.fc7 = nn.Linear(hidden, hidden)
         self.logits = nn.Linear(hidden, num_classes + 1)  # the last one is background
         self.deltas = nn.Linear(hidden, num_classes * 4)
         self.register_buffer("mean", torch.zeros(inputs))
@@ -47,10 +46,9 @@ class FcHead(nn.Module):
         self.scale.copy_(1 / (sample.std(0) + 1e-3))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``x (n, D)`` -> fc7 features ``(n, hidden)``, logits ``(n, classes + 1)``, deltas ``(n, classes, 4)``."""
+        """``x (n, D)`` -> fc features ``(n, hidden)``, logits ``(n, classes + 1)``, deltas ``(n, classes, 4)``."""
         h = self.reduce((x - self.mean) * self.scale)
         h = functional.dropout(functional.relu(self.fc6(h)), self.dropout, self.training)
-        h = functional.dropout(functional.relu(self.fc7(h)), self.dropout, self.training)
         return h, self.logits(h), self.deltas(h).view(-1, self.num_classes, 4)
 
     def loss(self, x: Tensor, labels: Tensor, deltas: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Training the fully connected layers on pooled windows; the convolutions stay as they are (paper, section 4.2)."""
+"""Training the fully connected layer on pooled windows; the convolutions stay as they are (paper, section 4.2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """How the fully connected layers are trained.
+    """How the fully connected layer are trained.
 
     Attributes:
         epochs: passes over all images and their mirror images.
@@ -30,11 +30,11 @@ class FinetuneOptions:
         learning_rate: the highest of the one-cycle schedule. weight_decay: of AdamW.
     """
 
-    epochs: int = 8
+    epochs: int = 6
     images_per_batch: int = 8
     windows_per_image: int = 64
     foreground_share: float = 0.25
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     weight_decay: float = 1e-4
 
 
@@ -103,7 +103,7 @@ def finetune(
         losses: list[float] = []
         total, done = 0.0, 0
         order = rng.permutation(views)
-        for step in progress(range(steps), "fully connected layers", steps):
+        for step in progress(range(steps), "fully connected layer", steps):
             start = step % (views // batch) * batch
             parts = [
                 training_windows(

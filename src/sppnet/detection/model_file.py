@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from sppnet.errors import ArgumentError, ModelFileError
@@ -54,7 +54,7 @@ def write_model(
             stored[name] = value.to(torch.float16).contiguous()
     header = {"format": FORMAT, "sppnet": json.dumps(metadata, sort_keys=True, allow_nan=False)}
     with write_atomic(path) as temporary:
-        save_file(stored, temporary, metadata=header)
+        temporary.write_bytes(save(stored, metadata=header))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -10,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+import sppnet
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, input_size
 from sppnet.images import load_image
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals.base import Proposer
+from sppnet.proposals.grid import GridProposer
+from sppnet.proposals.search import MODES, SelectiveSearch
 
 __all__ = ["Progress", "TrainingImage", "TrainingImages", "no_progress"]
 
@@ -43,7 +47,7 @@ class TrainingImages:
 
     Args:
         features: gives the maps. flip_features: gives those of the mirror images, at a scale of its own (so that the
-            fully connected layers see each object at two scales without a third pass of the convolutions).
+            fully connected layer sees each object at two scales without a third pass of the convolutions).
         proposer: gives the windows; those of the mirror image are mirrored.
         cache: where maps (float16) and windows are kept.
     """
@@ -62,6 +66,10 @@ class TrainingImages:
         self.proposer = proposer
         self.cache = cache
         self._keys: dict[tuple[int, str], str] = {}
+        # Of a proposer that isn't ours nothing is known, so its windows are never taken for those of another run.
+        ours = isinstance(proposer, SelectiveSearch | GridProposer)
+        mode = MODES.get(str(getattr(proposer, "mode", "")), "")
+        self._proposer_identity = f"{sppnet.__version__} {proposer!r} {mode!r}" if ours else uuid.uuid4().hex
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -116,7 +124,7 @@ class TrainingImages:
     def _key(self, i: int, what: str) -> str:
         if (i, what) not in self._keys:
             if what == "windows":
-                settings: tuple[object, ...] = (what, repr(self.proposer))
+                settings: tuple[object, ...] = (what, self._proposer_identity)
             else:
                 f = self.features if what == "maps0" else self.flip_features
                 assert f is not None

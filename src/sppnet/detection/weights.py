@@ -18,15 +18,13 @@ __all__ = ["DetectorWeights"]
 class DetectorWeights:
     """Float32 matrices of the layers behind the pooling.
 
-    D is the length of a pooled window, R the rank of fc6, H the width of the fc layers, c the number of classes.
+    D is the length of a pooled window, R the rank of fc6, H the width of fc6, c the number of classes.
     """
 
     reduce_weight: Tensor  # (R, D), standardisation of the inputs folded in
     reduce_bias: Tensor  # (R,)
     fc6_weight: Tensor  # (H, R)
     fc6_bias: Tensor  # (H,)
-    fc7_weight: Tensor  # (H, H)
-    fc7_bias: Tensor  # (H,)
     class_weight: Tensor  # (c, H): SVMs
     class_bias: Tensor  # (c,)
     box_weight: Tensor  # (c * 4, H)
@@ -46,8 +44,6 @@ class DetectorWeights:
                 bias,
                 head.fc6.weight.detach().clone(),
                 head.fc6.bias.detach().clone(),
-                head.fc7.weight.detach().clone(),
-                head.fc7.bias.detach().clone(),
                 # background's logit taken off: what remains is the log odds against background
                 head.logits.weight[:classes] - head.logits.weight[classes:],
                 head.logits.bias[:classes] - head.logits.bias[classes],
@@ -70,11 +66,10 @@ class DetectorWeights:
             raise ModelFileError(f"{where}: {missing[0]} is missing; the file is damaged or no detector")
         got = DetectorWeights(**{name: tensors[name] for name in names})
         rank, dims = got.reduce_weight.shape if got.reduce_weight.ndim == 2 else (0, 0)
-        hidden, classes = got.fc7_bias.numel(), got.class_bias.numel()
+        hidden, classes = got.fc6_bias.numel(), got.class_bias.numel()
         expected = {
             "reduce_weight": (rank, dims), "reduce_bias": (rank,),
             "fc6_weight": (hidden, rank), "fc6_bias": (hidden,),
-            "fc7_weight": (hidden, hidden), "fc7_bias": (hidden,),
             "class_weight": (classes, hidden), "class_bias": (classes,),
             "box_weight": (classes * 4, hidden), "box_bias": (classes * 4,),
             "slope": (classes,), "offset": (classes,),
@@ -89,16 +84,16 @@ class DetectorWeights:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def fc(self, pooled: Tensor) -> Tensor:
-        """fc7 features ``(K, H)`` of pooled windows ``(K, D)``."""
+        """fc features ``(K, H)`` of pooled windows ``(K, D)``."""
         h = torch.addmm(self.reduce_bias, pooled, self.reduce_weight.T)
-        h = torch.addmm(self.fc6_bias, h, self.fc6_weight.T).relu_()
-        return torch.addmm(self.fc7_bias, h, self.fc7_weight.T).relu_()
+        return torch.addmm(self.fc6_bias, h, self.fc6_weight.T).relu_()
 
     def margins(self, features: Tensor) -> Tensor:
-        """SVM margins ``(K, c)`` of fc7 features ``(K, H)``."""
+        """SVM margins ``(K, c)`` of fc features ``(K, H)``."""
         return torch.addmm(self.class_bias, features, self.class_weight.T)
 
     def box_deltas(self, features: Tensor) -> Tensor:
-        """Box deltas ``(K, c, 4)`` in window sizes and log sizes, of fc7 features ``(K, H)``."""
-        deltas = torch.addmm(self.box_bias, features, self.box_weight.T).view(len(features), -1, 4)
+        """Box deltas ``(K, c, 4)`` in window sizes and log sizes, of fc features ``(K, H)``."""
+        deltas = torch.addmm(self.box_bias, features, self.box_weight.T)
+        deltas = deltas.view(len(features), len(self.class_bias), 4)
         return deltas * torch.tensor(DELTA_SCALE)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from sppnet.files import write_atomic
@@ -52,7 +52,7 @@ class FeatureCache:
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Store tensors (contiguous; any dtype) under ``key``."""
         with write_atomic(self.path(key)) as temporary:
-            save_file(dict(tensors), temporary)
+            temporary.write_bytes(save(dict(tensors)))
 
     def size(self) -> tuple[int, int]:
         """``(entries, bytes)``."""
