@@ -41,15 +41,22 @@ for _ in range(5):
 print(first, sorted(again)[2])
 """
 PEAK = """
-import resource, sys
-import numpy as np
+import sys, threading
+import numpy as np, psutil
 from sppnet.proposals import selective_search
 shape, mode = (int(sys.argv[1]), int(sys.argv[2]), 3), sys.argv[3]
 selective_search(np.zeros((64, 64, 3), np.uint8), mode)  # libraries and kernels are loaded
 image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+process, done = psutil.Process(), threading.Event()
+before = peak = process.memory_info().rss
+def watch():
+    global peak
+    while not done.wait(0.001):
+        peak = max(peak, process.memory_info().rss)
+thread = threading.Thread(target=watch); thread.start()
 selective_search(image, mode)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+done.set(); thread.join()
+print((peak - before) / 2**20)
 """
 
 

@@ -17,8 +17,8 @@ __all__ = ["GridProposer"]
 class GridProposer:
     """Dense windows: for every size and shape, positions a fixed share of the window apart.
 
-    Sizes go from the image's shorter side down by ``scale_step``. Every call takes well under a millisecond, and the
-    windows depend on nothing but the size of the image. Calling it gives float32 ``(K, 4)``, greatest windows first.
+    Sizes go from the image's shorter side down by ``scale_step``. A call takes a few milliseconds, and the windows
+    depend on nothing but the size of the image. Calling it gives float32 ``(K, 4)``, greatest windows first.
 
     Attributes:
         max_windows: most windows, >= 1. Small windows are left out first, evenly over the image.
