@@ -22,19 +22,24 @@ if TYPE_CHECKING:
     from sppnet.images import load_image
     from sppnet.pooling.pyramid import SpatialPyramidPool, spatial_pyramid_pool
     from sppnet.pooling.windows import pool_windows, score_windows
-    from sppnet.proposals.search import selective_search
+    from sppnet.proposals.grid import GridProposer
+    from sppnet.proposals.search import SelectiveSearch, selective_search
     from sppnet.proposals.segmentation import graph_segmentation
+    from sppnet.proposals.stored import load_proposals
 
 _HOMES = {
     "DetectionDataset": "datasets.records",
     "Detections": "detection.detections",
+    "GridProposer": "proposals.grid",
     "ImageRecord": "datasets.records",
     "SPPDetector": "detection.detector",
+    "SelectiveSearch": "proposals.search",
     "SpatialPyramidPool": "pooling.pyramid",
     "evaluate_voc": "evaluation.voc",
     "graph_segmentation": "proposals.segmentation",
     "load_backbone": "backbones.registry",
     "load_image": "images",
+    "load_proposals": "proposals.stored",
     "load_voc": "datasets.voc",
     "pool_windows": "pooling.windows",
     "receptive_field": "backbones.receptive_field",
@@ -46,14 +51,17 @@ _HOMES = {
 __all__ = [
     "DetectionDataset",
     "Detections",
+    "GridProposer",
     "ImageRecord",
     "SPPDetector",
+    "SelectiveSearch",
     "SpatialPyramidPool",
     "__version__",
     "evaluate_voc",
     "graph_segmentation",
     "load_backbone",
     "load_image",
+    "load_proposals",
     "load_voc",
     "pool_windows",
     "receptive_field",

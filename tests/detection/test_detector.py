@@ -134,7 +134,7 @@ def test_file_that_does_not_fit(detector: SPPDetector, saved: Path, tmp_path: Pa
             SPPDetector.load(path)
 
     refused("class_bias is missing", {k: v for k, v in tensors.items() if k != "class_bias"}, metadata)
-    refused("fc6_bias has shape", tensors | {"fc6_bias": torch.zeros(3, 3)}, metadata)
+    refused("fc6_weight has shape", tensors | {"fc6_weight": torch.zeros(3, 3)}, metadata)
     refused("lacks or garbles 'levels'", tensors, {k: v for k, v in metadata.items() if k != "levels"})
     refused("3 class names for 2", tensors, metadata | {"class_names": ["a", "b", "c"]})
     refused("sha256", tensors, metadata | {"backbone": {"name": "efficientnet-lite0", "weights_sha256": "0"}})

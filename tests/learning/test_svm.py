@@ -98,3 +98,25 @@ def test_bad_input() -> None:
         train_svms(x, torch.stack([y[:, 0], -torch.ones(50, dtype=torch.int8)], 1))
     with pytest.raises(ArgumentError, match="class 0 has no negative"):
         train_svms(x, torch.ones(50, 1, dtype=torch.int8))
+
+
+def test_prior_is_where_it_stays_without_need() -> None:
+    """With a prior the optimum is that of the shifted problem, found here by an independent optimiser."""
+    from scipy.optimize import minimize
+
+    x, y = problem(300, 6, 2)
+    g = torch.Generator().manual_seed(5)
+    prior = (torch.randn(2, 6, generator=g), torch.randn(2, generator=g))
+    near = train_svms(x, y, c=1e-9, prior=prior)
+    torch.testing.assert_close(near.weight, prior[0], rtol=0, atol=1e-4)
+    got = train_svms(x, y, c=0.05, bias_scale=3, prior=prior)
+    for k in range(2):
+        yk = y[:, k].double().numpy()
+
+        def cost(p: np.ndarray, k: int = k, yk: np.ndarray = yk) -> float:
+            slack = np.maximum(0, 1 - yk * (x.double().numpy() @ p[:-1] + p[-1]))
+            away = p[:-1] - prior[0][k].numpy()
+            return float(0.5 * (away @ away + ((p[-1] - float(prior[1][k])) / 3) ** 2) + 0.05 * (slack**2).sum())
+
+        best = minimize(cost, np.zeros(7), method="BFGS", tol=1e-10)
+        assert float(got.objective[k]) == pytest.approx(best.fun, rel=1e-3)

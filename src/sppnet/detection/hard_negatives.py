@@ -97,7 +97,7 @@ def mine_hard_negatives(
     dims: int,
     options: SvmOptions,
     *,
-    start: tuple[Tensor, Tensor] | None = None,
+    prior: tuple[Tensor, Tensor] | None = None,
     seed: int = 0,
     progress: Progress = no_progress,
     report: Callable[[str], None] | None = None,
@@ -111,7 +111,8 @@ def mine_hard_negatives(
 
     Args:
         scorer: gives fc features. dims: their length.
-        start: weight ``(classes, D)`` and bias that rank background windows in the first pass.
+        prior: weight ``(classes, D)`` and bias ``(classes,)`` of a classifier on the same features, which the SVMs are
+            drawn to (see :mod:`sppnet.learning.svm`); None draws them to zero, as the paper's.
 
     Returns:
         The SVMs (for features times ``norm factor``), that factor, and box regression weight ``(classes, 4, D)`` and
@@ -129,7 +130,8 @@ def mine_hard_negatives(
         labels = _labels(image, windows, classes, options)
         if len(windows):
             examples.add(scorer(image, windows) * factor, labels)
-    svms = _train(examples, options, None)
+    scaled = None if prior is None else (prior[0] / factor, prior[1])
+    svms = _train(examples, options, scaled, None)
     added = 0
     for i in progress(range(len(data)), "SVMs: hard negatives", len(data)):
         image = data.load(i)
@@ -146,22 +148,25 @@ def mine_hard_negatives(
         examples.add(x[chosen], labels[chosen])
         added += len(chosen)
         if added >= options.retrain_every:
-            svms = _train(examples, options, svms)
+            svms = _train(examples, options, scaled, svms)
             dropped = examples.drop_easy(svms, options.drop_below)
             if report is not None:
                 report(f"SVMs trained on {examples.count} examples ({dropped} easy ones dropped)")
             added = 0
-    svms = _train(examples, options, svms)
+    svms = _train(examples, options, scaled, svms)
     return svms, factor, ridge.solve(options.box_regularisation)
 
 
-def _train(examples: ExampleSet, options: SvmOptions, start: LinearSVMs | None) -> LinearSVMs:
+def _train(
+    examples: ExampleSet, options: SvmOptions, prior: tuple[Tensor, Tensor] | None, start: LinearSVMs | None
+) -> LinearSVMs:
     return train_svms(
         examples.x,
         examples.y,
         c=options.c,
         positive_weight=options.positive_weight,
         bias_scale=options.bias_scale,
+        prior=prior,
         start=start,
         tolerance=1e-3,
     )

@@ -6,7 +6,9 @@ scikit-learn's ``LinearSVC(loss="squared_hinge", dual=False)``::
     0.5 * (|w_c|^2 + (b_c / bias_scale)^2) + C * sum_i s_ic * max(0, 1 - y_ic * (x_i . w_c + b_c))^2
 
 where s is ``positive_weight`` for positives and 1 for negatives, and ``bias_scale`` is its ``intercept_scaling`` (the
-R-CNN release calls it the bias multiplier). The classes share every pass over the data: one matrix product gives the
+R-CNN release calls it the bias multiplier). With a ``prior`` the distance from it is penalised instead of the length,
+so that the SVM starts from a classifier that is known already and only mends what it gets wrong (the "adaptive SVM" of
+Yang, Yan and Hauptmann, 2007). The classes share every pass over the data: one matrix product gives the
 margins of all of them, another the gradients. That is much faster than one solver run a class.
 """
 
@@ -42,6 +44,7 @@ def svm_objective(
     c: float = 1.0,
     positive_weight: float = 1.0,
     bias_scale: float = 1.0,
+    prior: tuple[Tensor, Tensor] | None = None,
     block: int = 65536,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Objective ``(classes,)`` in float64, and its gradients by ``weight`` and ``bias``.
@@ -49,10 +52,10 @@ def svm_objective(
     Args:
         x: ``(N, D)`` float32 (float16 is converted a block at a time). y: ``(N, classes)`` int8 of -1, 0, +1.
     """
-    wide = weight.double()
-    loss = 0.5 * (wide.square().sum(1) + (bias.double() / bias_scale).square())
-    grad_w = weight.clone()
-    grad_b = bias / bias_scale**2
+    away, away_b = (weight, bias) if prior is None else (weight - prior[0], bias - prior[1])
+    loss = 0.5 * (away.double().square().sum(1) + (away_b.double() / bias_scale).square())
+    grad_w = away.clone()
+    grad_b = away_b / bias_scale**2
     for start in range(0, x.shape[0], block):
         xb = x[start : start + block].to(weight.dtype)
         yb = y[start : start + block].to(weight.dtype)
@@ -73,6 +76,7 @@ def train_svms(
     c: float = 1.0,
     positive_weight: float = 1.0,
     bias_scale: float = 1.0,
+    prior: tuple[Tensor, Tensor] | None = None,
     start: LinearSVMs | None = None,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
@@ -87,6 +91,7 @@ def train_svms(
         x: features ``(N, D)``, float32 or float16. y: ``(N, classes)`` int8, +1, -1, or 0 to leave the example out.
         c: cost of a violated margin. positive_weight: factor on the cost of positives.
         bias_scale: intercept scaling; larger means that the bias is regularised less.
+        prior: weight ``(classes, D)`` and bias ``(classes,)`` that the solution is drawn to, instead of to zero.
         start: warm start, e.g. the solution before some negatives were added.
         progress: called with the iteration's number.
 
@@ -100,7 +105,9 @@ def train_svms(
         if lacking:
             raise ArgumentError(f"y: class {lacking[0]} has no {word} example; a linear SVM needs both kinds")
     classes, dims = y.shape[1], x.shape[1]
-    w = torch.zeros(classes, dims + 1) if start is None else torch.cat([start.weight, start.bias[:, None]], 1)
+    first = (torch.zeros(classes, dims), torch.zeros(classes)) if prior is None else prior
+    zero = torch.cat([first[0], first[1][:, None]], 1)
+    w = zero if start is None else torch.cat([start.weight, start.bias[:, None]], 1)
 
     def evaluate(at: Tensor) -> tuple[Tensor, Tensor]:
         # the bias is optimised as b / bias_scale, so that the regulariser is round
@@ -112,13 +119,16 @@ def train_svms(
             c=c,
             positive_weight=positive_weight,
             bias_scale=bias_scale,
+            prior=prior,
         )
         return loss, torch.cat([gw, gb[:, None] * bias_scale], 1).double()
 
     at = w.float().clone()
+    zero = zero.clone()
     at[:, -1] /= bias_scale
     loss, grad = evaluate(at)
-    zero_grad = grad if start is None else evaluate(torch.zeros_like(at))[1]
+    zero[:, -1] /= bias_scale
+    zero_grad = grad if start is None else evaluate(zero.float())[1]
     limit = tolerance * zero_grad.norm(dim=1)
     memory: list[tuple[Tensor, Tensor, Tensor]] = []  # steps, gradient changes, 1 / (s . y), each a class
     step = (1.0 / grad.norm(dim=1).clamp(min=1e-12)).clamp(max=1.0)

@@ -1,0 +1,36 @@
+"""The public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import sppnet
+
+
+@pytest.mark.parametrize("name", sppnet.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(sppnet, name) is not None
+    assert name in dir(sppnet)
+
+
+def test_homes_and_all_agree() -> None:
+    assert set(sppnet.__all__) == {*sppnet._HOMES, "__version__"}
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'SPPNet'"):
+        _ = sppnet.SPPNet  # type: ignore[attr-defined]
+
+
+def test_import_loads_nothing_optional() -> None:
+    """Neither the package nor the detector loads a compiler or an optional dependency."""
+    code = (
+        "import sys, sppnet; assert 'torch' not in sys.modules; from sppnet import SPPDetector, selective_search; "
+        "bad = {'numba', 'cv2', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'onnx', 'triton'} & set(sys.modules); "
+        "assert not bad, bad"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
