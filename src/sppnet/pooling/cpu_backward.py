@@ -1,4 +1,4 @@
-"""Gradients of the CPU kernels. One work item is a map and a line of channels, as in the forward pass.
+"""Gradients of means on the CPU, and how gradients are written. One work item is a map and a line of channels.
 
 An item owns its gradient: windows are added in their order by one thread, so the result doesn't depend on the number of
 threads.
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sppnet.pooling.cpu import column_edges, copy_line
+from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.lines import LINE_BYTES
-from sppnet.pooling.simd import add, divide, load, load_packed, load_wide, maximum, store, subtract, zeros
+from sppnet.pooling.simd import add, divide, load, load_wide, store, subtract, zeros
 
 WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64
 _jit: Any = njit(nogil=True, cache=True, boundscheck=False)
@@ -38,99 +38,14 @@ def write_gradient(
 
 
 @_jit
-def max_backward(
-    start: int, stop: int, flat: Any, strides: Any, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
-    infinity: int, tables: int, grad: Any, grad_layout: Any, out: Any, out_strides: Any,
-) -> None:  # fmt: skip
-    """Each bin's gradient goes to its first maximum in row-major order.
-
-    Values are packed with their places (:func:`load_packed`), so that the maximum of a bin is known together with the
-    cell that it came from, and nested levels and running maxima serve here as in the forward pass.
-
-    Arguments as in :func:`sppnet.pooling.cpu.pool_max`. ``flat``: int16 or int32. ``grad``: floats of the result's
-    gradient, at ``grad_layout``: stride of a window, of a bin, of a channel, bins. ``out``: gradient of the map.
-    """
-    lanes = LINE_BYTES // flat.itemsize
-    channels, height, width = shape[1], shape[2], shape[3]
-    grad_window, grad_bin, grad_channel, bins = grad_layout[0], grad_layout[1], grad_layout[2], grad_layout[3]
-    lines = (channels + lanes - 1) // lanes
-    row = width * lanes
-    size = height * row
-    line = np.zeros(size, flat.dtype)
-    table = np.zeros((tables + 1) * size, np.int64)
-    values = np.zeros(bins * lanes, np.int64)
-    sums = np.zeros(size, grad.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
-    last_place = np.int64(0x7FFFFFFF)
-    for item in range(start, stop):
-        n = item // lines
-        c0 = (item % lines) * lanes
-        nc = min(lanes, channels - c0)
-        sums[:] = 0
-        if starts[n] < starts[n + 1]:
-            copy_line(flat, n * strides[0], strides, c0, nc, height, width, line)
-            for cell in range(height * width):
-                for i in range(cell * lanes, (cell + 1) * lanes, WIDE):
-                    store(table, i, load_packed(line, i, infinity, last_place - cell))
-            for k in range(tables):
-                source = k * size
-                for i in range(source, source + size - (2 << k) * row + row, WIDE):
-                    store(table, i + size, maximum(load(table, i), load(table, i + (row << k))))
-        for s in range(starts[n], starts[n + 1]):
-            w = order[s]
-            x0, y0 = cells[w, 0], cells[w, 1]
-            window_width, window_height = cells[w, 2] - x0, cells[w, 3] - y0
-            for level in range(plan.shape[0]):
-                rows, columns, first, parent = plan[level, 0], plan[level, 1], plan[level, 2], plan[level, 3]
-                if parent < 0:
-                    column_edges(edges, x0, window_width, columns)
-                    for i in range(rows):
-                        top = y0 + (i * window_height) // rows
-                        bottom = y0 - ((-(i + 1) * window_height) // rows)
-                        k = 0
-                        while k < tables and (2 << k) <= bottom - top:
-                            k += 1
-                        q = k * size + (bottom - (1 << k)) * row
-                        for j in range(columns):
-                            left, right = edges[2 * j], edges[2 * j + 1]
-                            for u in range(0, lanes, WIDE):
-                                p = k * size + top * row
-                                best = load(table, p + left * lanes + u)
-                                while True:
-                                    for x in range(left * lanes + u, right * lanes + u, lanes):
-                                        best = maximum(best, maximum(load(table, p + x), load(table, q + x)))
-                                    p += row << k
-                                    if p >= q:
-                                        break
-                                store(values, (first + i * columns + j) * lanes + u, best)
-                else:
-                    high, wide = plan[parent, 0] // rows, plan[parent, 1] // columns
-                    across = plan[parent, 1]
-                    for i in range(rows):
-                        for j in range(columns):
-                            p = plan[parent, 2] + i * high * across + j * wide
-                            for u in range(0, lanes, WIDE):
-                                best = load(values, p * lanes + u)
-                                for a in range(high):
-                                    for b in range(wide):
-                                        best = maximum(best, load(values, (p + a * across + b) * lanes + u))
-                                store(values, (first + i * columns + j) * lanes + u, best)
-            g = w * grad_window + c0 * grad_channel
-            for b in range(bins):
-                for c in range(nc):
-                    place = last_place - (values[b * lanes + c] & last_place)
-                    sums[place * lanes + c] += grad[g + b * grad_bin + c * grad_channel]
-        write_gradient(sums, row, lanes, out, n * out_strides[0], out_strides, c0, nc, height, width)
-
-
-@_jit
 def avg_backward(
     start: int, stop: int, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     grad: Any, grad_layout: Any, out: Any, out_strides: Any,
 ) -> None:  # fmt: skip
     """Each bin's gradient, divided by its cells, goes to all its cells: four corners of a difference array, then sums.
 
-    Arguments as in :func:`max_backward`.
+    Arguments as in :func:`sppnet.pooling.cpu.pool_max`. ``grad``: floats of the result's gradient, at ``grad_layout``:
+    stride of a window, of a bin, of a channel, bins. ``out``: gradient of the map.
     """
     lanes = WIDE
     channels, height, width = shape[1], shape[2], shape[3]

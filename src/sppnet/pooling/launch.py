@@ -18,7 +18,7 @@ from torch import Tensor
 from sppnet.errors import ArgumentError
 from sppnet.kernels import first_run_notice, num_threads, run_ranges
 from sppnet.pooling.bins import Level, parents
-from sppnet.pooling.lines import LINE_BYTES
+from sppnet.pooling.lines import GROUP, LINE_BYTES
 
 __all__ = ["make_plan", "pool_cpu", "pool_cpu_backward"]
 
@@ -223,7 +223,7 @@ def pool_cpu_backward(
     results = [torch.empty_like(m) for m in maps]
     if grad.numel() == 0:
         return [r.zero_() for r in results]
-    from sppnet.pooling import cpu_backward
+    from sppnet.pooling import cpu_backward, cpu_backward_max
 
     dtype = maps[0].dtype
     work = torch.float64 if dtype == torch.float64 else torch.float32
@@ -251,23 +251,22 @@ def pool_cpu_backward(
                 lines = -(-channels // (LINE_BYTES // 8))
                 run_ranges(cpu_backward.avg_backward, count * lines, shape, cell_array, order, begin, plan, *tail)
             else:
-                ordered = _ranks(tensor) if dtype == torch.float64 else tensor.detach()
-                infinity = 0x7FFFFFFF if dtype == torch.float64 else _BITS[dtype][1]
-                lanes = LINE_BYTES // ordered.dtype.itemsize
-                flat = flat_view(ordered)
-                flat = flat if dtype == torch.float64 else flat.view(_BITS[dtype][0])
-                tables = count_tables(chosen, plan, height, width)
+                ordered, integer, infinity = tensor.detach(), *_BITS[dtype]
+                if dtype == torch.float64:  # too wide to be packed with places
+                    ordered, integer, infinity = _ranks(ordered), torch.int32, 0x7FFFFFFF
+                flat = flat_view(ordered).view(integer).numpy()
                 strides = np.array(ordered.stride(), np.int64)
-                arguments = (flat.numpy(), strides, shape, cell_array, order, begin, plan, infinity, tables)
-                run_ranges(cpu_backward.max_backward, count * -(-channels // lanes), *arguments, *tail)
+                tables = count_tables(chosen, plan, height, width)
+                arguments = (flat, strides, shape, cell_array, order, begin, plan, infinity, tables)
+                run_ranges(cpu_backward_max.max_backward, count * -(-channels // GROUP), *arguments, *tail)
             if target is not result:
                 result.copy_(target)
     return results
 
 
 def _ranks(tensor: Tensor) -> Tensor:
-    """int32 of the order of the values of each channel; equal values have equal ranks. For dtypes too wide to pack."""
-    flat = tensor.detach().flatten(2)
+    """int32 of the order of the values of each channel; equal values have equal ranks."""
+    flat = tensor.flatten(2)
     ordered, place = flat.sort(dim=2, stable=True)
     step = torch.ones_like(ordered, dtype=torch.int32)
     step[..., 1:] = (ordered[..., 1:] != ordered[..., :-1]).to(torch.int32)
