@@ -83,7 +83,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.epochs is not None:
         options["finetune_options"] = FinetuneOptions(epochs=arguments.epochs)
     if arguments.short_side is not None:
-        options |= {"short_sides_px": (arguments.short_side,), "flip_short_sides_px": (arguments.short_side,)}
+        # mirror images at 5/6 of it, so that each object is seen at two sizes
+        options |= {
+            "short_sides_px": (arguments.short_side,),
+            "flip_short_sides_px": (max(16, arguments.short_side * 5 // 6),),
+        }
     if arguments.dropout is not None:
         options["dropout"] = arguments.dropout
     cache = Path(arguments.cache or f"{output}.cache")
@@ -101,9 +105,6 @@ def train_and_save(
     detector: SPPDetector, dataset: Any, validation: Any, output: Path, cache: Path, precision: str, *, quiet: bool
 ) -> SPPDetector:
     """Fit, save, and (with a validation set) calibrate the scores, measure, and save again."""
-    from sppnet.cli.eval import detect_all
-    from sppnet.evaluation.voc import evaluate_voc, format_table
-
     started = time.perf_counter()
 
     def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
@@ -120,10 +121,17 @@ def train_and_save(
     training["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     detector.save(output, precision)
     report(f"trained in {sum(training['seconds'].values()) / 60:.1f} minutes: {training['seconds']}")
-    if validation is None:
-        return detector
+    return detector if validation is None else calibrate_and_measure(output, validation, precision, quiet=quiet)
+
+
+def calibrate_and_measure(model: Path, validation: Any, precision: str, *, quiet: bool) -> SPPDetector:
+    """Calibrate the saved detector ``model`` on a validation set, measure it there, and save it with the figures."""
+    from sppnet.cli.eval import detect_all
+    from sppnet.detection.detector import SPPDetector
+    from sppnet.evaluation.voc import evaluate_voc, format_table
+
     # What is measured is what was saved, in its precision
-    saved = type(detector).load(output)
+    saved = SPPDetector.load(model)
     found = detect_all(saved, validation, quiet=quiet)
     saved.calibrate(found, validation)
     metrics = {}
@@ -139,5 +147,5 @@ def train_and_save(
         print()
         print(format_table(result))
     saved.metadata_["metrics"] = metrics
-    saved.save(output, precision)
+    saved.save(model, precision)
     return saved

@@ -71,7 +71,7 @@ class SPPDetector:
         backbone: str = DEFAULT_BACKBONE,
         levels: Sequence[int] = (4, 2, 1),
         short_sides_px: Sequence[int] = (608,),
-        flip_short_sides_px: Sequence[int] = (608,),
+        flip_short_sides_px: Sequence[int] = (512,),
         max_windows: int = 2000,
         rank: int = 256,
         hidden: int = 1024,

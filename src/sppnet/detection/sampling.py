@@ -74,7 +74,7 @@ def draw_windows(
     foreground_share: float = 0.25,
     foreground_iou: float = 0.5,
     background_iou: tuple[float, float] = (0.1, 0.5),
-    easy_background_share: float = 0.15,
+    easy_background_share: float = 0.3,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw a mini-batch of windows of one image (paper, section 4.2; constants as in R-CNN fine-tuning).
 

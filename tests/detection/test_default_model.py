@@ -1,0 +1,79 @@
+"""The detector that comes with the package: its file, and what it finds in photos that scikit-image ships."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+
+from sppnet import SPPDetector
+from sppnet.boxes import box_iou
+from sppnet.datasets.voc import VOC_CLASS_NAMES
+from sppnet.images import load_image
+from sppnet.pooling.reference import pool_reference
+
+PHOTOS = Path(skimage.data.__file__).parent
+# Drawn by hand: x0, y0, x1, y1
+EXPECTED = {
+    "astronaut.png": ("person", (22, 15, 362, 512)),
+    "chelsea.png": ("cat", (0, 0, 375, 300)),
+    "motorcycle_left.png": ("motorbike", (95, 75, 685, 451)),
+}
+
+
+@pytest.fixture(scope="module")
+def detector() -> SPPDetector:
+    return SPPDetector.load()
+
+
+def test_file_explains_itself(detector: SPPDetector) -> None:
+    with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as path:
+        assert path.stat().st_size < 16e6
+    assert detector.class_names_ == VOC_CLASS_NAMES
+    metadata = detector.metadata_
+    assert metadata["backbone"]["name"] == "efficientnet-lite0"
+    assert len(metadata["backbone"]["weights_sha256"]) == 64
+    assert metadata["training"]["images"] == 2500
+    for protocol in ("voc07-11pt", "voc-area"):
+        measured = metadata["metrics"][protocol]
+        assert measured["images"] == 1753
+        assert measured["map"] >= 0.45
+        assert set(measured["ap"]) == set(VOC_CLASS_NAMES)
+
+
+@pytest.mark.parametrize("photo", EXPECTED)
+def test_finds_what_is_there(detector: SPPDetector, photo: str) -> None:
+    name, box = EXPECTED[photo]
+    found = detector.detect(PHOTOS / photo, threshold=0.05)
+    overlap = box_iou(found.xyxy[:2], np.array([box], np.float32))[:, 0]
+    best = [iou for got, iou in zip(found.class_name[:2], overlap, strict=True) if got == name]
+    assert best, f"{photo}: {name} expected, got {found.to_dicts()[:3]}"
+    assert max(best) > 0.5
+
+
+def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
+    """The score of one window, computed by the slow definitions, stage by stage, is the detector's."""
+    pixels = load_image(PHOTOS / "chelsea.png")
+    window = np.array([[40, 10, 360, 290]], np.float32)
+    detector.proposer = lambda image: window
+    try:
+        got = detector.detect(pixels, threshold=0.0)
+        maps = detector._features().maps(pixels)
+    finally:
+        detector.proposer = None
+    scale = np.concatenate([maps.scale[0], maps.scale[0]])
+    located = (window[0] * scale - 15.5) / 16
+    cells = [[int(np.floor(v)) + 1 for v in located[:2]] + [int(np.ceil(v)) for v in located[2:]]]
+    pooled = pool_reference(maps.maps[0].numpy(), np.array(cells), [(n, n) for n in detector.levels])
+    pooled = pooled.reshape(-1)
+    w = {k: v.numpy().astype(np.float64) for k, v in detector.weights_.tensors().items()}
+    h = w["fc6_weight"] @ (w["reduce_weight"] @ pooled + w["reduce_bias"]) + w["fc6_bias"]
+    h = np.maximum(h, 0)
+    margin = w["class_weight"] @ h + w["class_bias"]
+    expected = 1 / (1 + np.exp(-(w["slope"] * margin + w["offset"])))
+    for label, score in zip(got.label, got.score, strict=True):
+        assert score == pytest.approx(expected[label], abs=1e-4)
+    assert got.class_name[0] == "cat"
