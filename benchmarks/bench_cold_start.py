@@ -2,8 +2,9 @@
 
     python benchmarks/bench_cold_start.py [--repeat 5] [--json FILE]
 
-Every figure is from a process of its own. "First result" is counted after the imports of torch and sppnet; with an
-empty cache the import of Numba is part of it.
+Every figure is from a process of its own. "First result" is counted after the imports of torch and sppnet; whatever
+else is imported then (with an empty cache Numba) is part of it. In brackets the CPU time of the process, which other
+work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -25,11 +26,9 @@ _FIRST = """
 import time, torch, sppnet
 sppnet.pool_windows
 x, windows = torch.randn(256, 43, 60){leaf}, torch.tensor([[0, 0, 60, 43], [3, 4, 30, 20]])
-t = time.perf_counter()
-{numba}
-s = time.perf_counter()
+t, cpu = time.perf_counter(), time.process_time()
 {call}
-print(s - t, time.perf_counter() - s)
+print(time.perf_counter() - t, time.process_time() - cpu)
 """
 
 
@@ -39,34 +38,40 @@ def run(code: str, cache: str | None = None) -> list[float]:
     return [float(word) for word in done.stdout.split()]
 
 
+def medians(runs: list[list[float]]) -> list[float]:
+    return [statistics.median(column) for column in zip(*runs, strict=True)]
+
+
+def repeat(code: str, times: int, cache: str | None = None) -> list[float]:
+    return medians([run(code, cache) for _ in range(times)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--json")
     options = parser.parse_args()
-    rows: dict[str, float] = {}
-    rows["import torch"] = statistics.median(run(_IMPORT.format(what="torch"))[0] for _ in range(options.repeat))
-    rows["import sppnet, after torch"] = statistics.median(run(_AFTER_TORCH)[0] for _ in range(options.repeat))
+    rows: dict[str, list[float]] = {}
+    rows["import torch"] = repeat(_IMPORT.format(what="torch"), options.repeat)
+    rows["import sppnet, after torch"] = repeat(_AFTER_TORCH, options.repeat)
     calls = {
         "max": ("", "sppnet.pool_windows(x, windows)"),
         "avg": ("", "sppnet.pool_windows(x, windows, mode='avg')"),
         "max, forward and backward": (".requires_grad_()", "sppnet.pool_windows(x, windows).sum().backward()"),
     }
     for name, (leaf, call) in calls.items():
-        cold, warm, load = [], [], []
+        code = _FIRST.format(leaf=leaf, call=call)
+        cold = []
         for _ in range(options.repeat):
             with tempfile.TemporaryDirectory() as cache:
-                code = _FIRST.format(leaf=leaf, call=call, numba="import numba")
-                cold.append(sum(run(code, cache)))
-                numba, first = run(code, cache)
-                load.append(numba)
-                warm.append(first)
-        rows[f"first result, {name}, empty cache (with the import of Numba)"] = statistics.median(cold)
-        rows[f"first result, {name}, filled cache (beyond imports)"] = statistics.median(warm)
-        rows["import numba"] = statistics.median(load)
+                cold.append(run(code, cache))
+        rows[f"first result, {name}, empty cache"] = medians(cold)
+        with tempfile.TemporaryDirectory() as cache:
+            run(code, cache)
+            rows[f"first result, {name}, filled cache"] = repeat(code, options.repeat, cache)
     print(f"load {os.getloadavg()[0]:.1f}")
-    for what, seconds in rows.items():
-        print(f"  {what:75} {seconds:8.3f} s")
+    for what, (wall, *cpu) in rows.items():
+        print(f"  {what:60} {wall:8.3f} s" + "".join(f" ({seconds:.3f})" for seconds in cpu))
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=1)
