@@ -107,7 +107,7 @@ def _rows(photo: Path, found: Detections, width: int, threshold: float) -> str:
     if not len(found):
         return f"{photo!s:<{width}}  nothing with a score of {threshold:g} or more (--threshold)"
     return "\n".join(
-        f"{photo if i == 0 else '':<{width}}  {name:<12}  {score:5.3f}  " + " ".join(f"{v:7.1f}" for v in box)
+        f"{str(photo) if i == 0 else '':<{width}}  {name:<12}  {score:5.3f}  " + " ".join(f"{v:7.1f}" for v in box)
         for i, (box, score, name) in enumerate(zip(found.xyxy, found.score, found.class_name, strict=True))
     )
 
