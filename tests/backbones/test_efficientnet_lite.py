@@ -107,7 +107,8 @@ def test_same_padding(size: int, stride: int, kernel: int) -> None:
 def test_backbone_says_where_its_cells_are() -> None:
     """A change of a few pixels is felt around the cell that the offset names.
 
-    Not exactly there: the geometric centre is at 15.5 pixels, the learned kernels react most about 12 pixels left of it.
+    Not exactly there: the geometric centre is at 15.5 pixels, and the learned kernels react most about 12 pixels left
+    of it.
     """
     net = load_backbone()
     assert (net.name, net.channels, net.stride, net.size_multiple) == ("efficientnet-lite0", 320, 16, 16)
