@@ -19,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from sppnet.pooling.lines import LINE_BYTES
+from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import (
     add,
     divide,
@@ -35,7 +36,7 @@ from sppnet.pooling.simd import (
 )
 
 WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False)
+_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
 @_jit
@@ -175,9 +176,9 @@ def pool_max(
     lines = (channels + lanes - 1) // lanes
     row = width * lanes
     size = height * row
-    table = np.zeros((tables + 1) * size, flat.dtype)
-    values = np.zeros(bins * lanes, flat.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
+    table = scratch((tables + 1) * size, flat.dtype)
+    values = scratch(bins * lanes, flat.dtype)
+    edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n = item // (lines * chunks)
         share = item % chunks
@@ -193,6 +194,9 @@ def pool_max(
             w = order[s]
             max_of_window(table, cells, w, plan, tables, row, size, edges, values)
             write_keys(values, bins, out, w * out_window + c0, out_bin, nc, streamed)
+    release(table)
+    release(values)
+    release(edges)
 
 
 @_jit
@@ -257,10 +261,10 @@ def pool_avg(
     out_window, out_bin, streamed, bins = out_layout[0], out_layout[1], out_layout[2] != 0, out_layout[3]
     lines = (channels + lanes - 1) // lanes
     row = (width + 1) * lanes
-    line = np.zeros(height * width * lanes, flat.dtype)
-    sums = np.zeros((height + 1) * row, np.float64)
-    values = np.zeros(bins * lanes, flat.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
+    line = scratch(height * width * lanes, flat.dtype)
+    sums = scratch((height + 1) * row, np.float64)
+    values = scratch(bins * lanes, flat.dtype)
+    edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n = item // (lines * chunks)
         share = item % chunks
@@ -276,3 +280,7 @@ def pool_avg(
             w = order[s]
             mean_of_window(line, sums, exact, cells, w, plan, width, edges, values)
             write_line(values, bins, out, w * out_window + c0, out_bin, nc, streamed)
+    release(line)
+    release(sums)
+    release(values)
+    release(edges)

@@ -13,10 +13,11 @@ from numba import njit
 
 from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.lines import LINE_BYTES
+from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import add, divide, load, load_wide, store, subtract, zeros
 
 WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False)
+_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
 @_jit
@@ -52,9 +53,9 @@ def avg_backward(
     grad_window, grad_bin, grad_channel, bins = grad_layout[0], grad_layout[1], grad_layout[2], grad_layout[3]
     lines = (channels + lanes - 1) // lanes
     row = (width + 1) * lanes
-    sums = np.zeros((height + 1) * row, np.float64)
-    values = np.zeros(bins * lanes, grad.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
+    sums = scratch((height + 1) * row, np.float64)
+    values = scratch(bins * lanes, grad.dtype)
+    edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n = item // lines
         c0 = (item % lines) * lanes
@@ -109,3 +110,6 @@ def avg_backward(
             if exact:
                 break
         write_gradient(sums, row, lanes, out, n * out_strides[0], out_strides, c0, nc, height, width)
+    release(sums)
+    release(values)
+    release(edges)

@@ -19,10 +19,11 @@ from numba import njit
 from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.cpu_backward import WIDE, write_gradient
 from sppnet.pooling.lines import GROUP, LAST_PLACE
+from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import add, load_packed, maximum, store
 from sppnet.pooling.simd_groups import add_at_places, keep_where_different, keep_where_equal, load_group, prefetch
 
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False)
+_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 # Bins of more cells are added by place: 32 additions of one number cost about as much as 8 of a masked vector.
 _MASKED_CELLS = 8
 
@@ -117,8 +118,8 @@ def find_maxima(
                 for j in range(columns):
                     p = plan[parent, 2] + i * high * across + j * wide
                     v = load_group(best, p * GROUP)
-                    for a in range(p, p + high * across, across):
-                        for b in range(a, a + wide):
+                    for a in range(high):
+                        for b in range(p + a * across, p + a * across + wide):
                             v = maximum(v, load_group(best, b * GROUP))
                     store(best, (first + i * columns + j) * GROUP, v)
                     prefetch(grad, ahead + (first + i * columns + j) * grad_bin)
@@ -140,8 +141,9 @@ def push_to_finer(plan: Any, best: Any, grads: Any) -> None:
                 d = (first + i * columns + j) * GROUP
                 v, rest = load_group(best, d), load_group(grads, d)
                 p = plan[parent, 2] + i * high * across + j * wide
-                for a in range(p, p + high * across, across):
-                    for b in range(a * GROUP, (a + wide) * GROUP, GROUP):
+                for a in range(high):
+                    q = p + a * across
+                    for b in range(q * GROUP, (q + wide) * GROUP, GROUP):
                         u = load_group(best, b)
                         store(grads, b, add(load_group(grads, b), keep_where_equal(u, v, rest)))
                         rest = keep_where_different(u, v, rest)
@@ -169,8 +171,8 @@ def push_to_cells(
                     add_at_places(sums, best, grads, b)
                     continue
                 v, share = load_group(best, b), load_group(grads, b)
-                for y in range(top * row, bottom * row, row):
-                    for x in range(y + left * GROUP, y + right * GROUP, GROUP):
+                for y in range(top, bottom):
+                    for x in range(y * row + left * GROUP, y * row + right * GROUP, GROUP):
                         here = keep_where_equal(load_group(table, x), v, share)
                         store(sums, x, add(load_group(sums, x), here))
 
@@ -190,11 +192,11 @@ def max_backward(
     groups = (channels + GROUP - 1) // GROUP
     row = width * GROUP
     size = height * row
-    bits = np.zeros(size, flat.dtype)
-    table = np.empty((tables + 1) * size, np.int64)
-    best, grads = np.zeros(bins * GROUP, np.int64), np.zeros(bins * GROUP, grad.dtype)
-    sums = np.zeros(size, grad.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
+    bits = scratch(size, flat.dtype)
+    table = scratch((tables + 1) * size, np.int64)
+    best, grads = scratch(bins * GROUP, np.int64), scratch(bins * GROUP, grad.dtype)
+    sums = scratch(size, grad.dtype)
+    edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n = item // groups
         c0 = (item % groups) * GROUP
@@ -211,3 +213,9 @@ def max_backward(
                 push_to_finer(plan, best, grads)
                 push_to_cells(table, row, cells, w, plan, edges, best, grads, sums)
         write_gradient(sums, row, GROUP, out, n * out_strides[0], out_strides, c0, nc, height, width)
+    release(bits)
+    release(table)
+    release(best)
+    release(grads)
+    release(sums)
+    release(edges)

@@ -13,9 +13,10 @@ from numba import njit
 
 from sppnet.pooling.cpu import copy_line, make_sums, make_tables, max_of_window, mean_of_window
 from sppnet.pooling.lines import LINE_BYTES
+from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import as_floats, from_key, lane_sum, load, multiply_add, store, zeros
 
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False)
+_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
 @_jit
@@ -55,9 +56,9 @@ def score_max(
     channels, height, width, chunks = shape[1], shape[2], shape[3], shape[4]
     row = width * lanes
     size = height * row
-    table = np.zeros((tables + 1) * size, flat.dtype)
-    values = np.zeros(bins * lanes, flat.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
+    table = scratch((tables + 1) * size, flat.dtype)
+    values = scratch(bins * lanes, flat.dtype)
+    edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n, share = item // chunks, item % chunks
         begin = starts[n] + (starts[n + 1] - starts[n]) * share // chunks
@@ -76,6 +77,9 @@ def score_max(
                 for i in range(0, bins * lanes, lanes):
                     store(values, i, from_key(load(values, i)))
                 add_scores(values, bins, weights, at, outputs, scores, w * outputs)
+    release(table)
+    release(values)
+    release(edges)
 
 
 @_jit
@@ -86,10 +90,10 @@ def score_avg(
     """Scores of means; arguments as in :func:`score_max`, ``flat`` of floats."""
     lanes = LINE_BYTES // flat.itemsize
     channels, height, width, chunks = shape[1], shape[2], shape[3], shape[4]
-    line = np.zeros(height * width * lanes, flat.dtype)
-    sums = np.zeros((height + 1) * (width + 1) * lanes, np.float64)
-    values = np.zeros(bins * lanes, flat.dtype)
-    edges = np.empty(2 * plan[:, 1].max(), np.int64)
+    line = scratch(height * width * lanes, flat.dtype)
+    sums = scratch((height + 1) * (width + 1) * lanes, np.float64)
+    values = scratch(bins * lanes, flat.dtype)
+    edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n, share = item // chunks, item % chunks
         begin = starts[n] + (starts[n + 1] - starts[n]) * share // chunks
@@ -106,3 +110,7 @@ def score_avg(
                 w = order[s]
                 mean_of_window(line, sums, exact, cells, w, plan, width, edges, values)
                 add_scores(values, bins, weights, at, outputs, scores, w * outputs)
+    release(line)
+    release(sums)
+    release(values)
+    release(edges)

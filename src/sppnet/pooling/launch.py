@@ -19,6 +19,7 @@ from sppnet.errors import ArgumentError
 from sppnet.kernels import first_run_notice, num_threads, run_ranges
 from sppnet.pooling.bins import Level, parents
 from sppnet.pooling.lines import GROUP, LINE_BYTES
+from sppnet.pooling.native import NativeKernel
 
 __all__ = ["make_plan", "pool_cpu", "pool_cpu_backward"]
 
@@ -54,6 +55,13 @@ def split_by_map(map_index: Tensor | None, windows: int, maps: int) -> tuple[I64
     index = map_index.numpy()
     return np.argsort(index, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(index, minlength=maps))])
 
+
+_pool_max = NativeKernel("sppnet.pooling.cpu", "pool_max")
+_pool_avg = NativeKernel("sppnet.pooling.cpu", "pool_avg")
+_score_max = NativeKernel("sppnet.pooling.cpu_score", "score_max")
+_score_avg = NativeKernel("sppnet.pooling.cpu_score", "score_avg")
+_max_backward = NativeKernel("sppnet.pooling.cpu_backward_max", "max_backward")
+_avg_backward = NativeKernel("sppnet.pooling.cpu_backward", "avg_backward")
 
 # Results above this leave the cache before anybody reads them.
 _STREAM_BYTES = 16 << 20
@@ -121,8 +129,6 @@ def pool_cpu(
     windows = cells.shape[0]
     if windows == 0 or out.numel() == 0:
         return
-    from sppnet.pooling import cpu
-
     dtype = maps[0].dtype
     if mode == "avg" and dtype in (torch.float16, torch.bfloat16):
         wide = torch.empty(out.shape, dtype=torch.float32)
@@ -157,9 +163,9 @@ def pool_cpu(
             arguments = (flat, strides, shape, cell_array, order, begin, plan, flat_out, layout)
             if mode == "max":
                 tables = count_tables(chosen, plan, height, width)
-                run_ranges(cpu.pool_max, count * lines * chunks, *arguments, infinity, tables)
+                run_ranges(_pool_max, count * lines * chunks, *arguments, infinity, tables)
             else:
-                run_ranges(cpu.pool_avg, count * lines * chunks, *arguments)
+                run_ranges(_pool_avg, count * lines * chunks, *arguments)
 
 
 def score_cpu(
@@ -171,8 +177,6 @@ def score_cpu(
     weight: Tensor,
 ) -> Tensor:
     """Products ``(K, O)`` of all pooled vectors with ``weight`` ``(O, bins, C)``; float32 or float64, few outputs."""
-    from sppnet.pooling import cpu_score
-
     dtype = maps[0].dtype
     lanes = LINE_BYTES // dtype.itemsize
     outputs, bins, channels = weight.shape
@@ -205,9 +209,9 @@ def score_cpu(
             arguments = (flat, strides, shape, cell_array, order, begin, plan, *tail)
             if mode == "max":
                 tables = count_tables(chosen, plan, height, width)
-                run_ranges(cpu_score.score_max, count * chunks, *arguments, infinity, tables)
+                run_ranges(_score_max, count * chunks, *arguments, infinity, tables)
             else:
-                run_ranges(cpu_score.score_avg, count * chunks, *arguments)
+                run_ranges(_score_avg, count * chunks, *arguments)
     return scores[:, :outputs]
 
 
@@ -223,8 +227,6 @@ def pool_cpu_backward(
     results = [torch.empty_like(m) for m in maps]
     if grad.numel() == 0:
         return [r.zero_() for r in results]
-    from sppnet.pooling import cpu_backward, cpu_backward_max
-
     dtype = maps[0].dtype
     work = torch.float64 if dtype == torch.float64 else torch.float32
     grad = grad.to(work)
@@ -249,7 +251,7 @@ def pool_cpu_backward(
             tail = (grad_flat, layout, flat_view(target).numpy(), np.array(target.stride(), np.int64))
             if mode == "avg":
                 lines = -(-channels // (LINE_BYTES // 8))
-                run_ranges(cpu_backward.avg_backward, count * lines, shape, cell_array, order, begin, plan, *tail)
+                run_ranges(_avg_backward, count * lines, shape, cell_array, order, begin, plan, *tail)
             else:
                 ordered, integer, infinity = tensor.detach(), *_BITS[dtype]
                 if dtype == torch.float64:  # too wide to be packed with places
@@ -258,7 +260,7 @@ def pool_cpu_backward(
                 strides = np.array(ordered.stride(), np.int64)
                 tables = count_tables(chosen, plan, height, width)
                 arguments = (flat, strides, shape, cell_array, order, begin, plan, infinity, tables)
-                run_ranges(cpu_backward_max.max_backward, count * -(-channels // GROUP), *arguments, *tail)
+                run_ranges(_max_backward, count * -(-channels // GROUP), *arguments, *tail)
             if target is not result:
                 result.copy_(target)
     return results
