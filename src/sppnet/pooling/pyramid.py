@@ -54,13 +54,16 @@ def spatial_pyramid_pool(
 def _torch_is_faster(maps: Sequence[Tensor], mode: str) -> bool:
     """Whether torch's own adaptive pooling, one call a level, takes less time (benchmarks/bench_pooling.py).
 
-    Its calls cost less to start, so it is better for little work.
+    Its calls cost less to start, so it is better for little work, and they read channels-last maps well, with more than
+    one thread at least.
     """
     if maps[0].device.type != "cpu":
         return False
+    channels_last = maps[0].stride(1) == 1
+    if channels_last and torch.get_num_threads() > 1:
+        return True
     work = sum(m.numel() for m in maps) / (1 if len(maps) == 1 else len(maps))
-    # 4 adaptive_max_pool2d calls are slower on channels-first maps than on channels-last ones.
-    return work < (1 << 17 if mode == "max" and maps[0].stride(1) != 1 else 1 << 20)
+    return work < (1 << 17 if mode == "max" and not channels_last else 1 << 20)
 
 
 def _compose(features: Tensor, levels: Sequence[Level], mode: str) -> Tensor:
