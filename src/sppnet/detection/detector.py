@@ -54,7 +54,7 @@ class SPPDetector:
         classifier: ``svm``, or ``softmax``: the log odds of each class against background, as they are trained with the
             fully connected layer.
         box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
-            (the paper's; on VOC 0.9 points of mAP worse here).
+            (the paper's).
         finetune_options, svm_options: how the parts are trained.
         nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3).
         proposer: gives the windows instead of selective search; any callable from image to boxes.
