@@ -41,6 +41,7 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         width = inputs * expansion
+        self.channels = outputs
         self.expand = ConvBN(inputs, width, 1) if expansion > 1 else nn.Identity()
         self.depthwise = ConvBN(width, width, kernel, stride=stride, depthwise=True)
         self.project = ConvBN(width, outputs, 1, linear=True)
@@ -69,10 +70,13 @@ class EfficientNetLite(nn.Module):
         self.stem = ConvBN(3, 32, 3, stride=2)
         blocks: list[nn.Module] = []
         inputs = 32
+        self.last_strided_block = 0
         for i, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
             # Lite: the first and the last stage are not deepened, stem and head are not widened
             repeats = repeats if i in (0, len(_STAGES) - 1) else math.ceil(depth * repeats)
             outputs = _round_channels(channels * width)
+            if stride == 2:
+                self.last_strided_block = len(blocks)
             for r in range(repeats):
                 blocks.append(_Block(inputs, outputs, kernel, stride if r == 0 else 1, expansion))
                 inputs = outputs

@@ -14,7 +14,7 @@ from sppnet.backbones.layers import fuse
 from sppnet.backbones.weights import WeightsSource, load_weights
 from sppnet.errors import ArgumentError
 
-__all__ = ["DEFAULT_BACKBONE", "SOURCES", "Backbone", "load_backbone"]
+__all__ = ["DEFAULT_BACKBONE", "SOURCES", "Backbone", "backbone_names", "load_backbone"]
 
 DEFAULT_BACKBONE = "efficientnet-lite0"
 
@@ -34,6 +34,16 @@ SOURCES = {
 }
 
 
+# Backbones with this ending give a second map as well: that of the last block before the stride that was dilated away.
+# It has the same size, sharper edges and less meaning.
+_MID = "+mid"
+
+
+def backbone_names() -> tuple[str, ...]:
+    """Names that :func:`load_backbone` takes."""
+    return (*SOURCES, *(name + _MID for name in SOURCES))
+
+
 # Centre of cell 0 at stride 16, for sides that are multiples of 16: pixel 15, whose middle is 15.5 from the edge.
 # A test checks it against receptive_field(), which takes a second: too long for every start of the program.
 _OFFSET = 15.5
@@ -43,7 +53,7 @@ class Backbone(nn.Module):
     """Frozen convolutions with what a detector must know of them.
 
     Attributes:
-        name: in the registry.
+        name: in the registry; with ``+mid`` at its end the map of an earlier block, of the same size, comes first.
         weights_sha256: of the weights file.
         channels: of the map.
         stride: pixels between neighbouring cells.
@@ -56,7 +66,9 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.weights_sha256 = weights_sha256
-        self.channels = network.channels
+        # position in ``layers`` (the stem is 0) of the block whose map is put before the last one's
+        self.mid = network.last_strided_block if name.endswith(_MID) else None
+        self.channels = network.channels + (0 if self.mid is None else network.blocks[self.mid - 1].channels)
         self.stride = network.stride
         self.size_multiple = network.stride
         self.layers = nn.Sequential(network.stem, *network.blocks)
@@ -72,9 +84,12 @@ class Backbone(nn.Module):
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, channels, H / stride, W / stride)`` of the input ``(N, 3, H, W)``, in channels-last memory."""
-        return self.layers(x.contiguous(memory_format=torch.channels_last)).contiguous(
-            memory_format=torch.channels_last
-        )
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self.mid is None:
+            return self.layers(x).contiguous(memory_format=torch.channels_last)
+        mid = self.layers[: self.mid + 1](x)
+        both = torch.cat([mid, self.layers[self.mid + 1 :](mid)], 1)
+        return both.contiguous(memory_format=torch.channels_last)
 
 
 def load_backbone(name: str = DEFAULT_BACKBONE, path: Path | None = None) -> Backbone:
@@ -87,10 +102,11 @@ def load_backbone(name: str = DEFAULT_BACKBONE, path: Path | None = None) -> Bac
         ArgumentError: no backbone has that name.
         WeightsError: the weights are missing or not the published ones.
     """
-    if name not in SOURCES:
-        raise ArgumentError(f"backbone: got {name!r}, expected one of {', '.join(SOURCES)}")
-    source = SOURCES[name]
-    network = EfficientNetLite(name)
+    if name not in backbone_names():
+        raise ArgumentError(f"backbone: got {name!r}, expected one of {', '.join(backbone_names())}")
+    variant = name.removesuffix(_MID)
+    source = SOURCES[variant]
+    network = EfficientNetLite(variant)
     network.load_state_dict(convert_state_dict(load_weights(source, path)))
     network.head = network.classifier = None
     fuse(network.eval().dilate_last_stride())
