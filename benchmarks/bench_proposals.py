@@ -2,6 +2,7 @@
 
     python benchmarks/bench_proposals.py --data VOC2007 --images 50          times, peers taken in turn on each image
     python benchmarks/bench_proposals.py --data VOC2007 --images 0 --recall  all images of the split, quality of windows
+    (with --keep DIR OpenCV's as well: two hours; the first 2000 windows an image are kept there, so it may be stopped)
 
 Each peer gets the same pixels and its own defaults. OpenCV runs with ``cv2.setNumThreads(2)``. Prints tables and writes
 JSON (``--output``). Peers that aren't installed are left out, with a line that says so.
@@ -10,6 +11,7 @@ JSON (``--output``). Peers that aren't installed are left out, with a line that 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import subprocess
@@ -110,6 +112,22 @@ def peers(modes: list[str], with_package: bool) -> dict[str, Search]:
     return found
 
 
+def kept(name: str, search: Search, folder: Path) -> Search:
+    """``search``, whose results are kept as one file a picture (found by its pixels) in ``folder``."""
+
+    def look_up(image: np.ndarray) -> np.ndarray:
+        path = folder / name.replace(" ", "-") / f"{hashlib.sha256(image.tobytes()).hexdigest()[:24]}.npy"
+        if not path.is_file():
+            boxes = search(image)[: COUNTS[-1]]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(".tmp.npy")
+            np.save(temporary, boxes)
+            temporary.rename(path)
+        return np.load(path)
+
+    return look_up
+
+
 def measure(records: list[Any], searches: dict[str, Search], repeat: int, slow_images: int) -> dict[str, Any]:
     """Times and windows of every peer, image by image in turn, so that a busy moment meets all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in searches}
@@ -178,7 +196,8 @@ def main() -> None:
     parser.add_argument("--modes", default="fast,quality")
     parser.add_argument("--repeat", type=int, default=3, help="runs of sppnet an image, of which the median counts")
     parser.add_argument("--slow-images", type=int, default=5, help="images for the package selectivesearch")
-    parser.add_argument("--recall", action="store_true", help="only sppnet: quality of windows, no peers")
+    parser.add_argument("--recall", action="store_true", help="quality of windows only, without peers")
+    parser.add_argument("--keep", type=Path, help="with --recall: OpenCV's windows too, kept in this folder")
     parser.add_argument("--output", default="bench_proposals.json")
     arguments = parser.parse_args()
 
@@ -189,7 +208,11 @@ def main() -> None:
     modes = arguments.modes.split(",")
     searches = peers(modes, with_package=not arguments.recall)
     if arguments.recall:
-        searches = {name: search for name, search in searches.items() if name.startswith("sppnet")}
+        if arguments.keep:
+            slow = {name: kept(name, s, arguments.keep) for name, s in searches.items() if name.startswith("opencv")}
+            searches |= slow
+        else:
+            searches = {name: search for name, search in searches.items() if name.startswith("sppnet")}
     reports = measure(records, searches, 1 if arguments.recall else arguments.repeat, arguments.slow_images)
     result: dict[str, Any] = {"images": len(records), "peers": {n: r.to_dict() for n, r in reports.items()}}
     print(f"{'':18}{'median ms':>10}{'windows':>9}{'recall@.5':>10}{'recall@.7':>10}{'ABO':>7}{'MABO':>7}  images")
