@@ -7,11 +7,20 @@ from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from sppnet.detection.fc_head import DELTA_SCALE, FcHead
 from sppnet.errors import ModelFileError
 
-__all__ = ["DetectorWeights"]
+__all__ = ["CLASS_ROWS", "DetectorWeights"]
+
+# Tensors that have rows for each class, and how many; all others are common to all classes. Classes are added and
+# removed by these rows, so a new tensor with rows for classes must be listed.
+CLASS_ROWS = {"class_weight": 1, "class_bias": 1, "box_weight": 4, "box_bias": 4, "slope": 1, "offset": 1}
+
+# Classes that one matrix product scores. Products of another shape may be summed in another order; with a fixed one the
+# scores of a class are the same to the last bit whatever other classes there are.
+_CLASS_BLOCK = 32
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,13 @@ class DetectorWeights:
 
     def margins(self, features: Tensor) -> Tensor:
         """SVM margins ``(K, c)`` of fc features ``(K, H)``."""
-        return torch.addmm(self.class_bias, features, self.class_weight.T)
+        blocks = []
+        for start in range(0, len(self.class_bias), _CLASS_BLOCK):
+            weight, bias = (v[start : start + _CLASS_BLOCK] for v in (self.class_weight, self.class_bias))
+            missing = _CLASS_BLOCK - len(bias)
+            weight, bias = functional.pad(weight, (0, 0, 0, missing)), functional.pad(bias, (0, missing))
+            blocks.append(torch.addmm(bias, features, weight.T)[:, : _CLASS_BLOCK - missing])
+        return torch.cat(blocks, 1)
 
     def box_deltas(self, features: Tensor) -> Tensor:
         """Box deltas ``(K, c, 4)`` in window sizes and log sizes, of fc features ``(K, H)``."""
