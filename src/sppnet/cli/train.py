@@ -120,7 +120,7 @@ def train_and_save(
     training["data"] = dataset.name
     training["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     detector.save(output, precision)
-    report(f"trained in {sum(training['seconds'].values()) / 60:.1f} minutes: {training['seconds']}")
+    report(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes: {detector.fit_seconds_}")
     return detector if validation is None else calibrate_and_measure(output, validation, precision, quiet=quiet)
 
 

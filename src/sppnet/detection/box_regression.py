@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,15 @@ class RidgeAccumulator:
         self.count = torch.zeros(classes, dtype=torch.int64)
         self.square = torch.zeros(classes, 4, dtype=torch.float64)
         self.total = torch.zeros(classes, 4, dtype=torch.float64)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything summed so far, by name, for a checkpoint."""
+        return {f"ridge.{name}": value for name, value in vars(self).items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put the sums of :meth:`tensors` (other names are ignored) back."""
+        for name in vars(self):
+            getattr(self, name).copy_(tensors[f"ridge.{name}"])
 
     def add(self, features: Tensor, labels: Tensor, targets: Tensor) -> None:
         """Examples: ``features (n, D)``, class ``labels (n,)`` in 0 .. classes - 1, ``targets (n, 4)`` deltas."""

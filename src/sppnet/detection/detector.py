@@ -16,27 +16,25 @@ from torch import Tensor
 
 import sppnet
 from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
-from sppnet.boxes import decode_deltas, nms
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.calibration import fit_sigmoids, verdicts_of
 from sppnet.detection.detections import Detections
-from sppnet.detection.fc_head import FcHead
-from sppnet.detection.features import WindowFeatures
-from sppnet.detection.finetune import FinetuneOptions, finetune
-from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
+from sppnet.detection.features import PooledWindows, WindowFeatures
+from sppnet.detection.finetune import FinetuneOptions
+from sppnet.detection.hard_negatives import SvmOptions
+from sppnet.detection.inference import find_objects
 from sppnet.detection.model_file import read_model, write_model
-from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.training import train_layers, training_identity
+from sppnet.detection.training_images import Progress, TrainingImages, no_progress
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
+from sppnet.learning.checkpoints import Checkpoints
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.search import SelectiveSearch
 
 __all__ = ["SPPDetector"]
-
-# Windows of a class that go into non-maximum suppression, and detections that come out (the paper keeps 100)
-_BEFORE_NMS, _AFTER_NMS = 400, 100
 
 
 class SPPDetector:
@@ -57,6 +55,8 @@ class SPPDetector:
             (the paper's).
         finetune_options, svm_options: how the parts are trained.
         nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3).
+        second_look: the most probable boxes are pooled, scored and regressed once more (iterated box regression).
+        box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
         proposer: gives the windows instead of selective search; any callable from image to boxes.
         seed: of everything that is drawn at random in training.
 
@@ -81,6 +81,8 @@ class SPPDetector:
         finetune_options: FinetuneOptions | None = None,
         svm_options: SvmOptions | None = None,
         nms_iou: float = 0.3,
+        second_look: bool = True,
+        box_voting: bool = True,
         proposer: Proposer | None = None,
         seed: int = 0,
     ) -> None:
@@ -97,10 +99,12 @@ class SPPDetector:
         self.finetune_options = finetune_options
         self.svm_options = svm_options
         self.nms_iou = nms_iou
+        self.second_look = second_look
+        self.box_voting = box_voting
         self.proposer = proposer
         self.seed = seed
         self._network: Backbone | None = None
-        self._buffer = torch.empty(0)
+        self._pool: PooledWindows | None = None
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -133,51 +137,35 @@ class SPPDetector:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
                 return self.fit(dataset, cache=folder, progress=progress, report=report)
         started = time.perf_counter()
-        seconds: dict[str, float] = {}
-
-        def lap(stage: str) -> None:
-            nonlocal started
-            now = time.perf_counter()
-            seconds[stage], started = round(now - started, 1), now
-
         flipped = self._features(self.flip_short_sides_px) if self.flip_short_sides_px else None
         data = TrainingImages(dataset, self._features(), flipped, self._proposer(), FeatureCache(cache))
         if report is not None:
             report(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
         data.prepare(progress)
-        lap("windows and maps")
+        prepared = round(time.perf_counter() - started, 1)
 
-        classes = len(dataset.class_names)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            head = FcHead(data.features.dims, classes, self.rank, self.hidden, self.dropout)
         options = self.finetune_options or FinetuneOptions()
-        losses = finetune(head, data, options, seed=self.seed, progress=progress, report=report)
-        lap("fully connected layer")
-
-        weights = DetectorWeights.from_head(head)
-
-        @torch.inference_mode()
-        def scorer(image: TrainingImage, windows: NDArray[np.float32]) -> Tensor:
-            return weights.fc(self._pool(data.features, image.maps, windows))
-
         svm_options = self.svm_options or SvmOptions()
-        parts = weights.tensors()
-        if self.classifier == "svm" or self.box_regression == "ridge":
-            with torch.inference_mode():
-                svms, factor, (box_weight, box_bias) = mine_hard_negatives(
-                    data, scorer, self.hidden, svm_options, prior=(weights.class_weight, weights.class_bias),
-                    seed=self.seed, progress=progress, report=report,
-                )  # fmt: skip
-            if self.classifier == "svm":
-                parts["class_weight"], parts["class_bias"] = svms.weight * factor, svms.bias
-            if self.box_regression == "ridge":
-                parts["box_weight"] = box_weight.reshape(-1, self.hidden) * factor
-                parts["box_bias"] = box_bias.reshape(-1)
-            lap("SVMs and box regression")
-
-        self.weights_ = DetectorWeights(**parts)
+        settings = (self.rank, self.hidden, self.dropout, self.classifier, self.box_regression, self.seed)
+        checkpoints = Checkpoints(cache, training_identity(data, sppnet.__version__, settings, options, svm_options))
+        trained = train_layers(
+            data,
+            rank=self.rank,
+            hidden=self.hidden,
+            dropout=self.dropout,
+            classifier=self.classifier,
+            box_regression=self.box_regression,
+            finetune_options=options,
+            svm_options=svm_options,
+            seed=self.seed,
+            checkpoints=checkpoints,
+            progress=progress,
+            report=report,
+        )
+        self.weights_ = trained.weights
+        self.fit_seconds_ = {"windows and maps": prepared} | trained.seconds
         self.class_names_ = dataset.class_names
+        # Nothing that differs from run to run belongs in here: the same seed gives the same file
         self.metadata_: dict[str, Any] = {
             "sppnet_version": sppnet.__version__,
             "training": {
@@ -193,8 +181,7 @@ class SPPDetector:
                 "box_regression": self.box_regression,
                 "svm": vars(svm_options),
                 "flip_short_sides_px": list(self.flip_short_sides_px),
-                "losses": [round(v, 4) for v in losses],
-                "seconds": seconds,
+                "losses": [round(v, 4) for v in trained.losses],
                 "threads": torch.get_num_threads(),
             },
         }
@@ -253,41 +240,27 @@ class SPPDetector:
         clock.lap("decoding")
         windows = np.ascontiguousarray(self._proposer()(pixels), np.float32)
         clock.lap("proposals")
-        features = self._features()
-        maps = features.maps(pixels)
+        maps = self._features().maps(pixels)
         clock.lap("convolutions")
-        pooled = self._pool(features, maps, windows)
-        clock.lap("pooling")
-        h = weights.fc(pooled)
-        clock.lap("fc")
-        probability = torch.sigmoid(weights.margins(h) * weights.slope + weights.offset)
-        chosen = _candidates(probability, threshold)
-        needed = torch.cat(chosen).unique() if chosen else torch.zeros(0, dtype=torch.int64)
-        deltas = weights.box_deltas(h[needed])
-        place = torch.zeros(len(h), dtype=torch.int64)
-        place[needed] = torch.arange(len(needed))
-        clock.lap("classes")
-        boxes, scores, labels = [], [], []
-        limit = np.array([pixels.shape[1], pixels.shape[0]] * 2, np.float32)
-        for c, rows in enumerate(chosen):
-            moved = decode_deltas(windows[rows.numpy()], deltas[place[rows], c].numpy())
-            moved = np.clip(moved, 0, limit)
-            score = probability[rows, c].numpy()
-            kept = nms(moved, score, self.nms_iou)[:_AFTER_NMS]
-            boxes.append(moved[kept])
-            scores.append(score[kept])
-            labels.append(np.full(len(kept), c, np.int64))
-        score = np.concatenate([np.zeros(0, np.float32), *scores])
-        order = np.argsort(-score, kind="stable")
-        clock.lap("NMS")
-        return Detections(
-            np.concatenate([np.zeros((0, 4), np.float32), *boxes])[order],
-            score[order],
-            np.concatenate([np.zeros(0, np.int64), *labels])[order],
-            self.class_names_,
-            clock.seconds,
-            len(windows),
+        pooled = self._pooled()
+
+        def fc(boxes: NDArray[np.float32]) -> Tensor:
+            vectors = pooled(maps, boxes)
+            clock.lap("pooling")
+            return weights.fc(vectors)
+
+        boxes, score, label = find_objects(
+            weights,
+            fc,
+            windows,
+            *pixels.shape[:2],
+            threshold=threshold,
+            nms_iou=self.nms_iou,
+            second_look=self.second_look,
+            voting=self.box_voting,
+            lap=clock.lap,
         )
+        return Detections(boxes, score, label, self.class_names_, clock.seconds, len(windows))
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -312,6 +285,8 @@ class SPPDetector:
             "short_sides_px": list(self.short_sides_px),
             "proposer": {"name": "selective search", "mode": "fast", "max_windows": self.max_windows},
             "nms_iou": self.nms_iou,
+            "second_look": self.second_look,
+            "box_voting": self.box_voting,
             "precision": precision,
         }
         write_model(path, weights.tensors(), metadata, precision)
@@ -335,6 +310,9 @@ class SPPDetector:
                 short_sides_px=tuple(int(n) for n in metadata["short_sides_px"]),
                 max_windows=int(metadata["proposer"]["max_windows"]),
                 nms_iou=float(metadata["nms_iou"]),
+                # files of version 0.1 don't know these
+                second_look=bool(metadata.get("second_look", False)),
+                box_voting=bool(metadata.get("box_voting", False)),
             )
             expected = str(metadata["backbone"]["weights_sha256"])
             detector.class_names_ = tuple(str(name) for name in metadata["class_names"])
@@ -382,17 +360,12 @@ class SPPDetector:
     def _proposer(self) -> Proposer:
         return self.proposer or SelectiveSearch(max_windows=self.max_windows)
 
-    def _pool(self, features: WindowFeatures, maps: Any, windows: NDArray[np.float32]) -> Tensor:
-        """Pooled windows in a buffer that every image uses again (new pages of memory cost more than pooling)."""
-        if self._buffer.shape[0] < len(windows) or self._buffer.shape[1:] != (features.dims,):
-            self._buffer = torch.empty(max(len(windows), 2000), features.dims)
-        return features.pool(maps, windows, out=self._buffer)
-
-
-def _candidates(probability: Tensor, threshold: float) -> list[Tensor]:
-    """Rows of each class that are worth a look: at least ``threshold``, the best 400."""
-    top, rows = probability.topk(min(_BEFORE_NMS, len(probability)), dim=0)
-    return [rows[top[:, c] >= threshold, c] for c in range(probability.shape[1])]
+    def _pooled(self) -> PooledWindows:
+        """Kept from image to image for its buffer."""
+        features = self._features()
+        if self._pool is None or self._pool.features.settings() != features.settings():
+            self._pool = PooledWindows(features)
+        return self._pool
 
 
 def _check_trainable(dataset: DetectionDataset) -> None:
@@ -412,5 +385,5 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = now - self._last
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now

@@ -14,7 +14,7 @@ from torch import Tensor
 from sppnet.backbones.registry import Backbone
 from sppnet.pooling.windows import pool_windows
 
-__all__ = ["ImageMaps", "WindowFeatures", "input_size"]
+__all__ = ["ImageMaps", "PooledWindows", "WindowFeatures", "input_size"]
 
 # A window uses the scale at which its area is nearest to this (paper, section 4.2)
 TARGET_AREA = 224 * 224
@@ -79,6 +79,14 @@ class WindowFeatures:
         """Length of a vector: channels times bins."""
         return self.backbone.channels * sum(n * n for n in self.levels)
 
+    def settings(self) -> tuple[object, ...]:
+        """What tells these features from others."""
+        network = self.backbone
+        return (
+            network.name, network.weights_sha256, tuple(self.levels), self.mode, tuple(self.short_sides_px),
+            self.max_long_ratio,
+        )  # fmt: skip
+
     def maps(self, image: NDArray[np.uint8], *, flip: bool = False) -> ImageMaps:
         """Run the convolutions over ``image (H, W, 3)``, once a scale; over its mirror image if ``flip``."""
         height, width = image.shape[:2]
@@ -125,6 +133,23 @@ class WindowFeatures:
         scaled = np.maximum(area[:, None] * maps.scale.prod(1)[None], 1.0)
         # nearest in ratio: 4 times too small is as far as 4 times too large
         return np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
+
+
+class PooledWindows:
+    """Pooled vectors ``(K, dims)`` in a buffer that every image uses again: new pages of memory cost more than pooling.
+
+    A result is valid until the next call.
+    """
+
+    def __init__(self, features: WindowFeatures) -> None:
+        self.features = features
+        self._buffer = torch.empty(0, features.dims)
+
+    def __call__(self, maps: ImageMaps, windows: NDArray[np.float32]) -> Tensor:
+        """Pool ``windows (K, 4)``, in pixels of the image, from ``maps``."""
+        if len(self._buffer) < len(windows):
+            self._buffer = torch.empty(max(len(windows), 2000), self.features.dims)
+        return self.features.pool(maps, windows, out=self._buffer)
 
 
 def flip_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +16,13 @@ from torch import Tensor
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.sampling import assign_windows, draw_windows
 from sppnet.detection.training_images import Progress, TrainingImages, no_progress
+from sppnet.learning.checkpoints import (
+    Checkpoints,
+    optimiser_tensors,
+    restore_generator,
+    restore_optimiser,
+    state_of_generator,
+)
 
 __all__ = ["FinetuneOptions", "finetune", "jitter_boxes"]
 
@@ -21,7 +31,7 @@ F32 = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """How the fully connected layer are trained.
+    """How the fully connected layer is trained.
 
     Attributes:
         epochs: passes over all images and their mirror images.
@@ -76,57 +86,96 @@ def finetune(
     options: FinetuneOptions,
     *,
     seed: int = 0,
+    checkpoints: Checkpoints | None = None,
     progress: Progress = no_progress,
     report: Callable[[str], None] | None = None,
 ) -> list[float]:
     """Train ``head`` in place by AdamW on sampled mini-batches. Returns the mean loss of each epoch.
 
-    Deterministic for a seed and a number of threads: windows, order and dropout are drawn from ``seed``.
+    Deterministic for a seed and a number of threads: windows, order and dropout are drawn from ``seed``. Goes on from
+    ``checkpoints`` where an earlier run was stopped, and ends with the same result. The next mini-batch is read and
+    pooled while the current one is learned.
     """
+    checkpoints = checkpoints or Checkpoints(None)
     rng = np.random.default_rng(seed)
-    flips = 1 if data.flip_features is None else 2
-    views = len(data) * flips
+    views = len(data) * (1 if data.flip_features is None else 2)
     batch = min(options.images_per_batch, views)
-    steps = options.epochs * (views // batch)
-    sample = [
-        training_windows(data, int(i), False, 16, rng, options.foreground_share)[0]
-        for i in np.linspace(0, len(data) - 1, min(len(data), 256)).astype(int)
-    ]
+    per_epoch = views // batch
+    steps = options.epochs * per_epoch
+    optimiser = torch.optim.AdamW(head.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+    losses: list[float] = []
+    sums: list[float] = []
+    first, order = 0, np.zeros(0, np.int64)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head.standardise(torch.cat(sample))
-        optimiser = torch.optim.AdamW(head.parameters(), options.learning_rate, weight_decay=options.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, options.learning_rate, total_steps=max(steps, 2) + 1, pct_start=0.05, cycle_momentum=False
-        )
-        head.train()
-        losses: list[float] = []
-        total, done = 0.0, 0
-        order = rng.permutation(views)
-        for step in progress(range(steps), "fully connected layer", steps):
-            start = step % (views // batch) * batch
-            parts = [
-                training_windows(
-                    data,
-                    int(v) % len(data),
-                    int(v) >= len(data),
-                    options.windows_per_image,
-                    rng,
-                    options.foreground_share,
-                )
-                for v in order[start : start + batch]
+        saved = checkpoints.load("fc")
+        if saved is None:
+            torch.manual_seed(seed)
+            sample = [
+                training_windows(data, int(i), False, 16, rng, options.foreground_share)[0]
+                for i in np.linspace(0, len(data) - 1, min(len(data), 256)).astype(int)
             ]
-            loss = head.loss(*(torch.cat(part) for part in zip(*parts, strict=True)))
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            total, done = total + float(loss.detach()), done + 1
-            if (step + 1) % (views // batch) == 0:
-                losses.append(total / done)
-                if report is not None:
-                    report(f"epoch {len(losses)} of {options.epochs}: mean loss {losses[-1]:.4f}")
-                total, done = 0.0, 0
-                order = rng.permutation(views)
+            head.standardise(torch.cat(sample))
+        else:
+            tensors, state = saved
+            head.load_state_dict({n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")})
+            restore_optimiser(optimiser, tensors)
+            restore_generator(rng, state["rng"])
+            torch.set_rng_state(tensors["torch_rng"])
+            first, losses, sums, order = state["done"], state["losses"], state["sums"], tensors["order"].numpy()
+            if report is not None:
+                report(f"goes on with the fully connected layer at step {first} of {steps}")
+
+        def batches() -> Iterator[tuple[list[Tensor], dict[str, Any], NDArray[np.int64]]]:
+            nonlocal order
+            for step in range(first, steps):
+                start = step % per_epoch * batch
+                if start == 0:
+                    order = rng.permutation(views)
+                parts = [
+                    training_windows(
+                        data, int(v) % len(data), int(v) >= len(data), options.windows_per_image, rng,
+                        options.foreground_share,
+                    )
+                    for v in order[start : start + batch]
+                ]  # fmt: skip
+                yield [torch.cat(p) for p in zip(*parts, strict=True)], state_of_generator(rng), order
+
+        head.train()
+        source = batches()
+        with ThreadPoolExecutor(1) as reader:
+            coming = reader.submit(next, source, None)
+            for step in progress(range(first, steps), "fully connected layer", steps - first):
+                now = coming.result()
+                assert now is not None
+                coming = reader.submit(next, source, None)
+                (x, label, deltas), rng_state, now_order = now
+                for group in optimiser.param_groups:
+                    group["lr"] = options.learning_rate * one_cycle(step / max(steps, 2))
+                loss = head.loss(x, label, deltas)
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                sums.append(float(loss.detach()))
+                if (step + 1) % per_epoch == 0:
+                    losses.append(sum(sums) / len(sums))
+                    sums = []
+                    if report is not None:
+                        report(f"epoch {len(losses)} of {options.epochs}: mean loss {losses[-1]:.4f}")
+                if checkpoints.due() or step + 1 == steps:
+                    checkpoints.save(
+                        "fc",
+                        {f"head.{n}": v for n, v in head.state_dict().items()}
+                        | optimiser_tensors(optimiser)
+                        | {"torch_rng": torch.get_rng_state(), "order": torch.from_numpy(now_order)},
+                        {"done": step + 1, "losses": losses, "sums": sums, "rng": rng_state},
+                    )
         head.eval()
     return losses
+
+
+def one_cycle(progress: float, rise: float = 0.05) -> float:
+    """Share of the highest learning rate at ``progress`` in [0, 1): up from 1/25 along a cosine, then down to nothing
+    (Smith and Topin, 2018)."""
+    if progress < rise:
+        return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * progress / rise))
+    return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))

@@ -13,6 +13,7 @@ from sppnet.detection.box_regression import RidgeAccumulator
 from sppnet.detection.fc_head import DELTA_SCALE
 from sppnet.detection.sampling import assign_windows, class_overlaps
 from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.learning.checkpoints import Checkpoints
 from sppnet.learning.svm import LinearSVMs, train_svms
 
 __all__ = ["ExampleSet", "SvmOptions", "WindowScorer", "mine_hard_negatives"]
@@ -98,10 +99,12 @@ def mine_hard_negatives(
     options: SvmOptions,
     *,
     prior: tuple[Tensor, Tensor] | None = None,
+    ridge: bool = True,
     seed: int = 0,
+    checkpoints: Checkpoints | None = None,
     progress: Progress = no_progress,
     report: Callable[[str], None] | None = None,
-) -> tuple[LinearSVMs, float, tuple[Tensor, Tensor]]:
+) -> tuple[LinearSVMs, float, tuple[Tensor, Tensor] | None]:
     """Train the SVMs of all classes, and the box regressors, on the fc features of ``data``.
 
     First pass: a few windows an image (the objects, windows close around them, random background). Second pass: every
@@ -113,48 +116,76 @@ def mine_hard_negatives(
         scorer: gives fc features. dims: their length.
         prior: weight ``(classes, D)`` and bias ``(classes,)`` of a classifier on the same features, which the SVMs are
             drawn to (see :mod:`sppnet.learning.svm`); None draws them to zero, as the paper's.
+        ridge: whether box regressors are trained too.
+        checkpoints: where a stopped run goes on from.
 
     Returns:
-        The SVMs (for features times ``norm factor``), that factor, and box regression weight ``(classes, 4, D)`` and
-        bias ``(classes, 4)``, in units of DELTA_SCALE, for the same features.
+        The SVMs (for features times ``norm factor``), that factor, and (with ``ridge``) box regression weight
+        ``(classes, 4, D)`` and bias ``(classes, 4)``, in units of DELTA_SCALE, for the same features.
     """
+    checkpoints = checkpoints or Checkpoints(None)
     classes = len(data.dataset.class_names)
-    rng = np.random.default_rng(seed)
     examples = ExampleSet(dims, classes)
-    ridge = RidgeAccumulator(classes, dims)
-    factor = _norm_factor(data, scorer, options.feature_norm)
-
-    for i in progress(range(len(data)), "SVMs: first examples", len(data)):
-        image = data.load(i)
-        windows = np.concatenate([image.boxes[~image.difficult], rng.permutation(image.windows)[:24]])
-        labels = _labels(image, windows, classes, options)
-        if len(windows):
-            examples.add(scorer(image, windows) * factor, labels)
+    boxes = RidgeAccumulator(classes, dims) if ridge else None
+    svms: LinearSVMs | None = None
+    first, added = 0, 0
+    saved = checkpoints.load("svm")
+    if saved is None:
+        factor = _norm_factor(data, scorer, options.feature_norm)
+    else:
+        tensors, state = saved
+        factor, first, added = state["factor"], state["done"], state["added"]
+        examples.add(tensors["x"], tensors["y"])
+        if "weight" in tensors:
+            svms = LinearSVMs(tensors["weight"], tensors["bias"], tensors["objective"], state["iterations"])
+        if boxes is not None:
+            boxes.restore(tensors)
+        if report is not None:
+            report(f"goes on with the SVMs, {len(data) * 2 - first} images left")
     scaled = None if prior is None else (prior[0] / factor, prior[1])
-    svms = _train(examples, options, scaled, None)
-    added = 0
-    for i in progress(range(len(data)), "SVMs: hard negatives", len(data)):
+
+    def checkpoint(done: int) -> None:
+        tensors = {"x": examples.x, "y": examples.y} | ({} if boxes is None else boxes.tensors())
+        if svms is not None:
+            tensors |= {"weight": svms.weight, "bias": svms.bias, "objective": svms.objective}
+        iterations = 0 if svms is None else svms.iterations
+        checkpoints.save("svm", tensors, {"factor": factor, "done": done, "added": added, "iterations": iterations})
+
+    for i in progress(range(first, len(data)), "SVMs: first examples", max(0, len(data) - first)):
         image = data.load(i)
-        if not len(image.windows):
-            continue
-        x = scorer(image, image.windows) * factor
-        _add_boxes(ridge, image, x, options)
-        labels = _labels(image, image.windows, classes, options)
-        margin = torch.addmm(svms.bias, x, svms.weight.T)
-        hard = torch.where((labels < 0) & (margin > options.add_above), margin, -torch.inf)
-        top, index = hard.topk(min(options.per_image, len(hard)), dim=0)
-        chosen = index[top > -torch.inf].unique()
-        chosen = torch.cat([chosen, torch.nonzero((labels > 0).any(1)).flatten()]).unique()
-        examples.add(x[chosen], labels[chosen])
-        added += len(chosen)
+        some = np.random.default_rng([seed, i]).permutation(image.windows)[:24]
+        windows = np.concatenate([image.boxes[~image.difficult], some])
+        if len(windows):
+            examples.add(scorer(image, windows) * factor, _labels(image, windows, classes, options))
+        if checkpoints.due():
+            checkpoint(i + 1)
+    if svms is None:
+        svms = _train(examples, options, scaled, None)
+    first = max(0, first - len(data))
+    for i in progress(range(first, len(data)), "SVMs: hard negatives", len(data) - first):
+        image = data.load(i)
+        if len(image.windows):
+            x = scorer(image, image.windows) * factor
+            if boxes is not None:
+                _add_boxes(boxes, image, x, options)
+            labels = _labels(image, image.windows, classes, options)
+            margin = torch.addmm(svms.bias, x, svms.weight.T)
+            hard = torch.where((labels < 0) & (margin > options.add_above), margin, -torch.inf)
+            top, index = hard.topk(min(options.per_image, len(hard)), dim=0)
+            chosen = index[top > -torch.inf].unique()
+            chosen = torch.cat([chosen, torch.nonzero((labels > 0).any(1)).flatten()]).unique()
+            examples.add(x[chosen], labels[chosen])
+            added += len(chosen)
         if added >= options.retrain_every:
             svms = _train(examples, options, scaled, svms)
             dropped = examples.drop_easy(svms, options.drop_below)
             if report is not None:
                 report(f"SVMs trained on {examples.count} examples ({dropped} easy ones dropped)")
             added = 0
+        if checkpoints.due():
+            checkpoint(len(data) + i + 1)
     svms = _train(examples, options, scaled, svms)
-    return svms, factor, ridge.solve(options.box_regularisation)
+    return svms, factor, None if boxes is None else boxes.solve(options.box_regularisation)
 
 
 def _train(

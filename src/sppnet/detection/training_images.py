@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -97,6 +98,16 @@ class TrainingImages:
                 if not self.cache.path(self._key(i, f"maps{flip}")).is_file():
                     picture = load_image(self.dataset[i].path) if picture is None else picture
                     self._put_maps(i, features, bool(flip), picture)
+
+    def identity(self) -> str:
+        """Hash of all pictures, annotations and settings: equal where training would see the same numbers."""
+        digest = hashlib.sha256(repr((self.dataset.class_names, self.features.levels, self.features.mode)).encode())
+        for i, record in enumerate(self.dataset):
+            keys = [self._key(i, "windows"), *(self._key(i, f"maps{flip}") for flip in range(len(self._views())))]
+            digest.update(repr(keys).encode())
+            for array in (record.boxes, record.labels, record.difficult):
+                digest.update(array.tobytes())
+        return digest.hexdigest()
 
     def load(self, i: int, *, flip: bool = False) -> TrainingImage:
         """Image ``i``, from the cache where it is there."""

@@ -107,6 +107,10 @@ class DetectorWeights:
             blocks.append(torch.addmm(bias, features, weight.T)[:, : _CLASS_BLOCK - missing])
         return torch.cat(blocks, 1)
 
+    def probability(self, margins: Tensor) -> Tensor:
+        """Calibrated probabilities of ``margins (K, c)``, in (0, 1)."""
+        return torch.sigmoid(margins * self.slope + self.offset)
+
     def box_deltas(self, features: Tensor) -> Tensor:
         """Box deltas ``(K, c, 4)`` in window sizes and log sizes, of fc features ``(K, H)``."""
         deltas = torch.addmm(self.box_bias, features, self.box_weight.T)

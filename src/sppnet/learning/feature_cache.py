@@ -55,14 +55,17 @@ class FeatureCache:
             temporary.write_bytes(save(dict(tensors)))
 
     def size(self) -> tuple[int, int]:
-        """``(entries, bytes)``."""
-        sizes = [path.stat().st_size for path in self.folder.glob("??/*.safetensors")]
+        """``(files, bytes)``: entries, checkpoints of trainings, and what killed runs left of files not yet whole."""
+        sizes = [path.stat().st_size for path in self._files()]
         return len(sizes), sum(sizes)
 
     def clear(self) -> None:
-        """Remove every entry; other files in the folder are left alone."""
-        for path in self.folder.glob("??/*.safetensors"):
+        """Remove every entry and checkpoint; other files in the folder are left alone."""
+        for path in self._files():
             path.unlink(missing_ok=True)
-        for folder in self.folder.glob("??"):
-            if not any(folder.iterdir()):
+        for folder in [*self.folder.glob("??"), *self.folder.glob("training-*")]:
+            if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
+
+    def _files(self) -> list[Path]:
+        return [*self.folder.glob("??/*.safetensors"), *self.folder.glob("training-*/*.safetensors")]

@@ -1,0 +1,119 @@
+"""Training what stands behind the pooling: fully connected layer, SVMs, box regression."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sppnet.detection.fc_head import FcHead
+from sppnet.detection.features import PooledWindows
+from sppnet.detection.finetune import FinetuneOptions, finetune
+from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
+from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.weights import DetectorWeights
+from sppnet.learning.checkpoints import Checkpoints
+
+__all__ = ["Trained", "train_layers", "training_identity"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came out: the matrices, the mean loss of each epoch, and the seconds of each stage of this run."""
+
+    weights: DetectorWeights
+    losses: list[float]
+    seconds: dict[str, float]
+
+
+def train_layers(
+    data: TrainingImages,
+    *,
+    rank: int,
+    hidden: int,
+    dropout: float,
+    classifier: str,
+    box_regression: str,
+    finetune_options: FinetuneOptions,
+    svm_options: SvmOptions,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: Progress = no_progress,
+    report: Callable[[str], None] | None = None,
+) -> Trained:
+    """Train on ``data``, whose windows and maps are ready. The options are those of ``SPPDetector``.
+
+    Goes on from ``checkpoints``; each stage that is finished there isn't run again.
+    """
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal started
+        now = time.perf_counter()
+        seconds[stage], started = round(now - started, 1), now
+
+    done = checkpoints.load("done")
+    if done is not None:
+        if report is not None:
+            report("this training was finished before: its result is taken from the cache")
+        return Trained(DetectorWeights(**done[0]), done[1]["losses"], {})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = FcHead(data.features.dims, len(data.dataset.class_names), rank, hidden, dropout)
+    losses = finetune(
+        head, data, finetune_options, seed=seed, checkpoints=checkpoints, progress=progress, report=report
+    )
+    lap("fully connected layer")
+    weights = DetectorWeights.from_head(head)
+    if classifier == "svm" or box_regression == "ridge":
+        weights = _svms_and_boxes(
+            weights, data, classifier, box_regression, svm_options, seed, checkpoints, progress, report
+        )
+        lap("SVMs and box regression")
+    checkpoints.save("done", weights.tensors(), {"losses": losses})
+    checkpoints.remove("fc", "svm")
+    return Trained(weights, losses, seconds)
+
+
+def _svms_and_boxes(
+    weights: DetectorWeights,
+    data: TrainingImages,
+    classifier: str,
+    box_regression: str,
+    svm_options: SvmOptions,
+    seed: int,
+    checkpoints: Checkpoints,
+    progress: Progress,
+    report: Callable[[str], None] | None,
+) -> DetectorWeights:
+    hidden = weights.fc6_bias.numel()
+    pool = PooledWindows(data.features)
+
+    @torch.inference_mode()
+    def scorer(image: TrainingImage, windows: NDArray[np.float32]) -> Tensor:
+        return weights.fc(pool(image.maps, windows))
+
+    parts = weights.tensors()
+    with torch.inference_mode():
+        svms, factor, boxes = mine_hard_negatives(
+            data, scorer, hidden, svm_options, prior=(weights.class_weight, weights.class_bias),
+            ridge=box_regression == "ridge", seed=seed, checkpoints=checkpoints, progress=progress, report=report,
+        )  # fmt: skip
+        if classifier == "svm":
+            parts["class_weight"], parts["class_bias"] = svms.weight * factor, svms.bias
+        if boxes is not None:
+            parts["box_weight"] = boxes[0].reshape(-1, hidden) * factor
+            parts["box_bias"] = boxes[1].reshape(-1)
+    return DetectorWeights(**parts)
+
+
+def training_identity(data: TrainingImages, *options: object) -> tuple[object, ...]:
+    """Everything that the result of :func:`train_layers` depends on, for the name of its checkpoints."""
+    plain = tuple(asdict(o) if isinstance(o, FinetuneOptions | SvmOptions) else o for o in options)
+    return (*plain, data.identity(), torch.__version__.partition("+")[0])

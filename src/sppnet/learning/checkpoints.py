@@ -1,0 +1,96 @@
+"""Checkpoints of long training: finished work is never done twice, and a resumed run ends with the same result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sppnet.files import write_atomic
+
+__all__ = ["Checkpoints", "optimiser_tensors", "restore_generator", "restore_optimiser", "state_of_generator"]
+
+
+class Checkpoints:
+    """A folder of safetensors files, one a stage, that belong to one run: same settings, same data, same version.
+
+    Args:
+        folder: where a folder for the run is made. None keeps nothing, and every ``load`` finds nothing.
+        identity: everything that the result of the run depends on; its ``repr`` is hashed. A run of another identity
+            never sees these files.
+        every_seconds: how often :meth:`due` says that it's time for the next one.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str] | None, identity: object = (), every_seconds: float = 30.0
+    ) -> None:
+        digest = hashlib.sha256(repr(identity).encode()).hexdigest()[:24]
+        self.folder = None if folder is None else Path(folder) / f"training-{digest}"
+        self.every_seconds = every_seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether enough time has gone by since the last checkpoint."""
+        return self.folder is not None and time.monotonic() - self._last >= self.every_seconds
+
+    def save(self, stage: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Replace the checkpoint of ``stage`` in one step. ``state`` is whatever JSON can hold."""
+        if self.folder is not None:
+            with write_atomic(self.folder / f"{stage}.safetensors") as temporary:
+                stored = {name: value.contiguous() for name, value in tensors.items()}
+                temporary.write_bytes(save(stored, metadata={"state": json.dumps(dict(state))}))
+        self._last = time.monotonic()
+
+    def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and state of ``stage``, or None where there is no checkpoint, or only a damaged one."""
+        if self.folder is None:
+            return None
+        try:
+            with safe_open(self.folder / f"{stage}.safetensors", framework="pt") as file:
+                state = json.loads((file.metadata() or {})["state"])
+                return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 - not a mapping
+        except (FileNotFoundError, SafetensorError, OSError, KeyError, ValueError):
+            return None
+
+    def remove(self, *stages: str) -> None:
+        """Remove the checkpoints of these stages, where there are any."""
+        if self.folder is not None:
+            for stage in stages:
+                (self.folder / f"{stage}.safetensors").unlink(missing_ok=True)
+
+
+def state_of_generator(rng: np.random.Generator) -> dict[str, Any]:
+    """The state of ``rng`` as JSON can hold it."""
+    return dict(rng.bit_generator.state)
+
+
+def restore_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
+    """Put ``rng`` into a state of :func:`state_of_generator`."""
+    rng.bit_generator.state = dict(state)
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The tensors of an optimiser's state by name, e.g. ``optimiser.3.exp_avg``."""
+    state = optimiser.state_dict()["state"]
+    return {f"optimiser.{i}.{name}": value for i, values in state.items() for name, value in values.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put the tensors of :func:`optimiser_tensors` (others are ignored) back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        head, _, rest = name.partition(".")
+        if head == "optimiser":
+            i, _, key = rest.partition(".")
+            state.setdefault(int(i), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
