@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sppnet.detection.model_file import FORMAT, read_model, write_model
+from sppnet.detection.model_file import FORMAT_VERSION, read_model, read_stored, write_model
 from sppnet.errors import ArgumentError, ModelFileError
 
 META = {"class_names": ["cat", "dög"], "levels": [4, 2, 1]}
@@ -67,13 +67,72 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="later sppnet"):
         read_model(path)
     for text in ("{", "[" * 5000, "[1]"):
-        save_file({"x": torch.zeros(1)}, path, metadata={"format": FORMAT, "sppnet": text})
+        save_file({"x": torch.zeros(1)}, path, metadata={"format": "sppnet-detector-1", "sppnet": text})
         with pytest.raises(ModelFileError):
             read_model(path)
-    header = {"format": FORMAT, "sppnet": json.dumps({})}
+    header = {"format": "sppnet-detector-1", "sppnet": json.dumps({})}
     save_file({"x": torch.full((2, 2), torch.nan)}, path, metadata=header)
     with pytest.raises(ModelFileError, match="x has values that are not finite"):
         read_model(path)
     save_file({"x": torch.zeros(2, 2, dtype=torch.int8)}, path, metadata=header)
     with pytest.raises(ModelFileError, match="no row scales"):
         read_model(path)
+
+
+def test_any_changed_byte_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    write_model(path, tensors(), META, "int8")
+    good = path.read_bytes()
+    start = 8 + struct.unpack("<Q", good[:8])[0]
+    for place in (start, start + 1000, len(good) - 1, good.index(b"class_names")):
+        bad = bytearray(good)
+        bad[place] ^= 1
+        path.write_bytes(bad)
+        with pytest.raises(ModelFileError, match=r"m\.safetensors: .*damaged"):
+            read_model(path)
+
+
+def test_version_1_is_readable(tmp_path: Path) -> None:
+    """A file as the first sppnet wrote it: no checksum, int8 with scales, float16."""
+    path = tmp_path / "m.safetensors"
+    stored = {
+        "a": torch.tensor([[127, -64], [0, 1]], dtype=torch.int8),
+        "a.scale": torch.tensor([0.5, 2.0]),
+        "b": torch.tensor([[0.25]], dtype=torch.float16),
+    }
+    save_file(stored, path, metadata={"format": "sppnet-detector-1", "sppnet": json.dumps(META)})
+    got, metadata = read_model(path)
+    assert metadata == META
+    assert got["a"].tolist() == [[63.5, -32.0], [0.0, 2.0]]
+    assert got["b"].tolist() == [[0.25]]
+    assert read_stored(path).version == 1
+    write_model(path, got, META, "float32")
+    assert read_stored(path).version == FORMAT_VERSION
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+def test_rows_that_have_not_changed_keep_their_bytes(tmp_path: Path, precision: str) -> None:
+    g = torch.Generator().manual_seed(1)
+    path = tmp_path / "m.safetensors"
+    # "edge" has so many elements that a row more makes it large enough for int8; that must not change the others
+    want = {"big": torch.randn(600, 300, generator=g), "edge": torch.randn(218, 300, generator=g), "v": torch.ones(3)}
+    write_model(path, want, META, precision)
+    first = read_stored(path)
+    read = first.floats("m")
+    new = torch.randn(2, 300, generator=g)
+    changed = {
+        "big": torch.cat([read["big"][:7], read["big"][8:], new]),
+        "edge": torch.cat([read["edge"], new]),
+        "v": read["v"],
+    }
+    write_model(path, changed, META, precision, like=first.tensors)
+    second = read_stored(path).tensors
+    keep = [i for i in range(600) if i != 7]
+    assert torch.equal(second["big"][:599], first.tensors["big"][keep])
+    assert torch.equal(second["edge"][:218], first.tensors["edge"])
+    assert second["edge"].dtype == first.tensors["edge"].dtype
+    if precision == "int8":
+        assert second["big"].dtype == torch.int8
+        assert torch.equal(second["big.scale"][:599], first.tensors["big.scale"][keep])
+    # and what it had not is stored as ever
+    torch.testing.assert_close(read_model(path)[0]["big"][-2:], new, rtol=0.01, atol=0.02)

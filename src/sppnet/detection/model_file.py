@@ -1,14 +1,18 @@
 """Detector files: one safetensors file whose header carries JSON metadata. No pickle, nothing is executed.
 
 Large matrices are kept as int8 with one scale a row, or as float16; vectors and small matrices as float32 or float16.
+The header names the version of the format and the SHA-256 of the content. Every version since the first can be read.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +24,60 @@ from torch import Tensor
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.files import write_atomic
 
-__all__ = ["FORMAT", "PRECISIONS", "read_model", "write_model"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 
-FORMAT = "sppnet-detector-1"
+# 1: sppnet 0.1.0 before its release. 2: a checksum in the header, thresholds in the metadata.
+FORMAT_VERSION = 2
+_NAME = "sppnet-detector-"
+FORMAT = f"{_NAME}{FORMAT_VERSION}"
 PRECISIONS = ("float32", "float16", "int8")
 _MAX_HEADER_BYTES = 16 << 20
+_INT8_FROM = 65536  # elements of a matrix from which on it is stored as int8
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A detector file as it is.
+
+    Attributes:
+        tensors: as stored: int8, float16 or float32; those of int8 have a ``NAME.scale (rows,)`` beside them.
+        metadata: what JSON held.
+        version: of the format.
+    """
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    version: int
+
+    def floats(self, where: str) -> dict[str, Tensor]:
+        """The tensors in float32, without the scales.
+
+        Raises:
+            ModelFileError: int8 without scales, or values that are not finite.
+        """
+        out: dict[str, Tensor] = {}
+        for name, value in self.tensors.items():
+            if name.endswith(".scale"):
+                continue
+            if value.dtype == torch.int8:
+                scale = self.tensors.get(f"{name}.scale")
+                if scale is None or scale.shape != value.shape[:1]:
+                    raise ModelFileError(f"{where}: {name} has no row scales; the file is damaged")
+                out[name] = _from_int8(value, scale)
+            else:
+                out[name] = value.float()
+            if not bool(torch.isfinite(out[name]).all()):
+                raise ModelFileError(f"{where}: {name} has values that are not finite; the file is damaged")
+        return out
 
 
 def write_model(
-    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], precision: str
+    path: str | os.PathLike[str],
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    precision: str,
+    *,
+    like: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write a detector file in one step (a reader never meets half of it).
 
@@ -36,6 +85,10 @@ def write_model(
         tensors: float32. Matrices of at least 65536 elements are stored in ``precision``; what is smaller as float16
             (float32 where ``precision`` is).
         metadata: whatever JSON can hold.
+        like: the stored tensors of the file that the detector came from (:attr:`StoredModel.tensors`). A row that is
+            still the same is written with the very bytes that it had there, in the type that its tensor had there
+            (provided that ``precision`` is the same), so that classes can be added and removed without a trace on the
+            others.
 
     Raises:
         ArgumentError: an unknown precision.
@@ -44,21 +97,30 @@ def write_model(
         raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
     stored: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if precision == "int8" and value.ndim == 2 and value.numel() >= 65536:
-            scale = value.abs().amax(1).clamp(min=1e-12) / 127
-            stored[name] = torch.round(value / scale[:, None]).to(torch.int8)
-            stored[f"{name}.scale"] = scale
-        elif precision == "float32" or value.ndim < 2:
-            stored[name] = value.float().contiguous()
+        before = (like or {}).get(name)
+        if _storage(value, precision, before) == torch.int8:
+            old = None if before is None or before.dtype != torch.int8 else (before, (like or {})[f"{name}.scale"])
+            stored[name], stored[f"{name}.scale"] = _to_int8(value, old)
         else:
-            stored[name] = value.to(torch.float16).contiguous()
-    header = {"format": FORMAT, "sppnet": json.dumps(metadata, sort_keys=True, allow_nan=False)}
+            stored[name] = value.to(_storage(value, precision, before)).contiguous()
+    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
+    header = {"format": FORMAT, "sppnet": text, "sha256": _digest(stored, text)}
     with write_atomic(path) as temporary:
         temporary.write_bytes(save(stored, metadata=header))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors (float32) and metadata of a detector file.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, no detector, or of a later version.
+    """
+    stored = read_stored(path)
+    return stored.floats(os.fspath(path)), stored.metadata
+
+
+def read_stored(path: str | os.PathLike[str]) -> StoredModel:
+    """A detector file as it is, of any version.
 
     Raises:
         ModelFileError: the file is missing, damaged, no detector, or of a later version.
@@ -70,32 +132,31 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            kind = header.get("format", "")
-            if kind != FORMAT:
-                found = f"format {kind!r}" if kind else "a safetensors file of something else"
-                raise ModelFileError(f"{path}: {found}, expected {FORMAT!r}: was it written by a later sppnet?")
+            version = _version(path, header.get("format", ""))
             metadata = json.loads(header["sppnet"])
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except ModelFileError:
         raise
     except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: damaged, or not a detector file ({error})") from error
+    if version >= 2 and header.get("sha256") != _digest(tensors, header["sppnet"]):
+        raise ModelFileError(f"{path}: its content doesn't have the SHA-256 that its header names; the file is damaged")
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path}: metadata is a {type(metadata).__name__}, expected an object")
-    tensors: dict[str, Tensor] = {}
-    for name, value in stored.items():
-        if name.endswith(".scale"):
-            continue
-        if value.dtype == torch.int8:
-            scale = stored.get(f"{name}.scale")
-            if scale is None or scale.shape != value.shape[:1]:
-                raise ModelFileError(f"{path}: {name} has no row scales; the file is damaged")
-            tensors[name] = value.float() * scale.float()[:, None]
-        else:
-            tensors[name] = value.float()
-        if not bool(torch.isfinite(tensors[name]).all()):
-            raise ModelFileError(f"{path}: {name} has values that are not finite; the file is damaged")
-    return tensors, metadata
+    return StoredModel(tensors, metadata, version)
+
+
+def _version(path: Path, name: str) -> int:
+    """Number of the format ``name``; refuses what isn't ours or is from the future."""
+    match = re.fullmatch(rf"{_NAME}([1-9]\d{{0,5}})", name)
+    if match is None:
+        found = f"format {name!r}" if name else "a safetensors file of something else"
+        raise ModelFileError(f"{path}: {found}, expected {FORMAT!r} or earlier: a detector that `sppnet train` wrote")
+    if int(match[1]) > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: format {name!r}, expected {FORMAT!r} or earlier: it was written by a later sppnet; update sppnet"
+        )
+    return int(match[1])
 
 
 def _check_header(path: Path) -> None:
@@ -106,3 +167,43 @@ def _check_header(path: Path) -> None:
     length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
     if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
         raise ModelFileError(f"{path}: {size} bytes that are not a safetensors file; expected a detector")
+
+
+def _digest(stored: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of all tensors and the metadata."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(stored):
+        value = stored[name].contiguous()
+        digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.view(-1).view(torch.uint8).numpy() if value.numel() else b"")
+    return digest.hexdigest()
+
+
+def _storage(value: Tensor, precision: str, before: Tensor | None) -> torch.dtype:
+    """Type in which a tensor is stored: that which it had ``before``, where ``precision`` allows it."""
+    if precision == "float32" or value.ndim < 2:
+        return torch.float32
+    if before is not None and before.dtype in (
+        (torch.int8, torch.float16) if precision == "int8" else (torch.float16,)
+    ):
+        return before.dtype
+    large = value.ndim == 2 and value.numel() >= _INT8_FROM
+    return torch.int8 if precision == "int8" and large else torch.float16
+
+
+def _from_int8(value: Tensor, scale: Tensor) -> Tensor:
+    return value.float() * scale.float()[:, None]
+
+
+def _to_int8(value: Tensor, old: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Rows of ``value`` as int8, and their scales; those that are in ``old`` as they are there."""
+    scale = value.abs().amax(1).clamp(min=1e-12) / 127
+    rounded = torch.round(value / scale[:, None]).to(torch.int8)
+    if old is not None:
+        # found by content, so that rows may have moved: a class before them was removed
+        known = {row.numpy().tobytes(): i for i, row in enumerate(_from_int8(*old))}
+        for i, row in enumerate(value):
+            at = known.get(row.contiguous().numpy().tobytes())
+            if at is not None:
+                rounded[i], scale[i] = old[0][at], old[1][at]
+    return rounded, scale
