@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,32 @@ class DetectionDataset:
             if not -len(self) <= index < len(self):
                 raise DatasetError(f"{self._title()}: index {index} is out of range for {len(self)} images")
         return DetectionDataset([self.records[i] for i in chosen], self.class_names, self.name, self.split)
+
+    def with_classes(self, names: Sequence[str]) -> DetectionDataset:
+        """The same pictures with these classes, in this order; objects of others are left out.
+
+        Raises:
+            DatasetError: a name isn't a class of the data set.
+        """
+        unknown = [name for name in names if name not in self.class_names]
+        if unknown:
+            raise DatasetError(
+                f"{self._title()}: no class {', '.join(map(repr, unknown))}; there are {', '.join(self.class_names)}"
+            )
+        new = np.full(len(self.class_names) + 1, -1, np.int64)
+        for label, name in enumerate(names):
+            new[self.class_names.index(name)] = label
+        records = []
+        for r in self.records:
+            labels = new[r.labels]
+            keep = labels >= 0
+            records.append(replace(r, boxes=r.boxes[keep], labels=labels[keep], difficult=r.difficult[keep]))
+        return replace(self, records=records, class_names=tuple(names))
+
+    def count_objects(self) -> NDArray[np.int64]:
+        """Objects of each class ``(classes,)`` that aren't difficult."""
+        labels = np.concatenate([np.zeros(0, np.int64), *(r.labels[~r.difficult] for r in self.records)])
+        return np.bincount(labels, minlength=len(self.class_names)).astype(np.int64)
 
 
 def _array(values: ArrayLike, dtype: Any, where: str, name: str) -> NDArray[Any]:

@@ -1,5 +1,6 @@
 """Data sets in the layout of PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages/*``, ``ImageSets/Main/<split>.txt``.
 
+Also what labelling tools write as "VOC": ``annotations`` beside ``images``, and XML files beside their pictures.
 VOC boxes are 1-based with both ends inclusive. They become 0-based half-open: 1 is subtracted from xmin and ymin only.
 """
 
@@ -10,20 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from math import isfinite
 from pathlib import Path
-from typing import Literal
 from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.errors import DatasetError, ImageError
-from sppnet.images import IMAGE_EXTENSIONS, image_size
+from sppnet.datasets.annotations import OnError, Problem, RawDataset, RawImage, RawObject, assemble
+from sppnet.datasets.parsing import as_number, read_text, short, sorted_names
+from sppnet.datasets.records import DetectionDataset
+from sppnet.errors import DatasetError
+from sppnet.images import IMAGE_EXTENSIONS
 
-__all__ = ["VOC_CLASS_NAMES", "load_voc"]
+__all__ = ["VOC_CLASS_NAMES", "load_voc", "read_voc"]
 
 VOC_CLASS_NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -31,23 +31,8 @@ VOC_CLASS_NAMES = (
 )
 """The 20 classes of PASCAL VOC, in its alphabetical order."""
 
-
-@dataclass(frozen=True)
-class _Object:
-    name: str
-    box: tuple[float, float, float, float]  # as in the file: 1-based inclusive
-    difficult: bool
-    position: int  # 1-based, in the file
-
-
-@dataclass(frozen=True)
-class _Annotation:
-    file: Path
-    filename: str  # of the picture, "" where not given
-    size: tuple[int, int] | None  # (width, height)
-    objects: tuple[_Object, ...]
-    problems: tuple[str, ...]
-    readable: bool = True
+_RULE = "xmin < xmax and ymin < ymax"
+_MEND = "mend or remove it"
 
 
 def load_voc(
@@ -55,9 +40,9 @@ def load_voc(
     split: str = "train",
     *,
     class_names: Sequence[str] | None = None,
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: OnError = "raise",
 ) -> DetectionDataset:
-    """Read a data set in VOC layout. Pictures aren't opened (except for their size, where an XML file lacks it).
+    """Read a data set in VOC layout. Of pictures only the headers are read.
 
     Args:
         root: the folder that holds ``Annotations`` (``VOC2007``), or ``VOCdevkit`` above it, or the one above that.
@@ -70,68 +55,95 @@ def load_voc(
             are left out, and listed in the ``problems`` of the result.
 
     Returns:
-        A :class:`DetectionDataset` in the order of the list. Boxes are 0-based, half-open, clipped to the picture.
+        A :class:`DetectionDataset` in the order of the list. Boxes are 0-based, half-open, clipped to the picture,
+        whose size is that of its header (upright), whatever the XML file says.
         Objects that lack ``difficult`` aren't difficult; ``part`` elements are ignored. A box whose corners coincide
         (xmin = xmax: a stray click) counts as one without area.
 
     Raises:
         DatasetError: no such folder or list; and for ``on_error="raise"``: malformed XML, a box without area, a
-            picture or annotation that is missing.
+            picture or annotation that is missing, a picture annotated before its EXIF orientation was applied.
     """
-    if on_error not in ("raise", "skip"):
-        raise DatasetError(f'on_error is {on_error!r}, expected "raise" or "skip"')
-    home = _find_home(Path(root))
-    stems = sorted(name[:-4] for name in os.listdir(home / "Annotations") if name.endswith(".xml"))
-    ids = _read_list(home, split, set(stems))
-    wanted = set(ids)
-    annotations = {stem: _read_annotation(home, stem) for stem in stems if class_names is None or stem in wanted}
-    names = tuple(class_names) if class_names is not None else _found_names(annotations.values())
-    pictures = _pictures(home)
-    problems: list[str] = []
-    records: list[ImageRecord] = []
-    left_out: Counter[str] = Counter()
-    for image_id in ids:
-        annotation = annotations.get(image_id)
-        if annotation is None:
-            problems.append(f"{home / 'Annotations' / (image_id + '.xml')}: no such file, but {split}.txt lists it")
+    layout = _find_layout(Path(root))
+    stems = layout.stems()
+    ids = _read_list(layout, split, set(stems))
+    if class_names is not None:
+        wanted = set(ids)
+        stems = [stem for stem in stems if stem in wanted]
+    raw = _read(layout, stems, {split: tuple(ids)})
+    return assemble(raw, split, class_names=class_names, on_error=on_error)
+
+
+def read_voc(root: str | os.PathLike[str]) -> RawDataset:
+    """Every annotation and every list of a data set in VOC layout; lists of one class (``cat_train``) are left alone.
+
+    Raises:
+        DatasetError: no such folder.
+    """
+    layout = _find_layout(Path(root))
+    stems = layout.stems()
+    known = set(stems)
+    lists = sorted(path.stem for path in layout.lists.glob("*.txt")) if layout.lists.is_dir() else []
+    splits: dict[str, tuple[str, ...]] = {}
+    problems: list[Problem] = []
+    for name in lists:
+        if any(name.endswith(f"_{other}") for other in lists):
             continue
-        problems.extend(annotation.problems)
-        if not annotation.readable:
-            continue
-        record = _make_record(annotation, image_id, names, home, pictures, problems, left_out)
-        if record is not None:
-            records.append(record)
-    if left_out and not any(len(record) for record in records):
-        raise DatasetError(_no_such_classes(home, names, left_out))
-    if problems and on_error == "raise":
-        raise DatasetError(_summary(home, split, problems))
-    if left_out:
-        listed = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
-        problems.append(f"{home} {split}: left out objects of classes that aren't in class_names: {listed}")
-    return DetectionDataset(records, names, name=home.name, split=split, problems=tuple(problems))
+        try:
+            splits[name] = tuple(_read_list(layout, name, known))
+        except DatasetError as error:
+            what, _, advice = str(error).partition(": ")[2].rpartition("; ")
+            problems.append(Problem("error", "split", str(layout.lists / f"{name}.txt"), what, advice))
+    raw = _read(layout, stems, splits)
+    return RawDataset(**{**vars(raw), "problems": tuple(problems)})
 
 
 # --- folders and lists -----------------------------------------------------------------------------------------------
 
 
-def _find_home(root: Path) -> Path:
-    """The folder that holds ``Annotations``: ``root`` or the one such folder up to two levels below it."""
+@dataclass(frozen=True)
+class _Layout:
+    home: Path
+    annotations: Path
+    pictures: Path
+    lists: Path
+
+    def stems(self) -> list[str]:
+        return sorted(name[:-4] for name in os.listdir(self.annotations) if name.endswith(".xml"))
+
+
+def _find_layout(root: Path) -> _Layout:
+    """``root`` or the one folder up to two levels below it that holds ``Annotations``; else XML beside pictures."""
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; name the one that holds Annotations and ImageSets")
-    for pattern in ("Annotations", "*/Annotations", "*/*/Annotations"):
+    for pattern in ("Annotations", "*/Annotations", "*/*/Annotations", "annotations", "*/annotations"):
         found = sorted(path.parent.resolve() for path in root.glob(pattern) if path.is_dir())
+        if pattern.endswith("annotations"):  # COCO has such a folder too, of JSON files
+            found = [home for home in found if any((home / "annotations").glob("*.xml"))]
         if len(found) == 1:
-            return found[0]
+            home = found[0]
+            annotations = home / pattern.rpartition("/")[2]
+            near = [home / name for name in ("JPEGImages", "images", "Images")]
+            pictures = next((folder for folder in near if folder.is_dir()), None)
+            if pictures is None and any(p.suffix.lower() in IMAGE_EXTENSIONS for p in annotations.iterdir()):
+                pictures = annotations
+            if pictures is None:
+                raise DatasetError(f"{near[0]}: no such folder; expected the pictures there")
+            return _Layout(home, annotations, pictures, home / "ImageSets" / "Main")
         if found:
             raise DatasetError(f"{root}: holds several data sets ({', '.join(map(str, found))}); name one of them")
+    if any(root.glob("*.xml")):
+        home = root.resolve()
+        pictures = next((home / name for name in ("JPEGImages", "images", "Images") if (home / name).is_dir()), home)
+        return _Layout(home, home, pictures, home / "ImageSets" / "Main")
     raise DatasetError(
         f"{root}: neither it nor a folder up to two levels below holds Annotations; expected the VOC layout "
         "(Annotations/*.xml, JPEGImages/*, ImageSets/Main/*.txt)"
     )
 
 
-def _read_list(home: Path, split: str, stems: set[str]) -> list[str]:
-    folder = home / "ImageSets" / "Main"
+def _read_list(layout: _Layout, split: str, stems: set[str]) -> list[str]:
+    folder = layout.lists
     file = folder / f"{split}.txt"
     if not file.is_file():
         if split == "all":
@@ -143,10 +155,7 @@ def _read_list(home: Path, split: str, stems: set[str]) -> list[str]:
             + (f"did you mean {close[0]!r}? " if close else "")
             + f"available: {', '.join([*available, 'all'])}"
         )
-    try:
-        lines = file.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: can't be read ({error}); expected one picture's name a line") from error
+    lines = read_text(file, "one picture's name a line").splitlines()
     ids = []
     for line in filter(None, map(str.strip, lines)):
         # A name may hold a space; a list of one class has a second column (1, 0 or -1).
@@ -159,11 +168,8 @@ def _read_list(home: Path, split: str, stems: set[str]) -> list[str]:
     return ids
 
 
-def _pictures(home: Path) -> dict[str, dict[str, str]]:
-    """Files of ``JPEGImages`` by stem and lower-case extension: one listing instead of thousands of look-ups."""
-    folder = home / "JPEGImages"
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such folder; expected the pictures there")
+def _pictures(folder: Path) -> dict[str, dict[str, str]]:
+    """Pictures of ``folder`` by stem and lower-case extension: one listing instead of thousands of look-ups."""
     found: dict[str, dict[str, str]] = {}
     for name in sorted(os.listdir(folder)):
         stem, extension = os.path.splitext(name)
@@ -172,49 +178,88 @@ def _pictures(home: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+def _read(layout: _Layout, stems: Sequence[str], splits: dict[str, tuple[str, ...]]) -> RawDataset:
+    pictures = _pictures(layout.pictures)
+    extras: Counter[str] = Counter()
+    images = {stem: _read_annotation(layout, stem, pictures, extras) for stem in stems}
+    for name, ids in splits.items():
+        for image_id in ids:
+            if image_id not in images:
+                file = layout.annotations / f"{image_id}.xml"
+                what = f"no such file, but {name}.txt lists it"
+                problem = Problem("error", "missing annotation", str(file), what, "add it or remove it from the list")
+                path = layout.pictures / f"{image_id}.jpg"
+                images[image_id] = RawImage(image_id, path, file, problems=(problem,), readable=False)
+    return RawDataset(
+        layout.home,
+        "voc",
+        layout.home.name,
+        images,
+        _found_names(images.values()),
+        splits=splits,
+        rule=_RULE,
+        extras=extras,
+    )
+
+
 # --- annotations -----------------------------------------------------------------------------------------------------
 
 
-def _read_annotation(home: Path, stem: str) -> _Annotation:
-    file = home / "Annotations" / f"{stem}.xml"
+def _read_annotation(layout: _Layout, stem: str, pictures: dict[str, dict[str, str]], extras: Counter[str]) -> RawImage:
+    file = layout.annotations / f"{stem}.xml"
+    path = layout.pictures / f"{stem}.jpg"
     try:
         tree = fromstring(file.read_bytes())
         if tree.tag != "annotation":
-            raise ValueError(f"the outermost element is <{tree.tag}>, expected <annotation>")
-    except (ParseError, DefusedXmlException, OSError, ValueError) as error:
-        problem = f"{file}: not readable as a VOC annotation ({error}); mend or remove it"
-        return _Annotation(file, "", None, (), (problem,), readable=False)
-    objects: list[_Object] = []
-    problems: list[str] = []
+            raise ValueError(f"the outermost element is <{short(tree.tag)}>, expected <annotation>")
+    except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
+        what = f"not readable as a VOC annotation ({error})"
+        return RawImage(
+            stem, path, file, problems=(Problem("error", "unreadable annotation", str(file), what, _MEND),),
+            readable=False,
+        )  # fmt: skip
+    objects: list[RawObject] = []
+    problems: list[Problem] = []
     for position, element in enumerate(tree.findall("object"), 1):
+        name = _text(element, "name")
+        title = f"object {position} ({name})" if name else f"object {position}"
         try:
-            objects.append(_read_object(element, position))
+            objects.append(_read_object(element, name, position))
         except ValueError as error:
-            problems.append(f"{file}: object {position}: {error}")
-    return _Annotation(file, _text(tree, "filename"), _read_size(tree), tuple(objects), tuple(problems))
+            what, _, advice = str(error).partition("; ")
+            problems.append(Problem("error", "malformed object", str(file), what, advice or _MEND, title))
+        extras["parts"] += len(element.findall("part"))
+        extras["flags truncated and occluded"] += (
+            _text(element, "truncated") == "1" or _text(element, "occluded") == "1"
+        )
+    candidates = pictures.get(stem) or pictures.get(os.path.splitext(_text(tree, "filename"))[0])
+    if candidates:
+        path = layout.pictures / candidates.get(".jpg", next(iter(candidates.values())))
+    return RawImage(
+        stem, path, file, _read_size(tree), tuple(objects), tuple(problems), found=bool(candidates)
+    )  # fmt: skip
 
 
-def _read_object(element: Element, position: int) -> _Object:
-    name = _text(element, "name")
+def _read_object(element: Element, name: str, position: int) -> RawObject:
     if not name:
         raise ValueError("has no name; add <name>")
     corners = element.find("bndbox")
     if corners is None:
-        raise ValueError(f"({name}) has no bndbox; add <bndbox> with xmin, ymin, xmax, ymax")
-    values = []
-    for key in ("xmin", "ymin", "xmax", "ymax"):
-        text = _text(corners, key)
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not isfinite(value):
-            raise ValueError(f"({name}) has {key} {text!r}, expected a number")
-        values.append(value)
+        raise ValueError("has no bndbox; add <bndbox> with xmin, ymin, xmax, ymax")
+    xmin, ymin, xmax, ymax = (as_number(_text(corners, key), key) for key in ("xmin", "ymin", "xmax", "ymax"))
     flag = _text(element, "difficult").lower()
     if flag not in ("", "0", "1", "true", "false"):
-        raise ValueError(f"({name}) has difficult {flag!r}, expected 0 or 1")
-    return _Object(name, (values[0], values[1], values[2], values[3]), flag in ("1", "true"), position)
+        raise ValueError(f"has difficult {short(flag)}, expected 0 or 1")
+    return RawObject(
+        name,
+        # 1-based inclusive to 0-based half-open
+        (xmin - 1, ymin - 1, xmax, ymax),
+        f"xmin={xmin:g} ymin={ymin:g} xmax={xmax:g} ymax={ymax:g}",
+        position,
+        flag in ("1", "true"),
+        # xmin == xmax would nominally be one pixel wide; in real files it is a stray click.
+        flat=xmax <= xmin or ymax <= ymin,
+    )
 
 
 def _read_size(tree: Element) -> tuple[int, int] | None:
@@ -229,84 +274,6 @@ def _text(element: Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _found_names(annotations: Iterable[_Annotation]) -> tuple[str, ...]:
-    names = {item.name for annotation in annotations for item in annotation.objects}
-    return VOC_CLASS_NAMES if names <= set(VOC_CLASS_NAMES) else tuple(sorted(names))
-
-
-def _make_record(
-    annotation: _Annotation,
-    image_id: str,
-    names: tuple[str, ...],
-    home: Path,
-    pictures: dict[str, dict[str, str]],
-    problems: list[str],
-    left_out: Counter[str],
-) -> ImageRecord | None:
-    candidates = pictures.get(image_id) or pictures.get(os.path.splitext(annotation.filename)[0])
-    if not candidates:
-        problems.append(
-            f"{home / 'JPEGImages' / (image_id + '.jpg')}: no such picture, but {annotation.file} is about it"
-        )
-        return None
-    path = home / "JPEGImages" / candidates.get(".jpg", next(iter(candidates.values())))
-    size = annotation.size
-    if size is None:
-        try:
-            height, width = image_size(path)
-        except ImageError as error:
-            problems.append(str(error))
-            return None
-        size = (width, height)
-    width, height = size
-    boxes, labels, difficult = [], [], []
-    for item in annotation.objects:
-        if item.name not in names:
-            left_out[item.name] += 1
-            continue
-        xmin, ymin, xmax, ymax = item.box
-        # 1-based inclusive to 0-based half-open, then clipped. In float32, as the record holds it.
-        box = np.array([xmin - 1, ymin - 1, xmax, ymax], np.float32)
-        box = np.clip(box, 0, np.array([width, height, width, height], np.float32))
-        # xmin == xmax would nominally be one pixel wide; in real files it is a stray click.
-        if xmax <= xmin or ymax <= ymin or box[2] <= box[0] or box[3] <= box[1]:
-            problems.append(
-                f"{annotation.file}: object {item.position} ({item.name}) has box xmin={xmin:g} ymin={ymin:g} "
-                f"xmax={xmax:g} ymax={ymax:g}, expected xmin < xmax and ymin < ymax inside the picture of "
-                f"{width}x{height}; correct or remove it"
-            )
-            continue
-        boxes.append(box)
-        labels.append(names.index(item.name))
-        difficult.append(item.difficult)
-    return ImageRecord(
-        path,
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(labels, np.int64),
-        np.array(difficult, np.bool_),
-        width,
-        height,
-        image_id,
-    )
-
-
-# --- messages --------------------------------------------------------------------------------------------------------
-
-
-def _summary(home: Path, split: str, problems: list[str], shown: int = 5) -> str:
-    if len(problems) == 1:
-        text = problems[0]
-    else:
-        listed = [f"  {problem}" for problem in problems[:shown]]
-        more = len(problems) - shown
-        text = "\n".join(
-            [f"{home} {split}: {len(problems)} problems:", *listed, *([f"  and {more} more"] if more > 0 else [])]
-        )
-    return text + '\n(on_error="skip", or --on-error skip, leaves such objects and pictures out and lists them)'
-
-
-def _no_such_classes(home: Path, names: tuple[str, ...], left_out: Counter[str]) -> str:
-    return (
-        f"{home}: no object is of a class in class_names ({', '.join(names)}); "
-        f"the annotations have {', '.join(sorted(left_out))}"
-    )
+def _found_names(images: Iterable[RawImage]) -> tuple[str, ...]:
+    names = sorted_names(item.name for image in images for item in image.objects)
+    return VOC_CLASS_NAMES if set(names) <= set(VOC_CLASS_NAMES) else names

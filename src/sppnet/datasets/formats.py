@@ -1,0 +1,170 @@
+"""One door to data sets of every format: which one it is, and reading it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
+from sppnet.datasets.coco import coco_files, is_coco, read_coco
+from sppnet.datasets.csv_table import csv_files, is_table, read_csv
+from sppnet.datasets.labelme import is_labelme, labelme_files, read_labelme
+from sppnet.datasets.parsing import read_json
+from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.voc import read_voc
+from sppnet.datasets.yolo import find_yaml, read_yolo, yolo_folders
+from sppnet.errors import DatasetError
+from sppnet.images import list_images
+
+__all__ = ["FORMATS", "detect_format", "load_dataset", "read_dataset", "split_names"]
+
+_READERS = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "csv": read_csv, "labelme": read_labelme}
+FORMATS = tuple(_READERS)
+"""Names of the formats that can be read and written."""
+
+LOOKED_FOR = """\
+  voc      Annotations/*.xml with JPEGImages (or annotations and images, or XML files beside the pictures)
+  coco     a JSON file with images, annotations and categories, here or in annotations/
+  yolo     data.yaml with names, train and val; or labels/*.txt beside images/
+  csv      a table whose first line names image, x0, y0, x1, y1, label
+  labelme  JSON files with shapes, one a picture"""
+
+# How many JSON files are opened to tell whose they are
+_PEEK = 20
+
+
+def load_dataset(
+    path: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    format: str | None = None,
+    class_names: Sequence[str] | None = None,
+    on_error: OnError = "raise",
+) -> DetectionDataset:
+    """Read a data set in the layout of PASCAL VOC, COCO, YOLO, LabelMe or as a CSV table. See docs/data.md.
+
+    Args:
+        path: a folder, or the one file that describes the data set (JSON, YAML, CSV).
+        split: which part; None or ``all`` for every picture. ``val``, ``valid`` and ``validation`` are one name.
+        format: one of :data:`FORMATS`; None finds out.
+        class_names: the classes and their order; objects of others are left out, and ``problems`` says so. By default
+            those that the data set declares (COCO, YOLO) or that occur in any split of it, sorted.
+        on_error: ``raise``: one DatasetError that lists what is wrong. ``skip``: what is wrong is left out, and listed
+            in the ``problems`` of the result.
+
+    Returns:
+        A :class:`DetectionDataset`: boxes ``(x0, y0, x1, y1)`` in pixels of the upright picture, 0-based, half-open,
+        clipped to the picture.
+
+    Raises:
+        DatasetError: the format isn't recognised, the split doesn't exist, or something in it is wrong.
+    """
+    return assemble(read_dataset(path, format), split, class_names=class_names, on_error=on_error)
+
+
+def read_dataset(path: str | os.PathLike[str], format: str | None = None) -> RawDataset:
+    """Annotations as the files give them, for whoever looks for their faults; :func:`load_dataset` makes records.
+
+    Raises:
+        DatasetError: the format isn't recognised, or nothing of it can be read.
+    """
+    if format is not None and format not in _READERS:
+        close = get_close_matches(format, FORMATS, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise DatasetError(f"format is {format!r}; {hint}expected one of {', '.join(FORMATS)}")
+    path = Path(path)
+    raw = _READERS[format or detect_format(path)](path)
+    if not raw.images:
+        raise DatasetError(f"{path}: a data set in {raw.format} format without pictures; add some")
+    if raw.name not in ("", ".", ".."):
+        return raw
+    return replace(raw, name=path.resolve().name)
+
+
+def detect_format(path: str | os.PathLike[str]) -> str:
+    """Which of :data:`FORMATS` a folder or file is in.
+
+    A table beside annotations of another format doesn't count (it is often made from them).
+
+    Raises:
+        DatasetError: none, or several; the message says what was looked for.
+    """
+    path = Path(path)
+    try:
+        if path.is_file():
+            found = _formats_of_file(path)
+        elif path.is_dir():
+            found = _formats_of_folder(path)
+        else:
+            raise DatasetError(f"{path}: no such file or folder; name a data set")
+    except (OSError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{str(path)[:200]}: can't be looked at ({error}); name a data set") from None
+    if len(found) > 1:
+        raise DatasetError(
+            f"{path}: may be read as {' or '.join(found)}; say which with format (--format {found[0]}), "
+            "or name the file itself"
+        )
+    if not found:
+        pictures = len(list_images([path])) if path.is_dir() else 0
+        has = f"{pictures} pictures but " if pictures else ""
+        raise DatasetError(
+            f"{path}: {has}no annotations in a format that is known here; looked for\n{LOOKED_FOR}\n"
+            "export the annotations in one of them, or say the format (--format)"
+        )
+    return found[0]
+
+
+def _formats_of_file(path: Path) -> list[str]:
+    suffix = path.suffix.lower()
+    if suffix in (".yaml", ".yml"):
+        return ["yolo"]
+    if suffix == ".json":
+        document = read_json(path, "the annotations of COCO or LabelMe")
+        return ["coco"] if is_coco(document) else ["labelme"] if is_labelme(document) else []
+    return ["csv"] if suffix in (".csv", ".tsv", ".txt") and is_table(path) else []
+
+
+def _formats_of_folder(path: Path) -> list[str]:
+    found = []
+    folders = [
+        folder for pattern in ("Annotations", "*/Annotations", "*/*/Annotations") for folder in path.glob(pattern)
+    ]
+    lower = [*path.glob("annotations"), *path.glob("*/annotations")]
+    if folders or any(any(folder.glob("*.xml")) for folder in [path, *lower]):
+        found.append("voc")
+    if _any_json(coco_files(path), is_coco):
+        found.append("coco")
+    elif _any_json(labelme_files(path), is_labelme):
+        found.append("labelme")
+    if find_yaml(path) is not None or yolo_folders(path):
+        found.append("yolo")
+    return found or (["csv"] if csv_files(path) else [])
+
+
+def _any_json(files: Sequence[Path], test: Callable[[object], bool]) -> bool:
+    for file in files[:_PEEK]:
+        try:
+            if test(read_json(file, "JSON")):
+                return True
+        except DatasetError:
+            continue
+    return False
+
+
+def split_names(raw: RawDataset) -> list[str]:
+    """Splits that don't share pictures, ``train`` first: ``trainval`` isn't among them where ``train`` is."""
+    order = ["train", "training", "val", "valid", "validation", "test", "testing"]
+    names = sorted(raw.splits, key=lambda name: (order.index(name) if name in order else len(order), name))
+    taken: set[str] = set()
+    chosen = []
+    for name in names:
+        ids = set(split_ids(raw, name))
+        if not ids & taken or name in order:
+            chosen.append(name)
+            taken |= ids
+    return chosen
