@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet.boxes import box_iou, decode_deltas, nms
-from sppnet.detection.weights import DetectorWeights
+from sppnet.detection.weights import BOX_BLOCK, DetectorWeights
 
 __all__ = ["find_objects"]
 
@@ -18,6 +18,8 @@ F32 = NDArray[np.float32]
 
 # Windows of a class that go into non-maximum suppression, and detections that come out (the paper keeps 100)
 _BEFORE_NMS, _AFTER_NMS = 400, 100
+# So many windows of a class have their boxes regressed for themselves
+_FEW = 32
 # A second look is taken at boxes that are at least this probable, at most so many a class
 _LOOK_AGAIN, _LOOK_AT_MOST = 0.02, 40
 # Boxes that overlap a detection by this much have a say in where it is (Gidaris and Komodakis, 2015)
@@ -32,7 +34,7 @@ def find_objects(
     width: int,
     *,
     context: Tensor | float = 0.0,
-    threshold: float = 0.0,
+    threshold: Tensor | float = 0.0,
     nms_iou: float = 0.3,
     second_look: bool = True,
     voting: bool = True,
@@ -41,39 +43,48 @@ def find_objects(
     """Detections in one image.
 
     Args:
-        fc: gives fc features ``(K, H)`` of windows ``(K, 4)``; it's called once, and once more for the second look.
+        fc: gives fc features ``(K, H)`` of windows ``(K, 4)``; it's called once, and once a class for the second look.
         windows: ``(K, 4)`` in image pixels.
         height, width: of the image; boxes are clipped to it.
         context: ``(classes,)``, added to the margins of every window.
-        threshold: least probability.
+        threshold: least probability, or ``(classes,)`` of them.
         second_look: the most probable regressed boxes are pooled, scored and regressed once more.
         voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
         lap: called at the end of each stage.
 
     Returns:
-        boxes ``(n, 4)``, probabilities ``(n,)``, best first, and classes ``(n,)``.
+        boxes ``(n, 4)``, probabilities ``(n,)``, best first, and classes ``(n,)``. What is found of a class doesn't
+        depend on the other classes, to the last bit: none shares a matrix product whose shape depends on the others.
     """
     limit = np.array([width, height] * 2, np.float32)
     h = fc(windows)
     lap("fc")
     probability = weights.probability(weights.margins(h) + context)
     top, rows = probability.topk(min(_BEFORE_NMS, len(probability)), dim=0)
-    chosen = [rows[top[:, c] >= threshold, c] for c in range(probability.shape[1])]
-    needed = torch.cat(chosen).unique()
-    deltas = weights.box_deltas(h[needed])
-    place = torch.zeros(len(h), dtype=torch.int64)
-    place[needed] = torch.arange(len(needed))
+    least = torch.as_tensor(threshold, dtype=torch.float32).expand(probability.shape[1])
     found: list[tuple[F32, F32]] = []
-    for c, mine in enumerate(chosen):
-        moved = decode_deltas(windows[mine.numpy()], deltas[place[mine], c].numpy())
+    blocks: dict[int, Tensor] = {}
+    for c in range(probability.shape[1]):
+        mine = rows[top[:, c] >= least[c], c]
+        if len(mine) <= _FEW:
+            deltas = weights.box_deltas(h[mine], c)
+        else:  # then it is quicker to regress every window for several classes at once
+            block = c // BOX_BLOCK
+            if block not in blocks:
+                blocks[block] = weights.box_deltas_of_block(h, block)
+            deltas = blocks[block][mine, c % BOX_BLOCK]
+        moved = decode_deltas(windows[mine.numpy()], deltas.numpy())
         found.append((np.clip(moved, 0, limit), probability[mine, c].numpy()))
     lap("classes")
     if second_look:
-        found = _look_again(weights, fc, found, limit, context, nms_iou)
+        found = [
+            _look_again(weights, fc, c, boxes, score, limit, context, nms_iou) for c, (boxes, score) in enumerate(found)
+        ]
         lap("second look")
     parts: list[tuple[F32, F32, NDArray[np.int64]]] = []
     for c, (boxes, score) in enumerate(found):
         kept = nms(boxes, score, nms_iou)[:_AFTER_NMS]
+        kept = kept[score[kept] >= least[c].numpy()]  # a second look may have found less
         final = _vote(boxes, score, kept) if voting else boxes[kept]
         parts.append((final, score[kept], np.full(len(kept), c, np.int64)))
     score = np.concatenate([p[1] for p in parts])
@@ -85,30 +96,24 @@ def find_objects(
 def _look_again(
     weights: DetectorWeights,
     fc: Callable[[F32], Tensor],
-    found: list[tuple[F32, F32]],
+    c: int,
+    boxes: F32,
+    score: F32,
     limit: F32,
     context: Tensor | float,
     nms_iou: float,
-) -> list[tuple[F32, F32]]:
-    """``found`` with the boxes added that a second round of scoring and regression makes of its best."""
-    picked = []
-    for boxes, score in found:
-        worth = np.flatnonzero(score >= _LOOK_AGAIN)
-        worth = worth[nms(boxes[worth], score[worth], 0.7)[:_LOOK_AT_MOST]]
-        side = boxes[worth, 2:] - boxes[worth, :2]
-        picked.append(worth[(side >= 4).all(1)])
-    again = np.concatenate([boxes[worth] for (boxes, _), worth in zip(found, picked, strict=True)])
+) -> tuple[F32, F32]:
+    """What was found of class ``c``, and what a second round of scoring and regression makes of the best of it."""
+    worth = np.flatnonzero(score >= _LOOK_AGAIN)
+    worth = worth[nms(boxes[worth], score[worth], 0.7)[:_LOOK_AT_MOST]]
+    side = boxes[worth, 2:] - boxes[worth, :2]
+    again = boxes[worth[(side >= 4).all(1)]]
     if not len(again):
-        return found
+        return boxes, score
     h = fc(again)
-    label = torch.from_numpy(np.repeat(np.arange(len(found)), [len(worth) for worth in picked]))
-    score = weights.probability(weights.margins(h) + context).gather(1, label[:, None])[:, 0].numpy()
-    moved = np.clip(decode_deltas(again, weights.box_deltas(h)[torch.arange(len(h)), label].numpy()), 0, limit)
-    out, start = [], 0
-    for (boxes, old), worth in zip(found, picked, strict=True):
-        rows = slice(start, start := start + len(worth))
-        out.append((np.concatenate([boxes, moved[rows]]), np.concatenate([old, score[rows]])))
-    return out
+    new = weights.probability(weights.margins(h) + context)[:, c].numpy()
+    moved = np.clip(decode_deltas(again, weights.box_deltas(h, c).numpy()), 0, limit)
+    return np.concatenate([boxes, moved]), np.concatenate([score, new])
 
 
 def _vote(boxes: F32, score: F32, kept: NDArray[np.int64]) -> F32:

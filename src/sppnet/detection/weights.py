@@ -12,7 +12,7 @@ from torch.nn import functional
 from sppnet.detection.fc_head import DELTA_SCALE, FcHead
 from sppnet.errors import ModelFileError
 
-__all__ = ["CLASS_ROWS", "DetectorWeights"]
+__all__ = ["BOX_BLOCK", "CLASS_ROWS", "DetectorWeights"]
 
 # Tensors that have rows for each class, and how many; all others are common to all classes. Classes are added and
 # removed by these rows, so a new tensor with rows for classes must be listed.
@@ -21,6 +21,7 @@ CLASS_ROWS = {"class_weight": 1, "class_bias": 1, "box_weight": 4, "box_bias": 4
 # Classes that one matrix product scores. Products of another shape may be summed in another order; with a fixed one the
 # scores of a class are the same to the last bit whatever other classes there are.
 _CLASS_BLOCK = 32
+BOX_BLOCK = 8  # classes whose boxes one matrix product regresses, for the same reason
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,20 @@ class DetectorWeights:
 
     def probability(self, margins: Tensor) -> Tensor:
         """Calibrated probabilities of ``margins (K, c)``, in (0, 1)."""
-        return torch.sigmoid(margins * self.slope + self.offset)
+        z = (margins * self.slope + self.offset).T.contiguous()
+        # one class at a time: the last few of a tensor's elements are computed otherwise than the rest, which may change
+        # the last bit, so that a class's numbers would depend on how many there are
+        return torch.stack([torch.sigmoid(row) for row in z]).T
 
-    def box_deltas(self, features: Tensor) -> Tensor:
-        """Box deltas ``(K, c, 4)`` in window sizes and log sizes, of fc features ``(K, H)``."""
-        deltas = torch.addmm(self.box_bias, features, self.box_weight.T)
-        deltas = deltas.view(len(features), len(self.class_bias), 4)
-        return deltas * torch.tensor(DELTA_SCALE)
+    def box_deltas(self, features: Tensor, c: int) -> Tensor:
+        """Box deltas ``(K, 4)`` of class ``c`` in window sizes and log sizes, of fc features ``(K, H)``."""
+        mine = slice(4 * c, 4 * c + 4)
+        return torch.addmm(self.box_bias[mine], features, self.box_weight[mine].T) * torch.tensor(DELTA_SCALE)
+
+    def box_deltas_of_block(self, features: Tensor, block: int) -> Tensor:
+        """Box deltas ``(K, BOX_BLOCK, 4)`` of the classes from ``block * BOX_BLOCK`` on; zeros after the last class."""
+        rows = slice(4 * BOX_BLOCK * block, 4 * BOX_BLOCK * (block + 1))
+        missing = 4 * BOX_BLOCK - len(self.box_bias[rows])
+        weight = functional.pad(self.box_weight[rows], (0, 0, 0, missing))
+        deltas = torch.addmm(functional.pad(self.box_bias[rows], (0, missing)), features, weight.T)
+        return deltas.view(len(features), BOX_BLOCK, 4) * torch.tensor(DELTA_SCALE)

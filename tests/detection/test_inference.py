@@ -1,0 +1,113 @@
+"""From fc features to detections: what is found of a class doesn't depend on the others; thresholds hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet.boxes import decode_deltas, nms
+from sppnet.detection.inference import find_objects
+from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
+
+HIDDEN, WINDOWS = 96, 450
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def random_weights(classes: int) -> DetectorWeights:
+    g = torch.Generator().manual_seed(0)
+    return DetectorWeights(
+        reduce_weight=torch.randn(16, 4, generator=g) * 0.004,
+        reduce_bias=torch.zeros(16),
+        fc6_weight=torch.randn(HIDDEN, 16, generator=g) * 0.2,
+        fc6_bias=torch.randn(HIDDEN, generator=g) * 0.1,
+        class_weight=torch.randn(classes, HIDDEN, generator=g) * 0.2,
+        class_bias=torch.randn(classes, generator=g) * 0.1,
+        box_weight=torch.randn(classes * 4, HIDDEN, generator=g) * 0.1,
+        box_bias=torch.randn(classes * 4, generator=g) * 0.1,
+        slope=torch.rand(classes, generator=g) + 1,
+        offset=torch.randn(classes, generator=g) * 0.1 - 1,
+    )
+
+
+def chosen(weights: DetectorWeights, classes: list[int]) -> DetectorWeights:
+    parts = weights.tensors()
+    for name, rows in CLASS_ROWS.items():
+        parts[name] = torch.cat([parts[name][rows * c : rows * (c + 1)] for c in classes])
+    return DetectorWeights(**parts)
+
+
+def windows() -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    rng = np.random.default_rng(0)
+    corner = rng.uniform(0, 200, (WINDOWS, 2))
+    return np.concatenate([corner, corner + rng.uniform(20, 150, (WINDOWS, 2))], 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+def test_other_classes_change_no_bit(threads: int, threshold: float) -> None:
+    """Detections of a class are equal, box and score, with 1 to 40 classes in any order beside it."""
+    everything, boxes = random_weights(40), windows()
+
+    def run(classes: list[int]) -> list[tuple[np.ndarray, ...]]:
+        weights = chosen(everything, classes)
+
+        def fc(b: np.ndarray) -> torch.Tensor:
+            return weights.fc(torch.from_numpy(b))
+
+        got = find_objects(weights, fc, boxes, 300, 320, threshold=threshold)
+        return [tuple(part[got[2] == i] for part in got[:2]) for i in range(len(classes))]
+
+    some = [0, 3, 7, 12, 19, 31, 39]
+    alone = {c: run([c])[0] for c in some}
+    assert sum(len(score) for _, score in alone.values()) > 20
+    for classes in (list(range(20)), list(range(40)), [7, 3, 39, 12]):
+        for c, got in zip(classes, run(classes), strict=True):
+            if c in alone:
+                assert np.array_equal(got[0], alone[c][0]), c
+                assert np.array_equal(got[1], alone[c][1]), c
+
+
+def test_a_threshold_for_each_class() -> None:
+    weights, boxes = random_weights(3), windows()
+
+    def fc(b: np.ndarray) -> torch.Tensor:
+        return weights.fc(torch.from_numpy(b))
+
+    least = torch.tensor([0.9, 0.2, 1.0])
+    box, score, label = find_objects(weights, fc, boxes, 300, 320, threshold=least)
+    assert len(score) > 5
+    assert (score >= least.numpy()[label]).all()
+    for c in (0, 1):
+        alone = find_objects(weights, fc, boxes, 300, 320, threshold=float(least[c]))
+        assert np.array_equal(alone[1][alone[2] == c], score[label == c])
+        assert np.array_equal(alone[0][alone[2] == c], box[label == c])
+
+
+def test_plain_path_equals_the_formulas() -> None:
+    """Without second look and voting: sigmoid, regression, suppression, one class after another."""
+    weights, boxes = random_weights(9), windows()
+    h = weights.fc(torch.from_numpy(boxes))
+    for threshold in (0.0, 0.7):  # many windows, and few: two ways to regress their boxes
+        box, score, label = find_objects(
+            weights, lambda b: h, boxes, 300, 320, threshold=threshold, second_look=False, voting=False
+        )
+        for c in range(9):
+            margin = h.double() @ weights.class_weight[c].double() + weights.class_bias[c].double()
+            p = torch.sigmoid(margin * weights.slope[c].double() + weights.offset[c].double()).numpy()
+            rows = np.argsort(-p, kind="stable")[:400]
+            rows = rows[p[rows] >= threshold]
+            deltas = h[rows].double() @ weights.box_weight[4 * c : 4 * c + 4].double().T
+            deltas = (deltas + weights.box_bias[4 * c : 4 * c + 4].double()).numpy() * [0.1, 0.1, 0.2, 0.2]
+            moved = np.clip(decode_deltas(boxes[rows], deltas), 0, np.array([320, 300, 320, 300], np.float32))
+            kept = nms(moved, p[rows], 0.3)[:100]
+            np.testing.assert_allclose(score[label == c], p[rows][kept], atol=1e-5)
+            np.testing.assert_allclose(box[label == c], moved[kept], atol=1e-2)
