@@ -111,8 +111,8 @@ class DetectorWeights:
     def probability(self, margins: Tensor) -> Tensor:
         """Calibrated probabilities of ``margins (K, c)``, in (0, 1)."""
         z = (margins * self.slope + self.offset).T.contiguous()
-        # one class at a time: the last few of a tensor's elements are computed otherwise than the rest, which may change
-        # the last bit, so that a class's numbers would depend on how many there are
+        # one class at a time: the last few elements of a tensor are computed otherwise than the rest, which may change
+        # the last bit, so that the numbers of a class would depend on how many there are
         return torch.stack([torch.sigmoid(row) for row in z]).T
 
     def box_deltas(self, features: Tensor, c: int) -> Tensor:
