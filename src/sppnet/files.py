@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["write_atomic"]
+__all__ = ["stable_safetensors", "write_atomic"]
 
 
 @contextmanager
@@ -33,3 +35,17 @@ def write_atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def stable_safetensors(data: bytes) -> bytes:
+    """A safetensors file as ``safetensors.torch.save`` gives it, the same each time.
+
+    The library writes the entries of the metadata in an order that differs from call to call. Here they are sorted.
+    """
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
+    return struct.pack("<Q", len(text)) + text + data[8 + length :]

@@ -18,6 +18,7 @@ import sppnet
 from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.calibration import fit_sigmoids, verdicts_of
+from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.detection.finetune import FinetuneOptions
@@ -44,6 +45,8 @@ class SPPDetector:
 
     Args:
         backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`.
+        features: ``spp``: the convolutions run once over the image, or ``rcnn``: once for each window, cut out and
+            warped (the baseline, about 2000 times the work).
         levels: of the pyramid; each window becomes ``channels * sum(n * n for n in levels)`` numbers.
         short_sides_px: scales at which the convolutions run; a window uses the one where its area is nearest 224 x 224.
         flip_short_sides_px: scales of the mirror images in training; empty trains without mirror images.
@@ -69,6 +72,7 @@ class SPPDetector:
     def __init__(
         self,
         backbone: str = DEFAULT_BACKBONE,
+        features: Literal["spp", "rcnn"] = "spp",
         levels: Sequence[int] = (4, 2, 1),
         short_sides_px: Sequence[int] = (608,),
         flip_short_sides_px: Sequence[int] = (512,),
@@ -87,6 +91,7 @@ class SPPDetector:
         seed: int = 0,
     ) -> None:
         self.backbone = backbone
+        self.features = features
         self.levels = levels
         self.short_sides_px = short_sides_px
         self.flip_short_sides_px = flip_short_sides_px
@@ -128,6 +133,7 @@ class SPPDetector:
         """
         _check_trainable(dataset)
         for name, value, known in (
+            ("features", self.features, ("spp", "rcnn")),
             ("classifier", self.classifier, ("svm", "softmax")),
             ("box_regression", self.box_regression, ("joint", "ridge")),
         ):
@@ -281,6 +287,7 @@ class SPPDetector:
         metadata = self.metadata_ | {
             "class_names": list(self.class_names_),
             "backbone": {"name": network.name, "weights_sha256": network.weights_sha256},
+            "features": self.features,
             "levels": list(self.levels),
             "short_sides_px": list(self.short_sides_px),
             "proposer": {"name": "selective search", "mode": "fast", "max_windows": self.max_windows},
@@ -306,6 +313,7 @@ class SPPDetector:
         try:
             detector = cls(
                 backbone=metadata["backbone"]["name"],
+                features="rcnn" if metadata.get("features") == "rcnn" else "spp",
                 levels=tuple(int(n) for n in metadata["levels"]),
                 short_sides_px=tuple(int(n) for n in metadata["short_sides_px"]),
                 max_windows=int(metadata["proposer"]["max_windows"]),
@@ -355,6 +363,8 @@ class SPPDetector:
         return self._network
 
     def _features(self, short_sides_px: Sequence[int] | None = None) -> WindowFeatures:
+        if self.features == "rcnn":
+            return CropFeatures(self._backbone(), self.levels)
         return WindowFeatures(self._backbone(), self.levels, short_sides_px or self.short_sides_px)
 
     def _proposer(self) -> Proposer:

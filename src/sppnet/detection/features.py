@@ -71,21 +71,30 @@ class WindowFeatures:
         self.backbone = backbone
         self.levels = tuple(levels)
         self.mode = mode
-        self.short_sides_px = tuple(short_sides_px)
+        self.short_sides_px: tuple[int, ...] = tuple(short_sides_px)
         self.max_long_ratio = max_long_ratio
 
     @property
     def dims(self) -> int:
         """Length of a vector: channels times bins."""
-        return self.backbone.channels * sum(n * n for n in self.levels)
+        return int(self.backbone.channels) * sum(n * n for n in self.levels)
 
     def settings(self) -> tuple[object, ...]:
         """What tells these features from others."""
+        return (*self.map_settings(), tuple(self.levels), self.mode)
+
+    def map_settings(self) -> tuple[object, ...]:
+        """What tells these maps from others."""
         network = self.backbone
-        return (
-            network.name, network.weights_sha256, tuple(self.levels), self.mode, tuple(self.short_sides_px),
-            self.max_long_ratio,
-        )  # fmt: skip
+        return network.name, network.weights_sha256, self.short_sides_px, self.max_long_ratio
+
+    def estimated_bytes(self, height: int, width: int) -> int:
+        """Size of the maps of an image, as the feature cache keeps them (float16)."""
+        multiple, cells = self.backbone.size_multiple, 0
+        for side in self.short_sides_px:
+            h, w = input_size(height, width, side, round(side * self.max_long_ratio), multiple)
+            cells += (h // multiple) * (w // multiple)
+        return cells * int(self.backbone.channels) * 2
 
     def maps(self, image: NDArray[np.uint8], *, flip: bool = False) -> ImageMaps:
         """Run the convolutions over ``image (H, W, 3)``, once a scale; over its mirror image if ``flip``."""
@@ -113,7 +122,7 @@ class WindowFeatures:
         scale = maps.scale[index]
         located = windows * np.concatenate([scale, scale], 1)
         if out is not None:
-            out = out[:count].view(count, bins, self.backbone.channels)
+            out = out[:count].view(count, bins, int(self.backbone.channels))
         pooled = pool_windows(
             [m.float() for m in maps.maps],
             located,

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.files import write_atomic
+from sppnet.files import stable_safetensors, write_atomic
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 
@@ -106,7 +106,7 @@ def write_model(
     text = json.dumps(metadata, sort_keys=True, allow_nan=False)
     header = {"format": FORMAT, "sppnet": text, "sha256": _digest(stored, text)}
     with write_atomic(path) as temporary:
-        temporary.write_bytes(save(stored, metadata=header))
+        temporary.write_bytes(stable_safetensors(save(stored, metadata=header)))
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import sppnet
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, input_size
+from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision
 from sppnet.images import load_image
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals.base import Proposer
@@ -77,15 +77,8 @@ class TrainingImages:
 
     def estimated_bytes(self) -> int:
         """Size of the cache once it holds every image."""
-        total = 0
-        for features in self._views():
-            multiple = features.backbone.size_multiple
-            for record in self.dataset:
-                for side in features.short_sides_px:
-                    limit = round(side * features.max_long_ratio)
-                    h, w = input_size(record.height, record.width, side, limit, multiple)
-                    total += (h // multiple) * (w // multiple) * features.backbone.channels * 2
-        return total + len(self.dataset) * 2000 * 16
+        maps = sum(f.estimated_bytes(r.height, r.width) for f in self._views() for r in self.dataset)
+        return maps + len(self.dataset) * 2000 * 16
 
     def prepare(self, progress: Progress = no_progress) -> None:
         """Compute what the cache lacks: windows and maps of every image."""
@@ -119,7 +112,7 @@ class TrainingImages:
         name = self._key(i, f"maps{int(flip)}")
         entry = self.cache.get(name) or self._put_maps(i, features, flip, load_image(record.path))
         maps = ImageMaps(
-            tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(features.short_sides_px))),
+            tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(entry) - 1)),
             entry["scale"].numpy(),
             record.height,
             record.width,
@@ -139,7 +132,7 @@ class TrainingImages:
             else:
                 f = self.features if what == "maps0" else self.flip_features
                 assert f is not None
-                settings = (what, f.backbone.name, f.backbone.weights_sha256, f.short_sides_px, f.max_long_ratio)
+                settings = (what, *f.map_settings())
             self._keys[i, what] = self.cache.key(self.dataset[i].path, *settings)
         return self._keys[i, what]
 
