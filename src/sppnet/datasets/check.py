@@ -1,0 +1,266 @@
+"""Everything that is wrong with a data set, found at once and before training.
+
+Errors are what training refuses (or leaves out, with ``--on-error skip``); warnings are likely mistakes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppnet.datasets.annotations import Problem, RawDataset, RawImage, judge_box, picture_size
+from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
+from sppnet.datasets.formats import read_dataset, split_names
+from sppnet.errors import ImageError
+from sppnet.images import list_images, load_image
+
+__all__ = ["CheckReport", "check_dataset"]
+
+# Below this many objects in what is trained on, a class is hardly learnt
+FEW_OBJECTS = 10
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What :func:`check_dataset` found.
+
+    Attributes:
+        root, format: of the data set.
+        images: pictures that are annotated. usable: those that training could use.
+        counts: objects that can be used, by split (``all`` where there is none) and class, difficult ones left out.
+        difficult: objects with that flag. empty: pictures without objects, by split.
+        problems: errors first, then in the order of the data set.
+    """
+
+    root: Path
+    format: str
+    images: int
+    usable: int
+    class_names: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    pictures: dict[str, int]
+    difficult: int
+    empty: dict[str, int]
+    problems: tuple[Problem, ...] = field(repr=False)
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Problems that training refuses."""
+        return [problem for problem in self.problems if problem.level == "error"]
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """Problems that training doesn't see."""
+        return [problem for problem in self.problems if problem.level == "warning"]
+
+    @property
+    def accepted(self) -> bool:
+        """Whether training would accept the data set as it is."""
+        return not self.errors
+
+
+def check_dataset(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,
+    class_names: Sequence[str] | None = None,
+    threads: int = 2,
+    progress: Callable[[Iterable[RawImage], int], Iterable[RawImage]] | None = None,
+) -> CheckReport:
+    """Read all annotations, decode every picture, and report all problems.
+
+    Args:
+        path, format: as for :func:`sppnet.datasets.formats.load_dataset`.
+        class_names: the classes there should be; an object of another one is an error.
+        threads: that decode pictures. progress: wraps the pictures and gets their number, to show how far it is.
+
+    Raises:
+        DatasetError: nothing can be read at all: no such folder, an unknown format, JSON that is damaged.
+    """
+    raw = read_dataset(path, format)
+    images = list(raw.images.values())
+    problems: list[Problem] = list(raw.problems)
+    good: dict[str, list[tuple[str, bool]]] = {}
+    hashes: dict[str, NDArray[np.uint64]] = {}
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        looked = pool.map(_look, images)
+        for image in progress(images, len(images)) if progress else images:
+            decoded = next(looked)
+            problems += [*image.problems, *decoded.problems]
+            if not image.readable or decoded.size is None:
+                continue
+            hashes[image.image_id] = decoded.hash
+            good[image.image_id] = list(_good_objects(raw, image, decoded.size, class_names, problems))
+    problems += _similar_pictures(raw, hashes)
+    problems += _without_annotation(raw)
+    splits = split_names(raw)
+    members = {name: [i for i in raw.splits[name] if i in good] for name in splits} or {"all": list(good)}
+    names = tuple(class_names) if class_names is not None else raw.class_names
+    counts = {split: Counter(n for i in ids for n, hard in good[i] if not hard) for split, ids in members.items()}
+    total = Counter(name for items in good.values() for name, _ in items)
+    problems += _misspelt(raw, total)
+    problems += _balance(raw, names, counts)
+    empty = {split: sum(not good[i] for i in ids) for split, ids in members.items()}
+    problems += _empty(raw, members, good)
+    return CheckReport(
+        Path(path),
+        raw.format,
+        len(images),
+        len(good),
+        names,
+        {split: {name: count[name] for name in names} for split, count in counts.items()},
+        {split: len(ids) for split, ids in members.items()},
+        sum(hard for items in good.values() for _, hard in items),
+        empty,
+        tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.level == "warning")),
+    )
+
+
+# --- one picture -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Look:
+    size: tuple[int, int] | None
+    problems: tuple[Problem, ...]
+    hash: NDArray[np.uint64]
+
+
+def _look(image: RawImage) -> _Look:
+    """The header as the readers see it, then the pixels."""
+    nothing = np.zeros(4, np.uint64)
+    if not image.readable and not image.found:
+        return _Look(None, (), nothing)
+    size, problems = picture_size(image)
+    if size is None:
+        return _Look(None, tuple(problems), nothing)
+    try:
+        pixels = load_image(image.path)
+    except ImageError as error:
+        what, _, advice = str(error).removeprefix(f"{image.path}: ").rpartition("; ")
+        flaw = Problem("error", "unreadable picture", str(image.path), what or advice, advice)
+        return _Look(None, (*problems, flaw), nothing)
+    return _Look(size, tuple(problems), perceptual_hash(pixels))
+
+
+def _good_objects(
+    raw: RawDataset,
+    image: RawImage,
+    size: tuple[int, int],
+    class_names: Sequence[str] | None,
+    problems: list[Problem],
+) -> Iterator[tuple[str, bool]]:
+    """Class and difficult flag of each object that training can use; what is wrong with the others."""
+    seen: dict[tuple[str, tuple[float, ...]], int] = {}
+    for item in image.objects:
+        if class_names is not None and item.name not in class_names:
+            close = get_close_matches(item.name, class_names, 1, cutoff=0.5)
+            advice = (f"did you mean {close[0]!r}? " if close else "") + "rename it, or name its class"
+            what = f"is of a class that isn't among {', '.join(class_names)}"
+            problems.append(Problem("error", "unknown class", str(image.file), what, advice, item.title))
+            continue
+        box, flaw = judge_box(image, item, size, raw.rule)
+        if flaw is not None:
+            problems.append(flaw)
+        if box is None:
+            continue
+        first = seen.setdefault((item.name, item.box), item.position)
+        if first != item.position:
+            what = f"has the same box as object {first}"
+            problems.append(Problem("warning", "repeated object", str(image.file), what, "remove one", item.title))
+        yield item.name, item.difficult
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def _similar_pictures(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) -> Iterator[Problem]:
+    if not hashes:
+        return
+    ids = list(hashes)
+    home = {i: name for name in reversed(split_names(raw)) for i in raw.splits[name]}
+    for a, b in find_duplicates(np.stack(list(hashes.values()))):
+        one, two = raw.images[ids[a]], raw.images[ids[b]]
+        parts = (home.get(one.image_id, ""), home.get(two.image_id, ""))
+        if parts[0] != parts[1]:
+            what = f"(in {parts[0] or 'no split'}) looks the same as {two.path} (in {parts[1] or 'no split'})"
+            advice = "what is measured on a picture that was trained on says nothing; remove one"
+            yield Problem("warning", "duplicate across splits", str(one.path), what, advice)
+        else:
+            what = f"looks the same as {two.path}"
+            yield Problem("warning", "duplicate", str(one.path), what, "remove one, unless they are meant to be two")
+
+
+def _without_annotation(raw: RawDataset) -> Iterator[Problem]:
+    home = raw.root if raw.root.is_dir() else raw.root.parent
+    known = {os.path.realpath(image.path) for image in raw.images.values()}
+    lost = [path for path in list_images([home]) if os.path.realpath(path) not in known]
+    if lost:
+        shown = ", ".join(path.name for path in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        what = f"{len(lost)} pictures have no annotation and aren't used: {shown}"
+        yield Problem("warning", "not annotated", str(home), what, "annotate them, also those without objects")
+
+
+def _misspelt(raw: RawDataset, total: Counter[str]) -> Iterator[Problem]:
+    """Rare names that are nearly those of common ones."""
+
+    def plain(name: str) -> str:
+        return "".join(c for c in name.casefold() if c.isalnum())
+
+    def letters(name: str) -> str:
+        return "".join(c for c in name.casefold() if c.isalpha())
+
+    common = [name for name, _ in total.most_common()]
+    for k, name in enumerate(common):
+        for other in common[:k]:
+            same = plain(name) == plain(other) and plain(name) != ""
+            # cat1 and cat2 are meant; helmit beside 120 helmets isn't
+            rare = total[name] * 10 <= total[other] and len(name) >= 4 and letters(name) != letters(other)
+            if same or (rare and SequenceMatcher(None, plain(name), plain(other)).ratio() >= 0.8):
+                what = f"class {name!r} ({total[name]} objects) is spelt almost like {other!r} ({total[other]})"
+                yield Problem("warning", "misspelt class", str(raw.root), what, "rename it if they are the same")
+                break
+
+
+def _balance(raw: RawDataset, names: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[Problem]:
+    split = "train" if "train" in counts else next(iter(counts))
+    count = counts[split]
+    place = "" if split == "all" else f" in {split}"
+    if not sum(count.values()):
+        what = f"has no object that can be used{place}"
+        yield Problem("error", "no objects", str(raw.root), what, "annotate some, about 20 of each class or more")
+        return
+    # VOC's 20 names are those of a data set with other objects too; only declared ones are missed
+    for name in names:
+        if not count[name]:
+            if raw.declared or any(other[name] for other in counts.values()):
+                what = f"class {name!r} has no object{place}; training leaves it out"
+                yield Problem("warning", "class without objects", str(raw.root), what, "annotate some or remove it")
+        elif count[name] < FEW_OBJECTS:
+            what = f"class {name!r} has only {count[name]} objects{place}"
+            yield Problem("warning", "few objects", str(raw.root), what, "expect little; 20 or more are better")
+    used = [n for n in names if count[n]]
+    most, least = max(used, key=lambda n: count[n]), min(used, key=lambda n: count[n])
+    if count[most] >= 50 * count[least]:
+        what = f"class {most!r} has {count[most]} objects{place}, {least!r} has {count[least]}"
+        yield Problem("warning", "imbalance", str(raw.root), what, f"add pictures of {least!r}")
+
+
+def _empty(
+    raw: RawDataset, members: dict[str, list[str]], good: dict[str, list[tuple[str, bool]]]
+) -> Iterator[Problem]:
+    for split, ids in members.items():
+        empty = [i for i in ids if not good[i]]
+        if empty:
+            shown = ", ".join(raw.images[i].path.name for i in empty[:5]) + (", ..." if len(empty) > 5 else "")
+            place = "" if split == "all" else f" of {split}"
+            what = f"{len(empty)} pictures{place} have no objects: {shown}"
+            yield Problem("warning", "empty pictures", str(raw.root), what, "fine if nothing of your classes is there")
