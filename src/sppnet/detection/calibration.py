@@ -1,8 +1,12 @@
-"""From margins to probabilities: a sigmoid for each class (Platt, 1999), fitted on detections known right or wrong."""
+"""From margins to probabilities: a sigmoid for each class (Platt, 1999), fitted on detections known right or wrong.
+
+And the probability from which on a detection is worth being shown: the threshold of the best F1.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +15,84 @@ from sppnet.boxes import box_iou
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detections import Detections
 
-__all__ = ["fit_sigmoids", "right_or_wrong"]
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "Calibration",
+    "best_f1_threshold",
+    "calibrate_scores",
+    "fit_sigmoids",
+    "right_or_wrong",
+]
 
 F64 = NDArray[np.float64]
+
+DEFAULT_THRESHOLD = 0.5
+"""Of a class for which none was tuned: more likely right than wrong."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """One number a class: ``slope`` and ``offset`` float32 ``(c,)``, ``thresholds`` float64 ``(c,)`` in [0, 1]."""
+
+    slope: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    thresholds: F64
+
+
+def calibrate_scores(
+    found: Sequence[Detections],
+    dataset: DetectionDataset,
+    slope: NDArray[np.float32],
+    offset: NDArray[np.float32],
+    centre: tuple[float, float] | None = None,
+) -> Calibration:
+    """Sigmoids and thresholds of all classes, from detections (threshold 0) of annotated images.
+
+    Args:
+        found: one for each image of ``dataset``, with the same classes.
+        slope, offset: ``(c,)``, of the sigmoids that gave the scores of ``found``.
+        centre: see :func:`fit_sigmoids`.
+    """
+    classes = len(slope)
+    margins: list[list[F64]] = [[np.zeros(0)] for _ in range(classes)]
+    verdicts: list[list[NDArray[np.int8]]] = [[np.zeros(0, np.int8)] for _ in range(classes)]
+    objects = np.zeros(classes, np.int64)
+    for d, record, verdict in zip(found, dataset, verdicts_of(found, dataset), strict=True):
+        p = np.clip(d.score.astype(np.float64), 1e-7, 1 - 1e-7)
+        margin = (np.log(p / (1 - p)) - offset[d.label]) / slope[d.label]
+        for c in np.unique(d.label):
+            margins[c].append(margin[d.label == c])
+            verdicts[c].append(verdict[d.label == c])
+        objects += np.bincount(record.labels[~record.difficult], minlength=classes)
+    all_margins, all_verdicts = [np.concatenate(m) for m in margins], [np.concatenate(v) for v in verdicts]
+    new_slope, new_offset = fit_sigmoids(all_margins, all_verdicts, centre=centre)
+    thresholds = [
+        best_f1_threshold(1 / (1 + np.exp(-(float(a) * m + float(b)))), v, int(n))
+        for a, b, m, v, n in zip(new_slope, new_offset, all_margins, all_verdicts, objects, strict=True)
+    ]
+    return Calibration(new_slope, new_offset, np.array(thresholds))
+
+
+def best_f1_threshold(scores: NDArray[np.floating], verdicts: NDArray[np.int8], objects: int) -> float:
+    """The threshold in [0, 1] at which detections of a class have the best F1, midway to the next lower score.
+
+    Args:
+        scores, verdicts: ``(n,)``, verdicts as of :func:`right_or_wrong`. objects: how many there were to be found.
+
+    Returns:
+        ``DEFAULT_THRESHOLD`` where nothing was found, or nothing was there. Of equal F1 the highest threshold.
+    """
+    counts = verdicts >= 0
+    order = np.argsort(-scores[counts], kind="stable")
+    score, hit = scores[counts][order].astype(np.float64), verdicts[counts][order] > 0
+    if not hit.any() or objects < 1:
+        return DEFAULT_THRESHOLD
+    # 2 * hits / (2 * hits + false alarms + missed), at every score below which another one lies
+    f1 = 2 * np.cumsum(hit) / (np.arange(1, len(hit) + 1) + objects)
+    below = np.append(score[1:], score[-1])
+    f1[:-1][score[:-1] == below[:-1]] = -1
+    best = int(f1.argmax())
+    return float(np.clip((score[best] + below[best]) / 2, 0, 1))
 
 
 def right_or_wrong(
@@ -40,7 +119,10 @@ def right_or_wrong(
 
 
 def fit_sigmoids(
-    margins: Sequence[NDArray[np.floating]], verdicts: Sequence[NDArray[np.int8]], strength: float = 20.0
+    margins: Sequence[NDArray[np.floating]],
+    verdicts: Sequence[NDArray[np.int8]],
+    strength: float = 20.0,
+    centre: tuple[float, float] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Slope and offset ``(classes,)`` of P(right) = sigmoid(slope * margin + offset).
 
@@ -49,14 +131,15 @@ def fit_sigmoids(
 
     Args:
         margins, verdicts: one array a class, from :func:`right_or_wrong`; -1 is left out.
+        centre: slope and offset to use instead of the common sigmoid.
     """
     kept = [
         (m[v >= 0].astype(np.float64), v[v >= 0].astype(np.float64)) for m, v in zip(margins, verdicts, strict=True)
     ]
     all_m = np.concatenate([m for m, _ in kept]) if kept else np.zeros(0)
     all_v = np.concatenate([v for _, v in kept]) if kept else np.zeros(0)
-    start = np.array([2.0, 0.0])
-    if len(all_m) and 0 < all_v.sum() < len(all_v):
+    start = np.array([2.0, 0.0] if centre is None else centre)
+    if centre is None and len(all_m) and 0 < all_v.sum() < len(all_v):
         common = _fit(all_m, all_v, start, np.array([1e-3, 1e-3]))
     else:
         common = start

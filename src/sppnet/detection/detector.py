@@ -17,14 +17,14 @@ from torch import Tensor
 import sppnet
 from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.calibration import fit_sigmoids, verdicts_of
+from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.detection.finetune import FinetuneOptions
 from sppnet.detection.hard_negatives import SvmOptions
 from sppnet.detection.inference import find_objects
-from sppnet.detection.model_file import read_model, write_model
+from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.training import train_layers, training_identity
 from sppnet.detection.training_images import Progress, TrainingImages, no_progress
 from sppnet.detection.weights import DetectorWeights
@@ -32,13 +32,14 @@ from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFitted
 from sppnet.images import ImageSource, load_image
 from sppnet.learning.checkpoints import Checkpoints
 from sppnet.learning.feature_cache import FeatureCache
+from sppnet.learning.parameters import Parameters
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.search import SelectiveSearch
 
 __all__ = ["SPPDetector"]
 
 
-class SPPDetector:
+class SPPDetector(Parameters):
     """SPP-net for detection (He et al., 2014, section 4) on frozen convolutions.
 
     ``SPPDetector.load()`` gives the detector of the 20 VOC classes that comes with the package.
@@ -110,6 +111,7 @@ class SPPDetector:
         self.seed = seed
         self._network: Backbone | None = None
         self._pool: PooledWindows | None = None
+        self._stored: dict[str, Tensor] = {}  # of the file it was loaded from
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -196,24 +198,14 @@ class SPPDetector:
     def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> SPPDetector:
         """Fit the sigmoids that turn margins into probabilities, on detections (threshold 0) of ``dataset``.
 
-        It changes no order within a class, so no average precision. Use images that it wasn't trained on.
+        The thresholds of best F1 are kept too, as what :meth:`detect` shows by default. It changes no order within a
+        class, so no average precision. Use images that it wasn't trained on.
         """
         weights = self._fitted()
-        slope, offset = weights.slope.numpy(), weights.offset.numpy()
-        margins: list[list[NDArray[np.floating]]] = [[] for _ in self.class_names_]
-        verdicts: list[list[NDArray[np.int8]]] = [[] for _ in self.class_names_]
-        for d, verdict in zip(found, verdicts_of(found, dataset), strict=True):
-            p = np.clip(d.score.astype(np.float64), 1e-7, 1 - 1e-7)
-            margin = (np.log(p / (1 - p)) - offset[d.label]) / slope[d.label]
-            for c in np.unique(d.label):
-                margins[c].append(margin[d.label == c])
-                verdicts[c].append(verdict[d.label == c])
-        new = fit_sigmoids(
-            [np.concatenate([np.zeros(0), *m]) for m in margins],
-            [np.concatenate([np.zeros(0, np.int8), *v]) for v in verdicts],
-        )
-        parts = weights.tensors() | {"slope": torch.from_numpy(new[0]), "offset": torch.from_numpy(new[1])}
+        new = calibrate_scores(found, dataset, weights.slope.numpy(), weights.offset.numpy())
+        parts = weights.tensors() | {"slope": torch.from_numpy(new.slope), "offset": torch.from_numpy(new.offset)}
         self.weights_ = DetectorWeights(**parts)
+        self.metadata_["thresholds"] = dict(zip(self.class_names_, new.thresholds.tolist(), strict=True))
         self.metadata_["calibrated_on"] = f"{dataset.name} {dataset.split} ({len(dataset)} images)"
         return self
 
@@ -225,12 +217,12 @@ class SPPDetector:
         return self
 
     @torch.inference_mode()
-    def detect(self, image: ImageSource, threshold: float = 0.5) -> Detections:
+    def detect(self, image: ImageSource, threshold: float | None = None) -> Detections:
         """Find objects in ``image`` (path, PIL image or array).
 
         Args:
-            threshold: least probability, in [0, 1]. With 0 every detection is given that non-maximum suppression
-                leaves, up to 100 a class, as evaluation needs them.
+            threshold: least probability, in [0, 1]; None: that of each class in :attr:`thresholds_`. With 0 every
+                detection is given that non-maximum suppression leaves, up to 100 a class, as evaluation needs them.
 
         Returns:
             Detections, best first, with the seconds that each stage took.
@@ -238,9 +230,10 @@ class SPPDetector:
         Raises:
             ImageError: the picture can't be read. NotFittedError: neither trained nor loaded. ArgumentError: threshold.
         """
-        if not 0 <= threshold <= 1:
+        if threshold is not None and not 0 <= threshold <= 1:
             raise ArgumentError(f"threshold: got {threshold}, expected a probability in [0, 1]")
         weights = self._fitted()
+        least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
         clock = _Clock()
         pixels = load_image(image)
         clock.lap("decoding")
@@ -260,13 +253,20 @@ class SPPDetector:
             fc,
             windows,
             *pixels.shape[:2],
-            threshold=threshold,
+            threshold=least,
             nms_iou=self.nms_iou,
             second_look=self.second_look,
             voting=self.box_voting,
             lap=clock.lap,
         )
         return Detections(boxes, score, label, self.class_names_, clock.seconds, len(windows))
+
+    @property
+    def thresholds_(self) -> dict[str, float]:
+        """The least probability that :meth:`detect` shows, of each class: that of best F1 where it was calibrated."""
+        self._fitted()
+        tuned = self.metadata_.get("thresholds", {})
+        return {name: tuned.get(name, DEFAULT_THRESHOLD) for name in self.class_names_}
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -296,7 +296,7 @@ class SPPDetector:
             "box_voting": self.box_voting,
             "precision": precision,
         }
-        write_model(path, weights.tensors(), metadata, precision)
+        write_model(path, weights.tensors(), metadata, precision, like=self._stored)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> SPPDetector:
@@ -309,7 +309,8 @@ class SPPDetector:
         if path is None:
             with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as default:
                 return cls.load(default)
-        tensors, metadata = read_model(path)
+        stored = read_stored(path)
+        tensors, metadata = stored.floats(os.fspath(path)), stored.metadata
         try:
             detector = cls(
                 backbone=metadata["backbone"]["name"],
@@ -324,6 +325,8 @@ class SPPDetector:
             )
             expected = str(metadata["backbone"]["weights_sha256"])
             detector.class_names_ = tuple(str(name) for name in metadata["class_names"])
+            if not all(0 <= float(value) <= 1 for value in dict(metadata.get("thresholds", {})).values()):
+                raise ValueError("thresholds")
         except (KeyError, TypeError, ValueError) as error:
             raise ModelFileError(
                 f"{os.fspath(path)}: its metadata lacks or garbles {error}; the file is damaged"
@@ -345,7 +348,7 @@ class SPPDetector:
                 f"{os.fspath(path)}: expects vectors of {weights.reduce_weight.shape[1]} numbers, "
                 f"its backbone and levels give {features.dims}"
             )
-        detector.weights_, detector.metadata_ = weights, metadata
+        detector.weights_, detector.metadata_, detector._stored = weights, metadata, stored.tensors
         detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc6_bias.numel()
         return detector
 

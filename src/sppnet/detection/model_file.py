@@ -175,7 +175,7 @@ def _digest(stored: Mapping[str, Tensor], text: str) -> str:
     for name in sorted(stored):
         value = stored[name].contiguous()
         digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.view(-1).view(torch.uint8).numpy() if value.numel() else b"")
+        digest.update(value.view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
