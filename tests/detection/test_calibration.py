@@ -39,7 +39,7 @@ def test_best_f1_is_best(pairs: list[tuple[int, int]], missed: int) -> None:
         hits, alarms = int((shown == 1).sum()), int((shown == 0).sum())
         return 2 * hits / (2 * hits + alarms + objects - hits)
 
-    assert f1(got) == pytest.approx(max(f1(t) for t in np.linspace(0, 1, 21)), abs=1e-9)
+    assert f1(got) == pytest.approx(max(f1(t) for t in scores), abs=1e-9)
 
 
 def test_threshold_by_hand() -> None:

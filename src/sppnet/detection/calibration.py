@@ -146,7 +146,7 @@ def fit_sigmoids(
     own = []
     for m, v in kept:
         spread = np.array([float(m.var()) if len(m) else 1.0, 1.0])
-        own.append(_fit(m, v, common, strength * 0.25 * np.maximum(spread, 1e-3)) if len(m) else common)
+        own.append(_fit(m, v, common, strength * 0.25 * np.maximum(spread, 0.1)) if len(m) else common)
     table = np.array(own, np.float64).reshape(-1, 2)
     return np.maximum(table[:, 0], 0.05).astype(np.float32), table[:, 1].astype(np.float32)
 
