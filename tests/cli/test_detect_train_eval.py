@@ -23,8 +23,8 @@ def model(toy_voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_train_leaves_only_the_model(model: Path) -> None:
-    assert [p.name for p in model.parent.iterdir()] == ["toy.safetensors"]
+def test_train_leaves_the_model_and_a_picture_of_examples(model: Path) -> None:
+    assert sorted(p.name for p in model.parent.iterdir()) == ["toy-examples.jpg", "toy.safetensors"]
 
 
 def test_eval_prints_both_protocols(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -36,25 +36,62 @@ EXIT_FAILED = 1  # some file failed; the others were done
 EXIT_USAGE = 2  # nothing could be done: wrong usage or bad input
 EXIT_INTERRUPTED = 130
 
+# How often a log file hears of the progress
+SECONDS_A_LINE = 60.0
+
 
 def progress(
     items: Iterable[T], what: str, *, total: int | None = None, quiet: bool = False, unit: str = "image"
 ) -> tqdm[T]:
     """``items`` with a progress bar on stderr that estimates the time left.
 
-    Nothing is printed when ``quiet``, or when stderr isn't a terminal (a log file would fill with bars). The bar can
-    also be moved by hand: ``progress((), "training", total=n)`` and ``update()``, ``set_postfix()``.
+    Where stderr isn't a terminal (a log file would fill with bars), a line a minute is written instead. Nothing is
+    printed when ``quiet``. The bar can also be moved by hand: ``progress((), "training", total=n)`` and ``update()``,
+    ``set_postfix()``.
     """
+    if not quiet and not sys.stderr.isatty():
+        return tqdm(
+            items,
+            desc=what,
+            total=total,
+            unit=unit,
+            file=_Lines(sys.stderr),
+            delay=SECONDS_A_LINE,
+            mininterval=SECONDS_A_LINE,
+            maxinterval=2 * SECONDS_A_LINE,
+            miniters=1,
+            smoothing=0.1,
+            bar_format="{desc}: {n_fmt} of {total_fmt} in {elapsed}, {remaining} left{postfix}",
+        )
     return tqdm(
         items,
         desc=what,
         total=total,
         unit=unit,
         file=sys.stderr,
-        disable=True if quiet else None,
+        disable=quiet,
         dynamic_ncols=True,
         smoothing=0.1,
     )
+
+
+class _Lines:
+    """A stream on which every redrawing of a bar is a line of its own."""
+
+    encoding = "utf-8"
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """``text`` without the characters that move a cursor; nothing, if there is nothing else in it."""
+        line = text.replace("\r", "").replace("\x1b[A", "").strip()
+        if line:
+            self._stream.write(line + "\n")
+
+    def flush(self) -> None:
+        """As that of a stream."""
+        self._stream.flush()
 
 
 def collect_images(paths: Sequence[str | Path]) -> list[Path]:

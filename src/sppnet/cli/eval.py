@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import add_quiet, progress
+from sppnet.cli.data import add_data_options, on_error
 from sppnet.files import write_atomic
 
 if TYPE_CHECKING:
@@ -18,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "detect_all"]
 
 DESCRIPTION = """\
-Measure a detector on annotated photos: average precision of each class, by the rules of PASCAL VOC (both protocols,
-each named), and the median time of each stage.
+Measure a detector on annotated photos: average precision of each class by the rules of PASCAL VOC (both protocols) or
+of COCO, each named, and the median time of each stage. The data set may be in any format that `sppnet train` reads.
 """
+_VOC = ("voc07-11pt", "voc-area")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,12 +33,14 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument("model", metavar="MODEL", help="a detector from `sppnet train`, or 'default' for the one of "
                         "the 20 VOC classes that comes with sppnet")  # fmt: skip
-    parser.add_argument("data", metavar="DATA", help="folder in PASCAL VOC layout")
-    parser.add_argument("--split", default="val", help="list of images to measure on (default: %(default)s)")
+    parser.add_argument("data", metavar="DATA", help="folder or file of the data set")
+    parser.add_argument("--split", default=None, help="part to measure on (default: val; where there is none, what "
+                        "training keeps for that, or test)")  # fmt: skip
+    parser.add_argument("--protocol", choices=(*_VOC, "coco"), action="append", default=None,
+                        help=f"may be given several times (default: {' and '.join(_VOC)})")  # fmt: skip
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only N images, spread over the list")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON")
-    parser.add_argument("--on-error", choices=("fail", "skip"), default="fail",
-                        help="a faulty annotation stops it, or is left out (default: %(default)s)")  # fmt: skip
+    add_data_options(parser)
     add_quiet(parser)
     parser.set_defaults(func=run)
 
@@ -46,42 +50,62 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from sppnet.cli.detect import stage_table
-    from sppnet.datasets.voc import load_voc
+    from sppnet.datasets.formats import read_dataset
+    from sppnet.datasets.parts import load_validation
     from sppnet.detection.detector import SPPDetector
-    from sppnet.errors import ArgumentError
-    from sppnet.evaluation.voc import evaluate_voc, format_table
+    from sppnet.errors import ArgumentError, DatasetError
 
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
-    dataset = load_voc(
-        arguments.data,
-        arguments.split,
-        class_names=detector.class_names_,
-        on_error="raise" if arguments.on_error == "fail" else "skip",
-    )
+    raw = read_dataset(arguments.data, arguments.format)
+    seed = int(detector.metadata_.get("training", {}).get("seed", 0))
+    dataset, note = load_validation(
+        raw, arguments.split, detector.class_names_, seed=seed, on_error=on_error(arguments)
+    )  # fmt: skip
+    for line in filter(None, [*(f"left out: {problem}" for problem in dataset.problems), note]):
+        print(line)
     if arguments.limit is not None:
         if arguments.limit < 1:
             raise ArgumentError(f"--limit: got {arguments.limit}, expected at least 1")
         dataset = dataset.subset(np.linspace(0, len(dataset) - 1, min(arguments.limit, len(dataset))).astype(int))
+    if not len(dataset):
+        raise DatasetError(f"{arguments.data}: no pictures to measure on in split {dataset.split or 'all'}")
     found = detect_all(detector, dataset, quiet=arguments.quiet)
-    results = [evaluate_voc(found, dataset, protocol=p) for p in ("voc07-11pt", "voc-area")]
-    for result in results:
-        print(format_table(result), end="\n\n")
+    document: dict[str, Any] = {}
+    for protocol in dict.fromkeys(arguments.protocol or _VOC):
+        text, document[protocol] = _measure(found, dataset, protocol)
+        print(text, end="\n\n")
     print(stage_table(found))
     if arguments.json:
-        document = {
-            r.protocol: {
-                "map": r.map,
-                "ap": {n: None if a != a else float(a) for n, a in zip(r.class_names, r.ap, strict=True)},
-                "iou": r.iou,
-                "images": r.num_images,
-                "data": r.dataset,
-            }
-            for r in results
-        }
         with write_atomic(Path(arguments.json)) as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(f"written: {arguments.json}")
     return 0
+
+
+def _measure(found: list[Detections], dataset: DetectionDataset, protocol: str) -> tuple[str, dict[str, Any]]:
+    """The table, and the figures for JSON (None stands where there is nothing to measure)."""
+    from sppnet.evaluation.coco import evaluate_coco, format_coco_table
+    from sppnet.evaluation.voc import evaluate_voc, format_table
+
+    def known(value: float) -> float | None:
+        return None if value != value else float(value)
+
+    if protocol == "coco":
+        coco = evaluate_coco(found, dataset)
+        figures: dict[str, Any] = {
+            "map": known(coco.map),
+            "ap": {n: known(a) for n, a in zip(coco.class_names, coco.ap, strict=True)},
+            "iou": "0.50:0.95",
+            "summary": {name: known(value) for name, value in coco.summary.items()},
+        }
+        return format_coco_table(coco), figures | {"images": coco.num_images, "data": coco.dataset}
+    voc = evaluate_voc(found, dataset, protocol="voc07-11pt" if protocol == "voc07-11pt" else "voc-area")
+    figures = {
+        "map": known(voc.map),
+        "ap": {n: known(a) for n, a in zip(voc.class_names, voc.ap, strict=True)},
+        "iou": voc.iou,
+    }
+    return format_table(voc), figures | {"images": voc.num_images, "data": voc.dataset}
 
 
 def detect_all(detector: SPPDetector, dataset: DetectionDataset, *, quiet: bool = False) -> list[Detections]:

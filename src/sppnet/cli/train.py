@@ -13,18 +13,21 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from sppnet.cli.common import add_quiet, fraction, positive_int, progress
+from sppnet.cli.data import add_data_options, count_table, on_error
 
 if TYPE_CHECKING:
+    from sppnet.datasets.records import DetectionDataset, ImageRecord
     from sppnet.detection.detector import SPPDetector
 
-__all__ = ["add_parser", "train_and_save"]
+__all__ = ["add_parser", "calibrate_and_measure", "train_and_save"]
 
 DESCRIPTION = """\
-Train a detector on photos with boxes (PASCAL VOC layout), on a CPU, in minutes.
+Train a detector on photos with boxes, on a CPU, in minutes. The data set may be in the layout of PASCAL VOC, COCO, YOLO
+or LabelMe, or a CSV table. Where it isn't split, one picture in five is kept to measure on, every class in both parts.
 
 The convolutions are frozen, so every photo goes through them once (and once more mirrored); what is trained is what
 stands behind the pooling. Maps and windows are kept in a cache folder, and a run that was stopped goes on from there.
-Ends with the average precision of each class on the validation split, if there is one.
+Ends with the average precision of each class, a picture of the best and worst detections, and the command to use it.
 """
 
 
@@ -34,13 +37,16 @@ def add_parser(subparsers: Any) -> None:
         "train", help="train a detector on your own photos", description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("data", metavar="DATA", help="folder with Annotations, JPEGImages and ImageSets/Main")
+    parser.add_argument("data", metavar="DATA", help="folder or file of the data set; `sppnet data check` looks at it")
     parser.add_argument("--output", required=True, metavar="MODEL", help="the detector to write (.safetensors)")
-    parser.add_argument("--split", default="train", help="list of images to train on (default: %(default)s)")
     parser.add_argument(
-        "--val-split", default="val", metavar="NAME",
-        help="list of images to calibrate scores and measure on; 'none' for none (default: %(default)s)",
+        "--split", default=None, help="part to train on (default: train, or all that isn't measured on)"
+    )
+    parser.add_argument(
+        "--val-split", default=None, metavar="NAME",
+        help="part to calibrate scores and measure on; 'none' for none (default: val, or one picture in five)",
     )  # fmt: skip
+    add_data_options(parser)
     parser.add_argument("--cache", metavar="DIR", help="folder for maps and windows (default: MODEL.cache, removed "
                         "when training is done)")  # fmt: skip
     parser.add_argument("--epochs", type=positive_int, default=None, help="passes of the fully connected layer")
@@ -50,8 +56,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--precision", choices=("int8", "float16", "float32"), default="int8",
                         help="of the large matrices in the file (default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random (default: %(default)s)")
-    parser.add_argument("--on-error", choices=("fail", "skip"), default="fail",
-                        help="a faulty annotation stops the training, or is left out (%(default)s)")  # fmt: skip
     add_quiet(parser)
     parser.set_defaults(func=run)
 
@@ -60,7 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     import shutil
 
-    from sppnet.datasets.voc import load_voc
+    from sppnet.cli.train_estimate import estimate, refuse_full_disk
+    from sppnet.datasets.formats import read_dataset
+    from sppnet.datasets.parts import load_parts
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.finetune import FinetuneOptions
     from sppnet.errors import ArgumentError
@@ -68,17 +74,21 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if output.is_dir():
         raise ArgumentError(f"--output {output}: is a folder; name a file, for instance {output / 'model.safetensors'}")
-    dataset = load_voc(arguments.data, arguments.split, on_error="raise" if arguments.on_error == "fail" else "skip")
-    validation = None
-    if arguments.val_split != "none":
-        validation = load_voc(
-            arguments.data,
-            arguments.val_split,
-            class_names=dataset.class_names,
-            on_error="raise" if arguments.on_error == "fail" else "skip",
-        )
-    for problem in (*dataset.problems, *(validation.problems if validation else ())):
+    raw = read_dataset(arguments.data, arguments.format)
+    parts = load_parts(
+        raw, arguments.split, arguments.val_split, seed=arguments.seed, on_error=on_error(arguments)
+    )  # fmt: skip
+    problems = [*parts.train.problems, *(parts.validation.problems if parts.validation else ())]
+    dataset, damaged = _decodable(parts.train, "pictures", arguments)
+    validation = parts.validation
+    if validation is not None:
+        validation, more = _decodable(validation, "pictures to measure on", arguments)
+        damaged += more
+    for problem in [*problems, *damaged]:
         print(f"left out: {problem}")
+    for note in parts.notes:
+        print(note)
+    print(_describe(dataset, validation))
     options: dict[str, Any] = {"seed": arguments.seed}
     if arguments.epochs is not None:
         options["finetune_options"] = FinetuneOptions(epochs=arguments.epochs)
@@ -90,21 +100,71 @@ def run(arguments: argparse.Namespace) -> int:
         }
     if arguments.dropout is not None:
         options["dropout"] = arguments.dropout
+    detector = SPPDetector(**options)
     cache = Path(arguments.cache or f"{output}.cache")
+    _remove_leftovers(output)
+    expected = estimate(detector, dataset, validation, quiet=arguments.quiet)
+    print(expected.text(cache))
+    refuse_full_disk(expected, cache)
+    examples = output.with_name(f"{output.stem}-examples.jpg") if validation is not None else None
     detector = train_and_save(
-        SPPDetector(**options), dataset, validation, output, cache, arguments.precision, quiet=arguments.quiet
+        detector, dataset, validation, output, cache, arguments.precision, quiet=arguments.quiet, examples=examples
     )
     if arguments.cache is None:
         shutil.rmtree(cache, ignore_errors=True)
     print(f"\n{output}: {output.stat().st_size / 1e6:.1f} MB, {len(detector.class_names_)} classes. Use it with:")
-    print(f"  sppnet detect PHOTO --model {output}")
+    print(f"  sppnet detect PHOTO --model {output} --output found")
     return 0
 
 
+def _decodable(
+    dataset: DetectionDataset, what: str, arguments: argparse.Namespace
+) -> tuple[DetectionDataset, tuple[str, ...]]:
+    """The data set without pictures that can't be decoded; with ``--on-error fail`` such a picture ends it all."""
+    from sppnet.datasets.parts import without_damaged
+    from sppnet.errors import DatasetError
+
+    def bar(records: Iterable[ImageRecord], total: int) -> Iterable[ImageRecord]:
+        return progress(records, f"checking {what}", total=total, quiet=arguments.quiet)
+
+    good, problems = without_damaged(dataset, progress=bar)
+    if problems and arguments.on_error == "fail":
+        more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise DatasetError(
+            "\n".join(problems[:5]) + more + "\n(--on-error skip leaves such pictures out and lists them)"
+        )
+    return good, problems
+
+
+def _describe(dataset: DetectionDataset, validation: DetectionDataset | None) -> str:
+    parts = {"train": dataset} | ({"measure": validation} if validation is not None else {})
+    counts = {
+        name: dict(zip(part.class_names, map(int, part.count_objects()), strict=True)) for name, part in parts.items()
+    }
+    return count_table(dataset.class_names, counts, {name: len(part) for name, part in parts.items()})
+
+
+def _remove_leftovers(output: Path) -> None:
+    """Temporary files of runs that were killed while they wrote ``output``."""
+    for path in output.parent.glob(f".{output.stem[:40]}-*.part{output.suffix}"):
+        path.unlink(missing_ok=True)
+
+
 def train_and_save(
-    detector: SPPDetector, dataset: Any, validation: Any, output: Path, cache: Path, precision: str, *, quiet: bool
+    detector: SPPDetector,
+    dataset: Any,
+    validation: Any,
+    output: Path,
+    cache: Path,
+    precision: str,
+    *,
+    quiet: bool,
+    examples: Path | None = None,
 ) -> SPPDetector:
-    """Fit, save, and (with a validation set) calibrate the scores, measure, and save again."""
+    """Fit, and save; with a validation set calibrate the scores and measure before that.
+
+    ``output`` appears once, when everything is done. ``examples``: a picture of the best and worst detections.
+    """
     started = time.perf_counter()
 
     def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
@@ -119,21 +179,41 @@ def train_and_save(
     training["date"] = datetime.now(UTC).date().isoformat()
     training["data"] = dataset.name
     training["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    detector.save(output, precision)
     report(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes: {detector.fit_seconds_}")
-    return detector if validation is None else calibrate_and_measure(output, validation, precision, quiet=quiet)
+    if validation is None:
+        detector.save(output, precision)
+        return detector
+    fitted = cache / "fitted.safetensors"
+    detector.save(fitted, precision)
+    detector = calibrate_and_measure(fitted, validation, precision, quiet=quiet, output=output, examples=examples)
+    fitted.unlink()
+    return detector
 
 
-def calibrate_and_measure(model: Path, validation: Any, precision: str, *, quiet: bool) -> SPPDetector:
-    """Calibrate the saved detector ``model`` on a validation set, measure it there, and save it with the figures."""
+def calibrate_and_measure(
+    model: Path,
+    validation: Any,
+    precision: str,
+    *,
+    quiet: bool,
+    output: Path | None = None,
+    examples: Path | None = None,
+) -> SPPDetector:
+    """Calibrate the saved detector ``model`` on a validation set, measure it there, and save it with the figures.
+
+    Args:
+        output: where it is saved; by default ``model`` is replaced. examples: a picture of the best and worst
+            detections.
+    """
     from sppnet.cli.eval import detect_all
     from sppnet.detection.detector import SPPDetector
     from sppnet.evaluation.voc import evaluate_voc, format_table
 
     # What is measured is what was saved, in its precision
     saved = SPPDetector.load(model)
+    saved.calibrate(detect_all(saved, validation, quiet=quiet), validation)
+    # Once more: the second look and the voting of boxes depend on probabilities, so calibration moves some detections
     found = detect_all(saved, validation, quiet=quiet)
-    saved.calibrate(found, validation)
     metrics = {}
     for protocol in ("voc07-11pt", "voc-area"):
         result = evaluate_voc(found, validation, protocol=protocol)
@@ -147,5 +227,10 @@ def calibrate_and_measure(model: Path, validation: Any, precision: str, *, quiet
         print()
         print(format_table(result))
     saved.metadata_["metrics"] = metrics
-    saved.save(model, precision)
+    if examples is not None:
+        from sppnet.cli.train_examples import draw_examples
+
+        draw_examples(found, validation, saved.thresholds_, examples)
+        print(f"\nthe best and the worst of these pictures: {examples}")
+    saved.save(output or model, precision)
     return saved

@@ -1,0 +1,79 @@
+"""The picture at the end of ``sppnet train``: where the detector does best, and where it does worst."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppnet.files import write_atomic
+
+if TYPE_CHECKING:
+    from sppnet.datasets.records import DetectionDataset, ImageRecord
+    from sppnet.detection.detections import Detections
+
+__all__ = ["draw_examples"]
+
+# Pictures of each kind, and the side of a tile
+_COUNT, _TILE_PX = 4, 420
+
+
+def draw_examples(
+    found: Sequence[Detections], dataset: DetectionDataset, thresholds: Mapping[str, float], path: Path
+) -> None:
+    """Write a sheet of the pictures with the best and with the worst F1: detections, and in white what was missed.
+
+    Args:
+        found: of each picture, with threshold 0. thresholds: of each class, for what is shown and counted.
+    """
+    from sppnet.cli.data import save_picture
+    from sppnet.datasets.contact_sheet import contact_sheet
+    from sppnet.detection.calibration import right_or_wrong
+
+    least = np.array([thresholds[name] for name in dataset.class_names])
+    found = [_chosen(item, item.score >= least[item.label]) for item in found]
+    scored = []
+    for i, (item, record) in enumerate(zip(found, dataset, strict=True)):
+        verdict = right_or_wrong(item, record.boxes, record.labels, record.difficult)
+        hits, wrong = int((verdict == 1).sum()), int((verdict == 0).sum())
+        missed = int((~record.difficult).sum()) - hits
+        if hits + wrong + missed:
+            scored.append((2 * hits / (2 * hits + wrong + missed), hits, wrong + missed, i, (hits, wrong, missed)))
+    count = min(_COUNT, (len(scored) + 1) // 2)
+    best = sorted(scored, key=lambda s: (-s[0], -s[1], s[3]))[:count]
+    worst = sorted(scored, key=lambda s: (s[0], -s[2], s[3]))[:count]
+    worst = [s for s in worst if s not in best and s[2]]
+    groups = [
+        (heading, [_tile(found[s[3]], dataset[s[3]], dataset.class_names, s[4]) for s in chosen])
+        for heading, chosen in (("best", best), ("worst (white: missed)", worst))
+        if chosen
+    ]
+    sheet = contact_sheet(groups, columns=_COUNT, tile_px=_TILE_PX)
+    with write_atomic(path) as temporary:
+        save_picture(sheet, temporary)
+
+
+def _chosen(item: Detections, keep: NDArray[np.bool_]) -> Detections:
+    return replace(item, xyxy=item.xyxy[keep], score=item.score[keep], label=item.label[keep])
+
+
+def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], counts: tuple[int, int, int]) -> Any:
+    from PIL import Image
+
+    from sppnet.boxes import box_iou
+    from sppnet.datasets.contact_sheet import Tile, shrink
+    from sppnet.drawing import draw_boxes, draw_detections
+    from sppnet.images import load_image
+
+    picture, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
+    overlap = box_iou(record.boxes, item.xyxy)
+    overlap[record.labels[:, None] != item.label[None, :]] = 0
+    missed = (overlap.max(1, initial=0) <= 0.5) & ~record.difficult
+    drawn = draw_boxes(picture, record.boxes[missed] * ratio, colour=(255, 255, 255), line_px=3)
+    drawn = draw_detections(drawn, item.xyxy * ratio, item.class_name, item.score, class_names=class_names)
+    hits, wrong, lost = counts
+    return Tile(drawn, record.path.name, f"{hits} right, {wrong} wrong, {lost} missed")
