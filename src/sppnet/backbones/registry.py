@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -177,9 +177,23 @@ def backbone_names() -> tuple[str, ...]:
 def backbone_spec(name: str) -> BackboneSpec:
     """What is known of the backbone ``name``.
 
+    The nets of the paper may have ``@width`` at the end of their name: ``zf5@0.25`` has a quarter of the channels.
+
     Raises:
         ArgumentError: no backbone has that name.
     """
+    base, _, width = name.partition("@")
+    if width and base in PAPER_NETS:
+        try:
+            narrow = float(width)
+        except ValueError:
+            narrow = 0.0
+        if not 0 < narrow <= 4:
+            raise ArgumentError(f"backbone: got {name!r}, expected a width from 0 to 4 after the @, as in {base}@0.25")
+        with torch.device("meta"):
+            net = paper_net(base, narrow)
+        channels = [m.out_channels for m in net if isinstance(m, nn.Conv2d)][-1]
+        return replace(_SPECS[base](), name=name, channels=channels, build=partial(paper_net, base, narrow))
     if name not in _SPECS:
         raise ArgumentError(f"backbone: got {name!r}, expected one of {', '.join(_SPECS)}")
     return _SPECS[name]()

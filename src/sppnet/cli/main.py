@@ -20,7 +20,12 @@ __all__ = ["build_parser", "main"]
 
 # Each is a module sppnet.cli.VERB with add_parser(subparsers); the parser sets func(namespace) -> exit status.
 # Their heavy imports (torch, numba) are inside func, so that help and usage errors come at once.
-VERBS = ("detect", "train", "eval", "proposals", "backbones", "data", "cache")
+# fmt: off
+VERBS = (
+    "detect", "train", "eval", "proposals", "classify", "backbones", "data", "cache", "add-class",
+    "remove-class", "rename-class",
+)
+# fmt: on
 
 DESCRIPTION = """\
 Find objects in photos, and train detectors of your own in minutes on a CPU.

@@ -1,0 +1,157 @@
+"""The classifier of the paper: convolutions, spatial pyramid pooling, fully connected layers; images of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sppnet.backbones.base import Backbone
+from sppnet.errors import ArgumentError
+from sppnet.pooling.bins import DEFAULT_LEVELS, Levels
+from sppnet.pooling.pyramid import SpatialPyramidPool
+
+__all__ = ["FixedPool", "SPPClassifier"]
+
+# Images of one size go through the convolutions together, but no more pixels at once than this (bounds memory)
+_BATCH_PIXELS = 64 * 256 * 256
+
+
+class FixedPool(nn.Module):
+    """The last pooling of a network *without* pyramid: a window that slides with a fixed stride.
+
+    Fully connected layers behind it need one number of cells, and so one size of image: the paper's reason for the
+    pyramid. Here for comparison.
+
+    Args:
+        kernel, stride: of the window in cells. map_size: rows and columns of the map that it takes.
+    """
+
+    def __init__(self, kernel: int, stride: int, map_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.map_size = kernel, stride, map_size
+        rows, columns = ((cells - kernel) // stride + 1 for cells in map_size)
+        if min(rows, columns) < 1:
+            raise ArgumentError(f"map_size: got {map_size}, expected at least {kernel} rows and columns")
+        self.bins = rows * columns
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, C, *map_size)`` to ``(N, bins * C)``.
+
+        Raises:
+            ArgumentError: a map of another size.
+        """
+        if tuple(features.shape[2:]) != self.map_size:
+            raise ArgumentError(
+                f"a network with fixed pooling takes maps of {self.map_size} cells only, got "
+                f"{tuple(features.shape[2:])}: give images of the size it was made for, or use a pyramid"
+            )
+        return nn.functional.max_pool2d(features, self.kernel, self.stride).flatten(1)
+
+    def out_features(self, channels: int) -> int:
+        """Length of the vector of a map of ``channels`` channels."""
+        return self.bins * channels
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, map_size={self.map_size}"
+
+
+class SPPClassifier(nn.Module):
+    """SPP-net for classification (He et al., 2014, sections 2 and 3).
+
+    Args:
+        backbone: convolutions; see :func:`sppnet.backbones.registry.load_backbone` and
+            :mod:`sppnet.backbones.adapters`.
+        levels: of the pyramid; or a :class:`FixedPool`, for a network without one.
+        num_classes: outputs.
+        mode: ``max`` (the paper's) or ``avg`` pooling.
+        hidden: widths of the fully connected layers before the last; the paper has (4096, 4096). Empty makes the
+            classifier linear.
+        dropout: before each of the hidden layers, in training.
+        normalise: scale every pooled vector to unit length (what a linear SVM wants).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        levels: Levels | FixedPool = DEFAULT_LEVELS,
+        num_classes: int = 1000,
+        *,
+        mode: str = "max",
+        hidden: Sequence[int] = (4096, 4096),
+        dropout: float = 0.5,
+        normalise: bool = False,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise ArgumentError(f"num_classes: got {num_classes}, expected at least 1")
+        self.backbone = backbone
+        self.pool: Any = levels if isinstance(levels, FixedPool) else SpatialPyramidPool(levels, mode)
+        self.normalise = normalise
+        self.hidden = tuple(hidden)
+        self.dropout = dropout
+        self.num_classes = num_classes
+        widths = [self.pool.out_features(backbone.channels), *self.hidden]
+        parts: list[nn.Module] = []
+        for inputs, outputs in pairwise(widths):
+            parts += [nn.Dropout(dropout), nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+        self.fc = nn.Sequential(*parts, nn.Linear(widths[-1], num_classes))
+
+    def set_last_layer(self, weight: Tensor, bias: Tensor) -> SPPClassifier:
+        """Put ``weight (num_classes, D)`` and ``bias (num_classes,)`` into the last layer, in place."""
+        last = self.fc[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            last.weight.copy_(weight)
+            last.bias.copy_(bias)
+        return self
+
+    @property
+    def dims(self) -> int:
+        """Length of a pooled vector."""
+        return int(self.pool.out_features(self.backbone.channels))
+
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """Logits ``(N, num_classes)``.
+
+        Args:
+            images: a batch ``(N, 3, H, W)``, or a list of images ``(3, H_i, W_i)`` of any sizes, as
+                ``backbone.preprocess`` makes them. Those of one size go through the convolutions together; nothing is
+                padded. An image has the same logits alone and in company, but for the last bits of float32 (a matrix
+                product may add in another order: about 1e-5 of the largest logit).
+
+        Raises:
+            ArgumentError: another shape, or no image.
+        """
+        return self.fc(self.pooled(images))
+
+    def pooled(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """The vectors ``(N, dims)`` that the fully connected layers get. For images as :meth:`forward` takes them."""
+        if isinstance(images, Tensor):
+            if images.ndim != 4 or images.shape[1] != 3 or not len(images):
+                raise ArgumentError(f"images: expected (N, 3, H, W) with N >= 1, got {tuple(images.shape)}")
+            return self._pooled_batch(images)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3:
+                got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+                raise ArgumentError(f"images: number {i} is {got}, expected a tensor (3, H, W)")
+            groups.setdefault(tuple(image.shape), []).append(i)
+        if not groups:
+            raise ArgumentError("images: an empty list, expected at least one image")
+        parts = [self._pooled_batch(torch.stack([images[i] for i in group])) for group in groups.values()]
+        order = torch.tensor([i for group in groups.values() for i in group], device=parts[0].device)
+        return torch.cat(parts)[order.argsort()]
+
+    def _pooled_batch(self, images: Tensor) -> Tensor:
+        step = max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3]))
+        vectors = torch.cat([self.from_maps(self.backbone(part)) for part in images.split(step)])
+        return vectors
+
+    def from_maps(self, maps: Tensor) -> Tensor:
+        """Pooled (and, with ``normalise``, scaled) vectors ``(N, dims)`` of maps ``(N, C, h, w)``."""
+        vectors: Tensor = self.pool(maps)
+        return nn.functional.normalize(vectors, dim=1) if self.normalise else vectors

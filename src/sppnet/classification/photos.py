@@ -1,0 +1,350 @@
+"""Photos in, class names out: a classifier with its way of looking at photos, to be trained, kept, and used."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import sppnet
+from sppnet.backbones.registry import Backbone, load_backbone
+from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
+from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
+from sppnet.classification.views import View
+from sppnet.datasets.folder import ImageFolder
+from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
+from sppnet.images import ImageSource, load_image
+from sppnet.learning.feature_cache import FeatureCache
+from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
+
+__all__ = ["FORMAT", "FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "PhotoClassifier"]
+
+FORMAT = "sppnet-classifier-1"
+FROZEN_BACKBONE = "efficientnet-lite0+stride32"
+IMAGENET_VIEWS = (View(224), View(224, "crop"))
+"""All of the photo, and its middle, where photographers put what matters and for which the weights were trained."""
+
+
+class Progress(Protocol):
+    """Shows how far a stage is: yields the items again."""
+
+    def __call__(self, items: Iterable[int], what: str, total: int, /) -> Iterable[int]: ...
+
+
+def _no_progress(items: Iterable[int], _what: str, _total: int) -> Iterable[int]:
+    return items
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One of the classes a photo may belong to. ``probability`` is in [0, 1]; ``index`` is that of the class."""
+
+    class_name: str
+    probability: float
+    index: int
+
+
+class PhotoClassifier:
+    """Classifies photos of any size and aspect: frozen convolutions, pyramid pooling, one linear SVM a class.
+
+    ``PhotoClassifier.load()`` gives the classifier of the 1000 ImageNet classes. :meth:`from_network` wraps a network
+    that was trained otherwise.
+
+    Args:
+        backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`.
+        levels: of the pyramid. mode: ``avg`` or ``max``.
+        views: how a photo is looked at; pooled vectors are averaged over the views.
+        costs: of the SVMs; cross-validation on the training photos chooses one. folds: of the cross-validation.
+        seed: of the folds.
+
+    Attributes:
+        network_: the :class:`~sppnet.classification.classifier.SPPClassifier`, after ``fit`` or ``load``.
+        class_names_: of its outputs.
+        scale_: probabilities are ``softmax(scale_ * outputs)``.
+        metadata_: how it was trained, and what was measured.
+    """
+
+    def __init__(
+        self,
+        backbone: str = FROZEN_BACKBONE,
+        levels: Sequence[int] = (3, 2, 1),
+        mode: str = "avg",
+        views: Sequence[View] = (View(),),
+        costs: Sequence[float] = (1.0, 10.0, 100.0),
+        folds: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.levels = levels
+        self.mode = mode
+        self.views = views
+        self.costs = costs
+        self.folds = folds
+        self.seed = seed
+        self._network: Backbone | None = None
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        dataset: ImageFolder,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        progress: Progress = _no_progress,
+        report: Callable[[str], None] = lambda _line: None,
+    ) -> PhotoClassifier:
+        """Pool every photo, choose C by cross-validation, train the SVMs.
+
+        Args:
+            cache: folder for pooled vectors; what is there already isn't computed again, so that a training that was
+                stopped goes on from there. None keeps them in memory.
+
+        Raises:
+            DatasetError: fewer than two classes, or a class with fewer than two photos.
+            ImageError: a photo can't be read.
+        """
+        counts = dataset.counts()
+        if len(counts) < 2:
+            raise DatasetError(f"{dataset!r}: expected at least two classes")
+        if counts.min() < 2:
+            name = dataset.class_names[int(counts.argmin())]
+            raise DatasetError(f"class {name!r} has {counts.min()} photos to train on, expected at least 2; add some")
+        start = time.perf_counter()
+        network = self._new_network(len(counts))
+        vectors = self.vectors(dataset.paths, network, cache=cache, progress=progress)
+        pooled = time.perf_counter()
+        folds = max(2, min(self.folds, int(counts.min())))
+        bar = iter(progress(range(folds * len(self.costs)), "cross-validation", folds * len(self.costs)))
+
+        def step() -> None:
+            next(bar, None)
+
+        choice = cross_validate(
+            vectors, dataset.labels, len(counts), self.costs, folds=folds, seed=self.seed, step=step
+        )  # fmt: skip
+        for c, accuracy in choice.accuracy.items():
+            report(f"C = {c:g}: mean class accuracy {accuracy:.4f} on held-out folds")
+        svms = fit_svms(vectors, dataset.labels, len(counts), choice.c)
+        self.network_ = network.set_last_layer(svms.weight, svms.bias).eval()
+        self.class_names_ = dataset.class_names
+        self.scale_ = fit_scale(choice.margins, dataset.labels)
+        self.metadata_: dict[str, Any] = {
+            "training": {
+                "data": dataset.name,
+                "split": dataset.split,
+                "images": len(dataset),
+                "c": choice.c,
+                "cross_validation": {f"{c:g}": round(a, 4) for c, a in choice.accuracy.items()},
+                "folds": folds,
+                "seed": self.seed,
+                "seconds": {
+                    "pooling": round(pooled - start, 1),
+                    "SVMs": round(time.perf_counter() - pooled, 1),
+                },
+                "threads": torch.get_num_threads(),
+            }
+        }
+        return self
+
+    def _new_network(self, classes: int) -> SPPClassifier:
+        if self._network is None or self._network.name != self.backbone:
+            self._network = load_backbone(self.backbone)
+        return SPPClassifier(
+            self._network, tuple(self.levels), classes, mode=self.mode, hidden=(), normalise=True
+        ).eval()  # fmt: skip
+
+    @torch.inference_mode()
+    def vectors(
+        self,
+        paths: Sequence[Path],
+        network: SPPClassifier | None = None,
+        *,
+        cache: str | os.PathLike[str] | None = None,
+        progress: Progress = _no_progress,
+    ) -> Tensor:
+        """Pooled vectors ``(n, dims)`` of photos, the mean over the views, float32."""
+        network = network or self._fitted()
+        store = FeatureCache(cache) if cache is not None else None
+        bone = network.backbone
+        settings = (
+            "classification", bone.name, bone.weights_sha256, str(network.pool), [v.to_dict() for v in self.views],
+        )  # fmt: skip
+        out = torch.empty(len(paths), network.dims)
+        for i in progress(range(len(paths)), "pooling", len(paths)):
+            key = store.key(paths[i], *settings) if store is not None else ""
+            known = store.get(key) if store is not None else None
+            if known is None:
+                known = {"vector": self._pooled(network, load_image(paths[i])).to(torch.float16)}
+                if store is not None:
+                    store.put(key, known)
+            out[i] = known["vector"].float()
+        return out
+
+    # --- use ---------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_network(
+        cls,
+        network: SPPClassifier,
+        class_names: Sequence[str],
+        views: Sequence[View] = (View(),),
+        *,
+        scale: float = 1.0,
+        metadata: dict[str, Any] | None = None,
+    ) -> PhotoClassifier:
+        """A trained network with the names of its outputs and a way to look at photos.
+
+        Raises:
+            ArgumentError: the number of names isn't that of the outputs.
+        """
+        if len(class_names) != network.num_classes:
+            raise ArgumentError(f"class_names: got {len(class_names)} for {network.num_classes} outputs")
+        classifier = cls(network.backbone.name, views=tuple(views))
+        classifier.network_ = network.eval()
+        classifier.class_names_ = tuple(class_names)
+        classifier.scale_ = scale
+        classifier.metadata_ = metadata or {}
+        return classifier
+
+    @torch.inference_mode()
+    def scores(self, image: ImageSource) -> NDArray[np.float32]:
+        """Outputs ``(classes,)`` for one photo, averaged over the views: margins of the SVMs, or logits.
+
+        Raises:
+            ImageError: the photo can't be read. NotFittedError: neither trained nor loaded.
+        """
+        network = self._fitted()
+        pixels = load_image(image)
+        if len(network.fc) == 1:  # linear: the mean of the outputs is the output of the mean
+            return np.asarray(network.fc(self._pooled(network, pixels)[None])[0].numpy(), np.float32)
+        return np.asarray(network(self._inputs(network, pixels)).mean(0).numpy(), np.float32)
+
+    def classify(self, image: ImageSource, top: int = 5) -> list[Guess]:
+        """The ``top`` most probable classes of one photo, best first.
+
+        Raises:
+            ImageError: the photo can't be read. NotFittedError: neither trained nor loaded. ArgumentError: ``top``.
+        """
+        if top < 1:
+            raise ArgumentError(f"top: got {top}, expected at least 1")
+        scores = self.scores(image).astype(np.float64) * self.scale_
+        p = np.exp(scores - scores.max())
+        p /= p.sum()
+        order = np.argsort(-p, kind="stable")[:top]
+        return [Guess(self.class_names_[i], float(p[i]), int(i)) for i in order]
+
+    def _inputs(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> list[Tensor]:
+        bone = network.backbone
+        return [bone.preprocess(view.apply(pixels, bone.size_multiple))[0] for view in self.views]
+
+    def _pooled(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> Tensor:
+        return network.pooled(self._inputs(network, pixels)).mean(0)
+
+    def _fitted(self) -> SPPClassifier:
+        network: SPPClassifier | None = getattr(self, "network_", None)
+        if network is None:
+            raise NotFittedError(
+                "this PhotoClassifier is not trained: call fit(dataset), or use PhotoClassifier.load(path)"
+            )
+        return network
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file: matrices as float16, and JSON. Frozen convolutions are named, not copied.
+
+        Raises:
+            NotFittedError: there is nothing to save yet.
+        """
+        network = self._fitted()
+        bone = network.backbone
+        copied = bone.trainable or not bone.weights_sha256
+        tensors = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
+        if copied:
+            tensors |= {f"layers.{name}": value for name, value in bone.layers.state_dict().items()}
+        stored = {n: t.half() if t.ndim == 2 else t for n, t in tensors.items()}
+        pool: dict[str, Any]
+        if isinstance(network.pool, FixedPool):
+            pool = {"fixed": [network.pool.kernel, network.pool.stride, *network.pool.map_size]}
+        else:
+            pool = {"levels": [list(level) for level in network.pool.levels], "mode": network.pool.mode}
+        metadata = self.metadata_ | {
+            "sppnet_version": sppnet.__version__,
+            "backbone": {"name": bone.name, "weights_sha256": bone.weights_sha256, "weights_in_file": copied},
+            "pool": pool,
+            "hidden": list(network.hidden),
+            "dropout": network.dropout,
+            "normalise": network.normalise,
+            "class_names": list(self.class_names_),
+            "views": [view.to_dict() for view in self.views],
+            "scale": self.scale_,
+        }
+        write_tensor_file(path, stored, metadata, FORMAT)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> PhotoClassifier:
+        """The classifier of a model file; without one, that of the 1000 ImageNet classes (EfficientNet-Lite0).
+
+        Raises:
+            ModelFileError: the file is missing, damaged or no classifier.
+            WeightsError: the weights of its backbone are missing or other ones.
+        """
+        if path is None:
+            return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS)
+        tensors, metadata = read_tensor_file(path, FORMAT, "a classifier from `sppnet classify-train`")
+        where = os.fspath(path)
+        try:
+            described = metadata["backbone"]
+            name, sha256, copied = described["name"], described["weights_sha256"], described["weights_in_file"]
+            pool = metadata["pool"]
+            levels = (
+                FixedPool(pool["fixed"][0], pool["fixed"][1], (pool["fixed"][2], pool["fixed"][3]))
+                if "fixed" in pool
+                else tuple((int(r), int(c)) for r, c in pool["levels"])
+            )
+            views = tuple(View(**view) for view in metadata["views"])
+            class_names = tuple(str(n) for n in metadata["class_names"])
+            hidden = tuple(int(n) for n in metadata["hidden"])
+            scale, normalise, dropout = (
+                float(metadata["scale"]), bool(metadata["normalise"]), float(metadata["dropout"])
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
+        bone = load_backbone(name, pretrained=not copied, trainable=copied)
+        if not copied and bone.weights_sha256 != sha256:
+            raise ModelFileError(
+                f"{where}: made for weights of {name} with sha256 {sha256}, found {bone.weights_sha256}"
+            )
+        mode = str(pool.get("mode", "max"))
+        network = SPPClassifier(
+            bone, levels, len(class_names), mode=mode, hidden=hidden, dropout=dropout, normalise=normalise
+        )
+        try:
+            network.fc.load_state_dict(_part(tensors, "fc."))
+            if copied:
+                bone.layers.load_state_dict(_part(tensors, "layers."))
+        except RuntimeError as error:
+            raise ModelFileError(f"{where}: its matrices don't fit its description ({error})") from None
+        extra: dict[str, Any] = {key: metadata[key] for key in ("training", "metrics") if key in metadata}
+        classifier = cls.from_network(network, class_names, views, scale=scale, metadata=extra)
+        for part in (network.fc, bone.layers):
+            if not all(bool(torch.isfinite(p).all()) for p in part.parameters()):
+                raise ModelFileError(f"{where}: has values that are not finite; the file is damaged")
+        return classifier
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        n.removeprefix(prefix): t.float() if t.is_floating_point() else t
+        for n, t in tensors.items()
+        if n.startswith(prefix)
+    }

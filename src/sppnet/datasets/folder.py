@@ -1,0 +1,160 @@
+"""Photos sorted into folders, one folder a class: ``DIR/cat/1.jpg``, ``DIR/dog/7.png``."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppnet.errors import DatasetError, ImageError
+from sppnet.images import image_size, list_images
+
+__all__ = ["ImageFolder", "load_image_folder"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFolder:
+    """Photos with one class each.
+
+    Attributes:
+        paths: of the photos, in a fixed order. They are not opened here.
+        labels: int64 ``(n,)``, indices into ``class_names``.
+        class_names: none twice.
+        name: of the data set, for tables and model files. split: e.g. ``train``.
+        problems: what was left out and why, one sentence each (with ``on_error="skip"``).
+
+    Raises:
+        DatasetError: the lengths differ, a label has no name, or a name comes twice.
+    """
+
+    paths: tuple[Path, ...]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    name: str = ""
+    split: str = ""
+    problems: tuple[str, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", tuple(Path(p) for p in self.paths))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+        labels = np.array(self.labels, np.int64)
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
+        if labels.shape != (len(self.paths),):
+            raise DatasetError(f"labels: expected shape ({len(self.paths)},), one a photo, got {labels.shape}")
+        if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
+            raise DatasetError(
+                f"labels: from {labels.min()} to {labels.max()}, expected 0 to {len(self.class_names) - 1}"
+            )
+        twice = [name for name, count in Counter(self.class_names).items() if count > 1]
+        if twice:
+            raise DatasetError(f"class name {twice[0]!r} occurs twice; each must be unique")
+
+    def __len__(self) -> int:
+        """Number of photos."""
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[tuple[Path, int]]:
+        return iter(zip(self.paths, self.labels.tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        title = " ".join(part for part in (self.name, self.split) if part) or "photos"
+        return f"<ImageFolder {title}: {len(self)} images, {len(self.class_names)} classes>"
+
+    def counts(self) -> NDArray[np.int64]:
+        """Photos of each class."""
+        return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
+
+    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFolder:
+        """The photos at ``indices``, in that order, with the same classes."""
+        chosen = np.asarray(indices, np.int64)
+        return ImageFolder(
+            tuple(self.paths[i] for i in chosen), self.labels[chosen], self.class_names, self.name, self.split
+        )
+
+
+def load_image_folder(
+    root: str | os.PathLike[str],
+    list_file: str | os.PathLike[str] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    split: str = "",
+    on_error: Literal["raise", "skip"] = "raise",
+) -> ImageFolder:
+    """Read ``root/CLASS/photo.jpg``.
+
+    Args:
+        root: the folder with one folder a class. Photos lie in those, at any depth; other files and names that begin
+            with a dot are left alone.
+        list_file: a text file with one photo a line, ``CLASS/photo.jpg``, relative to ``root``. Only these are taken,
+            in its order.
+        class_names: the order of the classes, for instance that of the training photos. By default the names of all
+            folders of ``root``, sorted (also those that ``list_file`` doesn't mention).
+        split: a name for what was read.
+        on_error: every photo's header is looked at; one that can't be read raises, or is left out and told in
+            ``problems``.
+
+    Raises:
+        DatasetError: there is no folder, no class, no photo; a class isn't among ``class_names``; or the list names
+            a photo that isn't there.
+        ImageError: a photo can't be read, and ``on_error`` is "raise".
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; expected one with a folder of photos for each class")
+    folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    names = tuple(class_names) if class_names is not None else tuple(folders)
+    if not names:
+        raise DatasetError(f"{root}: has no folders; expected one a class with its photos, as {root / 'cat' / '1.jpg'}")
+    place = {name: i for i, name in enumerate(names)}
+    if list_file is None:
+        entries: Iterable[tuple[Path, str]] = ((p, p.relative_to(root).parts[0]) for p in _photos(root, folders))
+    else:
+        entries = _from_list(root, Path(list_file))
+    paths, labels, problems = [], [], []
+    for path, name in entries:
+        if name not in place:
+            raise DatasetError(f"{path}: its class {name!r} is none of the {len(names)} expected ({_some(names)})")
+        try:
+            image_size(path)
+        except ImageError as error:
+            if on_error == "raise":
+                raise
+            problems.append(str(error))
+            continue
+        paths.append(path)
+        labels.append(place[name])
+    if not paths:
+        raise DatasetError(f"{list_file or root}: no photos that can be read in {len(folders)} folders")
+    return ImageFolder(tuple(paths), np.array(labels, np.int64), names, root.resolve().name, split, tuple(problems))
+
+
+def _photos(root: Path, folders: Sequence[str]) -> list[Path]:
+    return list_images([root / name for name in folders])
+
+
+def _from_list(root: Path, list_file: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        lines = list_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{list_file}: can't be read as a list of photos ({error})") from None
+    for number, line in enumerate(lines, 1):
+        entry = line.strip()
+        if not entry or entry.startswith("#"):
+            continue
+        parts = Path(entry).parts
+        if len(parts) < 2 or Path(entry).is_absolute() or ".." in parts:
+            raise DatasetError(f"{list_file}, line {number}: got {entry!r}, expected CLASS/photo.jpg")
+        if not (root / entry).is_file():
+            raise DatasetError(f"{list_file}, line {number}: {root / entry} isn't there; correct the list")
+        yield root / entry, parts[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -1,0 +1,146 @@
+"""How good a classifier is: top-1, top-5, mean class accuracy, and which classes it takes for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.files import write_atomic
+
+__all__ = ["ClassificationResult", "evaluate_classification", "format_classification", "plot_confusion"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationResult:
+    """Figures of a classifier on some photos. All accuracies are in [0, 1].
+
+    Attributes:
+        top1: share of photos whose best class is right. top5: whose class is among the best five.
+        mean_class_accuracy: mean over the classes (that have photos) of the share of their photos that is right. It is
+            what Caltech-101 is measured with: large classes count no more than small ones.
+        class_accuracy: float64 ``(classes,)``; NaN for a class without photos.
+        confusion: int64 ``(classes, classes)``; row: the true class, column: the one it was taken for.
+        class_names: of rows and columns. images: how many.
+    """
+
+    top1: float
+    top5: float
+    mean_class_accuracy: float
+    class_accuracy: NDArray[np.float64]
+    confusion: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {
+            "images": self.images,
+            "top1": round(self.top1, 4),
+            "top5": round(self.top5, 4),
+            "mean_class_accuracy": round(self.mean_class_accuracy, 4),
+            "class_accuracy": {
+                name: round(float(a), 4)
+                for name, a in zip(self.class_names, self.class_accuracy, strict=True)
+                if a == a
+            },
+        }  # fmt: skip
+
+
+def evaluate_classification(scores: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> ClassificationResult:
+    """Compare ``scores (n, classes)`` (higher is better) with the true ``labels (n,)``.
+
+    Of equal scores the first class is taken.
+
+    Raises:
+        ArgumentError: shapes that don't fit, no photo, a label out of range, or scores that aren't numbers.
+    """
+    s, y = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
+    classes = len(class_names)
+    if s.ndim != 2 or s.shape[1] != classes or y.shape != s.shape[:1] or not len(y):
+        raise ArgumentError(
+            f"scores, labels: expected (n, {classes}) and (n,) with n >= 1, got {s.shape} and {y.shape}"
+        )
+    if y.min() < 0 or y.max() >= classes:
+        raise ArgumentError(f"labels: from {y.min()} to {y.max()}, expected 0 to {classes - 1}")
+    if np.isnan(s).any():
+        raise ArgumentError(f"scores: photo {int(np.isnan(s).any(1).argmax())} has scores that are not numbers")
+    order = np.argsort(-s, axis=1, kind="stable")
+    hit = order[:, :5] == y[:, None]
+    confusion = np.zeros((classes, classes), np.int64)
+    np.add.at(confusion, (y, order[:, 0]), 1)
+    count = confusion.sum(1)
+    accuracy = np.full(classes, np.nan)
+    np.divide(np.diag(confusion), count, out=accuracy, where=count > 0)
+    return ClassificationResult(
+        float(hit[:, 0].mean()),
+        float(hit.any(1).mean()),
+        float(accuracy[count > 0].mean()),
+        accuracy,
+        confusion,
+        tuple(class_names),
+        len(y),
+    )
+
+
+def format_classification(result: ClassificationResult, worst: int = 5) -> str:
+    """A few lines: the three accuracies, and the classes with which it has the most trouble."""
+    lines = [
+        f"{result.images} images, {len(result.class_names)} classes",
+        f"top-1 accuracy       {result.top1:.4f}",
+        f"top-5 accuracy       {result.top5:.4f}",
+        f"mean class accuracy  {result.mean_class_accuracy:.4f}",
+    ]
+    wrong = result.confusion - np.diag(np.diag(result.confusion))
+    flat = np.argsort(-wrong, axis=None, kind="stable")[:worst]
+    rows = [(int(i) // len(wrong), int(i) % len(wrong)) for i in flat if wrong.flat[i]]
+    if rows:
+        lines.append("most often confused:")
+        width = max(len(result.class_names[r]) for r, _ in rows)
+        lines += [
+            f"  {result.class_names[r]:<{width}}  taken for {result.class_names[c]}: {wrong[r, c]} of "
+            f"{result.confusion[r].sum()}"
+            for r, c in rows
+        ]
+    return "\n".join(lines)
+
+
+def plot_confusion(result: ClassificationResult, path: str | Path) -> None:
+    """Draw the confusion matrix, each row a share of its class, to ``.png``, ``.svg`` or ``.pdf``.
+
+    Raises:
+        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
+        ) from None
+    classes = len(result.class_names)
+    side = min(22.0, max(4.5, 2.5 + 0.19 * classes))
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    share = result.confusion / np.maximum(result.confusion.sum(1, keepdims=True), 1)
+    image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    size = 9 if classes <= 20 else 6
+    axis.set_xticks(range(classes), result.class_names, rotation=90, fontsize=size)
+    axis.set_yticks(range(classes), result.class_names, fontsize=size)
+    axis.set(xlabel="taken for", ylabel="true class")
+    axis.set_title(f"mean class accuracy {result.mean_class_accuracy:.3f}, {result.images} images", fontsize=10)
+    if classes <= 20:
+        for row, column in zip(*np.nonzero(result.confusion), strict=True):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, str(result.confusion[row, column]), ha="center", va="center", color=colour,
+                      fontsize=8)  # fmt: skip
+    figure.colorbar(image, label="share of the true class", shrink=0.6)
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
