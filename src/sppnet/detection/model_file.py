@@ -11,7 +11,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,8 @@ class StoredModel:
         for name, value in self.tensors.items():
             if name.endswith(".scale"):
                 continue
+            if value.dtype not in (torch.int8, torch.float16, torch.float32):
+                raise ModelFileError(f"{where}: {name} is {value.dtype}, expected int8 or floats; the file is damaged")
             if value.dtype == torch.int8:
                 scale = self.tensors.get(f"{name}.scale")
                 if scale is None or scale.shape != value.shape[:1]:
@@ -143,6 +145,7 @@ def read_stored(path: str | os.PathLike[str]) -> StoredModel:
         raise ModelFileError(f"{path}: its content doesn't have the SHA-256 that its header names; the file is damaged")
     if not isinstance(metadata, dict):
         raise ModelFileError(f"{path}: metadata is a {type(metadata).__name__}, expected an object")
+    _check_metadata(path, metadata)
     return StoredModel(tensors, metadata, version)
 
 
@@ -157,6 +160,44 @@ def _version(path: Path, name: str) -> int:
             f"{path}: format {name!r}, expected {FORMAT!r} or earlier: it was written by a later sppnet; update sppnet"
         )
     return int(match[1])
+
+
+def _check_metadata(path: Path, metadata: dict[str, Any]) -> None:
+    """What is there of the parts that decide how a detector computes must be of the right kind and range."""
+
+    def whole(value: object, most: int) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+    def wholes(value: object, most: int) -> bool:
+        return isinstance(value, list) and 0 < len(value) <= 64 and all(whole(v, most) for v in value)
+
+    def share(value: object) -> bool:
+        return isinstance(value, int | float) and 0 <= value <= 1
+
+    def names(value: object) -> bool:
+        return isinstance(value, list) and all(isinstance(v, str) for v in value) and len(set(value)) == len(value)
+
+    def named(value: object) -> bool:
+        return isinstance(value, dict) and isinstance(value.get("name", ""), str)
+
+    rules: dict[str, tuple[Callable[[object], bool], str]] = {
+        "backbone": (named, "an object with a name"),
+        "class_names": (names, "a list of different names"),
+        "levels": (lambda v: wholes(v, 1024), "whole numbers, at least 1"),
+        "short_sides_px": (lambda v: wholes(v, 1 << 16), "whole numbers, at least 1"),
+        "proposer": (lambda v: named(v) and whole(v.get("max_windows", 1), 10**7), "an object with max_windows"),  # type: ignore[attr-defined]
+        "nms_iou": (share, "a number in [0, 1]"),
+        "training": (lambda v: isinstance(v, dict), "an object"),
+        "thresholds": (
+            lambda v: isinstance(v, dict) and all(share(t) for t in v.values()),
+            "numbers in [0, 1] by class",
+        ),
+    }
+    for key, (good, expected) in rules.items():
+        if key in metadata and not good(metadata[key]):
+            got = repr(metadata[key])
+            shown = got if len(got) <= 60 else got[:60] + "..."
+            raise ModelFileError(f"{path}: {key} in its metadata is {shown}, expected {expected}; the file is damaged")
 
 
 def _check_header(path: Path) -> None:
