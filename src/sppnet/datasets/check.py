@@ -137,7 +137,7 @@ class _Look:
 def _look(image: RawImage) -> _Look:
     """The header as the readers see it, then the pixels."""
     nothing = np.zeros(4, np.uint64)
-    if not image.readable and not image.found:
+    if not image.readable:
         return _Look(None, (), nothing)
     size, problems = picture_size(image)
     if size is None:
@@ -201,7 +201,7 @@ def _similar_pictures(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) ->
 
 def _without_annotation(raw: RawDataset) -> Iterator[Problem]:
     home = raw.root if raw.root.is_dir() else raw.root.parent
-    known = {os.path.realpath(image.path) for image in raw.images.values()}
+    known = {os.path.realpath(image.path) for image in raw.images.values() if image.found}
     lost = [path for path in list_images([home]) if os.path.realpath(path) not in known]
     if lost:
         shown = ", ".join(path.name for path in lost[:5]) + (", ..." if len(lost) > 5 else "")

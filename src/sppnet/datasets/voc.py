@@ -189,7 +189,7 @@ def _read(layout: _Layout, stems: Sequence[str], splits: dict[str, tuple[str, ..
                 what = f"no such file, but {name}.txt lists it"
                 problem = Problem("error", "missing annotation", str(file), what, "add it or remove it from the list")
                 path = layout.pictures / f"{image_id}.jpg"
-                images[image_id] = RawImage(image_id, path, file, problems=(problem,), readable=False)
+                images[image_id] = RawImage(image_id, path, file, problems=(problem,), found=False, readable=False)
     return RawDataset(
         layout.home,
         "voc",

@@ -1,0 +1,410 @@
+"""Fuzz the readers of data sets and the loader of models: damaged input gives an SppnetError, never anything else.
+
+    python tests/fuzz/fuzz_inputs.py --seconds 60                    every target in turn, mutations of our own
+    python tests/fuzz/fuzz_inputs.py --seconds 60 --target coco
+    python tests/fuzz/fuzz_inputs.py --seconds 60 --engine atheris   coverage-guided, where atheris is installed
+
+Each input must be done within 10 seconds, and the process may grow by 1 GB at most. The first input that breaks a rule
+is kept in the temporary folder of the system and ends it with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+from PIL import Image
+
+from sppnet.errors import SppnetError
+
+__all__ = ["TARGETS", "Target", "mutate", "one_input"]
+
+_SECONDS_AN_INPUT = 10
+_MORE_BYTES = 1 << 30
+_WORDS = (
+    *(b"", b"0", b"-1", b"1e400", b"nan", b"null", b"[]", b"{}", b'""', b"true", b"99999999999999999999", b"../../x"),
+    *(
+        b"\0",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"\n",
+        b"\r",
+        b",",
+        b";",
+        b'"',
+        b"<",
+        b"&a;",
+        b"<!DOCTYPE a [",
+        b"*",
+        b"&x",
+        b"\t",
+    ),
+    *(b"bbox", b"images", b"names", b"shapes", b"points", b"object", b"bndbox", b"difficult", b"1" * 5000, b"[" * 3000),
+)
+
+
+class Target:
+    """A folder with a good data set in it, one file of which is replaced by what is to be tried."""
+
+    def __init__(self, name: str, file: str, seed: bytes, use: Callable[[Path], object]) -> None:
+        self.name, self.file, self.seed, self.use = name, file, seed, use
+
+    def prepare(self, root: Path) -> Path:
+        """The folder, with pictures."""
+        home = root / self.name
+        for folder in ("", "Annotations", "JPEGImages", "ImageSets/Main", "images/train", "labels/train"):
+            if self.name.startswith("voc") or not folder.startswith(("A", "J", "I")):
+                (home / folder).mkdir(parents=True, exist_ok=True)
+        for place in ("a.png", "JPEGImages/a.png", "images/train/a.png"):
+            if (home / place).parent.is_dir() and not (self.name.startswith("voc") and place == "images/train/a.png"):
+                Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(home / place)
+        if self.name.startswith("yolo"):
+            (home / "data.yaml").write_text("train: images/train\nnames: [cat, dog]\n")
+            (home / "labels/train/a.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        if self.name.startswith("voc"):
+            (home / "Annotations/a.xml").write_bytes(_XML)
+            (home / "ImageSets/Main/train.txt").write_text("a\n")
+        return home
+
+
+_XML = (
+    b"<annotation><filename>a.png</filename><size><width>30</width><height>20</height></size><object><name>cat</name>"
+    b"<difficult>0</difficult><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>9.5</ymax></bndbox></object>"
+    b"</annotation>"
+)
+_COCO = json.dumps(
+    {
+        "images": [{"id": 7, "file_name": "a.png", "width": 30, "height": 20}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 2, 5.5, 6], "iscrowd": 0}],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+).encode()
+_LABELME = json.dumps(
+    {
+        "version": "5.0.1", "flags": {}, "imagePath": "a.png", "imageData": None, "imageHeight": 20, "imageWidth": 30,
+        "shapes": [
+            {"label": "cat", "points": [[1, 2], [9, 9]], "shape_type": "rectangle", "flags": {}},
+            {"label": "dog", "points": [[1, 2], [9, 9], [3, 4]], "shape_type": "polygon", "flags": {"difficult": True}},
+        ],
+    }
+).encode()  # fmt: skip
+
+
+def _check(format: str) -> Callable[[Path], object]:
+    def use(path: Path) -> object:
+        from sppnet.datasets.check import check_dataset
+        from sppnet.datasets.formats import detect_format, load_dataset
+
+        try:
+            detect_format(path)
+        except SppnetError as error:
+            _clear(error)
+        data = load_dataset(path, format=format, on_error="skip")
+        report = check_dataset(path, format=format, threads=1)
+        for problem in report.problems:
+            _clear(str(problem))
+        # What the check calls good is what the reader gives
+        assert len(data) == report.usable, (len(data), report)
+        return data
+
+    return use
+
+
+def _load_model(path: Path) -> object:
+    from sppnet.detection.detector import SPPDetector
+    from sppnet.detection.model_file import read_stored
+
+    read_stored(path / "m.safetensors")
+    return SPPDetector.load(path / "m.safetensors")
+
+
+def _show_image(path: Path) -> object:
+    from sppnet.images import image_size, load_image
+
+    try:
+        image_size(path / "a.png")
+    except SppnetError as error:
+        _clear(error)
+    return load_image(path / "a.png", max_pixels=1 << 22)
+
+
+def _clear(message: object) -> None:
+    """Messages are of a length that a person reads."""
+    assert 0 < len(str(message)) < 20_000, f"message of {len(str(message))} characters"
+
+
+def model_bytes() -> bytes:
+    """A small detector file with a right checksum."""
+    import torch
+
+    from sppnet.backbones.registry import load_backbone
+    from sppnet.detection.detector import SPPDetector
+    from sppnet.detection.fc_head import FcHead
+    from sppnet.detection.features import WindowFeatures
+    from sppnet.detection.weights import DetectorWeights
+
+    detector = SPPDetector(levels=(1,))
+    dims = WindowFeatures(load_backbone(detector.backbone), (1,), (64,)).dims
+    torch.manual_seed(0)
+    detector.weights_ = DetectorWeights.from_head(FcHead(dims, 2, rank=2, hidden=2))
+    detector.class_names_ = ("cat", "dog")
+    detector.metadata_ = {"training": {"seed": 0}}
+    with tempfile.TemporaryDirectory() as folder:
+        detector.save(Path(folder) / "m.safetensors", "float16")
+        return (Path(folder) / "m.safetensors").read_bytes()
+
+
+def _png() -> bytes:
+    import io
+
+    stream = io.BytesIO()
+    Image.fromarray(np.arange(600, dtype=np.uint8).reshape(10, 20, 3)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _jpeg() -> bytes:
+    import io
+
+    stream, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.arange(600, dtype=np.uint8).reshape(10, 20, 3)).save(stream, "JPEG", exif=exif)
+    return stream.getvalue()
+
+
+TARGETS = (
+    Target("voc-xml", "Annotations/a.xml", _XML, _check("voc")),
+    Target("voc-list", "ImageSets/Main/train.txt", b"a\nb 1\n", _check("voc")),
+    Target("coco", "coco.json", _COCO, _check("coco")),
+    Target(
+        "yolo-yaml", "data.yaml", b"path: .\ntrain: images/train\nval: ~\nnames:\n  0: cat\n  1: dog\n", _check("yolo")
+    ),
+    Target("yolo-txt", "labels/train/a.txt", b"0 0.5 0.5 0.2 0.2\n1 .1 .1 .2 .1 .2 .2\n", _check("yolo")),
+    Target("csv", "t.csv", b"image,x0,y0,x1,y1,label,difficult,split\na.png,1,2,9,9.5,cat,0,train\n", _check("csv")),
+    Target("labelme", "a.json", _LABELME, _check("labelme")),
+    Target("image-png", "a.png", _png(), _show_image),
+    Target("image-jpeg", "a.png", _jpeg(), _show_image),
+    Target("model", "m.safetensors", b"", _load_model),
+)
+
+
+def mutate(data: bytes, draw: random.Random) -> bytes:
+    """A few random changes: bytes, words that parsers stumble over, pieces removed, repeated or swapped, numbers."""
+    out = bytearray(data)
+    for _ in range(draw.choice((1, 1, 2, 3, 8))):
+        kind, at = draw.randrange(8), draw.randrange(len(out) + 1)
+        end = min(len(out), at + draw.choice((1, 2, 4, 16, 64)))
+        if kind == 0 and out:
+            out[at % len(out)] = draw.randrange(256)
+        elif kind == 1 and out:
+            out[at % len(out)] ^= 1 << draw.randrange(8)
+        elif kind == 2:
+            out[at:end] = draw.choice(_WORDS)
+        elif kind == 3:
+            out[at:at] = draw.choice(_WORDS)
+        elif kind == 4:
+            del out[at:end]
+        elif kind == 5:
+            out[at:at] = out[at:end] * draw.choice((1, 2, 50))
+        elif kind == 6:
+            digits = [i for i, c in enumerate(out) if 48 <= c < 58]
+            if digits:
+                place = draw.choice(digits)
+                out[place : place + 1] = draw.choice((b"-1", b"0", b"1e999", b"9" * 30, b"0.5", b"null", b'"x"', b""))
+        elif kind == 7 and len(out) > 8:
+            del out[draw.randrange(len(out)) :]
+    return bytes(out[: 1 << 18])
+
+
+def mutate_model(data: bytes, draw: random.Random) -> bytes:
+    """A detector file whose metadata or tensors are changed and whose checksum is right again (or damaged bytes)."""
+    from safetensors.torch import load, save
+
+    from sppnet.detection import model_file
+
+    if draw.random() < 0.4:
+        return mutate(data, draw)
+    length = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8 : 8 + length])
+    text = header["__metadata__"]["sppnet"]
+    tensors = load(data)
+    if draw.random() < 0.7:
+        text = mutate_json(text, draw)
+    else:
+        name = draw.choice(sorted(tensors))
+        change = draw.randrange(4)
+        if change == 0:
+            del tensors[name]
+        elif change == 1:
+            tensors[name] = tensors[name].flatten()[: draw.randrange(1, 9)].clone()
+        elif change == 2:
+            tensors[name] = (tensors[name] * float("inf")).contiguous()
+        else:
+            tensors[name] = tensors[name].to(draw.choice(_types()))
+    form = draw.choice((model_file.FORMAT, model_file.FORMAT, "sppnet-detector-1", "sppnet-detector-99", ""))
+    try:
+        meta = {"format": form, "sppnet": text, "sha256": model_file._digest(tensors, text)}
+        return save(tensors, metadata=meta)
+    except (UnicodeError, RuntimeError):
+        return data
+
+
+def _types() -> list[object]:
+    import torch
+
+    return [torch.int8, torch.bool, torch.int64, torch.bfloat16, torch.float64, torch.complex64]
+
+
+def mutate_json(text: str, draw: random.Random) -> str:
+    """JSON with one value, at any depth, replaced by another kind of value, or one key removed."""
+    document = json.loads(text)
+    places: list[tuple[object, object]] = []
+
+    def walk(node: object) -> None:
+        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        for key, value in items:
+            places.append((node, key))
+            walk(value)
+
+    walk(document)
+    node, key = draw.choice(places)
+    if draw.random() < 0.2 and isinstance(node, dict):
+        del node[key]
+    else:
+        values = (
+            None,
+            True,
+            -1,
+            0,
+            1,
+            10**9,
+            1e300,
+            0.5,
+            "",
+            "x",
+            "nan",
+            [],
+            [1],
+            {},
+            {"a": 1},
+            [[]],
+            ["cat"] * 3,
+            -0.5,
+        )
+        node[key] = draw.choice(values)  # type: ignore[index]
+    return json.dumps(document)
+
+
+def one_input(target: Target, home: Path, data: bytes) -> str:
+    """Try ``data``; ``good`` or the name of the error. Whatever isn't an SppnetError is raised."""
+    file = home / target.file
+    file.write_bytes(data)
+    signal.alarm(_SECONDS_AN_INPUT)
+    try:
+        target.use(home)
+        return "good"
+    except SppnetError as error:
+        _clear(error)
+        return type(error).__name__
+    finally:
+        signal.alarm(0)
+
+
+def _too_slow(number: int, frame: FrameType | None) -> None:
+    raise TimeoutError(f"an input took more than {_SECONDS_AN_INPUT} s")
+
+
+def fuzz(target: Target, root: Path, seconds: float, draw: random.Random) -> tuple[int, dict[str, int]]:
+    """Mutations of the target's seed for ``seconds``. Returns the number of inputs and how they ended."""
+    home = target.prepare(root)
+    seed = target.seed or model_bytes()
+    change = mutate_model if target.name == "model" else mutate
+    corpus, counts, number = [seed], {}, 0
+    one_input(target, home, seed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        data = change(draw.choice(corpus), draw)
+        try:
+            result = one_input(target, home, data)
+        except BaseException:
+            kept = Path(tempfile.gettempdir()) / f"fuzz-{target.name}.bin"
+            kept.write_bytes(data)
+            print(f"{target.name}: the input is in {kept}", file=sys.stderr)
+            raise
+        counts[result] = counts.get(result, 0) + 1
+        # Inputs that are still read well are mutated further
+        if result == "good" and len(corpus) < 200 and draw.random() < 0.1:
+            corpus.append(data)
+        number += 1
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+    assert grown < _MORE_BYTES, f"{target.name}: memory grew by {grown / 1e6:.0f} MB"
+    print(f"{target.name}: {number} inputs, {counts}, memory grew by {grown / 1e6:.0f} MB", flush=True)
+    return number, counts
+
+
+def _atheris(target: Target, root: Path, seconds: float) -> None:
+    import atheris
+
+    with atheris.instrument_imports(include=["sppnet.datasets", "sppnet.detection.model_file"]):
+        import sppnet.datasets.check
+        import sppnet.datasets.formats
+        import sppnet.detection.model_file  # noqa: F401
+    home = target.prepare(root)
+    corpus = root / "corpus"
+    corpus.mkdir()
+    (corpus / "seed").write_bytes(target.seed or model_bytes())
+    dictionary = root / "words"
+    words = ["".join(f"\\x{c:02x}" for c in word) for word in _WORDS if 0 < len(word) < 60]
+    dictionary.write_text("".join(f'"{word}"\n' for word in words))
+    options = [f"-max_total_time={int(seconds)}", "-max_len=20000", "-rss_limit_mb=3000", "-timeout=10", "-verbosity=1",
+               f"-dict={dictionary}", "-print_final_stats=1", f"-artifact_prefix={tempfile.gettempdir()}/"]  # fmt: skip
+
+    def one(data: bytes) -> None:
+        file = home / target.file
+        file.write_bytes(data)
+        try:
+            target.use(home)
+        except SppnetError as error:
+            _clear(error)
+
+    atheris.Setup([sys.argv[0], *options, str(corpus)], one)
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """The script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=60, help="in all")
+    parser.add_argument("--target", choices=[target.name for target in TARGETS], default=None)
+    parser.add_argument("--engine", choices=("mutate", "atheris"), default="mutate")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    chosen = [target for target in TARGETS if arguments.target in (None, target.name)]
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as root:
+        if arguments.engine == "atheris":
+            if len(chosen) > 1:
+                parser.error("--engine atheris wants one --target")
+            _atheris(chosen[0], Path(root), arguments.seconds)
+            return 0
+        signal.signal(signal.SIGALRM, _too_slow)
+        for target in chosen:
+            fuzz(target, Path(root), arguments.seconds / len(chosen), random.Random(arguments.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
