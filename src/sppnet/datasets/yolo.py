@@ -33,11 +33,11 @@ def find_yaml(root: Path) -> Path | None:
         return root if root.suffix.lower() in (".yaml", ".yml") else None
     found = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p.name))
     for file in found:
+        if file.stem == "data":
+            return file  # whatever is in it: reading it gives the error
         try:
             document = _read_yaml(file)
         except DatasetError:
-            if file.stem == "data":
-                return file  # reading it gives the error
             continue
         if isinstance(document, dict) and "names" in document:
             return file
