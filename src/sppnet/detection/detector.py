@@ -18,6 +18,7 @@ import sppnet
 from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores
+from sppnet.detection.classes import add_classes, remove_classes, rename_class
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import PooledWindows, WindowFeatures
@@ -267,6 +268,12 @@ class SPPDetector(Parameters):
         self._fitted()
         tuned = self.metadata_.get("thresholds", {})
         return {name: tuned.get(name, DEFAULT_THRESHOLD) for name in self.class_names_}
+
+    # --- classes: each gives a new detector, and leaves the other classes as they are to the last bit ----------------
+
+    add_classes = add_classes
+    remove_classes = remove_classes
+    rename_class = rename_class
 
     # --- files -------------------------------------------------------------------------------------------------------
 
