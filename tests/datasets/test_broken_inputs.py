@@ -254,6 +254,8 @@ FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "yaml no folders": (lambda h: yolo(h, yaml="names: [a]\n"), "yolo", "none of train, val and test"),
     "yaml wrong folder": (lambda h: yolo(h, yaml="names: [a]\ntrain: img\n"), "yolo", "train is 'img', but there"),
     "yaml folder a number": (lambda h: yolo(h, yaml="names: [a]\ntrain: {a: b}\n"), "yolo", "train is a dict of 1"),
+    "yaml folder above": (lambda h: yolo(h, yaml="names: [a]\ntrain: /\n"), "yolo", "a folder above the data set"),
+    "csv name of a folder": (lambda h: table(h, "..,1,2,3,4,cat\na/..,1,2,3,4,cat\n"), "csv", "no such picture"),
     "label file binary": (lambda h: yolo(h, b"\xff\xfe\x00"), "yolo", "a.txt: can't be read as text"),
     "csv column missing": (lambda h: table(h, head="image,x0,y0,x1,label"), "csv", "no such table|first line"),
     "csv quote open": (lambda h: table(h, 'a.png,1,2,3,4,"cat\n'), "csv", "line 3 can't be read"),
@@ -348,7 +350,7 @@ def _png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("mode", "1 L LA P PA RGB RGBA CMYK YCbCr LAB HSV I I;16 F".split())
+@pytest.mark.parametrize("mode", MODES)
 def test_pictures_of_every_mode(mode: str, tmp_path: Path) -> None:
     # a file where the mode can be stored, else the Pillow image itself
     image = Image.fromarray(np.arange(H * W, dtype=np.uint8).reshape(H, W) % 200)

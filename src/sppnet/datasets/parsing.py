@@ -103,7 +103,7 @@ def unique_ids(paths: Sequence[Path], root: Path) -> list[str]:
     if len(set(stems)) == len(stems):
         return stems
     names = [Path(os.path.relpath(path, root)) for path in paths]
-    ids = [name.with_suffix("").as_posix() for name in names]
+    ids = [os.path.splitext(name.as_posix())[0] for name in names]
     twice = Counter(ids)
     ids = [name.as_posix() if twice[i] > 1 else i for i, name in zip(ids, names, strict=True)]
     for i, count in Counter(ids).items():

@@ -172,6 +172,9 @@ def _pictures(file: Path, key: str, entry: str, bases: Sequence[Path]) -> list[P
             path = Path(os.path.normpath(base / spelling))
             try:
                 if path.is_dir():
+                    # "/" would mean every picture of the machine
+                    if path.resolve() in file.parent.resolve().parents:
+                        raise DatasetError(f"{file}: {key} is {short(entry)}, a folder above the data set; correct it")
                     return list_images([path])
                 if path.is_file() and path.suffix == ".txt":
                     return _listed(path, [path.parent, *bases])

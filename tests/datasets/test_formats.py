@@ -1,0 +1,257 @@
+"""Every format: recognised, read by its convention, written, and read again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sppnet.cli.main import main
+from sppnet.datasets.annotations import assemble
+from sppnet.datasets.formats import FORMATS, detect_format, load_dataset, read_dataset, split_names
+from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.datasets.writers import write_dataset
+from sppnet.errors import ArgumentError, DatasetError
+
+
+def make_picture(path: Path, width: int = 100, height: int = 50) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (width, height)).save(path)
+    return path
+
+
+def objects(data: DetectionDataset) -> dict[str, list[tuple[str, list[float], bool]]]:
+    return {
+        r.image_id: [
+            (data.class_names[label], box.tolist(), bool(hard))
+            for box, label, hard in zip(r.boxes, r.labels, r.difficult, strict=True)
+        ]
+        for r in data
+    }
+
+
+# --- each by its convention: the same box, (10, 20, 30, 45) ----------------------------------------------------------
+
+BOX = [10.0, 20.0, 30.0, 45.0]
+
+
+def test_coco(tmp_path: Path) -> None:
+    make_picture(tmp_path / "train2017" / "a.jpg")
+    document = {
+        "images": [{"id": 900, "file_name": "a.jpg", "width": 100, "height": 50}],
+        "annotations": [
+            {"id": 5, "image_id": 900, "category_id": 44, "bbox": [10, 20, 20, 25], "iscrowd": 0},
+            {"id": 6, "image_id": 900, "category_id": 2, "bbox": [0, 0, 100.5, 50], "iscrowd": 1},
+        ],
+        "categories": [{"id": 44, "name": "dog"}, {"id": 2, "name": "cat"}],
+    }
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations" / "instances_train2017.json"
+    file.write_text(json.dumps(document))
+    data = load_dataset(tmp_path, "train")
+    assert detect_format(tmp_path) == "coco"
+    assert data.class_names == ("cat", "dog")  # in the order of ids, gaps or not
+    assert objects(data) == {"a": [("dog", BOX, False), ("cat", [0, 0, 100, 50], True)]}
+    assert objects(load_dataset(file)) == objects(data)
+
+
+def test_yolo(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        make_picture(tmp_path / split / "images" / f"{split}.jpg")
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "labels" / f"{split}.txt").write_text("1 0.2 0.65 0.2 0.5\n0 .1 .4 .3 .4 .3 .9 .1 .9\n")
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnc: 2\nnames: ['no', dog]\n")
+    data = load_dataset(tmp_path, "train")
+    assert data.class_names == ("no", "dog")  # YAML's "no" is a name here
+    found = objects(data)["train"]
+    assert [name for name, _, _ in found] == ["dog", "no"]
+    for _, box, _ in found:
+        assert box == pytest.approx(BOX, abs=1e-4)
+    assert list(objects(load_dataset(tmp_path / "data.yaml", "valid"))) == ["valid"]
+    # without data.yaml, and without labels for one picture
+    (tmp_path / "data.yaml").unlink()
+    (tmp_path / "classes.txt").write_text("no\ndog\n")
+    make_picture(tmp_path / "train" / "images" / "b.jpg")
+    again = load_dataset(tmp_path, "train")
+    assert again.class_names == ("no", "dog")
+    assert objects(again)["b"] == []
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv(tmp_path: Path, separator: str) -> None:
+    make_picture(tmp_path / "sub" / "a.jpg")
+    make_picture(tmp_path / "b.jpg")
+    lines = ["x1,image,y0,x0,y1,label", "30,sub/a.jpg,20,10,45,dog", ",b.jpg,,,,", "40,sub\\a.jpg,1,2,9.5,cat"]
+    (tmp_path / "t.csv").write_text("\ufeff" + "\r\n".join(lines).replace(",", separator))
+    with pytest.raises(DatasetError, match="comes 2 times"):
+        load_dataset(tmp_path)  # one picture under two spellings
+    (tmp_path / "t.csv").write_text("\ufeff" + "\r\n".join(lines).replace(",", separator).replace("\\", "/"))
+    data = load_dataset(tmp_path)
+    assert detect_format(tmp_path) == detect_format(tmp_path / "t.csv") == "csv"
+    assert objects(data) == {"a": [("dog", BOX, False), ("cat", [2, 1, 40, 9.5], False)], "b": []}
+
+
+def test_labelme(tmp_path: Path) -> None:
+    make_picture(tmp_path / "a.jpg")
+    shapes = [
+        {"label": "dog", "points": [[30, 20], [10, 45]], "shape_type": "rectangle", "flags": {"difficult": True}},
+        {"label": "cat", "points": [[50, 25], [50, 30]], "shape_type": "circle"},
+        {"label": "cat", "points": [[1, 2], [5, 9], [3, 12]], "shape_type": "polygon"},
+    ]
+    text = json.dumps({"imagePath": "..\\photos\\a.jpg", "imageWidth": 100, "imageHeight": 50, "shapes": shapes})
+    (tmp_path / "a.json").write_text(text)
+    data = load_dataset(tmp_path)
+    found = [("dog", BOX, True), ("cat", [45, 20, 55, 30], False), ("cat", [1, 2, 5, 12], False)]
+    assert objects(data) == {"a": found}
+
+
+def test_voc_beside_pictures(tmp_path: Path) -> None:
+    make_picture(tmp_path / "a.jpg")
+    corners = "<xmin>11</xmin><ymin>21</ymin><xmax>30</xmax><ymax>45</ymax>"
+    (tmp_path / "a.xml").write_text(
+        f"<annotation><object><name>dog</name><bndbox>{corners}</bndbox></object></annotation>"
+    )
+    assert objects(load_dataset(tmp_path)) == {"a": [("dog", BOX, False)]}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    (tmp_path / "a.xml").rename(tmp_path / "annotations" / "a.xml")
+    (tmp_path / "a.jpg").rename(tmp_path / "images" / "a.jpg")
+    assert detect_format(tmp_path) == "voc"
+    assert objects(load_dataset(tmp_path)) == {"a": [("dog", BOX, False)]}
+
+
+# --- writing and reading again ---------------------------------------------------------------------------------------
+
+coordinate = st.floats(0, 1, width=32)
+boxes = st.lists(
+    st.tuples(coordinate, coordinate, coordinate, coordinate, st.integers(0, 2), st.booleans()), max_size=4
+)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    home = tmp_path_factory.mktemp("pictures")
+    return [
+        make_picture(home / f"p{i}.jpg", w, h) for i, (w, h) in enumerate([(100, 50), (641, 479), (1, 1), (13, 900)])
+    ]
+
+
+def dataset_of(pictures: list[Path], drawn: list[list[tuple]]) -> DetectionDataset:
+    records = []
+    for path, items in zip(pictures, drawn, strict=False):
+        width, height = Image.open(path).size
+        kept = []
+        for a, b, c, d, label, hard in items:
+            x0, x1 = sorted((np.float32(a * width), np.float32(c * width)))
+            y0, y1 = sorted((np.float32(b * height), np.float32(d * height)))
+            if x1 - x0 > 1.01 and y1 - y0 > 1.01:  # thinner ones VOC can't hold
+                kept.append(((x0, y0, min(x1, width), min(y1, height)), label, hard))
+        records.append(
+            ImageRecord(
+                path,
+                np.array([k[0] for k in kept], np.float32).reshape(-1, 4),
+                np.array([k[1] for k in kept], np.int64),
+                np.array([k[2] for k in kept], bool),
+                width,
+                height,
+                path.stem,
+            )
+        )
+    return DetectionDataset(records, ("zebra", "a cat & dog", "no"), "drawn")
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=st.lists(boxes, min_size=4, max_size=4))
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_written_is_read_again(
+    format: str, drawn: list, pictures: list[Path], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data = dataset_of(pictures, drawn)
+    target = tmp_path_factory.mktemp("out") / "set"
+    splits = {"train": ["p0", "p2"], "val": ["p1", "p3"]}
+    losses = write_dataset(data, target, format, splits=splits, pictures="symlink")
+    raw = read_dataset(target)
+    assert raw.format == format
+    again = assemble(raw, None)
+    assert {name: sorted(ids) for name, ids in raw.splits.items()} == splits
+    before, after = objects(data), objects(again)
+    assert before.keys() == after.keys()
+    for image_id, found in before.items():
+        assert [name for name, _, _ in found] == [name for name, _, _ in after[image_id]]
+        for (_, box, hard), (_, box_again, hard_again) in zip(found, after[image_id], strict=True):
+            assert box_again == pytest.approx(box, abs=1e-3)
+            assert hard == hard_again or format == "yolo"
+    if any(hard for found in before.values() for _, _, hard in found) and format == "yolo":
+        assert any("difficult" in loss for loss in losses)
+    if raw.declared:
+        assert again.class_names == data.class_names
+    shutil.rmtree(target.parent)
+
+
+def test_names_of_files_stay_apart_and_inside(pictures: list[Path], tmp_path: Path) -> None:
+    ids = ["../../evil", "a/b", "a_b", "A_b"]
+    drawn = dataset_of(pictures, [[]] * 4)
+    data = replace(drawn, records=[replace(r, image_id=i) for r, i in zip(drawn, ids, strict=True)])
+    for format in FORMATS:
+        write_dataset(data, tmp_path / format, format)
+        assert len(load_dataset(tmp_path / format, format=format)) == 4
+    assert {p.name for p in tmp_path.iterdir()} == set(FORMATS)
+
+
+def test_writing_refuses_and_leaves_nothing_behind(pictures: list[Path], tmp_path: Path) -> None:
+    data = dataset_of(pictures, [[]] * 4)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    with pytest.raises(ArgumentError, match="isn't an empty folder"):
+        write_dataset(data, tmp_path / "full", "voc")
+    with pytest.raises(ArgumentError, match="format: got 'vok'"):
+        write_dataset(data, tmp_path / "new", "vok")
+    gone = replace(data, records=[replace(data[0], path=tmp_path / "gone.jpg"), *data.records[1:]])
+    with pytest.raises(OSError):
+        write_dataset(gone, tmp_path / "new", "coco")
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]
+
+
+def test_names_of_splits(tmp_path: Path, pictures: list[Path]) -> None:
+    data = dataset_of(pictures, [[]] * 4)
+    lists = {"trainval": ["p0", "p1"], "train": ["p0"], "val": ["p1"], "test": ["p2", "p3"]}
+    write_dataset(data, tmp_path / "voc", "voc", splits=lists)
+    raw = read_dataset(tmp_path / "voc")
+    assert split_names(raw) == ["train", "val", "test"]
+    assert len(load_dataset(tmp_path / "voc", "validation")) == 1
+    with pytest.raises(DatasetError, match="no split 'tset'; did you mean 'test'"):
+        load_dataset(tmp_path / "voc", "tset")
+    with pytest.raises(DatasetError, match="did you mean 'yolo'"):
+        load_dataset(tmp_path, format="yolov5")
+
+
+# --- real data -------------------------------------------------------------------------------------------------------
+
+
+def test_bccd_from_voc_to_coco_to_yolo_to_voc(shared_data: Path, tmp_path: Path) -> None:
+    start = load_dataset(shared_data / "bccd", on_error="skip")
+    assert len(start.problems) == 2
+    source = shared_data / "bccd"
+    for number, format in enumerate(["coco", "yolo", "voc"]):
+        target = tmp_path / f"{number}-{format}"
+        skip = ["--on-error", "skip"] if number == 0 else []
+        arguments = ["data", "convert", str(source), str(target), "--to", format, "--pictures", "symlink", "--quiet"]
+        # 1 where something was left out, and said
+        assert main([*arguments, *skip]) == (1 if number == 0 else 0)
+        source = target
+    end = load_dataset(source)
+    before, after = objects(start), objects(end)
+    assert before.keys() == after.keys()
+    assert sum(map(len, before.values())) == 4886
+    for image_id, found in before.items():
+        assert [name for name, _, _ in found] == [name for name, _, _ in after[image_id]]
+        for (_, box, _), (_, again, _) in zip(found, after[image_id], strict=True):
+            assert again == pytest.approx(box, abs=0.01)
+    assert {n: len(i) for n, i in read_dataset(source).splits.items()} == {"train": 205, "val": 87, "test": 72}
