@@ -350,6 +350,9 @@ def _png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "F")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_pictures_of_every_mode(mode: str, tmp_path: Path) -> None:
     # a file where the mode can be stored, else the Pillow image itself
