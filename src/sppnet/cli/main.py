@@ -23,7 +23,7 @@ __all__ = ["build_parser", "main"]
 # fmt: off
 VERBS = (
     "detect", "train", "eval", "proposals", "classify", "backbones", "data", "cache", "add-class",
-    "remove-class", "rename-class",
+    "remove-class", "rename-class", "features", "model",
 )
 # fmt: on
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, MissingDependencyError
 
 __all__ = ["Detections"]
 
@@ -66,3 +68,57 @@ class Detections:
             }
             for box, score, label, name in zip(self.xyxy, self.score, self.label, self.class_name, strict=True)
         ]
+
+    def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels) and ``score``.
+
+        Args:
+            category_ids: of each class, in the order of ``class_names``; None counts them from 1.
+
+        Raises:
+            ArgumentError: there aren't as many as classes.
+        """
+        ids = list(range(1, len(self.class_names) + 1)) if category_ids is None else list(category_ids)
+        if len(ids) != len(self.class_names):
+            raise ArgumentError(
+                f"category_ids: got {len(ids)}, expected one for each of {len(self.class_names)} classes"
+            )
+        return [
+            {
+                "image_id": image_id,
+                "category_id": ids[label],
+                "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
+                "score": round(float(score), 6),
+            }
+            for (x0, y0, x1, y1), score, label in zip(self.xyxy.tolist(), self.score, self.label, strict=True)
+        ]
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame`` with x0, y0, x1, y1 (pixels, half-open), score, label and class_name.
+
+        Raises:
+            MissingDependencyError: pandas isn't installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise MissingDependencyError("to_pandas needs pandas: pip install pandas") from error
+        columns: dict[str, Any] = dict(zip(("x0", "y0", "x1", "y1"), self.xyxy.T, strict=True))
+        return pandas.DataFrame(columns | {"score": self.score, "label": self.label, "class_name": self.class_name})
+
+    def to_supervision(self) -> Any:
+        """A ``supervision.Detections``: xyxy, confidence, class_id and, in its data, class_name.
+
+        Raises:
+            MissingDependencyError: supervision isn't installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise MissingDependencyError("to_supervision needs supervision: pip install supervision") from error
+        return supervision.Detections(
+            xyxy=self.xyxy.copy(),
+            confidence=self.score.copy(),
+            class_id=self.label.astype(int),
+            data={"class_name": np.array(self.class_name, dtype=str)},
+        )

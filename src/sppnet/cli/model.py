@@ -1,0 +1,110 @@
+"""``sppnet model``: what a detector file says about itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sppnet.detection.model_file import StoredModel
+
+__all__ = ["add_parser"]
+
+
+def add_parser(subparsers: Any) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser("model", help="what a detector file says about itself",
+                                   description="Look into detector files.")  # fmt: skip
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
+    info = actions.add_parser(
+        "info", help="classes, backbone, scales, data, metrics, versions, licence",
+        description="Print what a detector file says about itself: classes and their thresholds, backbone, scales, how it "
+        "was trained, what was measured, versions, licence. A damaged or unknown file is refused.",
+    )  # fmt: skip
+    info.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a detector (default: the one that "
+                      "comes with sppnet)")  # fmt: skip
+    info.add_argument("--json", action="store_true", help="everything, as JSON")
+    info.set_defaults(func=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do it; returns the exit status."""
+    from importlib import resources
+
+    from sppnet.detection.model_file import read_stored
+
+    if arguments.model == "default":
+        with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as path:
+            stored, size = read_stored(path), path.stat().st_size
+    else:
+        stored, size = read_stored(arguments.model), Path(arguments.model).stat().st_size
+    stored.floats(arguments.model)  # refuses values that aren't numbers
+    if arguments.json:
+        print(json.dumps({"format_version": stored.version, "bytes": size} | stored.metadata, indent=1))
+        return 0
+    for name, value in _lines(stored, size):
+        print(f"{name + ':':<14} {value}")
+    print(_table(stored.metadata))
+    return 0
+
+
+def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
+    from sppnet.backbones.registry import SOURCES
+
+    m = stored.metadata
+    backbone, training = m.get("backbone", {}), m.get("training", {})
+    name = str(backbone.get("name", "?"))
+    source = SOURCES.get(name.partition("+")[0])
+    numbers = sum(v.numel() for n, v in stored.tensors.items() if not n.endswith(".scale"))
+    lines = [
+        ("format", f"version {stored.version}, written by sppnet {m.get('sppnet_version', '?')}"),
+        ("size", f"{size / 1e6:.1f} MB, {numbers} numbers, {m.get('precision', '?')}"),
+        ("backbone", f"{name}, weights sha256 {str(backbone.get('weights_sha256', '?'))[:16]}..."),
+        ("pyramid", f"levels {_list(m.get('levels'))}"),
+        ("scales", f"short side {_list(m.get('short_sides_px'))} px"),
+        ("windows", f"{_part(m, 'proposer', 'name')}, at most {_part(m, 'proposer', 'max_windows')} an image"),
+        ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images, "
+                       f"seed {training.get('seed', '?')}, {training.get('date', 'no date')}"),
+        ("calibrated on", str(m.get("calibrated_on", "nothing: scores are no probabilities"))),
+    ]  # fmt: skip
+    for protocol, measured in m.get("metrics", {}).items():
+        if isinstance(measured, dict) and "map" in measured:
+            where = f"{measured.get('data', '?')}, {measured.get('images', '?')} images"
+            lines.append(("measured", f"{measured['map']:.4f} mAP ({protocol}) on {where}"))
+    for change in m.get("changes", []):
+        what = next((f"{key} {_list(change[key])}" for key in ("added", "removed", "renamed") if key in change), "?")
+        lines.append(("changed", what + (f", from {change['images']} images" if "images" in change else "")))
+    licence = f"; backbone weights {source.licence} ({source.requirement})" if source else ""
+    lines.append(("licence", f"as its training data and its maker say{licence}"))
+    return lines
+
+
+def _list(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _part(metadata: dict[str, Any], *keys: str) -> str:
+    value: Any = metadata
+    for key in keys:
+        value = value.get(key, "?") if isinstance(value, dict) else "?"
+    return str(value)
+
+
+def _table(metadata: dict[str, Any]) -> str:
+    """A row a class: threshold, objects it was trained on, average precisions."""
+    from sppnet.detection.calibration import DEFAULT_THRESHOLD
+
+    names = [str(name) for name in metadata.get("class_names", [])]
+    metrics = {p: v["ap"] for p, v in metadata.get("metrics", {}).items() if isinstance(v, dict) and "ap" in v}
+    objects = dict(metadata.get("training", {}).get("objects", {}))
+    for change in metadata.get("changes", []):
+        objects |= change.get("objects", {})
+    width = max([5, *map(len, names)])
+    rows = [f"\n{'class':<{width}}  threshold  objects  " + "  ".join(f"{'AP ' + p:>14}" for p in metrics)]
+    for name in names:
+        threshold = metadata.get("thresholds", {}).get(name, DEFAULT_THRESHOLD)
+        cells = [f"{v[name]:>14.4f}" if isinstance(v.get(name), float) else f"{'-':>14}" for v in metrics.values()]
+        rows.append(f"{name:<{width}}  {threshold:9.3f}  {objects.get(name, '-'):>7}  " + "  ".join(cells))
+    return "\n".join(row.rstrip() for row in rows)

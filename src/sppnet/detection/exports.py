@@ -1,0 +1,270 @@
+"""Detections of many pictures in the formats of other tools. Boxes are converted on the way out (docs/models.md)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from sppnet.detection.detections import Detections
+from sppnet.errors import ArgumentError
+from sppnet.files import write_atomic
+
+__all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "Found", "format_of", "write_results"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in one picture: its file, its size in pixels (upright), the detections."""
+
+    photo: Path
+    width: int
+    height: int
+    detections: Detections
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format that a file name means.
+
+    Raises:
+        ArgumentError: it means none, or several.
+    """
+    suffix = Path(path).suffix.lower()
+    known = {".json": "json", ".jsonl": "jsonl", ".csv": "csv"}
+    if suffix not in known:
+        raise ArgumentError(
+            f"{path}: its ending names no format; say which with --format {{{','.join(EXPORT_FORMATS)}}}"
+        )
+    return known[suffix]
+
+
+def write_results(
+    path: str | os.PathLike[str],
+    format: str,
+    found: Sequence[Found],
+    class_names: Sequence[str],
+    *,
+    root: str | os.PathLike[str] | None = None,
+    image_url: str = "/data/local-files/?d=",
+    model: str = "sppnet",
+) -> list[Path]:
+    """Write ``found`` in one of :data:`EXPORT_FORMATS`; each file appears when it is complete.
+
+    Args:
+        path: a file; a folder for ``voc`` and ``yolo``.
+        class_names: all that the detector knows; the ids of formats that number classes follow their order.
+        root: names of pictures in the files are relative to this folder; None: the folder that holds them all.
+        image_url: Label Studio: put before these names. model: Label Studio: the name of the predictions' version.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ArgumentError: an unknown format. OSError: it can't be written.
+    """
+    if format not in _WRITERS:
+        raise ArgumentError(f"format: got {format!r}, expected one of {', '.join(_WRITERS)}")
+    names = _names([f.photo for f in found], root)
+    files = _WRITERS[format](Path(path), found, names, list(class_names), {"image_url": image_url, "model": model})
+    for file, text in files.items():
+        with write_atomic(file) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    return list(files)
+
+
+Files = dict[Path, str]
+Writer = Callable[[Path, Sequence[Found], list[str], list[str], dict[str, str]], Files]
+
+
+def _names(photos: Sequence[Path], root: str | os.PathLike[str] | None) -> list[str]:
+    """Path of each picture below ``root``, with forward slashes."""
+    full = [Path(os.path.abspath(p)) for p in photos]
+    if root is None:
+        base = Path(os.path.commonpath([p.parent for p in full])) if full else Path()
+    else:
+        base = Path(os.path.abspath(root))
+    return [p.relative_to(base).as_posix() if p.is_relative_to(base) else p.as_posix() for p in full]
+
+
+def _dump(document: object) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def _record(f: Found, name: str) -> dict[str, Any]:
+    return {"photo": name, "width": f.width, "height": f.height, "detections": f.detections.to_dicts()}
+
+
+def _json(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    box = "x0, y0, x1, y1 in pixels of the upright picture, half-open"
+    photos = [_record(f, n) for f, n in zip(found, names, strict=True)]
+    return {path: _dump({"class_names": classes, "box_format": box, "photos": photos})}
+
+
+def _jsonl(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    lines = [json.dumps(_record(f, n), ensure_ascii=False) + "\n" for f, n in zip(found, names, strict=True)]
+    return {path: "".join(lines)}
+
+
+def _csv(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "x0", "y0", "x1", "y1", "label", "score"])
+    for f, name in zip(found, names, strict=True):
+        for item in f.detections.to_dicts():
+            writer.writerow([name, *item["box"], item["class_name"], item["score"]])  # type: ignore[misc]
+    return {path: text.getvalue()}
+
+
+def _coco(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i, (f, name) in enumerate(zip(found, names, strict=True), 1):
+        images.append({"id": i, "file_name": name, "width": f.width, "height": f.height})
+        for item in f.detections.to_coco(i):
+            x, y, w, h = item["bbox"]
+            polygon = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+            more = {"id": len(annotations) + 1, "area": round(w * h, 2), "iscrowd": 0, "segmentation": polygon}
+            annotations.append(item | more)
+    categories = [{"id": c, "name": name} for c, name in enumerate(classes, 1)]
+    return {path: _dump({"images": images, "annotations": annotations, "categories": categories})}
+
+
+def _coco_results(
+    path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
+    return {path: _dump([item for i, f in enumerate(found, 1) for item in f.detections.to_coco(i)])}
+
+
+def _stems(names: Sequence[str]) -> list[str]:
+    """A file name without ending for each picture; ``-2`` and so on where stems are alike."""
+    taken: set[str] = set()
+    stems = []
+    for name in names:
+        stem, number = Path(name).stem, 2
+        candidate = stem
+        while candidate.lower() in taken:
+            candidate, number = f"{stem}-{number}", number + 1
+        taken.add(candidate.lower())
+        stems.append(candidate)
+    return stems
+
+
+def _voc(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    files = {}
+    for f, name, stem in zip(found, names, _stems(names), strict=True):
+        tree = Element("annotation")
+        SubElement(tree, "filename").text = Path(name).name
+        SubElement(tree, "path").text = name
+        size = SubElement(tree, "size")
+        for key, side in (("width", f.width), ("height", f.height), ("depth", 3)):
+            SubElement(size, key).text = str(side)
+        for box, score, label in zip(f.detections.xyxy, f.detections.score, f.detections.class_name, strict=True):
+            item = SubElement(tree, "object")
+            SubElement(item, "name").text = label
+            SubElement(item, "difficult").text = "0"
+            SubElement(item, "score").text = f"{score:.4f}"
+            corners = SubElement(item, "bndbox")
+            # 1-based, both ends inside, whole pixels: some tools read nothing else
+            x0, y0 = min(round(float(box[0])) + 1, f.width), min(round(float(box[1])) + 1, f.height)
+            x1, y1 = max(round(float(box[2])), x0), max(round(float(box[3])), y0)
+            for key, value in (("xmin", x0), ("ymin", y0), ("xmax", x1), ("ymax", y1)):
+                SubElement(corners, key).text = str(value)
+        indent(tree)
+        files[path / f"{stem}.xml"] = tostring(tree, encoding="unicode") + "\n"
+    return files
+
+
+def _yolo(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    import yaml
+
+    files = {}
+    for f, stem in zip(found, _stems(names), strict=True):
+        lines = []
+        for (x0, y0, x1, y1), label in zip(f.detections.xyxy.tolist(), f.detections.label, strict=True):
+            values = ((x0 + x1) / 2 / f.width, (y0 + y1) / 2 / f.height, (x1 - x0) / f.width, (y1 - y0) / f.height)
+            lines.append(f"{label} " + " ".join(f"{v:.6f}" for v in values) + "\n")
+        files[path / "labels" / f"{stem}.txt"] = "".join(lines)
+    files[path / "data.yaml"] = yaml.safe_dump(
+        {"train": "images", "names": dict(enumerate(classes))}, sort_keys=False, allow_unicode=True, width=1000
+    )
+    return files
+
+
+def _label_studio(
+    path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
+    tasks = []
+    for f, name in zip(found, names, strict=True):
+        result = []
+        for k, (box, score, label) in enumerate(
+            zip(f.detections.xyxy.tolist(), f.detections.score, f.detections.class_name, strict=True)
+        ):
+            x0, y0, x1, y1 = (100 * v / side for v, side in zip(box, (f.width, f.height) * 2, strict=True))
+            value = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+            value = {key: round(v, 4) for key, v in value.items()}
+            result.append(
+                {
+                    "id": f"sppnet-{k + 1}",
+                    "type": "rectanglelabels",
+                    "from_name": "label",
+                    "to_name": "image",
+                    "original_width": f.width,
+                    "original_height": f.height,
+                    "image_rotation": 0,
+                    "score": round(float(score), 4),
+                    "value": value | {"rotation": 0, "rectanglelabels": [label]},
+                }
+            )
+        best = round(float(f.detections.score.max(initial=0)), 4)
+        prediction = {"model_version": options["model"], "score": best, "result": result}
+        tasks.append({"data": {"image": options["image_url"] + name}, "predictions": [prediction]})
+    view = Element("View")
+    SubElement(view, "Image", name="image", value="$image")
+    labels = SubElement(view, "RectangleLabels", name="label", toName="image")
+    for name in classes:
+        SubElement(labels, "Label", value=name)
+    indent(view)
+    return {path: _dump(tasks), path.with_suffix(".config.xml"): tostring(view, encoding="unicode") + "\n"}
+
+
+def _cvat(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+    tree = Element("annotations")
+    SubElement(tree, "version").text = "1.1"
+    task = SubElement(SubElement(tree, "meta"), "task")
+    SubElement(task, "size").text = str(len(found))
+    SubElement(task, "mode").text = "annotation"
+    labels = SubElement(task, "labels")
+    for name in classes:
+        item = SubElement(labels, "label")
+        SubElement(item, "name").text = name
+        SubElement(item, "attributes")
+    for i, (f, name) in enumerate(zip(found, names, strict=True)):
+        image = SubElement(tree, "image", id=str(i), name=name, width=str(f.width), height=str(f.height))
+        for box, label in zip(f.detections.xyxy, f.detections.class_name, strict=True):
+            corners = {key: f"{v:.2f}" for key, v in zip(("xtl", "ytl", "xbr", "ybr"), box, strict=True)}
+            SubElement(image, "box", {"label": label, "occluded": "0", "source": "auto", **corners, "z_order": "0"})
+    indent(tree)
+    return {path: '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(tree, encoding="unicode") + "\n"}
+
+
+_WRITERS: dict[str, Writer] = {
+    "json": _json,
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "coco": _coco,
+    "coco-results": _coco_results,
+    "voc": _voc,
+    "yolo": _yolo,
+    "label-studio": _label_studio,
+    "cvat": _cvat,
+}
+EXPORT_FORMATS = tuple(_WRITERS)
+"""What :func:`write_results` writes."""
+FOLDER_FORMATS = ("voc", "yolo")
+"""Those that are a folder."""

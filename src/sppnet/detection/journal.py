@@ -1,0 +1,118 @@
+"""What is done already, a line at a time, so that work on thousands of pictures may be killed at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from sppnet.errors import ArgumentError
+from sppnet.files import write_atomic
+
+__all__ = ["Journal", "identity_of"]
+
+_KIND = "sppnet-journal-1"
+
+
+def identity_of(*parts: object) -> str:
+    """A hash of everything that results depend on; bytes are hashed as they are, the rest by its ``repr``."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:32]
+
+
+class Journal:
+    """A file of JSON Lines: a header, then a line for each finished item.
+
+    A line that a kill cut off is dropped, and what is written next begins on a line of its own.
+
+    Args:
+        path: created if it isn't there. A journal of another identity is begun anew.
+        identity: see :func:`identity_of`.
+        fresh: forget what is in it.
+
+    Attributes:
+        done: records by key, as they were found in the file.
+        note: why it was begun anew, or empty.
+
+    Raises:
+        ArgumentError: the file is something else, or another process is writing it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], identity: str, *, fresh: bool = False) -> None:
+        self.path = Path(path)
+        self.done: dict[str, dict[str, Any]] = {}
+        self.note = ""
+        header = {"journal": _KIND, "identity": identity}
+        if self.path.is_dir():
+            raise ArgumentError(f"{self.path}: is a folder; name a file for the journal")
+        lines, size = self._read()
+        known = bool(lines) and lines[0].get("journal") == _KIND
+        if not known and self.path.is_file() and self.path.stat().st_size:
+            raise ArgumentError(f"{self.path}: exists and isn't a journal of sppnet; name another file")
+        if known and not fresh and lines[0].get("identity") == identity:
+            self.done = {line["key"]: line for line in lines[1:] if isinstance(line.get("key"), str)}
+        else:
+            if known and not fresh:
+                self.note = f"{self.path} is of another model, version or settings: everything is done anew"
+            text = (json.dumps(header) + "\n").encode()
+            with write_atomic(self.path) as temporary:
+                temporary.write_bytes(text)
+            size = len(text)
+        self._file: BinaryIO = self.path.open("r+b")
+        self._lock()
+        self._file.truncate(size)
+        self._file.seek(size)
+
+    def append(self, key: str, record: dict[str, Any]) -> None:
+        """Write that ``key`` is done; it is in the file when this returns."""
+        self._file.write((json.dumps({"key": key} | record, allow_nan=False) + "\n").encode())
+        self._file.flush()
+
+    def close(self, *, remove: bool = False) -> None:
+        """Close the file, and remove it where all is done."""
+        self._file.close()
+        if remove:
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """Whole lines that are JSON objects, and where the last whole line ends."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return [], 0
+        end = data.rfind(b"\n") + 1
+        lines = []
+        for text in data[:end].splitlines():
+            with contextlib.suppress(ValueError, RecursionError):
+                line = json.loads(text)
+                if isinstance(line, dict):
+                    lines.append(line)
+        return lines, end
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # Windows
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise ArgumentError(
+                f"{self.path}: another run is writing it; wait for that one, or name another journal"
+            ) from None
