@@ -73,7 +73,7 @@ class SPPDetector(Parameters):
 
     def __init__(
         self,
-        backbone: str = DEFAULT_BACKBONE,
+        backbone: str = f"{DEFAULT_BACKBONE}+mid",
         features: Literal["spp", "rcnn"] = "spp",
         levels: Sequence[int] = (4, 2, 1),
         short_sides_px: Sequence[int] = (608,),
@@ -155,8 +155,8 @@ class SPPDetector(Parameters):
 
         options = self.finetune_options or FinetuneOptions()
         svm_options = self.svm_options or SvmOptions()
-        settings = (self.rank, self.hidden, self.dropout, self.classifier, self.box_regression, self.seed)
-        checkpoints = Checkpoints(cache, training_identity(data, sppnet.__version__, settings, options, svm_options))
+        common = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, self.seed, options)
+        own = (self.classifier, self.box_regression, vars(svm_options))
         trained = train_layers(
             data,
             rank=self.rank,
@@ -167,7 +167,8 @@ class SPPDetector(Parameters):
             finetune_options=options,
             svm_options=svm_options,
             seed=self.seed,
-            checkpoints=checkpoints,
+            fc_checkpoints=Checkpoints(cache, common),
+            checkpoints=Checkpoints(cache, (common, own)),
             progress=progress,
             report=report,
         )

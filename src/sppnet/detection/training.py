@@ -42,13 +42,15 @@ def train_layers(
     finetune_options: FinetuneOptions,
     svm_options: SvmOptions,
     seed: int,
+    fc_checkpoints: Checkpoints,
     checkpoints: Checkpoints,
     progress: Progress = no_progress,
     report: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train on ``data``, whose windows and maps are ready. The options are those of ``SPPDetector``.
 
-    Goes on from ``checkpoints``; each stage that is finished there isn't run again.
+    Goes on from ``fc_checkpoints`` (of the fully connected layer, which trainings with other classifiers share) and
+    ``checkpoints``; each stage that is finished there isn't run again.
     """
     seconds: dict[str, float] = {}
     started = time.perf_counter()
@@ -67,7 +69,7 @@ def train_layers(
         torch.manual_seed(seed)
         head = FcHead(data.features.dims, len(data.dataset.class_names), rank, hidden, dropout)
     losses = finetune(
-        head, data, finetune_options, seed=seed, checkpoints=checkpoints, progress=progress, report=report
+        head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress, report=report
     )
     lap("fully connected layer")
     weights = DetectorWeights.from_head(head)
@@ -77,7 +79,7 @@ def train_layers(
         )
         lap("SVMs and box regression")
     checkpoints.save("done", weights.tensors(), {"losses": losses})
-    checkpoints.remove("fc", "svm")
+    checkpoints.remove("svm")
     return Trained(weights, losses, seconds)
 
 
