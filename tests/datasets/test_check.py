@@ -1,0 +1,200 @@
+"""What `sppnet data check` finds, and the parts that training takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sppnet.cli.main import main
+from sppnet.datasets.check import check_dataset
+from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
+from sppnet.datasets.formats import load_dataset, read_dataset
+from sppnet.datasets.parts import load_parts, load_validation, without_damaged
+from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.datasets.split import split_dataset
+from sppnet.errors import ArgumentError, DatasetError
+from sppnet.images import load_image
+
+
+def photo(path: Path, seed: int) -> Path:
+    """A smooth random picture: no two are alike."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cells = np.random.default_rng(seed).integers(0, 255, (9, 12, 3), np.uint8)
+    Image.fromarray(cells).resize((240, 180), Image.Resampling.BICUBIC).save(path, quality=95)
+    return path
+
+
+def table(home: Path, rows: list[str], head: str = "image,x0,y0,x1,y1,label,split") -> Path:
+    (home / "boxes.csv").write_text("\n".join([head, *rows]) + "\n")
+    return home
+
+
+def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(14):
+        photo(tmp_path / f"{i}.jpg", i)
+    Image.open(tmp_path / "0.jpg").resize((200, 150)).save(tmp_path / "again.jpg", quality=80)
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "1.jpg").read_bytes()[:900])
+    photo(tmp_path / "forgotten.jpg", 99)
+    rows = [f"{i}.jpg,10,10,90,90,helmet,train" for i in range(12)]
+    rows += [f"{i}.jpg,100,20,200,150,person,train" for i in range(12)]
+    rows += [
+        "12.jpg,10,10,90,90,helmit,train",
+        "again.jpg,10,10,90,90,helmet,val",
+        "13.jpg,,,,,,val",
+        "cut.jpg,1,1,9,9,helmet,val",
+        "gone.jpg,1,1,9,9,helmet,val",
+        "3.jpg,90,10,10,90,helmet,train",
+        "4.jpg,10,10,10,90,helmet,train",
+        "5.jpg,500,10,600,90,helmet,train",
+        "6.jpg,200,10,300,90,helmet,train",
+        "7.jpg,20,20,22,50,helmet,train",
+        "8.jpg,10,10,90,90,helmet,train",
+    ]
+    report = check_dataset(table(tmp_path, rows))
+    kinds = [problem.kind for problem in report.errors]
+    assert sorted(kinds) == ["missing picture", "no area", "outside", "reversed box", "unreadable picture"]
+    warned = {problem.kind: str(problem) for problem in report.warnings}
+    assert set(warned) == {
+        *("over the edge", "tiny", "repeated object", "duplicate across splits", "not annotated", "misspelt class"),
+        *("few objects", "empty pictures"),
+    }
+    assert "class 'helmit' (1 objects) is spelt almost like 'helmet'" in warned["misspelt class"]
+    assert "0.jpg: (in train) looks the same as" in warned["duplicate across splits"]
+    assert "forgotten.jpg" in warned["not annotated"]
+    assert "13.jpg" in warned["empty pictures"]
+    assert "line" not in warned["tiny"]
+    assert "only 2 x 30 pixels" in warned["tiny"]
+    assert (report.images, report.usable, report.accepted) == (17, 15, False)
+    assert report.counts["train"] == {"helmet": 15, "helmit": 1, "person": 12}
+    assert report.empty == {"train": 0, "val": 1}
+    # the same on the command line, and as data
+    out = tmp_path / "report.json"
+    assert main(["data", "check", str(tmp_path), "--json", str(out), "--classes", "helmet,person", "--quiet"]) == 1
+    text = capsys.readouterr().out
+    assert "error: unknown class (1)" in text
+    assert "did you mean 'helmet'?" in text
+    assert "training refuses it" in text
+    found = json.loads(out.read_text())
+    assert len([p for p in found["problems"] if p["level"] == "error"]) == 6
+    assert all(p["file"] and p["what"] and p["advice"] for p in found["problems"])
+    # what the check refuses, the reader refuses; what it counts, the reader gives
+    with pytest.raises(DatasetError):
+        load_dataset(tmp_path)
+    data = load_dataset(tmp_path, on_error="skip")
+    good, problems = without_damaged(data)
+    assert len(good) == report.usable
+    assert "cut.jpg" in problems[0]
+    assert len(problems) == 1
+
+
+def test_a_good_data_set_is_accepted(toy_voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "check", str(toy_voc), "--quiet"]) == 0
+    text = capsys.readouterr().out
+    assert "0 errors" in text
+    assert "training accepts it" in text
+
+
+def test_bccd_has_exactly_two_errors(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report = check_dataset(shared_data / "bccd")
+    assert [(p.kind, Path(p.file).name, p.where) for p in report.errors] == [
+        ("no area", "BloodImage_00338.xml", "object 13 (RBC)"),
+        ("no area", "BloodImage_00343.xml", "object 4 (RBC)"),
+    ]
+    assert (report.images, report.usable) == (364, 364)
+
+
+def test_hash_survives_what_happens_to_pictures(tmp_path: Path) -> None:
+    hashes = []
+    for i in range(40):
+        original = photo(tmp_path / f"{i}.jpg", i)
+        picture = Image.open(original)
+        picture.save(tmp_path / "q.jpg", quality=40)
+        picture.resize((96, 72)).save(tmp_path / "s.png")
+        for path in (original, tmp_path / "q.jpg", tmp_path / "s.png"):
+            hashes.append(perceptual_hash(load_image(path)))
+    pairs = find_duplicates(np.stack(hashes))
+    assert pairs == [(3 * i + a, 3 * i + b) for i in range(40) for a, b in ((0, 1), (0, 2), (1, 2))]
+    blank = np.stack([perceptual_hash(np.full((50, 60, 3), v, np.uint8)) for v in (0, 0, 9)])
+    assert find_duplicates(blank) == []
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def drawn(labels: list[list[int]], classes: int) -> DetectionDataset:
+    records = [
+        ImageRecord(
+            Path(f"{i}.jpg"),
+            np.tile(np.array([[0, 0, 5, 5]], np.float32), (len(item), 1)),
+            np.array(item, np.int64),
+            np.zeros(len(item), bool),
+            9,
+            9,
+            f"{i:03d}",
+        )
+        for i, item in enumerate(labels)
+    ]
+    return DetectionDataset(records, tuple(f"c{c}" for c in range(classes)))
+
+
+def test_split_is_stratified_and_seeded() -> None:
+    rng = np.random.default_rng(0)
+    # class 0 in most pictures, class 4 in two
+    labels = [[int(c) for c in np.flatnonzero(rng.random(4) < (0.9, 0.5, 0.2, 0.1))] for _ in range(200)]
+    labels[17].append(4)
+    labels[90].append(4)
+    data = drawn(labels, 5)
+    for seed in range(5):
+        train, val = split_dataset(data, (0.8, 0.2), seed)
+        assert (train.split, val.split) == ("train", "val")
+        assert sorted([r.image_id for r in train] + [r.image_id for r in val]) == [r.image_id for r in data]
+        assert abs(len(val) - 40) <= 3
+        share = val.count_objects() / data.count_objects()
+        assert (np.abs(share[:4] - 0.2) < 0.06).all()
+        assert (train.count_objects()[4], val.count_objects()[4]) == (1, 1)
+        again = split_dataset(data.subset(reversed(range(200))), (0.8, 0.2), seed)
+        assert {r.image_id for r in again[1]} == {r.image_id for r in val}
+    assert len(split_dataset(drawn([[0]] * 9, 1), (1, 1, 1))) == 3
+    with pytest.raises(DatasetError, match="can't be divided"):
+        split_dataset(drawn([[0]], 1))
+    with pytest.raises(ArgumentError, match="shares"):
+        split_dataset(data, (1, -1))
+
+
+def test_parts(tmp_path: Path) -> None:
+    rows = []
+    for i in range(20):
+        photo(tmp_path / f"{i}.jpg", i)
+        rows.append(f"{i}.jpg,10,10,90,90,{'cat' if i % 2 else 'dog'},")
+    raw = read_dataset(table(tmp_path, rows))
+    parts = load_parts(raw, seed=3)
+    assert parts.validation is not None
+    assert (len(parts.train), len(parts.validation)) == (16, 4)
+    assert parts.validation.count_objects().tolist() == [2, 2]
+    assert "4 pictures of 20 are kept" in parts.notes[0]
+    # eval finds the same pictures
+    again, note = load_validation(raw, None, ["dog"], seed=3)
+    assert {r.image_id for r in again} == {r.image_id for r in parts.validation}
+    assert "seed 3" in note
+    assert again.class_names == ("dog",)
+    assert load_parts(raw, validation="none").validation is None
+    # a class that is only in val can't be learnt; with a split nothing is drawn
+    rows = [f"{row[:-1]},{'val' if i > 15 else 'train'}" for i, row in enumerate(rows)]
+    rows.append("19.jpg,10,10,50,50,zebra,val")
+    raw = read_dataset(table(tmp_path, [row.replace(",,", ",") for row in rows]))
+    parts = load_parts(raw)
+    assert parts.validation is not None
+    assert (len(parts.train), len(parts.validation)) == (16, 4)
+    assert parts.train.class_names == parts.validation.class_names == ("cat", "dog")
+    with pytest.raises(DatasetError, match="no split 'tran'"):
+        load_parts(raw, "tran")
+    raw = read_dataset(table(tmp_path, ["0.jpg,1,1,20,20,cat,a", "1.jpg,1,1,20,20,cat,b"]))
+    with pytest.raises(DatasetError, match="none called train"):
+        load_parts(raw)
+    raw = read_dataset(table(tmp_path, ["0.jpg,,,,,,train"]))
+    with pytest.raises(DatasetError, match="no objects in split train to learn from"):
+        load_parts(raw)
