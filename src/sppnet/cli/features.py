@@ -25,8 +25,7 @@ DESCRIPTION = """\
 Write a vector for each window of each photo: pooled by the pyramid, or behind the fully connected layers.
 
 One safetensors file holds NAME/windows (K, 4), in pixels, and NAME/vectors (K, D) for every photo. Windows are those of
-selective search, or those of --boxes (.npz, .json or .mat, as `sppnet proposals` writes and reads them), in their order.
-How much it will be is printed first; --estimate does no more than that.
+selective search, or those of --boxes (.npz, .json or .mat, as `sppnet proposals` has them), in their order. How much it will be is printed first; --estimate does no more than that.
 """
 
 
@@ -72,9 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
     counts = [arguments.max_windows if boxes is None else len(boxes) for boxes in windows.values()]
     size = sum(counts) * (dims * each + 16)
     most = "at most " if stored is None else ""
-    print(
-        f"{most}{sum(counts)} windows of {len(windows)} photos, {dims} numbers each, float{8 * each}: {most}{_size(size)}"
-    )
+    what = f"{most}{sum(counts)} windows of {len(windows)} photos, {dims} numbers each"
+    print(f"{what}, float{8 * each}: {most}{_size(size)}")
     if arguments.estimate or not windows:
         return failures.exit_status
     output = Path(arguments.output)
@@ -106,7 +104,7 @@ def _write(
     failures: FileFailures,
     dims: int,
 ) -> int:
-    """Vectors go to the disk photo by photo, for all of them may not fit in memory; the header comes when all are known."""
+    """Vectors go to the disk photo by photo, for memory may not hold all; the header is written when all are known."""
     from sppnet.detection.vectors import window_vectors
 
     entries: dict[str, Any] = {}

@@ -20,8 +20,8 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     info = actions.add_parser(
         "info", help="classes, backbone, scales, data, metrics, versions, licence",
-        description="Print what a detector file says about itself: classes and their thresholds, backbone, scales, how it "
-        "was trained, what was measured, versions, licence. A damaged or unknown file is refused.",
+        description="Print what a detector file says about itself: classes and their thresholds, backbone, scales, how "
+        "it was trained, what was measured, versions, licence. A damaged or unknown file is refused.",
     )  # fmt: skip
     info.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a detector (default: the one that "
                       "comes with sppnet)")  # fmt: skip
@@ -65,8 +65,8 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
         ("pyramid", f"levels {_list(m.get('levels'))}"),
         ("scales", f"short side {_list(m.get('short_sides_px'))} px"),
         ("windows", f"{_part(m, 'proposer', 'name')}, at most {_part(m, 'proposer', 'max_windows')} an image"),
-        ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images, "
-                       f"seed {training.get('seed', '?')}, {training.get('date', 'no date')}"),
+        ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images"
+                       f", seed {training.get('seed', '?')}, {training.get('date', 'no date')}"),
         ("calibrated on", str(m.get("calibrated_on", "nothing: scores are no probabilities"))),
     ]  # fmt: skip
     for protocol, measured in m.get("metrics", {}).items():
