@@ -14,10 +14,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sppnet.backbones.receptive_field import receptive_field
     from sppnet.backbones.registry import load_backbone
+    from sppnet.datasets.formats import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
+    from sppnet.datasets.split import split_dataset
     from sppnet.datasets.voc import load_voc
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
+    from sppnet.evaluation.coco import evaluate_coco
     from sppnet.evaluation.voc import evaluate_voc
     from sppnet.images import load_image
     from sppnet.pooling.pyramid import SpatialPyramidPool, spatial_pyramid_pool
@@ -35,9 +38,11 @@ _HOMES = {
     "SPPDetector": "detection.detector",
     "SelectiveSearch": "proposals.search",
     "SpatialPyramidPool": "pooling.pyramid",
+    "evaluate_coco": "evaluation.coco",
     "evaluate_voc": "evaluation.voc",
     "graph_segmentation": "proposals.segmentation",
     "load_backbone": "backbones.registry",
+    "load_dataset": "datasets.formats",
     "load_image": "images",
     "load_proposals": "proposals.stored",
     "load_voc": "datasets.voc",
@@ -46,6 +51,7 @@ _HOMES = {
     "score_windows": "pooling.windows",
     "selective_search": "proposals.search",
     "spatial_pyramid_pool": "pooling.pyramid",
+    "split_dataset": "datasets.split",
 }
 
 __all__ = [
@@ -57,9 +63,11 @@ __all__ = [
     "SelectiveSearch",
     "SpatialPyramidPool",
     "__version__",
+    "evaluate_coco",
     "evaluate_voc",
     "graph_segmentation",
     "load_backbone",
+    "load_dataset",
     "load_image",
     "load_proposals",
     "load_voc",
@@ -68,6 +76,7 @@ __all__ = [
     "score_windows",
     "selective_search",
     "spatial_pyramid_pool",
+    "split_dataset",
 ]
 
 
