@@ -25,7 +25,8 @@ DESCRIPTION = """\
 Write a vector for each window of each photo: pooled by the pyramid, or behind the fully connected layers.
 
 One safetensors file holds NAME/windows (K, 4), in pixels, and NAME/vectors (K, D) for every photo. Windows are those of
-selective search, or those of --boxes (.npz, .json or .mat, as `sppnet proposals` has them), in their order. How much it will be is printed first; --estimate does no more than that.
+selective search, or those of --boxes (.npz, .json or .mat, as `sppnet proposals` has them), in their order.
+How much it will be is printed first; --estimate does no more than that.
 """
 
 

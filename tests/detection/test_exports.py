@@ -1,0 +1,162 @@
+"""Detections for other tools, read back by independent readers; conversions to other libraries' types."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+from pycocotools.coco import COCO
+
+from sppnet.detection.detections import Detections
+from sppnet.detection.exports import EXPORT_FORMATS, Found, format_of, write_results
+from sppnet.errors import ArgumentError, MissingDependencyError
+
+NAMES = ("cat", "cüp & <saucer>")
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> list[Found]:
+    """Three photos: two objects, none, one that fills a picture of another size with the same stem as the first."""
+    boxes = np.array([[10.25, 20.5, 110.75, 99.125], [0, 0, 1.2, 0.4]], np.float32)
+    score, label = np.array([0.875, 0.5], np.float32), np.array([1, 0])
+    root = tmp_path / "photos"
+    none = Detections(boxes[:0], score[:0], label[:0], NAMES)
+    whole = Detections(np.array([[0, 0, 64, 48]], np.float32), score[:1], label[1:], NAMES)
+    return [
+        Found(root / "a.jpg", 200, 100, Detections(boxes, score, label, NAMES)),
+        Found(root / "b.jpg", 200, 100, none),
+        Found(root / "more" / "a.png", 64, 48, whole),
+    ]
+
+
+def write(found: list[Found], tmp_path: Path, format: str, name: str = "out") -> Path:
+    target = tmp_path / name
+    write_results(target, format, found, NAMES, root=tmp_path / "photos")
+    return target
+
+
+def test_coco_by_pycocotools(found: list[Found], tmp_path: Path) -> None:
+    truth = COCO(str(write(found, tmp_path, "coco", "gt.json")))
+    results = truth.loadRes(str(write(found, tmp_path, "coco-results", "dt.json")))
+    assert [i["file_name"] for i in truth.loadImgs([1, 2, 3])] == ["a.jpg", "b.jpg", "more/a.png"]
+    assert {c["name"] for c in truth.loadCats([1, 2])} == set(NAMES)
+    for coco in (truth, results):
+        got = coco.loadAnns(coco.getAnnIds(imgIds=[1]))
+        assert [a["category_id"] for a in got] == [2, 1]
+        np.testing.assert_allclose(got[0]["bbox"], [10.25, 20.5, 100.5, 78.625], atol=0.01)
+        assert got[0]["score"] == 0.875
+        assert len(coco.getAnnIds()) == 3
+
+
+def test_voc_by_our_reader(found: list[Found], tmp_path: Path) -> None:
+    folder = write(found, tmp_path, "voc")
+    assert sorted(p.name for p in folder.iterdir()) == ["a-2.xml", "a.xml", "b.xml"]
+    tree = ElementTree.parse(folder / "a.xml").getroot()
+    corners = [[int(b.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax")] for b in tree.iter("bndbox")]
+    assert corners == [[11, 21, 111, 99], [1, 1, 1, 1]]  # 1-based, both ends inside
+    assert [o.findtext("name") for o in tree.iter("object")] == [NAMES[1], NAMES[0]]
+    whole = ElementTree.parse(folder / "a-2.xml").getroot()
+    assert [whole.findtext(f"object/bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")] == ["1", "1", "64", "48"]
+
+
+def test_yolo_and_csv_and_lines(found: list[Found], tmp_path: Path) -> None:
+    folder = write(found, tmp_path, "yolo")
+    label, *numbers = (folder / "labels" / "a.txt").read_text().splitlines()[0].split()
+    assert label == "1"
+    np.testing.assert_allclose([float(v) for v in numbers], [0.3025, 0.598125, 0.5025, 0.78625], atol=1e-6)
+    assert (folder / "labels" / "b.txt").read_text() == ""
+    assert NAMES[1] in (folder / "data.yaml").read_text(encoding="utf-8")
+    with write(found, tmp_path, "csv", "f.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(r["image"], r["label"]) for r in rows] == [("a.jpg", NAMES[1]), ("a.jpg", "cat"), ("more/a.png", "cat")]
+    assert float(rows[0]["x0"]) == 10.25
+    lines = write(found, tmp_path, "jsonl", "f.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [len(json.loads(line)["detections"]) for line in lines] == [2, 0, 1]
+    assert len(json.loads(write(found, tmp_path, "json", "f.json").read_text(encoding="utf-8"))["photos"]) == 3
+
+
+def test_label_studio(found: list[Found], tmp_path: Path) -> None:
+    """As its documentation has pre-annotations: percent of the picture, names that the labelling config declares."""
+    path = write(found, tmp_path, "label-studio", "tasks.json")
+    tasks = json.loads(path.read_text(encoding="utf-8"))
+    assert [t["data"]["image"] for t in tasks] == [
+        f"/data/local-files/?d={n}" for n in ("a.jpg", "b.jpg", "more/a.png")
+    ]
+    result = tasks[0]["predictions"][0]["result"][0]
+    value = result["value"]
+    np.testing.assert_allclose(
+        [value[k] for k in ("x", "y", "width", "height")], [5.125, 20.5, 50.25, 78.625], atol=1e-3
+    )
+    assert (result["original_width"], result["original_height"], result["type"]) == (200, 100, "rectanglelabels")
+    assert tasks[1]["predictions"][0]["result"] == []
+    config = ElementTree.parse(path.with_suffix(".config.xml")).getroot()
+    labels = config.find("RectangleLabels")
+    assert (labels.get("name"), labels.get("toName")) == (result["from_name"], result["to_name"])
+    assert config.find("Image").get("name") == result["to_name"]
+    assert config.find("Image").get("value") == "$image"
+    assert {label.get("value") for label in labels} >= set(value["rectanglelabels"])
+
+
+def test_cvat(found: list[Found], tmp_path: Path) -> None:
+    """As the format called CVAT for images 1.1 has it."""
+    tree = ElementTree.parse(write(found, tmp_path, "cvat", "annotations.xml")).getroot()
+    assert tree.findtext("version") == "1.1"
+    assert [label.findtext("name") for label in tree.iter("label")] == list(NAMES)
+    images = tree.findall("image")
+    assert [(i.get("id"), i.get("name"), i.get("width")) for i in images][2] == ("2", "more/a.png", "64")
+    box = images[0].find("box")
+    assert [float(box.get(k)) for k in ("xtl", "ytl", "xbr", "ybr")] == [10.25, 20.5, 110.75, 99.12]
+    assert box.get("label") == NAMES[1]
+
+
+def test_names_and_formats(found: list[Found], tmp_path: Path) -> None:
+    for format in EXPORT_FORMATS:  # nothing found at all is no error
+        write([], tmp_path, format, f"empty-{format}")
+    assert [format_of(f"a.{e}") for e in ("json", "JSONL", "csv")] == ["json", "jsonl", "csv"]
+    with pytest.raises(ArgumentError, match="format: got 'xml', expected one of json"):
+        write(found, tmp_path, "xml")
+
+
+def test_to_coco(found: list[Found]) -> None:
+    d = found[0].detections
+    assert [item["category_id"] for item in d.to_coco("x", [7, 9])] == [9, 7]
+    with pytest.raises(ArgumentError, match="category_ids: got 1"):
+        d.to_coco("x", [7])
+
+
+def test_to_pandas(found: list[Found]) -> None:
+    pytest.importorskip("pandas")
+    table = found[0].detections.to_pandas()
+    assert list(table.columns) == ["x0", "y0", "x1", "y1", "score", "label", "class_name"]
+    assert table.class_name.tolist() == [NAMES[1], NAMES[0]]
+    assert table.x1.tolist() == [110.75, np.float32(1.2)]
+
+
+def test_to_supervision(found: list[Found], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real package where it is installed, else with the shape of its class."""
+    try:
+        import supervision  # noqa: F401
+    except ImportError:
+        fake = ModuleType("supervision")
+        fake.Detections = SimpleNamespace  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "supervision", fake)
+    got = found[0].detections.to_supervision()
+    assert np.array_equal(got.xyxy, found[0].detections.xyxy)
+    assert got.class_id.tolist() == [1, 0]
+    assert got.confidence.tolist() == [0.875, 0.5]
+    assert got.data["class_name"].tolist() == [NAMES[1], NAMES[0]]
+    got.xyxy[0] = 0  # a copy
+    assert found[0].detections.xyxy[0, 0] == 10.25
+
+
+@pytest.mark.parametrize("name", ["pandas", "supervision"])
+def test_missing_libraries(found: list[Found], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
+        getattr(found[0].detections, f"to_{name}")()
