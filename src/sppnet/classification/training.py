@@ -1,0 +1,284 @@
+"""Training of a whole network by gradient descent: several sizes, checkpoints, mixed precision, several processes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from sppnet.classification.classifier import SPPClassifier
+from sppnet.classification.multisize import Batch, augment, batches_of_epoch
+from sppnet.datasets.folder import ImageFolder
+from sppnet.errors import ArgumentError, MissingDependencyError, ModelFileError
+from sppnet.files import write_atomic
+from sppnet.images import load_image, resize_short_side
+from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
+
+__all__ = ["TrainingOptions", "plot_history", "train_network"]
+
+_CHECKPOINT = "sppnet-checkpoint-1"
+_PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a network is trained.
+
+    Attributes:
+        epochs: passes over the photos. batch_size: photos a step, over all processes together.
+        sizes_px: sides to which photos are brought; one, or several (the paper: 224 and 180).
+        size_choice: ``alternate``: in turn, one an epoch; ``random``: any size between the least and the greatest, for
+            each batch.
+        learning_rate: at the start, after ``warmup_epochs``; falls to 0 as a cosine. momentum, weight_decay: of SGD.
+        precision: ``float32``, or ``bf16`` / ``fp16``: convolutions and matrix products in that (autocast). ``fp16``
+            needs CUDA.
+        label_smoothing: of the cross-entropy. clip_norm: greatest length of the gradient. seed: of all that is random.
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    sizes_px: tuple[int, ...] = (224, 180)
+    size_choice: Literal["alternate", "random"] = "alternate"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_epochs: float = 1.0
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    label_smoothing: float = 0.0
+    clip_norm: float = 5.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.epochs, self.batch_size, *self.sizes_px) < 1 or not self.learning_rate > 0:
+            raise ArgumentError(f"expected positive epochs, batch_size, sizes_px and learning_rate, got {self}")
+        if self.precision not in _PRECISIONS:
+            raise ArgumentError(f"precision: got {self.precision!r}, expected one of {', '.join(_PRECISIONS)}")
+
+
+class _Photos:
+    """Decoded photos, kept in memory at the size that training needs, up to a budget."""
+
+    def __init__(self, data: ImageFolder, side_px: int, budget_bytes: int = 1 << 30) -> None:
+        self.data, self.side_px, self.left = data, side_px, budget_bytes
+        self.kept: dict[int, NDArray[np.uint8]] = {}
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        if index in self.kept:
+            return self.kept[index]
+        image = resize_short_side(load_image(self.data.paths[index]), self.side_px, 4 * self.side_px)[0]
+        if image.nbytes <= self.left:
+            self.left -= image.nbytes
+            self.kept[index] = image
+        return image
+
+
+def train_network(
+    network: SPPClassifier,
+    data: ImageFolder,
+    options: TrainingOptions,
+    *,
+    checkpoint: str | os.PathLike[str] | None = None,
+    validate: Callable[[SPPClassifier], dict[str, float]] | None = None,
+    progress: Callable[[Iterable[Batch], str, int], Iterable[Batch]] = lambda items, _what, _total: items,
+    report: Callable[[str], None] = lambda _line: None,
+    stop_after: int | None = None,
+) -> list[dict[str, float]]:
+    """Train ``network`` in place by stochastic gradient descent on the cross-entropy.
+
+    What is random depends on the seed, the epoch and the photo alone, so a training that was stopped and goes on from
+    its checkpoint ends with the same weights as one that wasn't. Where ``torch.distributed`` is initialised, every
+    process takes its share of each batch and the gradients are averaged (DistributedDataParallel): the same step as of
+    one process with the whole batch (but for batch normalisation and dropout, which see the share).
+
+    Args:
+        network: its backbone should be ``trainable``; of a frozen one only the layers behind it are trained.
+        checkpoint: file for the state after every epoch. If it is there, the training goes on from it.
+        validate: called after every epoch; what it returns is put into the history.
+        stop_after: end after this epoch, as if killed (for tests, and for training in portions).
+
+    Returns:
+        The history: for each epoch ``epoch``, ``side_px`` (mean), ``learning_rate``, ``loss``, ``accuracy`` on the
+        augmented training photos, and what ``validate`` returned.
+
+    Raises:
+        ModelFileError: the checkpoint is of another network or of other options. ImageError: a photo can't be read.
+        ArgumentError: ``fp16`` without CUDA.
+    """
+    device = next(network.parameters()).device
+    if options.precision == "fp16" and device.type != "cuda":
+        raise ArgumentError("precision: fp16 needs CUDA; take bf16 or float32 on this machine")
+    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(
+        [
+            {"params": [p for _, p in trained if p.ndim > 1], "weight_decay": options.weight_decay},
+            {"params": [p for _, p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=options.learning_rate, momentum=options.momentum,
+    )  # fmt: skip
+    history = _resume(network, optimizer, trained, options, checkpoint) if checkpoint is not None else []
+    model: nn.Module = network
+    if world > 1:
+        model = nn.parallel.DistributedDataParallel(network)
+    photos = _Photos(data, math.ceil(max(options.sizes_px) * 256 / 224))
+    scaler = torch.amp.GradScaler(device.type, enabled=options.precision == "fp16")
+    for epoch in range(len(history), options.epochs):
+        if stop_after is not None and epoch >= stop_after:
+            break
+        network.train()
+        batches = batches_of_epoch(
+            len(data), options.batch_size, options.sizes_px, options.size_choice, epoch=epoch, seed=options.seed,
+            rank=rank, world=world,
+        )  # fmt: skip
+        totals = torch.zeros(4, dtype=torch.float64)  # loss, hits, photos, sides
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(options.seed * 1_000_003 + epoch * 101 + rank)  # dropout
+            for step, batch in enumerate(progress(batches, f"epoch {epoch + 1}", len(batches))):
+                rate = _learning_rate(options, epoch + step / len(batches))
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                totals += _step(model, optimizer, scaler, photos, batch, epoch, options, world)
+        if world > 1:
+            dist.all_reduce(totals)
+        loss, hits, seen, sides = totals.tolist()
+        entry = {
+            "epoch": epoch + 1.0, "side_px": sides / seen, "learning_rate": _learning_rate(options, float(epoch)),
+            "loss": loss / seen, "accuracy": hits / seen,
+        }  # fmt: skip
+        if validate is not None:
+            network.eval()
+            entry |= validate(network)
+        history.append(entry)
+        report(", ".join(f"{k} {v:.4g}" for k, v in entry.items()))
+        if not math.isfinite(entry["loss"]):
+            raise ArgumentError(
+                f"learning_rate: the loss is {entry['loss']} after epoch {epoch + 1}; take a smaller one than "
+                f"{options.learning_rate:g}"
+            )
+        if checkpoint is not None and rank == 0:
+            _save(network, optimizer, trained, options, history, checkpoint)
+    network.eval()
+    return history
+
+
+def _step(
+    model: nn.Module, optimizer: torch.optim.SGD, scaler: Any, photos: _Photos, batch: Batch, epoch: int,
+    options: TrainingOptions, world: int,
+) -> Tensor:  # fmt: skip
+    network = model.module if isinstance(model, nn.parallel.DistributedDataParallel) else model
+    assert isinstance(network, SPPClassifier)
+    device = next(network.parameters()).device
+    # seeded by the photo, so that it doesn't matter which process works on it
+    pixels = [augment(photos[i], batch.side_px, np.random.default_rng((options.seed, epoch, i))) for i in batch.indices]
+    x = network.backbone.preprocess(np.stack(pixels)).to(device)
+    y = torch.from_numpy(photos.data.labels[list(batch.indices)].copy()).to(device)
+    kind = _PRECISIONS[options.precision]
+    with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
+        logits = model(x)
+        summed = nn.functional.cross_entropy(
+            logits.float(), y, reduction="sum", label_smoothing=options.label_smoothing
+        )
+    # The mean over the whole batch, also where the shares of the processes differ by a photo: DDP averages gradients.
+    everywhere = torch.tensor(float(len(y)))
+    if world > 1:
+        dist.all_reduce(everywhere)
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(summed * (world / float(everywhere))).backward()
+    scaler.unscale_(optimizer)
+    nn.utils.clip_grad_norm_([p for p in network.parameters() if p.requires_grad], options.clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    hits = float((logits.argmax(1) == y).sum())
+    return torch.tensor([float(summed.detach()), hits, len(y), batch.side_px * len(y)], dtype=torch.float64)
+
+
+def _learning_rate(options: TrainingOptions, epoch: float) -> float:
+    warm = min(1.0, (epoch + 0.1) / options.warmup_epochs) if options.warmup_epochs > 0 else 1.0
+    return options.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, epoch / options.epochs)))
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+
+_Named = list[tuple[str, nn.Parameter]]
+
+
+def _save(
+    network: SPPClassifier, optimizer: torch.optim.SGD, trained: _Named, options: TrainingOptions,
+    history: list[dict[str, float]], path: str | os.PathLike[str],
+) -> None:  # fmt: skip
+    tensors = {f"network.{n}": t for n, t in network.state_dict().items()}
+    for name, parameter in trained:
+        buffer = optimizer.state[parameter].get("momentum_buffer")
+        if buffer is not None:
+            tensors[f"momentum.{name}"] = buffer
+    write_tensor_file(path, tensors, {"options": asdict(options), "history": history}, _CHECKPOINT)
+
+
+def _resume(
+    network: SPPClassifier, optimizer: torch.optim.SGD, trained: _Named, options: TrainingOptions,
+    path: str | os.PathLike[str],
+) -> list[dict[str, float]]:  # fmt: skip
+    if not Path(path).exists():
+        return []
+    tensors, metadata = read_tensor_file(path, _CHECKPOINT, "a checkpoint of a training")
+    mine = asdict(options) | {"sizes_px": list(options.sizes_px)}
+    stored = metadata.get("options", {})
+    different = [k for k, v in mine.items() if stored.get(k) != v]
+    if different:
+        k = different[0]
+        raise ModelFileError(
+            f"{os.fspath(path)}: the training that was stopped had {k} = {stored.get(k)!r}, now it is {mine[k]!r}; "
+            "give the same options, or remove the file to begin anew"
+        )
+    try:
+        network.load_state_dict({n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")})
+    except RuntimeError as error:
+        raise ModelFileError(f"{os.fspath(path)}: is of another network ({error})") from None
+    for name, parameter in trained:
+        buffer = tensors.get(f"momentum.{name}")
+        if buffer is not None:
+            optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device)
+    return list(metadata["history"])
+
+
+def plot_history(history: list[dict[str, float]], path: str | Path) -> None:
+    """Draw the learning curve (loss; accuracies) to ``.png``, ``.svg`` or ``.pdf``.
+
+    Raises:
+        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension, or no epoch.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf") or not history:
+        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf, and at least one epoch")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
+        ) from None
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    epochs = [entry["epoch"] for entry in history]
+    left.plot(epochs, [entry["loss"] for entry in history], marker="o", markersize=3)
+    left.set(title="loss on training photos", xlabel="epoch", ylim=(0, None))
+    right.plot(epochs, [entry["accuracy"] for entry in history], marker="o", markersize=3, label="training, augmented")
+    for key in sorted(
+        {k for entry in history for k in entry} - {"epoch", "side_px", "learning_rate", "loss", "accuracy"}
+    ):
+        known = [(entry["epoch"], entry[key]) for entry in history if key in entry]
+        right.plot([e for e, _ in known], [v for _, v in known], marker="o", markersize=3, label=key.replace("_", " "))
+    right.set(title="accuracy", xlabel="epoch", ylim=(0, 1))
+    right.legend(loc="lower right")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)

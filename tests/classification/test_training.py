@@ -1,0 +1,140 @@
+"""Training: learns, resumes to the same weights, and gives the same in two processes as in one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing, nn
+
+from sppnet.backbones.base import Backbone
+from sppnet.classification.classifier import SPPClassifier
+from sppnet.classification.multisize import augment, batches_of_epoch
+from sppnet.classification.training import TrainingOptions, plot_history, train_network
+from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.errors import ArgumentError, ModelFileError
+
+OPTIONS = TrainingOptions(epochs=4, batch_size=8, sizes_px=(48, 40), learning_rate=0.05, warmup_epochs=0)
+
+
+def _network(seed: int = 0, dropout: float = 0.3) -> SPPClassifier:
+    torch.manual_seed(seed)
+    layers = nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 12, 3, 2, 1), nn.ReLU())
+    backbone = Backbone("tiny", layers, channels=12, stride=8, offset=0.5, trainable=True)
+    return SPPClassifier(backbone, (2, 1), 3, hidden=(16,), dropout=dropout)
+
+
+def _weights(network: SPPClassifier) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+def test_learns_and_goes_on_after_a_kill(toy_folder: Path, tmp_path: Path) -> None:
+    data = load_image_folder(toy_folder)
+    options = replace(OPTIONS, epochs=8)
+    whole, stopped, resumed = _network(), _network(), _network(seed=1)
+    history = train_network(whole, data, options)
+    assert history[-1]["accuracy"] > 0.9
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert [h["side_px"] for h in history[:3]] == [48, 40, 48]
+    path = tmp_path / "state.safetensors"
+    assert len(train_network(stopped, data, options, checkpoint=path, stop_after=3)) == 3
+    again = train_network(resumed, data, options, checkpoint=path)  # its own random weights are replaced
+    assert again == history
+    assert torch.equal(_weights(resumed), _weights(whole))
+    plot_history(history, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").stat().st_size > 5000
+    with pytest.raises(ModelFileError, match=r"had learning_rate = 0\.05, now it is 0\.1"):
+        train_network(_network(), data, replace(options, learning_rate=0.1), checkpoint=path)
+
+
+def test_mixed_precision_learns_too(toy_folder: Path) -> None:
+    data = load_image_folder(toy_folder)
+    network = _network()
+    history = train_network(network, data, replace(OPTIONS, epochs=6, precision="bf16", size_choice="random"))
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert next(network.parameters()).dtype == torch.float32
+    assert 40 <= min(h["side_px"] for h in history) <= max(h["side_px"] for h in history) <= 48
+    if not torch.cuda.is_available():
+        with pytest.raises(ArgumentError, match="fp16 needs CUDA"):
+            train_network(network, data, replace(OPTIONS, precision="fp16"))
+
+
+def test_frozen_backbones_stay(toy_folder: Path) -> None:
+    network = _network()
+    network.backbone.trainable = False
+    network.backbone.requires_grad_(False)
+    before = network.backbone.layers[0].weight.clone()
+    history = train_network(network, load_image_folder(toy_folder), OPTIONS)
+    assert torch.equal(network.backbone.layers[0].weight, before)
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def _process(rank: int, world: int, root: str, init: str, out: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{init}", rank=rank, world_size=world)
+    network = _network(dropout=0.0)
+    data = load_image_folder(root)
+    history = train_network(network, data.subset([*range(0, 36, 2), 1]), replace(OPTIONS, epochs=2))
+    if rank == 0:
+        torch.save({"loss": [h["loss"] for h in history], "weights": _weights(network)}, out)
+    dist.destroy_process_group()
+
+
+def test_two_processes_are_one_with_the_double_batch(toy_folder: Path, tmp_path: Path) -> None:
+    """19 photos in batches of 8: the last batch of 3 is shared out unequally, 2 and 1."""
+    out = tmp_path / "out.pt"
+    arguments: Any = (2, str(toy_folder), str(tmp_path / "init"), str(out))
+    multiprocessing.spawn(_process, arguments, nprocs=2)  # type: ignore[no-untyped-call]
+    found = torch.load(out, weights_only=True)
+    alone = _network(dropout=0.0)
+    data = load_image_folder(toy_folder)
+    history = train_network(alone, data.subset([*range(0, 36, 2), 1]), replace(OPTIONS, epochs=2))
+    assert found["loss"] == pytest.approx([h["loss"] for h in history], rel=1e-4)
+    torch.testing.assert_close(found["weights"], _weights(alone), rtol=1e-3, atol=1e-5)
+
+
+def test_every_photo_once_and_one_size_a_batch() -> None:
+    batches = batches_of_epoch(23, 6, (224, 180), epoch=3, seed=1)
+    assert sorted(i for b in batches for i in b.indices) == list(range(23))
+    assert {b.side_px for b in batches} == {180}
+    assert batches == batches_of_epoch(23, 6, (224, 180), epoch=3, seed=1)
+    assert batches != batches_of_epoch(23, 6, (224, 180), epoch=5, seed=1)
+    shares = [batches_of_epoch(23, 6, (180, 224), "random", epoch=3, seed=1, rank=r, world=3) for r in range(3)]
+    assert sorted(i for s in shares for b in s for i in b.indices) == list(range(23))
+    sizes = [[b.side_px for b in s] for s in shares]
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert len(set(sizes[0])) > 1
+    with pytest.raises(ArgumentError, match="can't be shared out to 4"):
+        batches_of_epoch(23, 6, (224,), world=4)
+
+
+def test_augmentation_shows_the_same_square_at_every_size() -> None:
+    yy, xx = np.mgrid[0:120, 0:200]
+    image = np.stack([xx, yy * 2, xx * 0 + 99], 2).astype(np.uint8)
+    seen = set()
+    for seed in range(60):
+        large, small = (augment(image, side, np.random.default_rng(seed)) for side in (96, 48))
+        assert large.shape == (96, 96, 3)
+        halved = large.reshape(48, 2, 48, 2, 3).mean((1, 3))
+        assert np.abs(halved - small).mean() < 2
+        flipped = bool(large[50, 0, 0] > large[50, -1, 0])
+        seen.add((flipped, round(float(large[..., 0].mean()) / 20), round(float(large[..., 1].mean()) / 20)))
+    assert {f for f, _, _ in seen} == {False, True}
+    assert len({x for _, x, _ in seen}) >= 3  # left, middle, right
+    assert len({y for _, _, y in seen}) >= 2
+
+
+def test_options_are_checked(toy_folder: Path) -> None:
+    with pytest.raises(ArgumentError, match="positive"):
+        TrainingOptions(epochs=0)
+    with pytest.raises(ArgumentError, match="precision"):
+        TrainingOptions(precision="int4")  # type: ignore[arg-type]
+    data = load_image_folder(toy_folder)
+    assert isinstance(data, ImageFolder)
+    with pytest.raises(ArgumentError, match="take a smaller one"):
+        train_network(_network(), data, replace(OPTIONS, learning_rate=1e25, clip_norm=1e30))
