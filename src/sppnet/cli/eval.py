@@ -39,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--protocol", choices=(*_VOC, "coco"), action="append", default=None,
                         help=f"may be given several times (default: {' and '.join(_VOC)})")  # fmt: skip
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only N images, spread over the list")
+    parser.add_argument("--plot", metavar="FILE", help="draw precision against recall, a plot a class (.png, .svg)")
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON")
     add_data_options(parser)
     add_quiet(parser)
@@ -75,6 +76,11 @@ def run(arguments: argparse.Namespace) -> int:
         text, document[protocol] = _measure(found, dataset, protocol)
         print(text, end="\n\n")
     print(stage_table(found))
+    if arguments.plot:
+        from sppnet.evaluation.voc import evaluate_voc, plot_curves
+
+        plot_curves(evaluate_voc(found, dataset, protocol="voc07-11pt"), arguments.plot)
+        print(f"drawn: {arguments.plot}")
     if arguments.json:
         with write_atomic(Path(arguments.json)) as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

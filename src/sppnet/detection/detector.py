@@ -54,8 +54,8 @@ class SPPDetector(Parameters):
         flip_short_sides_px: scales of the mirror images in training; empty trains without mirror images.
         max_windows: of selective search, for each image.
         rank, hidden, dropout: of the fully connected layer, see :class:`sppnet.detection.fc_head.FcHead`.
-        classifier: ``svm``, or ``softmax``: the log odds of each class against background, as they are trained with the
-            fully connected layer.
+        classifier: ``softmax``: the log odds of each class against background, as they are trained with the
+            fully connected layer, or ``svm`` (the paper's): linear SVMs with hard negatives on its features.
         box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
             (the paper's).
         finetune_options, svm_options: how the parts are trained.
@@ -82,7 +82,7 @@ class SPPDetector(Parameters):
         rank: int = 256,
         hidden: int = 1024,
         dropout: float = 0.5,
-        classifier: Literal["svm", "softmax"] = "svm",
+        classifier: Literal["softmax", "svm"] = "softmax",
         box_regression: Literal["joint", "ridge"] = "joint",
         finetune_options: FinetuneOptions | None = None,
         svm_options: SvmOptions | None = None,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.files import write_atomic
 
-__all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table"]
+__all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table", "plot_curves"]
 
 F64 = NDArray[np.float64]
 VocProtocol = Literal["voc07-11pt", "voc-area"]
@@ -179,6 +181,42 @@ def format_table(result: VocResult) -> str:
     title += f"{result.dataset} ({images})" if result.dataset else images
     notes = ["- : no objects that count; not part of the mean"] if np.isnan(result.ap).any() else []
     return "\n".join([title, rule, head, rule, *rows[:-1], rule, rows[-1], *notes])
+
+
+def plot_curves(result: VocResult, path: str | Path) -> None:
+    """Draw precision against recall, one small plot a class, to ``.png``, ``.svg`` or ``.pdf``.
+
+    Raises:
+        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependencyError(
+            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
+        ) from None
+    columns = min(5, len(result.class_names))
+    rows = -(-len(result.class_names) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.2 * rows + 0.4), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
+    for axis in axes[len(result.class_names) :]:
+        axis.set_visible(False)
+    for axis, name, ap, recall, precision in zip(
+        axes, result.class_names, result.ap, result.recall, result.precision, strict=False
+    ):
+        axis.plot(recall, precision, linewidth=1.2)
+        axis.set(xlim=(0, 1), ylim=(0, 1.02))
+        axis.set_title(f"{name}  {ap:.3f}", fontsize=9)
+        axis.grid(alpha=0.3)
+    figure.supxlabel("recall", fontsize=9)
+    figure.supylabel("precision", fontsize=9)
+    title = f"{result.dataset} ({result.num_images} images): AP by {result.protocol}, IoU > {result.iou:g}"
+    figure.suptitle(title, fontsize=10)
+    with write_atomic(path) as temporary:
+        figure.savefig(temporary, dpi=110)
 
 
 def _match(
