@@ -32,6 +32,8 @@ class FixedPool(nn.Module):
 
     def __init__(self, kernel: int, stride: int, map_size: tuple[int, int]) -> None:
         super().__init__()
+        if kernel < 1 or stride < 1:
+            raise ArgumentError(f"kernel, stride: got {kernel}, {stride}, expected at least 1")
         self.kernel, self.stride, self.map_size = kernel, stride, map_size
         rows, columns = ((cells - kernel) // stride + 1 for cells in map_size)
         if min(rows, columns) < 1:
@@ -147,9 +149,10 @@ class SPPClassifier(nn.Module):
         return torch.cat(parts)[order.argsort()]
 
     def _pooled_batch(self, images: Tensor) -> Tensor:
+        if not images.shape[2] * images.shape[3]:
+            raise ArgumentError(f"images: got {tuple(images.shape)}, expected at least one pixel")
         step = max(1, _BATCH_PIXELS // (images.shape[2] * images.shape[3]))
-        vectors = torch.cat([self.from_maps(self.backbone(part)) for part in images.split(step)])
-        return vectors
+        return torch.cat([self.from_maps(self.backbone(part)) for part in images.split(step)])
 
     def from_maps(self, maps: Tensor) -> Tensor:
         """Pooled (and, with ``normalise``, scaled) vectors ``(N, dims)`` of maps ``(N, C, h, w)``."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import sppnet
-from sppnet.backbones.registry import Backbone, load_backbone
+from sppnet.backbones.registry import Backbone, backbone_spec, load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
-from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
+from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
@@ -125,6 +127,8 @@ class PhotoClassifier:
         folds = max(2, min(self.folds, int(counts.min())))
         bar = iter(progress(range(folds * len(self.costs)), "cross-validation", folds * len(self.costs)))
 
+        next(bar, None)
+
         def step() -> None:
             next(bar, None)
 
@@ -176,11 +180,15 @@ class PhotoClassifier:
         store = FeatureCache(cache) if cache is not None else None
         bone = network.backbone
         settings = (
-            "classification", bone.name, bone.weights_sha256, str(network.pool), [v.to_dict() for v in self.views],
+            "classification", bone.name, _weights_id(bone) if store is not None else "", str(network.pool),
+            network.normalise, [v.to_dict() for v in self.views],
         )  # fmt: skip
         out = torch.empty(len(paths), network.dims)
         for i in progress(range(len(paths)), "pooling", len(paths)):
-            key = store.key(paths[i], *settings) if store is not None else ""
+            try:
+                key = store.key(paths[i], *settings) if store is not None else ""
+            except OSError as error:
+                raise ImageError(f"{paths[i]}: can't be read ({error.strerror})") from None
             known = store.get(key) if store is not None else None
             if known is None:
                 known = {"vector": self._pooled(network, load_image(paths[i])).to(torch.float16)}
@@ -264,9 +272,11 @@ class PhotoClassifier:
 
         Raises:
             NotFittedError: there is nothing to save yet.
+            ArgumentError: the backbone has a name by which it can't be loaded again (an adapter's, or your own).
         """
         network = self._fitted()
         bone = network.backbone
+        backbone_spec(bone.name)
         copied = bone.trainable or not bone.weights_sha256
         tensors = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
         if copied:
@@ -317,6 +327,10 @@ class PhotoClassifier:
             scale, normalise, dropout = (
                 float(metadata["scale"]), bool(metadata["normalise"]), float(metadata["dropout"])
             )  # fmt: skip
+            mode = str(pool.get("mode", "max"))
+            if not math.isfinite(scale):
+                raise ValueError(f"scale {scale}")
+            backbone_spec(name)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
         bone = load_backbone(name, pretrained=not copied, trainable=copied)
@@ -324,10 +338,12 @@ class PhotoClassifier:
             raise ModelFileError(
                 f"{where}: made for weights of {name} with sha256 {sha256}, found {bone.weights_sha256}"
             )
-        mode = str(pool.get("mode", "max"))
-        network = SPPClassifier(
-            bone, levels, len(class_names), mode=mode, hidden=hidden, dropout=dropout, normalise=normalise
-        )
+        try:
+            network = SPPClassifier(
+                bone, levels, len(class_names), mode=mode, hidden=hidden, dropout=dropout, normalise=normalise
+            )
+        except (ValueError, RuntimeError) as error:
+            raise ModelFileError(f"{where}: describes no network ({error}); the file is damaged") from None
         try:
             network.fc.load_state_dict(_part(tensors, "fc."))
             if copied:
@@ -340,6 +356,17 @@ class PhotoClassifier:
             if not all(bool(torch.isfinite(p).all()) for p in part.parameters()):
                 raise ModelFileError(f"{where}: has values that are not finite; the file is damaged")
         return classifier
+
+
+def _weights_id(backbone: Backbone) -> str:
+    """What tells weights from others: the digest of the published file, or of the values where they aren't those."""
+    if backbone.weights_sha256 and not backbone.trainable:
+        return backbone.weights_sha256
+    digest = hashlib.sha256()
+    for name, value in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

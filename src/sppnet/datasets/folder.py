@@ -72,8 +72,19 @@ class ImageFolder:
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFolder:
-        """The photos at ``indices``, in that order, with the same classes."""
-        chosen = np.asarray(indices, np.int64)
+        """The photos at ``indices``, in that order, with the same classes. A mask of booleans ``(n,)`` does, too.
+
+        Raises:
+            DatasetError: an index out of range, or a mask of another length.
+        """
+        chosen = np.asarray(indices)
+        if chosen.dtype == bool:
+            if chosen.shape != (len(self),):
+                raise DatasetError(f"indices: got a mask {chosen.shape}, expected ({len(self)},)")
+            chosen = np.flatnonzero(chosen)
+        chosen = chosen.astype(np.int64)
+        if len(chosen) and not (chosen.min() >= -len(self) and chosen.max() < len(self)):
+            raise DatasetError(f"indices: from {chosen.min()} to {chosen.max()}, of {len(self)} photos")
         return ImageFolder(
             tuple(self.paths[i] for i in chosen), self.labels[chosen], self.class_names, self.name, self.split
         )
@@ -141,7 +152,7 @@ def _photos(root: Path, folders: Sequence[str]) -> list[Path]:
 
 def _from_list(root: Path, list_file: Path) -> Iterator[tuple[Path, str]]:
     try:
-        lines = list_file.read_text(encoding="utf-8").splitlines()
+        lines = list_file.read_text(encoding="utf-8-sig").splitlines()  # editors on Windows put a mark first
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{list_file}: can't be read as a list of photos ({error})") from None
     for number, line in enumerate(lines, 1):

@@ -132,8 +132,8 @@ def plot_confusion(result: ClassificationResult, path: str | Path) -> None:
     share = result.confusion / np.maximum(result.confusion.sum(1, keepdims=True), 1)
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     size = 9 if classes <= 20 else 6
-    axis.set_xticks(range(classes), result.class_names, rotation=90, fontsize=size)
-    axis.set_yticks(range(classes), result.class_names, fontsize=size)
+    axis.set_xticks(range(classes), result.class_names, rotation=90, fontsize=size, parse_math=False)
+    axis.set_yticks(range(classes), result.class_names, fontsize=size, parse_math=False)
     axis.set(xlabel="taken for", ylabel="true class")
     axis.set_title(f"mean class accuracy {result.mean_class_accuracy:.3f}, {result.images} images", fontsize=10)
     if classes <= 20:

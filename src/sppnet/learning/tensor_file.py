@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sppnet.errors import ModelFileError
-from sppnet.files import write_atomic
+from sppnet.files import stable_safetensors, write_atomic
 
 __all__ = ["read_tensor_file", "write_tensor_file"]
 
@@ -25,7 +25,7 @@ def write_tensor_file(
     header = {"format": kind, "sppnet": json.dumps(metadata, sort_keys=True, allow_nan=False)}
     stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with write_atomic(path) as temporary:
-        temporary.write_bytes(save(stored, metadata=header))
+        temporary.write_bytes(stable_safetensors(save(stored, metadata=header)))
 
 
 def read_tensor_file(path: str | os.PathLike[str], kind: str, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

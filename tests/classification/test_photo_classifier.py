@@ -1,0 +1,241 @@
+"""Photos in, class names out: trained on small photos of three kinds, kept in a file, found again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from sppnet.backbones.base import Backbone
+from sppnet.backbones.registry import load_backbone
+from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
+from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
+from sppnet.classification.photos import FORMAT, PhotoClassifier
+from sppnet.classification.views import View
+from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
+from sppnet.images import load_image
+from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
+
+VIEWS = (View(64), View(96, flip=True))
+
+
+@pytest.fixture(scope="module")
+def data(toy_folder: Path) -> ImageFolder:
+    return load_image_folder(toy_folder, split="all")
+
+
+@pytest.fixture(scope="module")
+def fitted(data: ImageFolder) -> PhotoClassifier:
+    """Trained on 8 photos of each kind; the other 4 are for tests."""
+    train = data.subset([i for i in range(36) if i % 12 < 8])
+    return PhotoClassifier(levels=(2, 1), views=VIEWS, folds=3).fit(train)
+
+
+def _held_out(data: ImageFolder) -> ImageFolder:
+    return data.subset([i for i in range(36) if i % 12 >= 8])
+
+
+def test_finds_the_classes_of_photos_that_it_has_not_seen(fitted: PhotoClassifier, data: ImageFolder) -> None:
+    held = _held_out(data)
+    guesses = [fitted.classify(path, 3) for path in held.paths]
+    assert [g[0].index for g in guesses] == held.labels.tolist()
+    assert {g[0].class_name for g in guesses} == {"green", "red", "striped"}
+    for three in guesses:
+        p = [g.probability for g in three]
+        assert p == sorted(p, reverse=True)
+        assert sum(p) == pytest.approx(1)
+        assert p[0] > 0.5
+    training = fitted.metadata_["training"]
+    assert training["images"] == 24
+    assert training["c"] in (1, 10, 100)
+    assert training["cross_validation"][f"{training['c']:g}"] == max(training["cross_validation"].values()) > 0.9
+    assert fitted.classify(held.paths[0], 1) == guesses[0][:1]
+    assert fitted.classify(load_image(held.paths[0]), 3) == guesses[0]
+
+
+def test_scores_are_the_mean_over_the_views(fitted: PhotoClassifier, data: ImageFolder) -> None:
+    path = data.paths[11]
+    pixels = load_image(path)
+    bone = load_backbone("efficientnet-lite0+stride32")
+    vectors = []
+    with torch.no_grad():
+        for view in VIEWS:
+            maps = bone(bone.preprocess(view.apply(pixels, 32)))
+            v = torch.cat([nn.functional.adaptive_avg_pool2d(maps, n).flatten() for n in (2, 1)])
+            vectors.append(v / v.norm())
+        last = fitted.network_.fc[-1]
+        assert isinstance(last, nn.Linear)
+        expected = last.weight @ torch.stack(vectors).mean(0) + last.bias
+    np.testing.assert_allclose(fitted.scores(path), expected.numpy(), atol=1e-4)
+
+
+def test_file_gives_the_same_classifier(fitted: PhotoClassifier, data: ImageFolder, tmp_path: Path) -> None:
+    path = tmp_path / "toys.safetensors"
+    fitted.save(path)
+    loaded = PhotoClassifier.load(path)
+    assert loaded.class_names_ == fitted.class_names_
+    assert tuple(loaded.views) == VIEWS
+    assert loaded.scale_ == fitted.scale_
+    assert loaded.metadata_["training"] == fitted.metadata_["training"]
+    for photo in _held_out(data).paths[::3]:
+        np.testing.assert_allclose(loaded.scores(photo), fitted.scores(photo), atol=2e-3)  # matrices are float16
+    again = tmp_path / "again.safetensors"
+    loaded.save(again)
+    assert again.read_bytes() == path.read_bytes()
+    assert path.stat().st_size < 3 * 5 * 320 * 2 + 4000  # the frozen convolutions are not in it
+    assert np.array_equal(PhotoClassifier.load(again).scores(data.paths[0]), loaded.scores(data.paths[0]))
+
+
+def test_pooled_vectors_are_cached(data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = data.subset([0, 1, 12, 13])
+    network = _tiny(normalise=True)
+    classifier = PhotoClassifier.from_network(network, ("a", "b", "c"), VIEWS)
+    first = classifier.vectors(some.paths, cache=tmp_path)
+    plain = classifier.vectors(some.paths)
+    assert torch.equal(first, plain)
+    calls: list[int] = []
+    original = PhotoClassifier._pooled
+
+    def counted(self: PhotoClassifier, *arguments: Any) -> torch.Tensor:
+        calls.append(1)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(PhotoClassifier, "_pooled", counted)
+    assert torch.equal(classifier.vectors(some.paths, cache=tmp_path), first)
+    assert not calls
+    # other weights and another scaling are not taken for these
+    other = PhotoClassifier.from_network(_tiny(seed=1, normalise=True), ("a", "b", "c"), VIEWS)
+    assert not torch.allclose(other.vectors(some.paths, cache=tmp_path), first)
+    longer = PhotoClassifier.from_network(_tiny(normalise=False), ("a", "b", "c"), VIEWS)
+    assert not torch.allclose(longer.vectors(some.paths, cache=tmp_path), first)
+    assert len(calls) == 8
+    with pytest.raises(ImageError, match=r"missing\.png"):
+        classifier.vectors([Path("missing.png")], cache=tmp_path)
+
+
+def _tiny(seed: int = 0, name: str = "zf5@0.05", normalise: bool = False, pool: Any = (2, 1)) -> SPPClassifier:
+    torch.manual_seed(seed)
+    bone = load_backbone(name, pretrained=False, trainable=True)
+    return SPPClassifier(bone, pool, 3, hidden=(6,), normalise=normalise)
+
+
+@pytest.mark.parametrize("pool", [(2, 1), FixedPool(2, 1, (3, 3))], ids=["pyramid", "fixed"])
+def test_networks_trained_otherwise_keep_their_convolutions(pool: Any, tmp_path: Path) -> None:
+    network = _tiny(pool=pool)
+    classifier = PhotoClassifier.from_network(network, ("a", "b", "c"), (View(64, "warp"),), scale=2.0)
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    expected = classifier.classify(pixels, 3)
+    classifier.save(tmp_path / "net.safetensors")
+    loaded = PhotoClassifier.load(tmp_path / "net.safetensors")
+    assert [g.class_name for g in loaded.classify(pixels, 3)] == [g.class_name for g in expected]
+    np.testing.assert_allclose(loaded.scores(pixels), classifier.scores(pixels), rtol=1e-2, atol=1e-3)
+    for name, value in network.backbone.layers.state_dict().items():
+        if value.ndim != 2:
+            assert torch.equal(loaded.network_.backbone.layers.state_dict()[name], value)
+    x = network.backbone.preprocess(View(64, "warp").apply(pixels, 16))
+    with torch.no_grad():
+        p = (network(x)[0].double() * 2).softmax(0)
+    assert [g.probability for g in expected] == pytest.approx(sorted(p.tolist(), reverse=True), abs=1e-6)
+
+
+def test_damaged_files_give_one_clear_error(fitted: PhotoClassifier, tmp_path: Path) -> None:
+    path = tmp_path / "toys.safetensors"
+    fitted.save(path)
+    whole = path.read_bytes()
+    bad = tmp_path / "bad.safetensors"
+    for content in (b"", whole[:100], whole[:-50], b"\x80\x04pickle" * 99, whole[:300] + b"\xff" * 40 + whole[340:]):
+        bad.write_bytes(content)
+        with pytest.raises(ModelFileError, match=r"bad\.safetensors: .*not a classifier"):
+            PhotoClassifier.load(bad)
+    with pytest.raises(ModelFileError, match="no such file"):
+        PhotoClassifier.load(tmp_path / "missing.safetensors")
+    tensors, metadata = read_tensor_file(path, FORMAT, "a classifier")
+    changes: list[dict[str, Any]] = [
+        {"backbone": {"name": "resnet50", "weights_sha256": "", "weights_in_file": False}},
+        {"backbone": "efficientnet-lite0"},
+        {"pool": {"levels": [[0, 1]], "mode": "avg"}},
+        {"pool": {"levels": [[2, 2], [1, 1]], "mode": "median"}},
+        {"pool": {"fixed": [3, 0, 13, 13]}},
+        {"views": [{"side_px": -5}]},
+        {"views": [{"resolution": 7}]},
+        {"scale": "much"},
+        {"hidden": [4], "dropout": 7.0},
+        {"class_names": []},
+        {"class_names": ["a", "b"]},
+        {"hidden": [-4]},
+    ]
+    for change in changes:
+        write_tensor_file(bad, tensors, metadata | change, FORMAT)
+        with pytest.raises(ModelFileError, match=r"bad\.safetensors: "):
+            PhotoClassifier.load(bad)
+    other = {"backbone": metadata["backbone"] | {"weights_sha256": "0" * 64}}
+    write_tensor_file(bad, tensors, metadata | other, FORMAT)
+    with pytest.raises(ModelFileError, match="made for weights of efficientnet-lite0"):
+        PhotoClassifier.load(bad)
+    infinite = {n: t.clone().fill_(float("inf")) for n, t in tensors.items()}
+    write_tensor_file(bad, infinite, metadata, FORMAT)
+    with pytest.raises(ModelFileError, match="not finite"):
+        PhotoClassifier.load(bad)
+    write_tensor_file(bad, tensors, metadata, "sppnet-detector-9")
+    with pytest.raises(ModelFileError, match="format 'sppnet-detector-9', expected a classifier"):
+        PhotoClassifier.load(bad)
+
+
+def test_wrong_use_is_told(fitted: PhotoClassifier, data: ImageFolder, tmp_path: Path) -> None:
+    with pytest.raises(NotFittedError, match="not trained"):
+        PhotoClassifier().classify(data.paths[0])
+    with pytest.raises(NotFittedError):
+        PhotoClassifier().save(tmp_path / "x")
+    with pytest.raises(ArgumentError, match="top: got 0"):
+        fitted.classify(data.paths[0], 0)
+    with pytest.raises(ImageError, match="missing"):
+        fitted.classify(tmp_path / "missing.jpg")
+    with pytest.raises(DatasetError, match="at least two classes"):
+        PhotoClassifier().fit(ImageFolder(data.paths[:2], np.array([0, 0]), ("green",)))
+    with pytest.raises(DatasetError, match="class 'red' has 1 photos"):
+        PhotoClassifier().fit(ImageFolder(data.paths[:3], np.array([0, 0, 1]), ("green", "red")))
+    with pytest.raises(ArgumentError, match="got 1 for 3 outputs"):
+        PhotoClassifier.from_network(_tiny(), ("a",))
+    own = Backbone("mine", nn.Conv2d(3, 4, 3), channels=4, stride=1, offset=1.5, trainable=True)
+    classifier = PhotoClassifier.from_network(SPPClassifier(own, (1,), 1, hidden=()), ("a",))
+    with pytest.raises(ArgumentError, match="backbone: got 'mine'"):  # nobody could load it
+        classifier.save(tmp_path / "mine.safetensors")
+
+
+def test_folds_and_costs() -> None:
+    labels = np.repeat([0, 1, 2], [10, 7, 3])
+    fold = folds_of(labels, 3)
+    for c in range(3):
+        counts = np.bincount(fold[labels == c], minlength=3)
+        assert counts.max() - counts.min() <= 1
+    g = torch.Generator().manual_seed(0)
+    vectors = torch.randn(20, 8, generator=g) * 0.3 + torch.eye(8)[torch.from_numpy(labels)] * 2
+    choice = cross_validate(vectors, labels, 3, (10.0, 0.1), folds=3)
+    assert list(choice.accuracy) == [0.1, 10.0]
+    assert choice.accuracy[choice.c] == max(choice.accuracy.values()) > 0.9
+    hits = choice.margins.argmax(1).numpy() == labels
+    assert choice.accuracy[choice.c] == pytest.approx(np.mean([hits[labels == c].mean() for c in range(3)]))
+    # a scale that was put in comes out
+    margins = torch.randn(4000, 3, generator=g)
+    drawn = torch.multinomial((margins * 3).softmax(1), 1, generator=g)[:, 0].numpy()
+    assert fit_scale(margins, drawn) == pytest.approx(3, rel=0.1)
+    with pytest.raises(ArgumentError, match="costs"):
+        cross_validate(vectors, labels, 3, ())
+    with pytest.raises(DatasetError, match="class number 2 has 0 photos"):
+        cross_validate(vectors[:17], labels[:17], 3)
+
+
+def test_the_1000_classes() -> None:
+    names = imagenet_class_names()
+    assert len(names) == 1000
+    assert "tench" in names[0]
+    assert "tabby" in names[281]
+    assert "espresso" in names[967]
+    with pytest.raises(ArgumentError, match="expected one with an ImageNet head"):
+        imagenet_classifier("vgg16")
