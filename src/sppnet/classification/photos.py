@@ -310,7 +310,7 @@ class PhotoClassifier:
         """
         if path is None:
             return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS)
-        tensors, metadata = read_tensor_file(path, FORMAT, "a classifier from `sppnet classify-train`")
+        tensors, metadata = read_tensor_file(path, FORMAT, "a classifier that PhotoClassifier.save wrote")
         where = os.fspath(path)
         try:
             described = metadata["backbone"]

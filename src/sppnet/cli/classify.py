@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument("photos", nargs="+", metavar="PHOTO|DIR", help="picture files, or folders of them")
     parser.add_argument(
-        "--model", metavar="FILE", help="a classifier from `sppnet classify-train` (default: 1000 ImageNet classes)"
+        "--model", metavar="FILE", help="a classifier that PhotoClassifier.save wrote (default: 1000 ImageNet classes)"
     )
     parser.add_argument("--top", type=positive_int, default=5, metavar="N", help="classes a photo (default: 5)")
     parser.add_argument(
