@@ -191,7 +191,7 @@ class PhotoClassifier:
                 raise ImageError(f"{paths[i]}: can't be read ({error.strerror})") from None
             known = store.get(key) if store is not None else None
             if known is None:
-                known = {"vector": self._pooled(network, load_image(paths[i])).to(torch.float16)}
+                known = {"vector": self._pooled(network, load_image(paths[i])).to("cpu", torch.float16)}
                 if store is not None:
                     store.put(key, known)
             out[i] = known["vector"].float()
@@ -233,8 +233,8 @@ class PhotoClassifier:
         network = self._fitted()
         pixels = load_image(image)
         if len(network.fc) == 1:  # linear: the mean of the outputs is the output of the mean
-            return np.asarray(network.fc(self._pooled(network, pixels)[None])[0].numpy(), np.float32)
-        return np.asarray(network(self._inputs(network, pixels)).mean(0).numpy(), np.float32)
+            return np.asarray(network.fc(self._pooled(network, pixels)[None])[0].cpu().numpy(), np.float32)
+        return np.asarray(network(self._inputs(network, pixels)).mean(0).cpu().numpy(), np.float32)
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Guess]:
         """The ``top`` most probable classes of one photo, best first.
@@ -251,8 +251,8 @@ class PhotoClassifier:
         return [Guess(self.class_names_[i], float(p[i]), int(i)) for i in order]
 
     def _inputs(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> list[Tensor]:
-        bone = network.backbone
-        return [bone.preprocess(view.apply(pixels, bone.size_multiple))[0] for view in self.views]
+        bone, device = network.backbone, next(network.parameters()).device
+        return [bone.preprocess(view.apply(pixels, bone.size_multiple))[0].to(device) for view in self.views]
 
     def _pooled(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> Tensor:
         return network.pooled(self._inputs(network, pixels)).mean(0)

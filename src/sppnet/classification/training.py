@@ -148,6 +148,7 @@ def train_network(
                     group["lr"] = rate
                 totals += _step(model, optimizer, scaler, photos, batch, epoch, options, world)
         if world > 1:
+            totals = totals.to(device)  # NCCL takes CUDA tensors only
             dist.all_reduce(totals)
         loss, hits, seen, sides = totals.tolist()
         entry = {
@@ -188,7 +189,7 @@ def _step(
             logits.float(), y, reduction="sum", label_smoothing=options.label_smoothing
         )
     # The mean over the whole batch, also where the shares of the processes differ by a photo: DDP averages gradients.
-    everywhere = torch.tensor(float(len(y)))
+    everywhere = torch.tensor(float(len(y)), device=device)
     if world > 1:
         dist.all_reduce(everywhere)
     optimizer.zero_grad(set_to_none=True)
