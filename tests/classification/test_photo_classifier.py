@@ -221,6 +221,12 @@ def test_folds_and_costs() -> None:
     assert choice.accuracy[choice.c] == max(choice.accuracy.values()) > 0.9
     hits = choice.margins.argmax(1).numpy() == labels
     assert choice.accuracy[choice.c] == pytest.approx(np.mean([hits[labels == c].mean() for c in range(3)]))
+    # the best cost is taken: only a large one looks past strong noise to the weak but faultless sign of a class
+    signs = torch.eye(3)[torch.from_numpy(labels)] * 0.2
+    noisy = torch.cat([signs, torch.randn(20, 4, generator=g)], 1)
+    choice = cross_validate(noisy, labels, 3, (1e-3, 1e3), folds=3)
+    assert choice.accuracy[1e3] > choice.accuracy[1e-3] + 0.2
+    assert choice.c == 1e3
     # a scale that was put in comes out
     margins = torch.randn(4000, 3, generator=g)
     drawn = torch.multinomial((margins * 3).softmax(1), 1, generator=g)[:, 0].numpy()
