@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,17 +21,6 @@ from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, ModelFileError
 
 OPTIONS = TrainingOptions(epochs=4, batch_size=8, sizes_px=(32, 24), learning_rate=0.05, warmup_epochs=0)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Layers this small take longer on several threads, many times longer where the processor is busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 NINETEEN = [*range(0, 36, 2), 1]
 
 
