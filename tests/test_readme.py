@@ -36,7 +36,7 @@ def folder(toy_voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_commands_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(folder)
     verbs = {shlex.split(command)[1] for command in COMMANDS}
-    assert verbs == {"detect", "train", "eval", "proposals"}
+    assert verbs == {"detect", "data", "train", "add-class", "eval", "proposals"}
     for command in COMMANDS:
         assert main(shlex.split(command)[1:]) == 0, command
     assert "protocol voc07-11pt" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def test_learns_and_finds_in_new_pictures(detector: SPPDetector, toy_voc: Path) 
 def test_file_gives_the_same_detections(detector: SPPDetector, saved: Path, train: DetectionDataset) -> None:
     loaded = SPPDetector.load(saved)
     assert loaded.class_names_ == ("cat", "cup")
-    assert loaded.metadata_["backbone"]["name"] == "efficientnet-lite0"
+    assert loaded.metadata_["backbone"]["name"] == "efficientnet-lite0+mid"
     assert loaded.metadata_["training"]["images"] == len(train)
     a, b = (d.detect(train[0].path, threshold=0.1) for d in (detector, loaded))
     assert len(a) == len(b) > 0

@@ -61,7 +61,7 @@ class CropFeatures(WindowFeatures):
     def maps(self, image: NDArray[np.uint8], *, flip: bool = False) -> ImageMaps:
         """The pixels of ``image (H, W, 3)`` themselves: here the convolutions come after the windows."""
         height, width = image.shape[:2]
-        pixels = np.ascontiguousarray(image[:, ::-1] if flip else image)
+        pixels = np.array(image[:, ::-1] if flip else image)
         return ImageMaps((torch.from_numpy(pixels).permute(2, 0, 1),), np.ones((1, 2), np.float32), height, width)
 
     def pool(self, maps: ImageMaps, windows: NDArray[np.float32], out: Tensor | None = None) -> Tensor:
