@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sppnet import SPPDetector
@@ -91,7 +92,7 @@ def test_resumes_after_kills(model: Path, photos: Path, undisturbed: dict[str, b
     """Killed a few times, at moments that differ; then run to its end."""
     code = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
     journal = tmp_path / "f.csv.journal"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on it
     for wanted in (1, 4, 9):
         process = subprocess.Popen(
             [sys.executable, "-c", code, *command(model, photos, tmp_path)],
