@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.errors import ArgumentError
 from sppnet.files import write_atomic
+from sppnet.plots import figure_for
 
 __all__ = ["ClassificationResult", "evaluate_classification", "format_classification", "plot_confusion"]
 
@@ -116,18 +117,9 @@ def plot_confusion(result: ClassificationResult, path: str | Path) -> None:
     Raises:
         MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
-        ) from None
     classes = len(result.class_names)
     side = min(22.0, max(4.5, 2.5 + 0.19 * classes))
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    path, figure = figure_for(path, (side + 1, side))
     axis = figure.subplots()
     share = result.confusion / np.maximum(result.confusion.sum(1, keepdims=True), 1)
     image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")

@@ -17,8 +17,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import ImageRecord
-from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.errors import ArgumentError
 from sppnet.files import write_atomic
+from sppnet.plots import figure_for
 
 __all__ = ["COUNTS", "ProposalReport", "best_overlaps", "evaluate_proposals", "plot_recall", "summarise"]
 
@@ -172,17 +173,8 @@ def plot_recall(reports: dict[str, ProposalReport], path: str | Path) -> None:
     Raises:
         MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
-        ) from None
     thresholds = next(iter(reports.values())).thresholds
-    figure = Figure(figsize=(4 * (len(thresholds) + 1), 3.6), layout="constrained")
+    path, figure = figure_for(path, (4 * (len(thresholds) + 1), 3.6))
     axes = np.atleast_1d(figure.subplots(1, len(thresholds) + 1, sharey=True))
     for name, report in reports.items():
         for axis, values in zip(axes, [*report.recall, report.overlap], strict=True):

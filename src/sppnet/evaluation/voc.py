@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.errors import ArgumentError
 from sppnet.files import write_atomic
+from sppnet.plots import figure_for
 
 __all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table", "plot_curves"]
 
@@ -189,18 +190,9 @@ def plot_curves(result: VocResult, path: str | Path) -> None:
     Raises:
         MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
     """
-    path = Path(path)
-    if path.suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise ArgumentError(f"{path}: expected a plot file ending in .png, .svg or .pdf")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingDependencyError(
-            "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
-        ) from None
     columns = min(5, len(result.class_names))
     rows = -(-len(result.class_names) // columns)
-    figure = Figure(figsize=(2.4 * columns, 2.2 * rows + 0.4), layout="constrained")
+    path, figure = figure_for(path, (2.4 * columns, 2.2 * rows + 0.4))
     axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
     for axis in axes[len(result.class_names) :]:
         axis.set_visible(False)
