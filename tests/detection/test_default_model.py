@@ -42,6 +42,7 @@ def test_file_explains_itself(detector: SPPDetector) -> None:
         assert measured["images"] == 1753
         assert measured["map"] >= 0.592
         assert set(measured["ap"]) == set(VOC_CLASS_NAMES)
+        assert "trained on train" in measured["note"]  # the file itself has seen val
 
 
 @pytest.mark.parametrize("photo", EXPECTED)

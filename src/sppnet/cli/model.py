@@ -72,7 +72,8 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
     for protocol, measured in m.get("metrics", {}).items():
         if isinstance(measured, dict) and "map" in measured:
             where = f"{measured.get('data', '?')}, {measured.get('images', '?')} images"
-            lines.append(("measured", f"{measured['map']:.4f} mAP ({protocol}) on {where}"))
+            note = f"; {measured['note']}" if measured.get("note") else ""
+            lines.append(("measured", f"{measured['map']:.4f} mAP ({protocol}) on {where}{note}"))
     for change in m.get("changes", []):
         what = next((f"{key} {_list(change[key])}" for key in ("added", "removed", "renamed") if key in change), "?")
         lines.append(("changed", what + (f", from {change['images']} images" if "images" in change else "")))

@@ -1,4 +1,4 @@
-"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, SVMs, NMS."""
+"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, scores, NMS."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class SPPDetector(Parameters):
         progress: Progress = no_progress,
         report: Callable[[str], None] | None = None,
     ) -> SPPDetector:
-        """Train on ``dataset``: windows and maps of every image once, then fc layers, SVMs and box regression.
+        """Train on ``dataset``: windows and maps of every image once, then what stands behind the pooling.
 
         Args:
             cache: folder for maps and windows; what is there already isn't computed again. None uses a temporary one.
