@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sppnet.pooling import cells
 from sppnet.pooling.windows import pool_windows, window_to_cells
 
 COORDINATE = st.floats(-500, 1500, allow_nan=False)
@@ -32,10 +33,10 @@ def test_corner_mapping_of_the_paper(box: tuple[float, ...], stride: int, offset
 
 
 def test_strides_and_offsets_of_each_axis() -> None:
-    cells = window_to_cells(np.array([[10.0, 10.0, 50.0, 50.0]]), (8, 16), (2.5, 20.0), 4, 9)
+    found = window_to_cells(np.array([[10.0, 10.0, 50.0, 50.0]]), (8, 16), (2.5, 20.0), 4, 9)
     # x: units at 2.5, 10.5, 18.5, ..., 50.5: 1 to 5; y: at 20, 36, 52, 68: 0 to 1
-    assert cells.tolist() == [[1, 0, 6, 2]]
-    assert cells.dtype == torch.int64
+    assert found.tolist() == [[1, 0, 6, 2]]
+    assert found.dtype == torch.int64
 
 
 def test_large_coordinates_are_exact() -> None:
@@ -48,15 +49,38 @@ def test_large_coordinates_are_exact() -> None:
 def test_pixels_and_cells_agree() -> None:
     features = torch.randn(3, 12, 16)
     windows = torch.tensor([[0.0, 0, 255, 191], [33, 20, 97, 100]])
-    cells = window_to_cells(windows, 16, 0.0, 12, 16)
-    assert torch.equal(pool_windows(features, windows, stride=16.0), pool_windows(features, cells))
+    found = window_to_cells(windows, 16, 0.0, 12, 16)
+    assert torch.equal(pool_windows(features, windows, stride=16.0), pool_windows(features, found))
 
 
 def test_sizes_a_window() -> None:
     sizes = torch.tensor([[3, 4], [30, 40]])
     windows = np.array([[0, 0, 999, 999], [0, 0, 999, 999]])
-    cells = window_to_cells(windows, 16, 0, sizes[:, 0], sizes[:, 1])
-    assert cells.tolist() == [[1, 1, 4, 3], [1, 1, 40, 30]]
+    found = window_to_cells(windows, 16, 0, sizes[:, 0], sizes[:, 1])
+    assert found.tolist() == [[1, 1, 4, 3], [1, 1, 40, 30]]
+
+
+@given(
+    boxes=st.lists(st.tuples(*[st.floats(-1e300, 1e300) | COORDINATE] * 4), max_size=5),
+    stride=st.floats(0.25, 40),
+    offset=st.floats(-30, 30),
+)
+def test_numpy_and_torch_give_the_same_cells(boxes: list[tuple[float, ...]], stride: float, offset: float) -> None:
+    """The same lines run in NumPy on the CPU, in torch on a GPU and where torch traces."""
+    windows = np.array(boxes, np.float64).reshape(-1, 4)
+    size = torch.tensor([1, 30, 7, 2, 9])[: len(boxes)]
+    for height, width in ((30, 40), (size, size + 3)):
+        ours = window_to_cells(windows, stride, offset, height, width)
+        traced = cells._window_cells(torch, torch.from_numpy(windows), (stride,) * 2, (offset,) * 2, height, width)
+        assert torch.equal(ours, traced)
+        whole = cells._whole_cells(torch, torch.from_numpy(windows), height, width)
+        assert torch.equal(cells.clip_windows(torch.from_numpy(windows), height, width), whole)
+
+
+def test_no_index_comes_from_a_nan() -> None:
+    """Where nobody looks whether windows are finite (compiled code) they still become cells of the map."""
+    for xp, windows in ((torch, torch.full((1, 4), math.nan, dtype=torch.float64)), (np, np.full((1, 4), math.nan))):
+        assert cells._window_cells(xp, windows, (16, 16), (0, 0), 3, 5).tolist() == [[0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8])

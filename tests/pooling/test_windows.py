@@ -265,3 +265,19 @@ BOX = np.array([[0, 0, 1, 1]])
 def test_bad_arguments_are_named(call: Any, words: str) -> None:
     with pytest.raises(ArgumentError, match=words):
         call()
+
+
+def test_results_above_4_mb(rng: np.random.Generator) -> None:
+    """Their memory comes from NumPy, and they are pooled past the cache; otherwise they are like all others."""
+    for dtype in (torch.float32, torch.bfloat16):
+        features = torch.randn(64, 9, 8).to(dtype).requires_grad_()
+        windows = random_cells(rng, 1000, 9, 8)
+        large = pool_windows(features, windows)
+        assert large.numel() * large.element_size() > 4 << 20
+        assert large.is_contiguous()
+        assert large.data_ptr() % 64 == 0
+        parts = torch.cat([pool_windows(features, windows[k : k + 100]) for k in range(0, 1000, 100)])
+        assert torch.equal(large, parts)
+        if dtype == torch.float32:  # sums of ones: exact
+            gradients = [torch.autograd.grad(part.sum(), features)[0] for part in (large, parts)]
+            assert torch.equal(*gradients)

@@ -88,8 +88,9 @@ def _notice(kernel: str, dtype: torch.dtype) -> AbstractContextManager[None]:
 
 def _check_cells(cells: I64, height: int, width: int) -> None:
     """The kernels don't check where they read: a caller of the bare operator must not be able to crash the process."""
-    low, high = cells[:, :2], cells[:, 2:]
-    if (low < 0).any() or (high <= low).any() or (high > (width, height)).any():
+    x0, y0, x1, y1 = cells.T
+    inside = x0.min() >= 0 and y0.min() >= 0 and x1.max() <= width and y1.max() <= height
+    if not (inside and (x1 > x0).all() and (y1 > y0).all()):
         raise ArgumentError(f"cells: expected windows of at least one cell inside the map of {height} x {width} cells")
 
 

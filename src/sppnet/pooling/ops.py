@@ -7,14 +7,19 @@ call :func:`sppnet.pooling.pyramid.spatial_pyramid_pool` and :func:`sppnet.pooli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import Level
+
+_LARGE_BYTES = 4 << 20
+_ALIGNMENT = 64
 
 _LIBRARY = torch.library.Library("sppnet", "FRAGMENT")
 _ARGUMENTS = "Tensor[] maps, Tensor cells, Tensor? map_index, int[] levels, str reduction"
@@ -50,6 +55,20 @@ def check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
         raise ArgumentError(f"map_index: expected 0 to {maps - 1} ({maps} maps), got {low} to {high}")
 
 
+def empty_in_large_pages(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """``like.new_empty(shape)``, in memory that comes from the system 2 MB at a time where that is possible.
+
+    NumPy asks Linux for huge pages above 4 MB, torch doesn't: the 25,000 page faults of 100 MB took 45 ms, four times
+    as long as pooling into them.
+    """
+    count = math.prod(shape)
+    if like.device.type != "cpu" or count * like.element_size() < _LARGE_BYTES:
+        return like.new_empty(shape)
+    memory = np.empty(count * like.element_size() + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return torch.from_numpy(memory)[start : start + count * like.element_size()].view(like.dtype).view(shape)
+
+
 def _pool_into(
     maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str, out: Tensor
 ) -> None:
@@ -71,7 +90,7 @@ def _empty_result(
 
 
 def _pool(maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str) -> Tensor:
-    out = _empty_result(maps, cells, map_index, levels, mode)
+    out = empty_in_large_pages((cells.shape[0], _bins(levels), maps[0].shape[1]), maps[0])
     _pool_into(maps, cells, map_index, levels, mode, out)
     return out
 

@@ -15,7 +15,7 @@ from sppnet.errors import ArgumentError
 from sppnet.pooling import ops
 from sppnet.pooling.arguments import as_map_index, as_maps, check_out, map_sizes
 from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels, num_bins
-from sppnet.pooling.cells import PerAxis, Windows, as_window_tensor, clip_cells, window_to_cells
+from sppnet.pooling.cells import PerAxis, Windows, as_window_tensor, clip_windows, window_to_cells
 from sppnet.pooling.lines import LINE_BYTES
 
 __all__ = ["pool_windows", "score_windows", "window_to_cells"]
@@ -192,9 +192,7 @@ def _prepare(
     height, width = map_sizes(maps, index)
     if stride is not None:
         return maps, window_to_cells(tensor, stride, offset, height, width), index, pyramid
-    edges = tensor.to(torch.float64)
-    whole = torch.cat([edges[:, :2].floor(), edges[:, 2:].ceil()], 1)
-    return maps, clip_cells(whole, edges - 0.5, height, width), index, pyramid
+    return maps, clip_windows(tensor, height, width), index, pyramid
 
 
 def _refuse_gradient(tensors: Sequence[Tensor]) -> None:
