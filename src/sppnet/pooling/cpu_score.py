@@ -14,32 +14,54 @@ from numba import njit
 from sppnet.pooling.cpu import copy_line, make_sums, make_tables, max_of_window, mean_of_window
 from sppnet.pooling.lines import LINE_BYTES
 from sppnet.pooling.scratch import release, scratch
-from sppnet.pooling.simd import as_floats, from_key, lane_sum, load, multiply_add, store, zeros
+from sppnet.pooling.simd import from_key, half_zeros, lane_sum, load, load_half, multiply_add, store
 
+TOGETHER = 4  # windows
 _jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
 @_jit
-def add_scores(values: Any, bins: int, weights: Any, at: int, outputs: int, scores: Any, base: int) -> None:
-    """Add the products of ``values`` ``(bins, lanes)`` with ``weights[at:]`` ``(outputs, bins, lanes)`` to the scores.
+def add_scores(
+    values: Any, bins: int, weights: Any, at: int, outputs: int, scores: Any, order: Any, s: int, number: int
+) -> None:
+    """Add products of the pooled lines of windows ``order[s : s + number]`` with the weights to the windows' scores.
 
-    ``outputs`` is a multiple of 4: four sums at a time, so that each value is loaded once for four products.
+    ``values``: (TOGETHER, bins, lanes); ``weights[at:]``: (outputs, bins, lanes), ``outputs`` a multiple of 2. The
+    weights of a line are too many for the nearest cache, so they are read once for four windows, two outputs at a time:
+    eight sums, in half lines, for which the registers of AVX2 suffice too. Of fewer windows the rest of ``values`` is
+    whatever it is, and not used.
     """
     lanes = LINE_BYTES // values.itemsize
     step = bins * lanes
-    for o in range(0, outputs, 4):
-        a, b, c, d = zeros(weights), zeros(weights), zeros(weights), zeros(weights)
+    for o in range(0, outputs, 2):
+        a, b, c, d = half_zeros(weights), half_zeros(weights), half_zeros(weights), half_zeros(weights)
+        e, f, g, h = half_zeros(weights), half_zeros(weights), half_zeros(weights), half_zeros(weights)
         p = at + o * step
-        for i in range(0, step, lanes):
-            v = as_floats(load(values, i))
-            a = multiply_add(a, v, load(weights, p + i))
-            b = multiply_add(b, v, load(weights, p + step + i))
-            c = multiply_add(c, v, load(weights, p + 2 * step + i))
-            d = multiply_add(d, v, load(weights, p + 3 * step + i))
-        scores[base + o] += lane_sum(a)
-        scores[base + o + 1] += lane_sum(b)
-        scores[base + o + 2] += lane_sum(c)
-        scores[base + o + 3] += lane_sum(d)
+        for i in range(0, step, lanes // 2):
+            first, second = load_half(weights, p + i), load_half(weights, p + step + i)
+            v = load_half(values, i)
+            a, b = multiply_add(a, v, first), multiply_add(b, v, second)
+            v = load_half(values, step + i)
+            c, d = multiply_add(c, v, first), multiply_add(d, v, second)
+            v = load_half(values, 2 * step + i)
+            e, f = multiply_add(e, v, first), multiply_add(f, v, second)
+            v = load_half(values, 3 * step + i)
+            g, h = multiply_add(g, v, first), multiply_add(h, v, second)
+        q = order[s] * outputs + o
+        scores[q] += lane_sum(a)
+        scores[q + 1] += lane_sum(b)
+        if number > 1:
+            q = order[s + 1] * outputs + o
+            scores[q] += lane_sum(c)
+            scores[q + 1] += lane_sum(d)
+        if number > 2:
+            q = order[s + 2] * outputs + o
+            scores[q] += lane_sum(e)
+            scores[q + 1] += lane_sum(f)
+        if number > 3:
+            q = order[s + 3] * outputs + o
+            scores[q] += lane_sum(g)
+            scores[q + 1] += lane_sum(h)
 
 
 @_jit
@@ -57,7 +79,7 @@ def score_max(
     row = width * lanes
     size = height * row
     table = scratch((tables + 1) * size, flat.dtype)
-    values = scratch(bins * lanes, flat.dtype)
+    values = scratch(TOGETHER * bins * lanes, flat.dtype)
     edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n, share = item // chunks, item % chunks
@@ -71,12 +93,14 @@ def score_max(
             copy_line(flat, n * strides[0], strides, c0, nc, height, width, table)
             make_tables(table, infinity, tables, row, size)
             at = c0 * outputs * bins
-            for s in range(begin, end):
-                w = order[s]
-                max_of_window(table, cells, w, plan, tables, row, size, edges, values)
-                for i in range(0, bins * lanes, lanes):
-                    store(values, i, from_key(load(values, i)))
-                add_scores(values, bins, weights, at, outputs, scores, w * outputs)
+            for s in range(begin, end, TOGETHER):
+                number = min(TOGETHER, end - s)
+                for k in range(number):
+                    part = values[k * bins * lanes :]
+                    max_of_window(table, cells, order[s + k], plan, tables, row, size, edges, part)
+                    for i in range(0, bins * lanes, lanes):
+                        store(part, i, from_key(load(part, i)))
+                add_scores(values, bins, weights, at, outputs, scores, order, s, number)
     release(table)
     release(values)
     release(edges)
@@ -92,7 +116,7 @@ def score_avg(
     channels, height, width, chunks = shape[1], shape[2], shape[3], shape[4]
     line = scratch(height * width * lanes, flat.dtype)
     sums = scratch((height + 1) * (width + 1) * lanes, np.float64)
-    values = scratch(bins * lanes, flat.dtype)
+    values = scratch(TOGETHER * bins * lanes, flat.dtype)
     edges = scratch(2 * bins, np.int64)
     for item in range(start, stop):
         n, share = item // chunks, item % chunks
@@ -106,10 +130,12 @@ def score_avg(
             copy_line(flat, n * strides[0], strides, c0, nc, height, width, line)
             exact = make_sums(line, sums, height, width)
             at = c0 * outputs * bins
-            for s in range(begin, end):
-                w = order[s]
-                mean_of_window(line, sums, exact, cells, w, plan, width, edges, values)
-                add_scores(values, bins, weights, at, outputs, scores, w * outputs)
+            for s in range(begin, end, TOGETHER):
+                number = min(TOGETHER, end - s)
+                for k in range(number):
+                    part = values[k * bins * lanes :]
+                    mean_of_window(line, sums, exact, cells, order[s + k], plan, width, edges, part)
+                add_scores(values, bins, weights, at, outputs, scores, order, s, number)
     release(line)
     release(sums)
     release(values)

@@ -34,6 +34,9 @@ _BITS: dict[torch.dtype, tuple[torch.dtype, int]] = {
 }
 
 
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
 @lru_cache(maxsize=64)
 def make_plan(levels: tuple[Level, ...], nested: bool) -> I64:
     """A row a level: rows, columns, first bin, row of the parent in this plan or -1; parents come first."""
@@ -176,23 +179,28 @@ def score_cpu(
     levels: Sequence[Level],
     mode: str,
     weight: Tensor,
-) -> Tensor:
-    """Products ``(K, O)`` of all pooled vectors with ``weight`` ``(O, bins, C)``; float32 or float64, few outputs."""
+    bias: Tensor | None,
+    out: Tensor,
+) -> None:
+    """Products of all pooled vectors with ``weight`` ``(O, bins, C)``, and ``bias`` ``(O,)``, into ``out`` ``(K, O)``;
+    float32 or float64, few outputs."""
     dtype = maps[0].dtype
     lanes = LINE_BYTES // dtype.itemsize
     outputs, bins, channels = weight.shape
-    lines, padded = -(-channels // lanes), -(-outputs // 4) * 4
-    packed = weight.new_zeros((lines, padded, bins, lanes))
+    lines, padded = -(-channels // lanes), -(-outputs // 2) * 2
+    # In NumPy: torch's threads would go on spinning on the cores that the kernel needs.
+    packed = np.zeros((lines, padded, bins, lanes), _NUMPY[dtype])
+    columns = weight.detach().numpy()
     for line in range(lines):
-        part = weight[:, :, line * lanes : (line + 1) * lanes]
+        part = columns[:, :, line * lanes : (line + 1) * lanes]
         packed[line, :outputs, :, : part.shape[2]] = part
-    scores = weight.new_zeros((cells.shape[0], padded))
+    scores = np.zeros((cells.shape[0], padded), _NUMPY[dtype])
     integer, infinity = _BITS[dtype]
     view = integer if mode == "max" else dtype
     order, starts = split_by_map(map_index, cells.shape[0], sum(m.shape[0] for m in maps))
     plan = make_plan(tuple(levels), nested=mode == "max")
     cell_array: Any = cells.contiguous().numpy()
-    tail = (bins, packed.view(-1).numpy(), padded, scores.view(-1).numpy())
+    tail = (bins, packed.reshape(-1), padded, scores.reshape(-1))
     at = 0
     with _notice(mode + " scores", view):
         for tensor in maps:
@@ -213,7 +221,9 @@ def score_cpu(
                 run_ranges(_score_max, count * chunks, *arguments, infinity, tables)
             else:
                 run_ranges(_score_avg, count * chunks, *arguments)
-    return scores[:, :outputs]
+    if bias is not None:
+        scores[:, :outputs] += bias.detach().numpy()
+    out.detach().numpy()[:] = scores[:, :outputs]
 
 
 def pool_cpu_backward(

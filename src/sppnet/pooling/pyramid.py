@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from sppnet.pooling import ops
 from sppnet.pooling.arguments import as_maps
-from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels, num_bins
+from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels, num_bins, parents
 
 __all__ = ["SpatialPyramidPool", "spatial_pyramid_pool"]
 
@@ -36,12 +37,15 @@ def spatial_pyramid_pool(
     Raises:
         ArgumentError: another shape or dtype, an unknown mode, a level out of range.
     """
-    pyramid = normalise_levels(levels)
-    check_mode(mode)
+    return _pool(features, normalise_levels(levels), check_mode(mode))
+
+
+def _pool(features: Tensor | Sequence[Tensor], pyramid: tuple[Level, ...], mode: str) -> Tensor:
     maps = as_maps(features)
     single = isinstance(features, Tensor) and features.ndim == 3
     if not torch.compiler.is_compiling() and _torch_is_faster(maps, mode):
-        vectors = torch.cat([_compose(m, pyramid, mode) for m in maps])
+        parts = [_compose(m, pyramid, mode) for m in maps]
+        vectors = parts[0] if len(parts) == 1 else torch.cat(parts)
         return vectors[0] if single else vectors
     ends = [[0, 0, m.shape[3], m.shape[2]] for m in maps for _ in range(m.shape[0])]
     cells = torch.tensor(ends, dtype=torch.int64, device=maps[0].device).reshape(-1, 4)
@@ -66,12 +70,28 @@ def _torch_is_faster(maps: Sequence[Tensor], mode: str) -> bool:
     return work < (1 << 17 if mode == "max" and not channels_last else 1 << 20)
 
 
-def _compose(features: Tensor, levels: Sequence[Level], mode: str) -> Tensor:
-    """The definition by torch's own layers: ``(N, C, H, W)`` to ``(N, bins * C)``."""
+def _compose(features: Tensor, levels: tuple[Level, ...], mode: str) -> Tensor:
+    """The definition by torch's own layers: ``(N, C, H, W)`` to ``(N, bins * C)``.
+
+    Maxima of a level whose bins are unions of a finer level's come from those, if nobody asks for a gradient (which
+    would go to another one of equal maxima).
+    """
     pool: Callable[..., Tensor] = (
         nn.functional.adaptive_max_pool2d if mode == "max" else nn.functional.adaptive_avg_pool2d
     )
-    return torch.cat([pool(features, level).flatten(1) for level in levels], 1)
+    pooled: dict[int, Tensor] = {}
+    order, above = _plan(levels, mode == "max" and not (features.requires_grad and torch.is_grad_enabled()))
+    for i in order:
+        rows, columns = levels[i]
+        pooled[i] = pool(pooled.get(above[i], features), rows if rows == columns else (rows, columns))
+    return torch.cat([pooled[i].flatten(1) for i in range(len(levels))], 1)
+
+
+@lru_cache(maxsize=64)
+def _plan(levels: tuple[Level, ...], nested: bool) -> tuple[list[int], list[int]]:
+    """Levels in an order in which each comes after the one it is pooled from, and which that is (-1: the map)."""
+    above = parents(levels) if nested else [-1] * len(levels)
+    return sorted(range(len(levels)), key=lambda i: (-levels[i][0] * levels[i][1], i)), above
 
 
 def _by_channel(pooled: Tensor, levels: Sequence[Level]) -> Tensor:
@@ -98,7 +118,7 @@ class SpatialPyramidPool(nn.Module):
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
         """See :func:`spatial_pyramid_pool`."""
-        return spatial_pyramid_pool(features, self.levels, self.mode)
+        return _pool(features, self.levels, self.mode)
 
     def out_features(self, channels: int) -> int:
         """Length of the vector of one map of ``channels`` channels."""

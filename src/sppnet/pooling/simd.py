@@ -18,14 +18,16 @@ from numba.extending import intrinsic
 
 from sppnet.pooling.lines import LINE_BYTES
 
+_FLOATS = {types.int32: types.float32, types.int64: types.float64}
+
 
 class Vector(types.Type):
-    """One line of ``dtype`` in a register."""
+    """One line of ``dtype`` in a register, or so many bytes of one."""
 
-    def __init__(self, dtype: Any) -> None:
+    def __init__(self, dtype: Any, size: int = LINE_BYTES) -> None:
         self.dtype = dtype
-        self.lanes = LINE_BYTES * 8 // dtype.bitwidth
-        super().__init__(name=f"Vector({dtype})")
+        self.lanes = size * 8 // dtype.bitwidth
+        super().__init__(name=f"Vector({dtype}, {size})")
 
 
 @register_default(Vector)
@@ -50,6 +52,18 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer, align = _pointer(context, builder, array, args[0], args[1], vector.lanes)
         return builder.load(pointer, align=align)
+
+    return vector(array, types.intp), codegen
+
+
+@intrinsic
+def load_half(typingctx: Any, array: Any, index: Any) -> Any:
+    """Half a line of a contiguous 1-D array from ``index`` on, as floats: the bits of integers, floats as they are."""
+    vector = Vector(_FLOATS.get(array.dtype, array.dtype), LINE_BYTES // 2)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer, align = _pointer(context, builder, array, args[0], args[1], vector.lanes)
+        return builder.bitcast(builder.load(pointer, align=align), context.get_value_type(vector))
 
     return vector(array, types.intp), codegen
 
@@ -209,11 +223,10 @@ def zeros(typingctx: Any, array: Any) -> Any:
 
 
 @intrinsic
-def as_floats(typingctx: Any, v: Any) -> Any:
-    """The bits of an int32 or int64 vector as float32 or float64; a float vector as it is."""
-    floats = {types.int32: types.float32, types.int64: types.float64}
-    vector = Vector(floats.get(v.dtype, v.dtype))
-    return vector(v), lambda context, builder, signature, args: builder.bitcast(args[0], context.get_value_type(vector))
+def half_zeros(typingctx: Any, array: Any) -> Any:
+    """A half line of zeros of the array's dtype."""
+    vector = Vector(array.dtype, LINE_BYTES // 2)
+    return vector(array), lambda context, builder, signature, args: ir.Constant(context.get_value_type(vector), None)
 
 
 @intrinsic

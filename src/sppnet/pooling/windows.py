@@ -135,8 +135,9 @@ def score_windows(
         from sppnet.pooling.launch import score_cpu
 
         ops.check_index(cells, index, sum(m.shape[0] for m in maps))
-        scores = score_cpu(maps, cells, index, pyramid, mode, weight.detach().view(outputs, bins, channels))
-        return out.copy_(scores) if bias is None else torch.add(scores, bias.detach(), out=out)
+        columns = weight.view(outputs, bins, channels)
+        score_cpu(maps, cells, index, pyramid, mode, columns, bias, out)
+        return out
     if bias is None:
         out.zero_()
     else:
