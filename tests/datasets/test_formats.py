@@ -127,6 +127,47 @@ def test_voc_beside_pictures(tmp_path: Path) -> None:
     assert objects(load_dataset(tmp_path)) == {"a": [("dog", BOX, False)]}
 
 
+VOC_XML = (
+    "<annotation>{}<object><name>dog</name><bndbox>"
+    "<xmin>11</xmin><ymin>21</ymin><xmax>30</xmax><ymax>45</ymax></bndbox></object></annotation>"
+)
+
+
+def test_voc_in_folders_below(tmp_path: Path) -> None:
+    """XML beside pictures in folders, as Roboflow exports it: train, valid and test are splits."""
+    for folder, name in (("train", "a"), ("train/day 2", "a"), ("valid", "b"), ("test", "c")):
+        make_picture(tmp_path / folder / f"{name}.jpg")
+        (tmp_path / folder / f"{name}.xml").write_text(VOC_XML.format(""))
+    for other in ("pom.xml", "._a.xml"):  # of something else
+        (tmp_path / "train" / other).write_text("<project/>")
+    assert detect_format(tmp_path) == "voc"
+    raw = read_dataset(tmp_path)
+    assert raw.splits == {"test": ("test/c",), "train": ("train/a", "train/day 2/a"), "valid": ("valid/b",)}
+    assert len(load_dataset(tmp_path)) == 4
+    data = load_dataset(tmp_path, "val")
+    assert objects(data) == {"valid/b": [("dog", BOX, False)]}
+    assert data[0].path == tmp_path / "valid" / "b.jpg"
+
+
+@pytest.mark.parametrize("names", [("Annotations", "JPEGImages"), ("annotations", "images")])
+@pytest.mark.parametrize("split_first", [True, False])
+def test_voc_with_a_folder_for_each_split(tmp_path: Path, names: tuple[str, str], split_first: bool) -> None:
+    for split in ("train", "val"):
+        annotations, pictures = (Path(split, n) if split_first else Path(n, split) for n in names)
+        make_picture(tmp_path / pictures / "x.jpg")
+        make_picture(tmp_path / pictures / f"{split}-2.jpg")
+        (tmp_path / annotations).mkdir(parents=True)
+        (tmp_path / annotations / "x.xml").write_text(VOC_XML.format(""))
+        # named otherwise than its picture
+        (tmp_path / annotations / "y.xml").write_text(VOC_XML.format(f"<filename>{split}-2.jpg</filename>"))
+    assert detect_format(tmp_path) == "voc"
+    data = load_dataset(tmp_path)
+    assert [r.image_id for r in data] == ["train/x", "train/y", "val/x", "val/y"]
+    assert [r.path.stem for r in data] == ["x", "train-2", "x", "val-2"]
+    assert list(objects(load_dataset(tmp_path, "val")).values()) == [[("dog", BOX, False)]] * 2
+    assert load_dataset(tmp_path).name == tmp_path.name
+
+
 # --- writing and reading again ---------------------------------------------------------------------------------------
 
 coordinate = st.floats(0, 1, width=32)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from defusedxml import ElementTree
+from PIL import Image
 from pycocotools.coco import COCO
 
+from sppnet.datasets.formats import load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS, Found, format_of, write_results
 from sppnet.errors import ArgumentError, MissingDependencyError
@@ -52,16 +55,18 @@ def test_coco_by_pycocotools(found: list[Found], tmp_path: Path) -> None:
         np.testing.assert_allclose(got[0]["bbox"], [10.25, 20.5, 100.5, 78.625], atol=0.01)
         assert got[0]["score"] == 0.875
         assert len(coco.getAnnIds()) == 3
+    # an outline would make polygons of the boxes where labelling tools import them
+    assert all(a["segmentation"] == [] for a in json.loads((tmp_path / "gt.json").read_text())["annotations"])
 
 
 def test_voc_by_our_reader(found: list[Found], tmp_path: Path) -> None:
     folder = write(found, tmp_path, "voc")
-    assert sorted(p.name for p in folder.iterdir()) == ["a-2.xml", "a.xml", "b.xml"]
+    assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.xml")) == ["a.xml", "b.xml", "more/a.xml"]
     tree = ElementTree.parse(folder / "a.xml").getroot()
     corners = [[int(b.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax")] for b in tree.iter("bndbox")]
     assert corners == [[11, 21, 111, 99], [1, 1, 1, 1]]  # 1-based, both ends inside
     assert [o.findtext("name") for o in tree.iter("object")] == [NAMES[1], NAMES[0]]
-    whole = ElementTree.parse(folder / "a-2.xml").getroot()
+    whole = ElementTree.parse(folder / "more" / "a.xml").getroot()
     assert [whole.findtext(f"object/bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")] == ["1", "1", "64", "48"]
 
 
@@ -71,6 +76,7 @@ def test_yolo_and_csv_and_lines(found: list[Found], tmp_path: Path) -> None:
     assert label == "1"
     np.testing.assert_allclose([float(v) for v in numbers], [0.3025, 0.598125, 0.5025, 0.78625], atol=1e-6)
     assert (folder / "labels" / "b.txt").read_text() == ""
+    assert (folder / "labels" / "more" / "a.txt").read_text() == "0 0.500000 0.500000 1.000000 1.000000\n"
     assert NAMES[1] in (folder / "data.yaml").read_text(encoding="utf-8")
     with write(found, tmp_path, "csv", "f.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -79,6 +85,25 @@ def test_yolo_and_csv_and_lines(found: list[Found], tmp_path: Path) -> None:
     lines = write(found, tmp_path, "jsonl", "f.jsonl").read_text(encoding="utf-8").splitlines()
     assert [len(json.loads(line)["detections"]) for line in lines] == [2, 0, 1]
     assert len(json.loads(write(found, tmp_path, "json", "f.json").read_text(encoding="utf-8"))["photos"]) == 3
+
+
+@pytest.mark.parametrize(("format", "photos"), [("voc", "."), ("yolo", "images"), ("coco", "images"), ("csv", ".")])
+def test_labels_beside_their_photos_are_a_data_set(
+    found: list[Found], tmp_path: Path, format: str, photos: str
+) -> None:
+    """Photos of one name in two folders keep their own boxes."""
+    home = tmp_path / "set"
+    write_results(home / {"coco": "labels.json", "csv": "labels.csv"}.get(format, ""), format, found, NAMES,
+                  root=tmp_path / "photos")  # fmt: skip
+    for f in found:
+        place = home / photos / f.photo.relative_to(tmp_path / "photos")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (f.width, f.height)).save(place)
+    data = load_dataset(home, on_error="skip")  # VOC calls a box of one pixel a stray click
+    boxes = {r.path.relative_to(home / photos).as_posix(): r.boxes for r in data}
+    np.testing.assert_allclose(boxes["a.jpg"][0], [10.25, 20.5, 110.75, 99.125], atol=0.5 if format == "voc" else 0.01)
+    np.testing.assert_allclose(boxes["more/a.png"], [[0, 0, 64, 48]], atol=0.01)
+    assert len(boxes.get("b.jpg", ())) == 0
 
 
 def test_label_studio(found: list[Found], tmp_path: Path) -> None:
@@ -101,6 +126,18 @@ def test_label_studio(found: list[Found], tmp_path: Path) -> None:
     assert config.find("Image").get("name") == result["to_name"]
     assert config.find("Image").get("value") == "$image"
     assert {label.get("value") for label in labels} >= set(value["rectanglelabels"])
+
+
+def test_names_in_addresses(found: list[Found], tmp_path: Path) -> None:
+    odd = [replace(found[0], photo=tmp_path / "photos" / "my dog #1 & 50%.jpg")]
+    for prefix, name in (
+        ("/data/local-files/?d=", "my%20dog%20%231%20%26%2050%25.jpg"),
+        ("https://a.org/x/", "my%20dog%20%231%20%26%2050%25.jpg"),
+        ("s3://bucket/", "my dog #1 & 50%.jpg"),
+    ):
+        path = tmp_path / "tasks.json"
+        write_results(path, "label-studio", odd, NAMES, root=tmp_path / "photos", image_url=prefix)
+        assert json.loads(path.read_text(encoding="utf-8"))[0]["data"]["image"] == prefix + name
 
 
 def test_cvat(found: list[Found], tmp_path: Path) -> None:

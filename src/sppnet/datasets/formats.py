@@ -14,7 +14,7 @@ from sppnet.datasets.csv_table import csv_files, is_table, read_csv
 from sppnet.datasets.labelme import is_labelme, labelme_files, read_labelme
 from sppnet.datasets.parsing import read_json
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.voc import read_voc
+from sppnet.datasets.voc import has_annotations, read_voc
 from sppnet.datasets.yolo import find_yaml, read_yolo, yolo_folders
 from sppnet.errors import DatasetError
 from sppnet.images import list_images
@@ -135,7 +135,7 @@ def _formats_of_folder(path: Path) -> list[str]:
         folder for pattern in ("Annotations", "*/Annotations", "*/*/Annotations") for folder in path.glob(pattern)
     ]
     lower = [*path.glob("annotations"), *path.glob("*/annotations")]
-    if folders or any(any(folder.glob("*.xml")) for folder in [path, *lower]):
+    if folders or any(path.glob("*.xml")) or any(any(folder.rglob("*.xml")) for folder in lower):
         found.append("voc")
     if _any_json(coco_files(path), is_coco):
         found.append("coco")
@@ -143,6 +143,8 @@ def _formats_of_folder(path: Path) -> list[str]:
         found.append("labelme")
     if find_yaml(path) is not None or yolo_folders(path):
         found.append("yolo")
+    if not found and has_annotations(path):  # XML files beside pictures in folders below
+        found.append("voc")
     return found or (["csv"] if csv_files(path) else [])
 
 

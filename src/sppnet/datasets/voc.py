@@ -1,15 +1,17 @@
 """Data sets in the layout of PASCAL VOC: ``Annotations/*.xml``, ``JPEGImages/*``, ``ImageSets/Main/<split>.txt``.
 
-Also what labelling tools write as "VOC": ``annotations`` beside ``images``, and XML files beside their pictures.
+Also what labelling tools write as "VOC": ``annotations`` beside ``images``, and XML files beside their pictures, all of
+them with folders below; folders called train, valid and test are splits.
 VOC boxes are 1-based with both ends inclusive. They become 0-based half-open: 1 is subtracted from xmin and ymin only.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -18,12 +20,12 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from sppnet.datasets.annotations import OnError, Problem, RawDataset, RawImage, RawObject, assemble
-from sppnet.datasets.parsing import as_number, read_text, short, sorted_names
+from sppnet.datasets.parsing import as_number, read_text, short, sorted_names, split_of_name
 from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
 
-__all__ = ["VOC_CLASS_NAMES", "load_voc", "read_voc"]
+__all__ = ["VOC_CLASS_NAMES", "has_annotations", "load_voc", "read_voc"]
 
 VOC_CLASS_NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -80,7 +82,13 @@ def read_voc(root: str | os.PathLike[str]) -> RawDataset:
     Raises:
         DatasetError: no such folder.
     """
-    layout = _find_layout(Path(root))
+    parts = _split_folders(Path(root))
+    if parts:
+        return _joined(Path(root), {name: _read_layout(layout) for name, layout in parts.items()})
+    return _read_layout(_find_layout(Path(root)))
+
+
+def _read_layout(layout: _Layout) -> RawDataset:
     stems = layout.stems()
     known = set(stems)
     lists = sorted(path.stem for path in layout.lists.glob("*.txt")) if layout.lists.is_dir() else []
@@ -95,7 +103,38 @@ def read_voc(root: str | os.PathLike[str]) -> RawDataset:
             what, _, advice = str(error).partition(": ")[2].rpartition("; ")
             problems.append(Problem("error", "split", str(layout.lists / f"{name}.txt"), what, advice))
     raw = _read(layout, stems, splits)
-    return RawDataset(**{**vars(raw), "problems": tuple(problems)})
+    if not lists:  # folders called train and so on
+        for stem in raw.images:
+            split = split_of_name(stem.partition("/")[0]) if "/" in stem else ""
+            if split:
+                splits[split] = (*splits.get(split, ()), stem)
+        raw = replace(raw, splits=splits)
+    return replace(raw, problems=tuple(problems))
+
+
+def _split_folders(root: Path) -> dict[str, _Layout]:
+    """Folders ``train``, ``val`` and so on, each a data set by itself; empty where they aren't that."""
+    for name in ("Annotations", "annotations"):
+        homes = sorted(path.parent for path in root.glob(f"*/{name}") if path.is_dir() and any(path.glob("*.xml")))
+        if len(homes) > 1 and all(split_of_name(home.name) for home in homes):
+            return {home.name: _find_layout(home) for home in homes}
+    return {}
+
+
+def _joined(root: Path, parts: dict[str, RawDataset]) -> RawDataset:
+    images: dict[str, RawImage] = {}
+    splits: dict[str, tuple[str, ...]] = {}
+    extras: Counter[str] = Counter()
+    for name, raw in parts.items():
+        own = {f"{name}/{i}": replace(image, image_id=f"{name}/{i}") for i, image in raw.images.items()}
+        images |= own
+        split = split_of_name(name)
+        splits[split] = (*splits.get(split, ()), *own)
+        extras += raw.extras
+    problems = tuple(problem for raw in parts.values() for problem in raw.problems)
+    names = _found_names(images.values())
+    return RawDataset(root, "voc", root.resolve().name, images, names, splits=splits, rule=_RULE, problems=problems,
+                      extras=extras)  # fmt: skip
 
 
 # --- folders and lists -----------------------------------------------------------------------------------------------
@@ -109,7 +148,33 @@ class _Layout:
     lists: Path
 
     def stems(self) -> list[str]:
-        return sorted(name[:-4] for name in os.listdir(self.annotations) if name.endswith(".xml"))
+        """Of all annotations, with / between the folders below ``annotations``."""
+        return sorted(stem for stem, extension in _walk(self.annotations) if extension == ".xml")
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """Path below ``folder`` without extension, and extension, of every file in and below it that isn't hidden."""
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
+        for name in sorted(files):
+            if not name.startswith("."):
+                stem, extension = os.path.splitext(name)
+                yield (stem if below == "./" else below + stem), extension
+
+
+def has_annotations(folder: Path) -> bool:
+    """Whether XML files in or below ``folder`` look like annotations of VOC; a few are opened."""
+    names = [folder / f"{stem}{extension}" for stem, extension in _walk(folder) if extension == ".xml"]
+    return any(_is_annotation(name) for name in names[:20])
+
+
+def _is_annotation(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return re.search(rb"<annotations?[\s>]", stream.read(2000)) is not None
+    except OSError:
+        return False
 
 
 def _find_layout(root: Path) -> _Layout:
@@ -119,7 +184,7 @@ def _find_layout(root: Path) -> _Layout:
     for pattern in ("Annotations", "*/Annotations", "*/*/Annotations", "annotations", "*/annotations"):
         found = sorted(path.parent.resolve() for path in root.glob(pattern) if path.is_dir())
         if pattern.endswith("annotations"):  # COCO has such a folder too, of JSON files
-            found = [home for home in found if any((home / "annotations").glob("*.xml"))]
+            found = [home for home in found if any((home / "annotations").rglob("*.xml"))]
         if len(found) == 1:
             home = found[0]
             annotations = home / pattern.rpartition("/")[2]
@@ -132,7 +197,7 @@ def _find_layout(root: Path) -> _Layout:
             return _Layout(home, annotations, pictures, home / "ImageSets" / "Main")
         if found:
             raise DatasetError(f"{root}: holds several data sets ({', '.join(map(str, found))}); name one of them")
-    if any(root.glob("*.xml")):
+    if any(root.glob("*.xml")) or has_annotations(root):
         home = root.resolve()
         pictures = next((home / name for name in ("JPEGImages", "images", "Images") if (home / name).is_dir()), home)
         return _Layout(home, home, pictures, home / "ImageSets" / "Main")
@@ -169,18 +234,19 @@ def _read_list(layout: _Layout, split: str, stems: set[str]) -> list[str]:
 
 
 def _pictures(folder: Path) -> dict[str, dict[str, str]]:
-    """Pictures of ``folder`` by stem and lower-case extension: one listing instead of thousands of look-ups."""
+    """Pictures in and below ``folder`` by path without extension, and by lower-case extension."""
     found: dict[str, dict[str, str]] = {}
-    for name in sorted(os.listdir(folder)):
-        stem, extension = os.path.splitext(name)
+    for stem, extension in _walk(folder):
         if extension.lower() in IMAGE_EXTENSIONS:
-            found.setdefault(stem, {})[extension.lower()] = name
+            found.setdefault(stem, {})[extension.lower()] = stem + extension
     return found
 
 
 def _read(layout: _Layout, stems: Sequence[str], splits: dict[str, tuple[str, ...]]) -> RawDataset:
     pictures = _pictures(layout.pictures)
     extras: Counter[str] = Counter()
+    if layout.annotations == layout.home:  # beside pictures there may be XML files of anything
+        stems = [s for s in stems if s in pictures or "/" not in s or _is_annotation(layout.home / f"{s}.xml")]
     images = {stem: _read_annotation(layout, stem, pictures, extras) for stem in stems}
     for name, ids in splits.items():
         for image_id in ids:
@@ -211,7 +277,8 @@ def _read_annotation(layout: _Layout, stem: str, pictures: dict[str, dict[str, s
     try:
         tree = fromstring(file.read_bytes())
         if tree.tag != "annotation":
-            raise ValueError(f"the outermost element is <{short(tree.tag)}>, expected <annotation>")
+            hint = " (CVAT's own format? export as PASCAL VOC, COCO or YOLO)" if tree.tag == "annotations" else ""
+            raise ValueError(f"the outermost element is <{short(tree.tag)}>, expected <annotation>{hint}")
     except (ParseError, DefusedXmlException, OSError, ValueError, LookupError) as error:
         what = f"not readable as a VOC annotation ({error})"
         return RawImage(
@@ -232,7 +299,9 @@ def _read_annotation(layout: _Layout, stem: str, pictures: dict[str, dict[str, s
         extras["flags truncated and occluded"] += (
             _text(element, "truncated") == "1" or _text(element, "occluded") == "1"
         )
-    candidates = pictures.get(stem) or pictures.get(os.path.splitext(_text(tree, "filename"))[0])
+    folder = stem.rpartition("/")[0]
+    called = os.path.splitext(_text(tree, "filename"))[0]
+    candidates = pictures.get(stem) or pictures.get(f"{folder}/{called}" if folder else called)
     if candidates:
         path = layout.pictures / candidates.get(".jpg", next(iter(candidates.values())))
     return RawImage(

@@ -8,8 +8,9 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from sppnet.detection.detections import Detections
@@ -127,9 +128,9 @@ def _coco(path: Path, found: Sequence[Found], names: list[str], classes: list[st
     for i, (f, name) in enumerate(zip(found, names, strict=True), 1):
         images.append({"id": i, "file_name": name, "width": f.width, "height": f.height})
         for item in f.detections.to_coco(i):
-            x, y, w, h = item["bbox"]
-            polygon = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-            more = {"id": len(annotations) + 1, "area": round(w * h, 2), "iscrowd": 0, "segmentation": polygon}
+            _, _, w, h = item["bbox"]
+            # no outline: of a box given as an outline, too, labelling tools make a polygon
+            more = {"id": len(annotations) + 1, "area": round(w * h, 2), "iscrowd": 0, "segmentation": []}
             annotations.append(item | more)
     categories = [{"id": c, "name": name} for c, name in enumerate(classes, 1)]
     return {path: _dump({"images": images, "annotations": annotations, "categories": categories})}
@@ -142,11 +143,16 @@ def _coco_results(
 
 
 def _stems(names: Sequence[str]) -> list[str]:
-    """A file name without ending for each picture; ``-2`` and so on where stems are alike."""
+    """The name of each picture without its ending, folders included: so that the files lie as the pictures do.
+
+    Pictures of one folder that differ only in the ending get ``-2`` and so on: these formats can't tell them apart.
+    """
     taken: set[str] = set()
     stems = []
     for name in names:
-        stem, number = Path(name).stem, 2
+        # never outside the folder of the results
+        path = PurePosixPath(PurePosixPath(name).name if name.startswith("/") else name)
+        stem, number = str(path.with_suffix("")), 2
         candidate = stem
         while candidate.lower() in taken:
             candidate, number = f"{stem}-{number}", number + 1
@@ -223,7 +229,7 @@ def _label_studio(
             )
         best = round(float(f.detections.score.max(initial=0)), 4)
         prediction = {"model_version": options["model"], "score": best, "result": result}
-        tasks.append({"data": {"image": options["image_url"] + name}, "predictions": [prediction]})
+        tasks.append({"data": {"image": _url(options["image_url"], name)}, "predictions": [prediction]})
     view = Element("View")
     SubElement(view, "Image", name="image", value="$image")
     labels = SubElement(view, "RectangleLabels", name="label", toName="image")
@@ -231,6 +237,11 @@ def _label_studio(
         SubElement(labels, "Label", value=name)
     indent(view)
     return {path: _dump(tasks), path.with_suffix(".config.xml"): tostring(view, encoding="unicode") + "\n"}
+
+
+def _url(prefix: str, name: str) -> str:
+    """Where Label Studio gets a picture: blanks, ``#`` and the like are escaped, but not in keys of cloud storage."""
+    return prefix + (quote(name) if urlsplit(prefix).scheme in ("", "http", "https") else name)
 
 
 def _cvat(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
