@@ -12,7 +12,7 @@ from sppnet.pooling import ops
 from sppnet.pooling.arguments import as_maps
 from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels, num_bins, parents
 
-__all__ = ["SpatialPyramidPool", "spatial_pyramid_pool"]
+__all__ = ["SpatialPyramidPool", "by_channel", "spatial_pyramid_pool"]
 
 
 def spatial_pyramid_pool(
@@ -51,7 +51,7 @@ def _pool(features: Tensor | Sequence[Tensor], pyramid: tuple[Level, ...], mode:
     cells = torch.tensor(ends, dtype=torch.int64, device=maps[0].device).reshape(-1, 4)
     index = torch.arange(len(ends), device=maps[0].device)
     pooled = ops.pyramid_pool(maps, cells, index, ops.flatten_levels(pyramid), mode)
-    vectors = _by_channel(pooled, pyramid)
+    vectors = by_channel(pooled, pyramid)
     return vectors[0] if single else vectors
 
 
@@ -94,7 +94,7 @@ def _plan(levels: tuple[Level, ...], nested: bool) -> tuple[list[int], list[int]
     return sorted(range(len(levels)), key=lambda i: (-levels[i][0] * levels[i][1], i)), above
 
 
-def _by_channel(pooled: Tensor, levels: Sequence[Level]) -> Tensor:
+def by_channel(pooled: Tensor, levels: Sequence[Level]) -> Tensor:
     """``(N, bins, C)`` to ``(N, bins * C)`` with a level's bins of one channel next to each other."""
     sizes = [r * c for r, c in levels]
     return torch.cat([part.transpose(1, 2).flatten(1) for part in pooled.split(sizes, 1)], 1)
