@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
+from sppnet import files
 from sppnet.files import stable_safetensors, write_atomic
 
 
@@ -38,3 +43,60 @@ def test_safetensors_have_the_same_bytes_each_time(tmp_path: Path) -> None:
         assert file.metadata() == metadata
     for name, value in load(data).items():
         assert torch.equal(value, tensors[name])
+
+
+def leftover(folder: Path, pid: int, *, machine: str = files._MACHINE, age_s: float = 0.0) -> Path:
+    """What a killed process would have left of ``table.json``."""
+    path = folder / f".table-{pid}-{machine}{'0' * 8}.part.json"
+    path.write_text("half")
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def test_what_killed_runs_left_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    other = "0000" if files._MACHINE != "0000" else "0001"
+    rubbish = [
+        leftover(tmp_path, gone.pid),
+        leftover(tmp_path, 2**22 + 1, machine=other, age_s=90_000),
+        leftover(tmp_path, os.getpid()),  # an earlier process of this number
+    ]
+    kept = [
+        leftover(tmp_path, os.getppid()),  # alive
+        leftover(tmp_path, gone.pid, machine=other),  # nobody here knows
+        tmp_path / ".table-notes.part.json",
+    ]
+    kept[2].write_text("mine")
+    folder = tmp_path / f".set-{gone.pid}-{files._MACHINE}{'0' * 8}.part"  # an unfinished folder
+    (folder / "images").mkdir(parents=True)
+    files._swept.discard(tmp_path)
+    with write_atomic(tmp_path / "table.json") as temporary:
+        temporary.write_text("{}")
+        with write_atomic(tmp_path / "other.json") as second:  # our own, unfinished, stays
+            second.write_text("{}")
+    assert not any(path.exists() for path in [*rubbish, folder])
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "table.json", tmp_path / "other.json"])
+
+
+def test_folders(tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    target.mkdir()
+    with write_atomic(target) as temporary:
+        temporary.mkdir()
+        (temporary / "a").touch()
+    assert [p.name for p in target.iterdir()] == ["a"]
+
+    def again() -> None:
+        with write_atomic(target) as temporary:
+            temporary.mkdir()
+
+    with pytest.raises(OSError):  # never over what is there
+        again()
+    assert [p.name for p in tmp_path.rglob("*")] == ["set", "a"]
+
+
+def test_nothing_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), write_atomic(tmp_path / "a"):
+        pass
+    assert not list(tmp_path.iterdir())

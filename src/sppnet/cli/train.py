@@ -102,7 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
         options["dropout"] = arguments.dropout
     detector = SPPDetector(**options)
     cache = Path(arguments.cache or f"{output}.cache")
-    _remove_leftovers(output)
     expected = estimate(detector, dataset, validation, quiet=arguments.quiet)
     print(expected.text(cache))
     refuse_full_disk(expected, cache)
@@ -142,12 +141,6 @@ def _describe(dataset: DetectionDataset, validation: DetectionDataset | None) ->
         name: dict(zip(part.class_names, map(int, part.count_objects()), strict=True)) for name, part in parts.items()
     }
     return count_table(dataset.class_names, counts, {name: len(part) for name, part in parts.items()})
-
-
-def _remove_leftovers(output: Path) -> None:
-    """Temporary files of runs that were killed while they wrote ``output``."""
-    for path in output.parent.glob(f".{output.stem[:40]}-*.part{output.suffix}"):
-        path.unlink(missing_ok=True)
 
 
 def train_and_save(

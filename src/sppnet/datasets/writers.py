@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from sppnet.datasets.parsing import split_of_name
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.voc import VOC_CLASS_NAMES
 from sppnet.errors import ArgumentError, DatasetError
+from sppnet.files import write_atomic
 from sppnet.images import IMAGE_EXTENSIONS
 
 __all__ = ["Placement", "write_dataset"]
@@ -77,8 +77,6 @@ def write_dataset(
     losses: list[str] = []
     parts = _partition(dataset, splits or {}, format, losses)
     names = _file_names(dataset)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name[:40]}-{os.getpid()}-{secrets.token_hex(4)}.part"
 
     def place(i: int, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,15 +88,9 @@ def write_dataset(
         else:
             (folder / names[i]).symlink_to(source)
 
-    try:
+    with write_atomic(target) as temporary:
         temporary.mkdir()
         losses += _WRITERS[format](_Job(temporary, dataset, parts, names, place), progress)
-        if target.exists():
-            target.rmdir()
-        os.replace(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return tuple(losses)
 
 

@@ -74,7 +74,7 @@ def write_results(
     names = _names([f.photo for f in found], root)
     files = _WRITERS[format](Path(path), found, names, list(class_names), {"image_url": image_url, "model": model})
     for file, text in files.items():
-        with write_atomic(file) as temporary:
+        with write_atomic(file, sync=len(files) < 100) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
     return list(files)
 

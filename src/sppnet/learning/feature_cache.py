@@ -51,7 +51,7 @@ class FeatureCache:
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Store tensors (contiguous; any dtype) under ``key``."""
-        with write_atomic(self.path(key)) as temporary:
+        with write_atomic(self.path(key), sync=False) as temporary:  # a damaged file counts as absent
             temporary.write_bytes(save(dict(tensors)))
 
     def size(self) -> tuple[int, int]:
