@@ -33,8 +33,7 @@ COUNTS = (100, 500, 1000, 2000)
 COLD = """
 import sys, time
 import numpy as np
-from sppnet.kernels import num_threads
-import numba, sppnet.proposals
+import torch, sppnet.proposals
 image = (np.indices((375, 500)).sum(0)[..., None] * [1, 2, 3] % 251).astype(np.uint8)
 start = time.perf_counter(); sppnet.proposals.selective_search(image); first = time.perf_counter() - start
 again = []

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sppnet.proposals import kernels_grouping, reference
+from sppnet.proposals import compiled, kernels_grouping, reference, tables
 from sppnet.proposals.search import ALL, COLOUR, FILL, SIZE, TEXTURE
 
 CHANNELS = 3
-DIMS = kernels_grouping.CHANNEL_BINS * CHANNELS
+DIMS = tables.CHANNEL_BINS * CHANNELS
 
 
 def features(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -28,17 +28,15 @@ def features(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.
     counts = np.empty((n, DIMS), np.int32)
     boxes = np.empty((n, 4), np.int32)
     sizes = np.empty(n, np.int32)
-    kernels_grouping.region_features(labels.ravel(), labels.shape[1], bins, counts, boxes, sizes)
+    compiled.region_features(labels.ravel(), labels.shape[1], bins, counts, boxes, sizes)
     return counts, boxes, sizes, bins
 
 
 def grouped(labels: np.ndarray, seed: int, mix: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
     counts, boxes, sizes, _ = features(labels, seed)
     n = len(sizes)
-    pairs = kernels_grouping.neighbours(labels.ravel(), labels.shape[1], n)
-    all_boxes = np.empty((2 * n - 1, 4), np.int32)
-    merges = np.empty((n - 1, 2), np.int32)
-    kernels_grouping.group(pairs, counts, boxes, sizes, CHANNELS, mix, all_boxes, merges)
+    pairs = compiled.neighbours(labels.ravel(), labels.shape[1], n)
+    all_boxes, merges = compiled.group(pairs, counts, boxes, sizes, CHANNELS, mix)
     return merges, all_boxes, pairs, (counts, boxes, sizes)
 
 
@@ -107,21 +105,43 @@ def test_the_most_similar_neighbours_come_first() -> None:
     bins[:, 3:] = (75, 115, 155)
     bins[:, 0] = np.where(labels.ravel() < 2, 3, 9)
     counts, boxes, sizes = np.empty((4, DIMS), np.int32), np.empty((4, 4), np.int32), np.empty(4, np.int32)
-    kernels_grouping.region_features(labels.ravel(), 24, bins, counts, boxes, sizes)
+    compiled.region_features(labels.ravel(), 24, bins, counts, boxes, sizes)
     assert counts.sum() == 6 * labels.size
-    pairs = kernels_grouping.neighbours(labels.ravel(), 24, 4)
-    merges = np.empty((3, 2), np.int32)
-    kernels_grouping.group(pairs, counts, boxes, sizes, CHANNELS, COLOUR, np.empty((7, 4), np.int32), merges)
+    pairs = compiled.neighbours(labels.ravel(), 24, 4)
+    _, merges = compiled.group(pairs, counts, boxes, sizes, CHANNELS, COLOUR)
     assert merges.tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_a_full_heap_grows() -> None:
-    heap = np.empty((2, 2), np.int64)
+def test_entries_leave_the_heap_in_order() -> None:
+    heap = np.empty(2 * 5, np.int64)
     for count, score in enumerate([5, 1, 9, 9, 3]):
-        heap = kernels_grouping.push(heap, count, score, count, count + 1)
+        kernels_grouping.push(heap, count, score, count, count + 1)
     left = []
     for count in range(5, 0, -1):
         kernels_grouping.pop(heap, count)
-        left.append((int(heap[count - 1, 0]), int(heap[count - 1, 1] >> 32)))
+        left.append((int(heap[2 * count - 2]), int(heap[2 * count - 1] >> 32)))
     assert left == [(9, 2), (9, 3), (5, 0), (3, 4), (1, 1)]
     assert all(a[0] >= b[0] for a, b in pairwise(left))
+
+
+def test_a_full_heap_grows() -> None:
+    """Sizes alone: small regions join first, so that entries of joined ones stay in the heap."""
+    rng = np.random.default_rng(0)
+    labels = tiles(20, 20, 2)
+    counts, boxes, _, _ = features(labels, 0)
+    pairs = compiled.neighbours(labels.ravel(), labels.shape[1], 400)
+    sizes = rng.integers(1, 40, 400).astype(np.int32)
+    all_boxes, merges = compiled.group(pairs, counts, boxes, sizes, CHANNELS, SIZE)
+    pushed = len(pairs)
+    around = {r: {int(b if a == r else a) for a, b in pairs if r in (a, b)} for r in range(400)}
+    for new, (a, b) in enumerate(merges.tolist(), 400):
+        around[new] = (around.pop(a) | around.pop(b)) - {a, b}
+        pushed += len(around[new])
+        for other in around[new]:
+            around[other] = (around[other] - {a, b}) | {new}
+    assert pushed > 2 * (2 * len(pairs)) // 2  # more entries than there was room for at first
+    theirs = reference.group(
+        {(int(a), int(b)) for a, b in pairs}, counts.astype(int), boxes.astype(int), sizes.astype(int), CHANNELS, SIZE
+    )
+    assert [tuple(pair) for pair in merges.tolist()] == theirs[0]
+    np.testing.assert_array_equal(all_boxes, theirs[1])

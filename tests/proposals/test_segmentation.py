@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from sppnet.errors import ArgumentError, ImageError
-from sppnet.proposals import graph_segmentation, kernels_colour, kernels_graph, reference, tables
+from sppnet.proposals import compiled, graph_segmentation, kernels_colour, reference, tables
 from sppnet.proposals.search import working_image
 from sppnet.proposals.segmentation import sorted_edges
 
@@ -180,8 +180,8 @@ def test_whole_number_tables_stay_clear_of_rounding() -> None:
 
 
 def convert(colours: np.ndarray, space: int) -> np.ndarray:
-    planes = np.empty((kernels_colour.CHANNELS[space], 1, len(colours)), np.uint8)
-    kernels_colour.colour_planes(colours[None], space, *tables.lab_tables(), planes)
+    planes = np.empty((tables.CHANNELS[space], 1, len(colours)), np.uint8)
+    compiled.colour_planes(colours[None], space, *tables.lab_tables(), planes)
     return planes[:, 0].T.astype(int)
 
 
@@ -214,7 +214,7 @@ def test_edge_weights_are_exact() -> None:
     np.testing.assert_array_equal(smoothed, planes.astype(int) * 8)
     expected = reference.sorted_edges(smoothed.astype(np.int64))
     assert [number for _, number, _, _ in expected] == order.tolist()
-    for w, group in ((w, order[starts[w] : starts[w + 1]]) for w in range(kernels_graph.BUCKETS)):
+    for w, group in ((w, order[starts[w] : starts[w + 1]]) for w in range(tables.BUCKETS)):
         assert all(expected[i][0] == w for i in range(starts[w], starts[w] + len(group)))
 
 
@@ -224,5 +224,5 @@ def test_shrink_is_the_area_average() -> None:
     fine = image.repeat(3, 0).repeat(2, 1).astype(float)
     expected = fine.reshape(3, 7, 2, 5, 3).mean((1, 3))
     out = np.empty((3, 2, 3), np.uint8)
-    kernels_colour.shrink(0, 3, image, out)
+    compiled.shrink(0, 3, image, out)
     np.testing.assert_allclose(out, expected, atol=0.5)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from sppnet.boxes import box_iou
 from sppnet.errors import ArgumentError, ImageError
-from sppnet.proposals import MODES, Mode, Proposer, SelectiveSearch, kernels_ranking, selective_search
+from sppnet.proposals import MODES, Mode, Proposer, SelectiveSearch, compiled, kernels_ranking, selective_search
 
 DATA = Path(__file__).parents[2] / "../shared/data/voc2007/VOC2007"
 
@@ -124,14 +124,13 @@ def test_removal_of_duplicates_equals_the_plain_definition(
         if w < 3 or h < 2 or (100 * box_iou(box[None].astype(float), others) >= percent - 1e-9).any():
             continue
         expected.append(i)
-    kept = np.empty(limit, np.int64)
-    count = kernels_ranking.distinct(array, np.arange(len(array)), limit, percent, 100, 100, 3, 2, kept)
-    assert kept[:count].tolist() == expected[:limit]
+    kept = compiled.distinct(array, np.arange(len(array)), limit, percent, 100, 100, 3, 2)
+    assert kept.tolist() == expected[:limit]
 
 
 def test_rank_is_position_times_random() -> None:
     keys = np.empty(1000, np.uint64)
-    kernels_ranking.rank_keys(1000, 5, keys)
+    compiled.rank_keys(1000, 5, keys)
     random = keys.astype(float) / np.arange(1000, 0, -1) / 2**32
     assert 0 <= random.min() < 0.02
     assert 0.98 < random.max() < 1

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from sppnet.native.scratch import release, scratch
 from sppnet.pooling.lines import LINE_BYTES
-from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import (
     add,
     divide,

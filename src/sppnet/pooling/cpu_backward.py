@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from sppnet.native.scratch import release, scratch
 from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.lines import LINE_BYTES
-from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import add, divide, load, load_wide, store, subtract, zeros
 
 WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64

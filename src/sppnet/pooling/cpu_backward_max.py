@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from sppnet.native.scratch import release, scratch
 from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.cpu_backward import WIDE, write_gradient
 from sppnet.pooling.lines import GROUP, LAST_PLACE
-from sppnet.pooling.scratch import release, scratch
 from sppnet.pooling.simd import add, load_packed, maximum, store
 from sppnet.pooling.simd_groups import add_at_places, keep_where_different, keep_where_equal, load_group, prefetch
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from sppnet.errors import ArgumentError
 from sppnet.kernels import first_run_notice, num_threads, run_ranges
+from sppnet.native.loader import NativeKernel
 from sppnet.pooling.bins import Level, parents
 from sppnet.pooling.lines import GROUP, LINE_BYTES
-from sppnet.pooling.native import NativeKernel
 
 __all__ = ["make_plan", "pool_cpu", "pool_cpu_backward"]
 
@@ -59,12 +59,13 @@ def split_by_map(map_index: Tensor | None, windows: int, maps: int) -> tuple[I64
     return np.argsort(index, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(index, minlength=maps))])
 
 
-_pool_max = NativeKernel("sppnet.pooling.cpu", "pool_max")
-_pool_avg = NativeKernel("sppnet.pooling.cpu", "pool_avg")
-_score_max = NativeKernel("sppnet.pooling.cpu_score", "score_max")
-_score_avg = NativeKernel("sppnet.pooling.cpu_score", "score_avg")
-_max_backward = NativeKernel("sppnet.pooling.cpu_backward_max", "max_backward")
-_avg_backward = NativeKernel("sppnet.pooling.cpu_backward", "avg_backward")
+_SOURCES = ("lines", "simd", "simd_groups", "cpu", "cpu_backward", "cpu_backward_max", "cpu_score")
+_pool_max = NativeKernel("sppnet.pooling.cpu", "pool_max", _SOURCES)
+_pool_avg = NativeKernel("sppnet.pooling.cpu", "pool_avg", _SOURCES)
+_score_max = NativeKernel("sppnet.pooling.cpu_score", "score_max", _SOURCES)
+_score_avg = NativeKernel("sppnet.pooling.cpu_score", "score_avg", _SOURCES)
+_max_backward = NativeKernel("sppnet.pooling.cpu_backward_max", "max_backward", _SOURCES)
+_avg_backward = NativeKernel("sppnet.pooling.cpu_backward", "avg_backward", _SOURCES)
 
 # Results above this leave the cache before anybody reads them.
 _STREAM_BYTES = 16 << 20

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_jit: Any = njit(nogil=True, cache=True)
+from sppnet.native.scratch import release, scratch
+
+_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 HSV, LAB, RGI, HUE, INTENSITY = range(5)
-CHANNELS = (3, 3, 3, 1, 1)
 
 
 @_jit
@@ -22,16 +23,16 @@ def shrink(start: int, stop: int, image: Any, out: Any) -> None:
     """
     height, width = image.shape[0], image.shape[1]
     rows, columns = out.shape[0], out.shape[1]
-    flat = image.reshape(height, width * 3)
-    column_sum = np.empty(width * 3, np.int32)
+    column_sum = scratch(width * 3, np.int32)
     total = np.int64(height) * width
     for i in range(start, stop):
         for x in range(width * 3):
             column_sum[x] = 0
         for j in range(i * height // rows, ((i + 1) * height - 1) // rows + 1):
             weight = np.int32(min((i + 1) * height, (j + 1) * rows) - max(i * height, j * rows))
-            for x in range(width * 3):
-                column_sum[x] += np.int32(weight * np.int32(flat[j, x]))
+            for x in range(width):
+                for c in range(3):
+                    column_sum[3 * x + c] += np.int32(weight * np.int32(image[j, x, c]))
         for k in range(columns):
             r = np.int64(0)
             g = np.int64(0)
@@ -44,6 +45,7 @@ def shrink(start: int, stop: int, image: Any, out: Any) -> None:
             out[i, k, 0] = (r + total // 2) // total
             out[i, k, 1] = (g + total // 2) // total
             out[i, k, 2] = (b + total // 2) // total
+    release(column_sum)
 
 
 @_jit

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_jit: Any = njit(nogil=True, cache=True)
+from sppnet.native.scratch import release, scratch
+from sppnet.proposals.tables import BUCKETS
+
+_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 NO_EDGE = 65535
 BLOCK = 256
-BUCKETS = 7072  # weights are in 1/16 grey level; the greatest is floor(2 * sqrt(3 * 2040**2)) = 7066
 HALF = np.float32(0.5)
 TWO = np.float32(2.0)
 TO_64THS = np.float32(1 / 16)
@@ -31,8 +33,8 @@ def smooth(planes: Any, weights: Any, out: Any) -> None:
     """
     channels, height, width = planes.shape
     radius = len(weights) - 1
-    padded = np.empty(width + 2 * radius, np.float32)
-    rows = np.empty((height, width), np.float32)
+    padded = scratch(width + 2 * radius, np.float32)
+    rows = scratch(height * width, np.float32)
     for c in range(channels):
         for y in range(height):
             for x in range(width):
@@ -40,7 +42,7 @@ def smooth(planes: Any, weights: Any, out: Any) -> None:
             for x in range(radius):
                 padded[x] = padded[radius]
                 padded[radius + width + x] = padded[radius + width - 1]
-            row = rows[y]
+            row = rows[y * width : (y + 1) * width]
             for x in range(width):
                 row[x] = padded[radius + x] * weights[0]
             for i in range(1, radius + 1):
@@ -51,17 +53,19 @@ def smooth(planes: Any, weights: Any, out: Any) -> None:
                 row[x] = np.floor(row[x] * TO_64THS + HALF)
         for y in range(height):
             row = out[c, y]
-            middle = rows[y]
+            middle = rows[y * width : (y + 1) * width]
             for x in range(width):
                 row[x] = middle[x] * weights[0]
             for i in range(1, radius + 1):
                 weight = weights[i]
-                above = rows[max(0, y - i)]
-                below = rows[min(height - 1, y + i)]
+                above = rows[max(0, y - i) * width :]
+                below = rows[min(height - 1, y + i) * width :]
                 for x in range(width):
                     row[x] += weight * (above[x] + below[x])
             for x in range(width):
                 row[x] = np.floor(row[x] * TO_8THS + HALF)
+    release(padded)
+    release(rows)
 
 
 @_jit
@@ -113,7 +117,7 @@ def sort_edges(weights: Any, order: Any, starts: Any) -> None:
     ``order[starts[w] : starts[w + 1]]``.
     """
     pixels = weights.shape[1]
-    place = np.zeros(BUCKETS + 1, np.int32)
+    place = scratch(BUCKETS + 1, np.int32)
     for d in range(4):
         for p in range(pixels):
             w = weights[d, p]
@@ -129,6 +133,7 @@ def sort_edges(weights: Any, order: Any, starts: Any) -> None:
             if w != NO_EDGE:
                 order[place[w]] = 4 * p + d
                 place[w] += 1
+    release(place)
 
 
 @_jit
@@ -154,8 +159,9 @@ def ends(edge: Any, steps: Any) -> Any:
 
 
 @_jit
-def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: Any) -> int:
-    """Regions of sorted edges: fill ``labels`` (P,) int32 with numbers ``0 .. n - 1`` in reading order; returns n.
+def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: Any, found: Any) -> None:
+    """Regions of sorted edges: fill ``labels`` (P,) int32 with numbers ``0 .. n - 1`` in reading order, ``found[0]``
+    with n.
 
     ``k`` is in 1/16 grey level. Two regions are joined over an edge of weight ``w`` if ``w <= Int(C) + k / |C|`` for
     both; then regions below ``min_size`` pixels are joined over the lightest edges. ``width`` is below 65535.
@@ -164,16 +170,16 @@ def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: 
     without a branch (an edge is left out if a short look upwards finds the same node), then the rest is done exactly.
     """
     pixels = len(labels)
-    parent = np.empty(pixels, np.int32)
-    state = np.empty((pixels, 2), np.int32)  # of a root: greatest weight that may join, size
+    parent = scratch(pixels, np.int32)
+    state = scratch(2 * pixels, np.int32)  # of a root: greatest weight that may join, size
     for p in range(pixels):
         parent[p] = p
-        state[p, 0] = k
-        state[p, 1] = 1
+        state[2 * p] = k
+        state[2 * p + 1] = 1
     steps = step_table(width)
-    refused = np.empty(len(order), np.int32)
+    refused = scratch(len(order), np.int32)
     refusals = 0
-    block = np.empty(BLOCK + 1, np.int64)
+    block = scratch(BLOCK + 1, np.int64)
     for w in range(BUCKETS):
         low: Any = np.int64(starts[w])
         stop = np.int64(starts[w + 1])
@@ -197,15 +203,15 @@ def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: 
                 b = find(parent, q)
                 if a == b:
                     continue
-                if w <= min(state[a, 0], state[b, 0]):
-                    size_a = state[a, 1]
-                    size_b = state[b, 1]
+                if w <= min(state[2 * a], state[2 * b]):
+                    size_a = state[2 * a + 1]
+                    size_b = state[2 * b + 1]
                     size = size_a + size_b
                     root = a if size_a >= size_b else b
                     parent[a] = root
                     parent[b] = root
-                    state[root, 1] = size
-                    state[root, 0] = w + np.int32(np.float64(k) / np.float64(size))
+                    state[2 * root + 1] = size
+                    state[2 * root] = w + np.int32(np.float64(k) / np.float64(size))
                 else:
                     refused[refusals] = edge
                     refusals += 1
@@ -213,19 +219,23 @@ def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: 
         p, q = ends(np.int64(refused[i]), steps)
         a = find(parent, p)
         b = find(parent, q)
-        if a != b and min(state[a, 1], state[b, 1]) < min_size:
-            size = state[a, 1] + state[b, 1]
-            root = a if state[a, 1] >= state[b, 1] else b
+        if a != b and min(state[2 * a + 1], state[2 * b + 1]) < min_size:
+            size = state[2 * a + 1] + state[2 * b + 1]
+            root = a if state[2 * a + 1] >= state[2 * b + 1] else b
             parent[a] = root
             parent[b] = root
-            state[root, 1] = size
+            state[2 * root + 1] = size
     count: Any = 0
     for p in range(pixels):
-        state[p, 0] = -1
+        state[2 * p] = -1
     for p in range(pixels):
         a = find(parent, p)
-        if state[a, 0] < 0:
-            state[a, 0] = count
+        if state[2 * a] < 0:
+            state[2 * a] = count
             count += 1
-        labels[p] = state[a, 0]
-    return count
+        labels[p] = state[2 * a]
+    found[0] = count
+    release(parent)
+    release(state)
+    release(refused)
+    release(block)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_jit: Any = njit(nogil=True, cache=True)
+from sppnet.native.scratch import release, scratch
+from sppnet.proposals.tables import CHANNEL_BINS, COLOUR_BINS, TEXTURE_BINS
 
-COLOUR_BINS = 25
-TEXTURE_BINS = 40  # 8 directions x 5 strengths
-CHANNEL_BINS = COLOUR_BINS + TEXTURE_BINS
+_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
+
 ONE = 32768
 USE_COLOUR, USE_TEXTURE, USE_SIZE, USE_FILL = 1, 2, 4, 8
 
@@ -67,16 +67,17 @@ def region_features(labels: Any, width: int, bins: Any, counts: Any, boxes: Any,
 
 
 @_jit
-def neighbours(labels: Any, width: int, n: int) -> Any:
-    """Pairs of regions that touch (also at a corner), each once, the smaller number first: ``(m, 2)`` int32, sorted
-    by the smaller.
+def neighbours(labels: Any, width: int, n: int, pairs: Any, found: Any) -> None:
+    """Pairs of regions that touch (also at a corner), each once, the smaller number first and sorted by it.
+
+    ``pairs`` (at least as many as there can be, 2) int32 is filled; ``found[0]`` says how many there are.
     """
     height = len(labels) // width
-    firsts = np.empty(4 * len(labels), np.int32)
-    seconds = np.empty(4 * len(labels), np.int32)
-    latest = np.empty(n, np.int32)  # most pairs are those just seen
-    seen = np.empty(n, np.int32)
-    starts = np.zeros(n + 1, np.int32)
+    firsts = scratch(4 * len(labels), np.int32)
+    seconds = scratch(4 * len(labels), np.int32)
+    latest = scratch(n, np.int32)  # most pairs are those just seen
+    seen = scratch(n, np.int32)
+    starts = scratch(n + 1, np.int32)
     for r in range(n):
         latest[r] = seen[r] = -1
     met = 0
@@ -106,12 +107,11 @@ def neighbours(labels: Any, width: int, n: int) -> Any:
                         met += 1
     for r in range(n):
         starts[r + 1] += starts[r]
-    others = np.empty(met, np.int32)
+    others = scratch(met, np.int32)
     for i in range(met):
         others[starts[firsts[i]]] = seconds[i]
         starts[firsts[i]] += 1
     # starts[r] is the end of r now, and the end of r - 1 the start of r
-    pairs = np.empty((met, 2), np.int32)
     m = 0
     for r in range(n):
         for i in range(starts[r - 1] if r > 0 else 0, starts[r]):
@@ -121,7 +121,13 @@ def neighbours(labels: Any, width: int, n: int) -> Any:
                 pairs[m, 0] = r
                 pairs[m, 1] = other
                 m += 1
-    return pairs[:m]
+    found[0] = m
+    release(firsts)
+    release(seconds)
+    release(latest)
+    release(seen)
+    release(starts)
+    release(others)
 
 
 @_jit
@@ -160,40 +166,33 @@ def similarity(a: int, b: int, shares: Any, boxes: Any, sizes: Any, channels: in
 @_jit
 def before(heap: Any, i: int, j: int) -> bool:
     """Whether entry ``i`` leaves the heap before entry ``j``: greater similarity, then smaller region numbers."""
-    if heap[i, 0] != heap[j, 0]:
-        return heap[i, 0] > heap[j, 0]
-    return heap[i, 1] < heap[j, 1]
+    if heap[2 * i] != heap[2 * j]:
+        return heap[2 * i] > heap[2 * j]
+    return heap[2 * i + 1] < heap[2 * j + 1]
 
 
 @_jit
 def swap(heap: Any, i: int, j: int) -> None:
     for c in range(2):
-        kept = heap[i, c]
-        heap[i, c] = heap[j, c]
-        heap[j, c] = kept
+        kept = heap[2 * i + c]
+        heap[2 * i + c] = heap[2 * j + c]
+        heap[2 * j + c] = kept
 
 
 @_jit
-def push(heap: Any, count: int, score: int, a: int, b: int) -> Any:
-    """Add an entry to the binary heap (similarity, ``a << 32 | b``); returns the heap, grown if it was full."""
-    if count == len(heap):
-        grown = np.empty((2 * count, 2), np.int64)
-        for i in range(count):
-            grown[i, 0] = heap[i, 0]
-            grown[i, 1] = heap[i, 1]
-        heap = grown
-    heap[count, 0] = score
-    heap[count, 1] = (a << 32) | b
+def push(heap: Any, count: int, score: int, a: int, b: int) -> None:
+    """Add entry number ``count`` to the binary heap (similarity, ``a << 32 | b``), which has room for it."""
+    heap[2 * count] = score
+    heap[2 * count + 1] = (a << 32) | b
     i = count
     while i > 0 and before(heap, i, (i - 1) >> 1):
         swap(heap, i, (i - 1) >> 1)
         i = (i - 1) >> 1
-    return heap
 
 
 @_jit
 def pop(heap: Any, count: int) -> None:
-    """Move the first entry to ``heap[count - 1]`` and restore the order of the others."""
+    """Move the first entry to place ``count - 1`` and restore the order of the others."""
     swap(heap, 0, count - 1)
     i = 0
     while True:
@@ -210,19 +209,21 @@ def pop(heap: Any, count: int) -> None:
 
 
 @_jit
-def group(pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix: int, boxes: Any, merges: Any) -> None:
+def group(
+    pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix: int, counts: Any, shares: Any, boxes: Any,
+    merges: Any,
+) -> None:  # fmt: skip
     """Join the two most similar neighbours until one region is left.
 
     Args:
         pairs: (m, 2) int32 neighbours. counts0, boxes0, sizes0: features of the n regions.
+        counts, shares: (2 n - 1, D) int32, to work in.
         boxes: (2 n - 1, 4) int32, filled: bounding boxes, regions first and then the unions in the order made.
         merges: (n - 1, 2) int32, filled: region ``n + i`` is the union of ``merges[i]``.
     """
     n, dims = counts0.shape
     total = 2 * n - 1
-    counts = np.empty((total, dims), np.int32)
-    shares = np.empty((total, dims), np.int32)
-    sizes = np.empty(total, np.int32)
+    sizes = scratch(total, np.int32)
     pixels = np.int64(0)
     for r in range(n):
         for j in range(dims):
@@ -232,17 +233,18 @@ def group(pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix
         sizes[r] = sizes0[r]
         set_shares(counts, shares, channels, sizes, r)
         pixels += sizes[r]
-    current = np.empty(total, np.int64)  # union-find: the living region that holds a region
-    seen = np.empty(total, np.int64)
-    head = np.empty(total, np.int64)
+    current = scratch(total, np.int64)  # union-find: the living region that holds a region
+    seen = scratch(total, np.int64)
+    head = scratch(total, np.int64)
     for r in range(total):
         current[r] = r
         seen[r] = -1
         head[r] = -1
     # neighbour lists: half edge h points at ``target[h]`` (perhaps joined since) and is followed by ``after[h]``
-    after = np.empty(2 * len(pairs), np.int64)
-    target = np.empty(2 * len(pairs), np.int64)
-    heap = np.empty((max(16, 4 * len(pairs)), 2), np.int64)
+    after = scratch(2 * len(pairs), np.int64)
+    target = scratch(2 * len(pairs), np.int64)
+    room = max(16, 2 * len(pairs))
+    heap = scratch(2 * room, np.int64)
     waiting = 0
     for i in range(len(pairs)):
         a = np.int64(pairs[i, 0])
@@ -253,14 +255,14 @@ def group(pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix
         target[2 * i + 1] = a
         after[2 * i + 1] = head[b]
         head[b] = 2 * i + 1
-        heap = push(heap, waiting, similarity(a, b, shares, boxes, sizes, channels, pixels, mix), a, b)
+        push(heap, waiting, similarity(a, b, shares, boxes, sizes, channels, pixels, mix), a, b)
         waiting += 1
     new = np.int64(n)
     while waiting > 0 and new < total:
         pop(heap, waiting)
         waiting -= 1
-        a = heap[waiting, 1] >> 32
-        b = heap[waiting, 1] & 0xFFFFFFFF
+        a = heap[2 * waiting + 1] >> 32
+        b = heap[2 * waiting + 1] & 0xFFFFFFFF
         if current[a] != a or current[b] != b:
             continue  # one of them is part of a greater region by now
         current[a] = new
@@ -289,7 +291,21 @@ def group(pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix
                     after[h] = head[new]
                     head[new] = h
                     score = similarity(new, other, shares, boxes, sizes, channels, pixels, mix)
-                    heap = push(heap, waiting, score, other, new)
+                    if waiting == room:
+                        grown = scratch(4 * room, np.int64)
+                        for i in range(2 * room):
+                            grown[i] = heap[i]
+                        release(heap)
+                        heap = grown
+                        room *= 2
+                    push(heap, waiting, score, other, new)
                     waiting += 1
                 h = following
         new += 1
+    release(sizes)
+    release(current)
+    release(seen)
+    release(head)
+    release(after)
+    release(target)
+    release(heap)

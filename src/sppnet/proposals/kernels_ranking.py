@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-_jit: Any = njit(nogil=True, cache=True)
+from sppnet.native.scratch import release, scratch
+
+_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 CELL = 16  # pixels of the working image
 
@@ -43,27 +45,28 @@ def distinct(
     min_width: int,
     min_height: int,
     kept: Any,
-) -> int:
+    found: Any,
+) -> None:
     """Greedy choice in the given order: indices of boxes whose IoU with every one chosen before is below a limit.
 
     Args:
         boxes: (N, 4) int32, non-empty, in a picture of ``width`` x ``height``. order: (N,) int64.
         limit: most boxes to choose. iou_percent: a box at or above this IoU (in 1/100) with one chosen is dropped.
         min_width, min_height: smaller boxes are dropped.
-        kept: (limit,) int64, filled. Returns how many.
+        kept: (limit,) int64, filled. found: (1,) int64: how many.
 
     Chosen boxes hang in a grid of lists by their top left corner; corners of boxes with IoU >= t differ by at most
     (1 - t) / t of the width and height, so only few cells are looked at.
     """
     columns = width // CELL + 1
     rows = height // CELL + 1
-    head = np.empty((rows, columns), np.int32)
-    for row in range(rows):
-        for column in range(columns):
-            head[row, column] = -1
-    after = np.empty(limit, np.int32)
+    head = scratch(rows * columns, np.int32)
+    for cell in range(rows * columns):
+        head[cell] = -1
+    after = scratch(limit, np.int32)
     count = 0
-    for candidate in order:
+    for number in range(len(order)):
+        candidate = order[number]
         if count == limit:
             break
         x0: Any = np.int64(boxes[candidate, 0])
@@ -79,7 +82,7 @@ def distinct(
         taken = False
         for row in range(max(0, y0 - reach_y) // CELL, min(height, y0 + reach_y) // CELL + 1):
             for column in range(max(0, x0 - reach_x) // CELL, min(width, x0 + reach_x) // CELL + 1):
-                i = head[row, column]
+                i = head[row * columns + column]
                 while i >= 0 and not taken:
                     k = kept[i]
                     overlap_w = np.int64(min(x1, boxes[k, 2]) - max(x0, boxes[k, 0]))
@@ -96,7 +99,10 @@ def distinct(
         if taken:
             continue
         kept[count] = candidate
-        after[count] = head[y0 // CELL, x0 // CELL]
-        head[y0 // CELL, x0 // CELL] = count
+        cell = y0 // CELL * columns + x0 // CELL
+        after[count] = head[cell]
+        head[cell] = count
         count += 1
-    return count
+    found[0] = count
+    release(head)
+    release(after)

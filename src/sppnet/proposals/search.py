@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
-from sppnet.proposals import tables
+from sppnet.proposals import compiled, tables
 from sppnet.proposals.segmentation import as_rgb, check_scale, sorted_edges
 
 __all__ = ["COLOUR", "FILL", "MODES", "SIZE", "TEXTURE", "Mode", "SelectiveSearch", "selective_search"]
@@ -83,16 +83,14 @@ class Prepared(NamedTuple):
 
 def prepare(rgb: U8, space: str, sigma: float) -> Prepared:
     """Convert, smooth, weigh and sort ``rgb`` (H, W, 3) uint8 for one colour space."""
-    from sppnet.proposals import kernels_colour, kernels_grouping
-
     height, width = rgb.shape[:2]
     number = SPACES.index(space)
-    channels = kernels_colour.CHANNELS[number]
+    channels = tables.CHANNELS[number]
     planes = np.empty((channels, height, width), np.uint8)
-    kernels_colour.colour_planes(rgb, number, *tables.lab_tables(), planes)
+    compiled.colour_planes(rgb, number, *tables.lab_tables(), planes)
     smoothed, order, starts = sorted_edges(planes, sigma)
     bins = np.empty((height * width, 2 * channels), np.uint8)
-    kernels_grouping.pixel_bins(
+    compiled.pixel_bins(
         planes, smoothed, tables.colour_table(channels, space in ("hsv", "hue")), *tables.texture_tables(), bins
     )
     return Prepared(channels, bins, order, starts)
@@ -100,23 +98,15 @@ def prepare(rgb: U8, space: str, sigma: float) -> Prepared:
 
 def hierarchies(ready: Prepared, width: int, k: float, min_size: int, mixes: tuple[int, ...]) -> list[I32]:
     """Boxes ``(2 n - 1, 4)`` int32 of the hierarchy of each mix; the whole image is the last."""
-    from sppnet.proposals import kernels_graph, kernels_grouping
-
-    pixels = len(ready.bins)
-    labels = np.empty(pixels, np.int32)
-    n = kernels_graph.segment(ready.order, ready.starts, width, round(16 * k), min_size, labels)
-    counts = np.empty((n, kernels_grouping.CHANNEL_BINS * ready.channels), np.int32)
+    labels = np.empty(len(ready.bins), np.int32)
+    n = compiled.segment(ready.order, ready.starts, width, round(16 * k), min_size, labels)
+    dims = tables.CHANNEL_BINS * ready.channels
+    counts = np.empty((n, dims), np.int32)
     boxes = np.empty((n, 4), np.int32)
     sizes = np.empty(n, np.int32)
-    kernels_grouping.region_features(labels, width, ready.bins, counts, boxes, sizes)
-    pairs = kernels_grouping.neighbours(labels, width, n)
-    found = []
-    for mix in mixes:
-        all_boxes = np.empty((2 * n - 1, 4), np.int32)
-        merges = np.empty((n - 1, 2), np.int32)
-        kernels_grouping.group(pairs, counts, boxes, sizes, ready.channels, mix, all_boxes, merges)
-        found.append(all_boxes)
-    return found
+    compiled.region_features(labels, width, ready.bins, counts, boxes, sizes)
+    pairs = compiled.neighbours(labels, width, n)
+    return [compiled.group(pairs, counts, boxes, sizes, ready.channels, mix)[0] for mix in mixes]
 
 
 def working_image(rgb: U8, side: int) -> U8:
@@ -126,12 +116,11 @@ def working_image(rgb: U8, side: int) -> U8:
     if longest <= side:
         return rgb
     from sppnet.kernels import run_ranges
-    from sppnet.proposals import kernels_colour
 
     rows = max(1, (height * side + longest // 2) // longest)
     columns = max(1, (width * side + longest // 2) // longest)
     out = np.empty((rows, columns, 3), np.uint8)
-    run_ranges(kernels_colour.shrink, rows, rgb, out, chunks_per_thread=2, grain=64)
+    run_ranges(compiled.shrink, rows, rgb, out, chunks_per_thread=2, grain=64)
     return out
 
 
@@ -238,20 +227,17 @@ def rank(
 
     ``small`` and ``full`` are the sizes (height, width) of the working image and the image.
     """
-    from sppnet.proposals import kernels_ranking
-
     boxes = np.concatenate(strategies)
     keys = np.empty(len(boxes), np.uint64)
     start = 0
     for number, of_strategy in enumerate(strategies):
         stop = start + len(of_strategy)
-        kernels_ranking.rank_keys(len(of_strategy), (int(options.seed) << 40) + (number << 24), keys[start:stop])
+        compiled.rank_keys(len(of_strategy), (int(options.seed) << 40) + (number << 24), keys[start:stop])
         start = stop
     height, width = small
     min_w, min_h = (
         min(side, -(-int(options.min_side) * side // whole)) for side, whole in ((width, full[1]), (height, full[0]))
     )
-    kept = np.empty(min(len(boxes), int(options.max_windows)), np.int64)
+    limit = min(len(boxes), int(options.max_windows))
     order = np.argsort(keys, kind="stable")
-    count = kernels_ranking.distinct(boxes, order, len(kept), round(100 * overlap), width, height, min_w, min_h, kept)
-    return boxes[kept[:count]]
+    return boxes[compiled.distinct(boxes, order, limit, round(100 * overlap), width, height, min_w, min_h)]

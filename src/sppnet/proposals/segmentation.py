@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
-from sppnet.proposals import tables
+from sppnet.proposals import compiled, tables
 
 __all__ = ["as_rgb", "graph_segmentation"]
 
@@ -67,13 +67,12 @@ def graph_segmentation(image: Any, sigma: float = 0.8, k: float = 300, min_size:
     if width > MAX_SIDE:
         raise ArgumentError(f"image: expected a width of at most {MAX_SIDE} pixels, got {width}; scale it down")
     from sppnet.kernels import first_run_notice
-    from sppnet.proposals import kernels_graph
 
     with first_run_notice("graph segmentation"):
         planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))
         _, order, starts = sorted_edges(planes, sigma)
         labels = np.empty(height * width, np.int32)
-        kernels_graph.segment(order, starts, width, round(16 * k), int(min_size), labels)
+        compiled.segment(order, starts, width, round(16 * k), int(min_size), labels)
     return labels.reshape(height, width)
 
 
@@ -86,14 +85,12 @@ def sorted_edges(
         the smoothed planes (C, H, W) float32 in 1/8 grey level; the edges ``4 * pixel + direction`` (E,) int32,
         lightest first; where each weight starts among them.
     """
-    from sppnet.proposals import kernels_graph
-
     _, height, width = planes.shape
     smoothed = np.empty(planes.shape, np.float32)
-    kernels_graph.smooth(planes, tables.gaussian_weights(float(sigma)), smoothed)
+    compiled.smooth(planes, tables.gaussian_weights(float(sigma)), smoothed)
     weights = np.empty((4, height, width), np.uint16)
-    kernels_graph.edge_weights(smoothed, weights)
+    compiled.edge_weights(smoothed, weights)
     order = np.empty(height * (width - 1) + (height - 1) * width + 2 * (height - 1) * (width - 1), np.int32)
-    starts = np.empty(kernels_graph.BUCKETS + 1, np.int32)
-    kernels_graph.sort_edges(weights.reshape(4, height * width), order, starts)
+    starts = np.empty(tables.BUCKETS + 1, np.int32)
+    compiled.sort_edges(weights.reshape(4, height * width), order, starts)
     return smoothed, order, starts

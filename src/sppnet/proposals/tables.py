@@ -8,11 +8,25 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["colour_table", "gaussian_weights", "lab_tables", "texture_tables"]
+__all__ = [
+    "BUCKETS",
+    "CHANNELS",
+    "CHANNEL_BINS",
+    "COLOUR_BINS",
+    "TEXTURE_BINS",
+    "colour_table",
+    "gaussian_weights",
+    "lab_tables",
+    "texture_tables",
+]
 
+CHANNELS = (3, 3, 3, 1, 1)  # of the colour spaces
+BUCKETS = 7072  # of edge weights in 1/16 grey level; the greatest is floor(2 * sqrt(3 * 2040**2)) = 7066
 DIRECTIONS = 8
 STRENGTHS = (4, 12, 32, 96)  # least steepness of levels 1, 2, ..., in 1/16 grey level a pixel
 COLOUR_BINS = 25
+TEXTURE_BINS = DIRECTIONS * (len(STRENGTHS) + 1)
+CHANNEL_BINS = COLOUR_BINS + TEXTURE_BINS
 
 
 @lru_cache(maxsize=1)

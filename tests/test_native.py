@@ -1,0 +1,140 @@
+"""Compiled kernels on disk: they stand alone, and nothing about the files can make a result wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+
+from sppnet.native import loader
+from sppnet.native.compiler import compile_kernel
+from sppnet.native.loader import NativeKernel
+from sppnet.pooling import launch
+from sppnet.pooling.windows import pool_windows, score_windows
+from sppnet.proposals import SelectiveSearch, compiled
+
+_FIRST_RESULT = """
+import sys, torch, sppnet
+x = torch.arange(2 * 5 * 6.0).view(2, 5, 6).requires_grad_()
+result = sppnet.pool_windows(x, [[0, 0, 6, 5], [1, 1, 4, 3]], (2, 1))
+result.sum().backward()
+image = torch.arange(20 * 30 * 3).view(20, 30, 3).mul(7).to(torch.uint8).numpy()
+windows = sppnet.selective_search(image, min_side=2)
+print(result.sum().item(), (x.grad ** 2).sum().item(), windows.sum(), "numba" in sys.modules)
+"""
+
+
+@njit(nogil=True)
+def multiplied(start, stop, values, factor):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        values[i] *= factor
+
+
+@njit(nogil=True)
+def last_column_multiplied(start, stop, values, factor):  # type: ignore[no-untyped-def]
+    for i in range(start, stop):
+        values[i, values.shape[1] - 1] *= factor
+
+
+@njit(nogil=True)
+def doubled(values):  # type: ignore[no-untyped-def]
+    for i in range(len(values)):
+        values[i] *= 2
+
+
+@njit(nogil=True)
+def needs_numba(start, stop, values, factor):  # type: ignore[no-untyped-def]
+    copy = np.full(len(values), factor, values.dtype)  # memory from Numba, and an exception if there is none
+    for i in range(start, stop):
+        values[i] *= copy[i]
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.native"))
+
+
+def test_a_second_process_needs_no_numba(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+
+    def first_result() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", _FIRST_RESULT], check=True, capture_output=True, text=True, env=environment
+        )
+        return done.stdout.split()
+
+    cold, loaded = first_result(), first_result()
+    assert cold[3] == "True"
+    assert loaded == [*cold[:3], "False"]
+    assert len(files(tmp_path)) == 2 + 11  # all of selective search but the shrinking of large pictures
+    damaged = next(file for file in files(tmp_path) if file.name.startswith("pool_max"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert first_result() == cold
+
+
+def test_every_kernel_stands_alone() -> None:
+    cells = [[0, 0, 7, 6], [1, 2, 5, 3], [6, 5, 7, 6]]
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        for mode in ("max", "avg"):
+            features = torch.randn(40, 6, 7).to(dtype).requires_grad_()
+            pool_windows(features, cells, mode=mode).sum().backward()
+            if dtype != torch.bfloat16:
+                with torch.no_grad():
+                    score_windows(features, cells, torch.zeros(3, 50 * 40, dtype=dtype), mode=mode)
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    SelectiveSearch("quality", working_side=50)(image)
+    kernels = [k for m in (launch, compiled) for k in vars(m).values() if isinstance(k, NativeKernel)]
+    assert len(kernels) == 6 + 12
+    for kernel in kernels:
+        assert kernel._loaded
+        assert all(kernel._loaded.values()), f"{kernel.function} needs Numba at run time"
+
+
+@pytest.mark.parametrize("name", ["multiplied", "needs_numba"])
+def test_any_folder_and_any_kernel(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder to write to, or a kernel that can't stand alone: it runs all the same."""
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path / "file", tmp_path / "file" / "within"])
+    kernel = NativeKernel(__name__, name, ())
+    for dtype in (np.float32, np.int64):
+        values = np.arange(10, dtype=dtype)
+        kernel(2, 5, values, 3)
+        assert values.tolist() == [0, 1, 6, 9, 12, 5, 6, 7, 8, 9]
+    with pytest.raises(ValueError, match="contiguous"):
+        kernel(0, 1, np.zeros(10)[::2], 3)
+    assert (compile_kernel(globals()[name], ("float32 1", "int64")) is None) == (name == "needs_numba")
+
+
+def test_arrays_of_two_dimensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
+    for _ in range(2):  # compiled, then loaded
+        values = np.arange(12.0).reshape(4, 3)
+        NativeKernel(__name__, "last_column_multiplied", ())(1, 3, values, -1)
+        assert values.tolist() == [[0, 1, 2], [3, 4, -5], [6, 7, -8], [9, 10, 11]]
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_kernel_without_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        monkeypatch.setattr(loader, "_folders", lambda folder=folder: [folder])
+        values = np.arange(4.0)
+        NativeKernel(__name__, "doubled", (), ranged=False)(values)
+        assert values.tolist() == [0, 2, 4, 6]
+
+
+def test_sources_that_the_code_depends_on_are_complete() -> None:
+    """A change in any module that a kernel is made of must change the name of its file."""
+    for user in (launch, compiled):
+        package = str(user.__package__)
+        folder = Path(str(user.__file__)).parent
+        for module in user._SOURCES:
+            for line in (folder / f"{module}.py").read_text(encoding="utf-8").splitlines():
+                if line.startswith(f"from {package}."):
+                    assert line.split()[1].rpartition(".")[2] in user._SOURCES, f"{module}.py: {line}"
+                elif line.startswith("from sppnet."):
+                    assert line.startswith("from sppnet.native.scratch "), f"{module}.py: {line}"
