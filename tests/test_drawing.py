@@ -121,6 +121,18 @@ def test_the_best_is_on_top() -> None:
         assert tuple(drawn[130, 50]) == colours[top]
 
 
+def test_colours_of_some_names_and_no_score() -> None:
+    """What was missed: white, below what was found, without a score."""
+    names, same = ["cat", "missed: dog"], [[50, 80, 250, 180], [20, 80, 250, 180]]
+    white = {"missed: dog": (255, 255, 255)}
+    drawn = np.asarray(draw_detections(blank((300, 200)), same, names, [0.1, np.nan], colours=white))
+    assert tuple(drawn[130, 20]) == (255, 255, 255)
+    assert tuple(drawn[130, 249]) == class_colours(names)["cat"]
+    alone = draw_detections(blank((300, 200)), same[1:], names[1:], colours=white)
+    with_nan = draw_detections(blank((300, 200)), same[1:], names[1:], [np.nan], colours=white)
+    assert (np.asarray(alone) == np.asarray(with_nan)).all()
+
+
 def test_nothing_found() -> None:
     drawn = draw_detections(blank((30, 20)), [], [], [])
     assert (np.asarray(drawn) == 128).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +65,7 @@ def draw_detections(
     scores: Sequence[float] | NDArray[np.floating] | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    colours: Mapping[str, Colour] | None = None,
 ) -> Image.Image:
     """A copy of the picture with a labelled box for each detection.
 
@@ -74,8 +75,8 @@ def draw_detections(
     Args:
         image: as :func:`sppnet.images.load_image` takes it (not a path).
         boxes: ``(k, 4)``, half-open pixels; parts outside the picture are cut off.
-        names: k class names. scores: k numbers, or none to be written.
-        class_names: see :func:`class_colours`.
+        names: k class names. scores: k numbers, or none to be written; NaN isn't written, and lies below all others.
+        class_names: see :func:`class_colours`. colours: of some names (red, green, blue), instead of those.
 
     Raises:
         ArgumentError: not as many names or scores as boxes, or malformed boxes.
@@ -87,15 +88,15 @@ def draw_detections(
     picture = Image.fromarray(load_image(image).copy())
     draw = ImageDraw.Draw(picture)
     style = _Style.of(picture.size)
-    colours = class_colours(names, class_names)
+    chosen = class_colours(names, class_names) | dict(colours or {})
     order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores, np.float64), kind="stable")
     frames = [_frame(box, picture.size) for box in boxes]
     for i in order[::-1]:  # the best on top
-        _draw_frame(draw, frames[i], colours[names[i]], style.line)
+        _draw_frame(draw, frames[i], chosen[names[i]], style.line)
     labels: list[_Label] = []
     for i in order:  # the best has first choice of a place
-        text = names[i] if scores is None else f"{names[i]} {scores[i]:.2f}"
-        labels.append(_place(text, frames[i], colours[names[i]], style, picture.size, labels))
+        text = names[i] if scores is None or np.isnan(scores[i]) else f"{names[i]} {scores[i]:.2f}"
+        labels.append(_place(text, frames[i], chosen[names[i]], style, picture.size, labels))
     for label in reversed(labels):
         label.draw(draw, style)
     return picture

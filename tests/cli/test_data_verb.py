@@ -88,9 +88,13 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
         outputs[" ".join(shlex.split(command)[1:3])] = capsys.readouterr().out
     assert "training accepts it" in outputs["data check"]
     # what training measured is what eval measures, picture by picture
-    trained = re.findall(r"mean / total +(\S+)", outputs["train digits"])
-    assert re.findall(r"mean / total +(\S+)", outputs["eval digits.safetensors"]) == trained
-    assert float(trained[1]) > 0.4
+    found = re.search(r"mean / total +(\S+) +(\S+) +(\d+) +(\d+) +(\d+) +(\d+)\n", outputs["train digits"])
+    assert found
+    assert re.findall(r"mean / total +(\S+)", outputs["eval digits.safetensors"]) == [found[1], found[2]]
+    assert float(found[2]) > 0.4
+    objects, hits, missed, _ = map(int, found.groups()[2:])
+    assert objects == hits + missed
+    assert hits >= objects / 2
     names = {p.name for p in tmp_path.iterdir()}
     assert names == {
         *("digits", "digits.png", "digits.safetensors", "digits-examples.jpg", "found", "digits-coco"),

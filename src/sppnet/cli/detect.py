@@ -241,8 +241,7 @@ def _drawings(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
 
 
 def _open_journal(arguments: argparse.Namespace, detector: SPPDetector, photos: Sequence[Path]) -> Journal | None:
-    import sppnet
-    from sppnet.detection.journal import Journal, identity_of
+    from sppnet.detection.journal import Journal, identity_of_detector
 
     if arguments.journal:
         path = Path(arguments.journal)
@@ -255,11 +254,7 @@ def _open_journal(arguments: argparse.Namespace, detector: SPPDetector, photos: 
         path = Path(arguments.output) / "sppnet.journal"
     else:
         return None
-    tensors = [v.contiguous().numpy().tobytes() for v in detector.weights_.tensors().values() if v is not None]
-    params = {name: value for name, value in detector.get_params().items() if not name.endswith("_options")}
-    identity = identity_of(
-        sppnet.__version__, detector.class_names_, params, arguments.threshold, detector.thresholds_, *tensors
-    )
+    identity = identity_of_detector(detector, arguments.threshold)
     path.parent.mkdir(parents=True, exist_ok=True)
     return Journal(path, identity, fresh=arguments.fresh)
 

@@ -16,10 +16,11 @@ from sppnet.cli.common import add_quiet, fraction, positive_int, progress
 from sppnet.cli.data import add_data_options, count_table, on_error
 
 if TYPE_CHECKING:
+    from sppnet.cli.train_resume import DecodedPictures
     from sppnet.datasets.records import DetectionDataset, ImageRecord
     from sppnet.detection.detector import SPPDetector
 
-__all__ = ["add_parser", "calibrate_and_measure", "train_and_save"]
+__all__ = ["add_parser"]
 
 DESCRIPTION = """\
 Train a detector on photos with boxes, on a CPU, in minutes. The data set may be in the layout of PASCAL VOC, COCO, YOLO
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     import shutil
 
     from sppnet.cli.train_estimate import estimate, refuse_full_disk
+    from sppnet.cli.train_resume import DecodedPictures
     from sppnet.datasets.formats import read_dataset
     from sppnet.datasets.parts import load_parts
     from sppnet.detection.detector import SPPDetector
@@ -74,15 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     if output.is_dir():
         raise ArgumentError(f"--output {output}: is a folder; name a file, for instance {output / 'model.safetensors'}")
+    cache = Path(arguments.cache or f"{output}.cache")
+    decoded = DecodedPictures(cache)
     raw = read_dataset(arguments.data, arguments.format)
     parts = load_parts(
         raw, arguments.split, arguments.val_split, seed=arguments.seed, on_error=on_error(arguments)
     )  # fmt: skip
     problems = [*parts.train.problems, *(parts.validation.problems if parts.validation else ())]
-    dataset, damaged = _decodable(parts.train, "pictures", arguments)
+    dataset, damaged = _decodable(parts.train, "pictures", decoded, arguments)
     validation = parts.validation
     if validation is not None:
-        validation, more = _decodable(validation, "pictures to measure on", arguments)
+        validation, more = _decodable(validation, "pictures to measure on", decoded, arguments)
         damaged += more
     for problem in [*problems, *damaged]:
         print(f"left out: {problem}")
@@ -101,10 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dropout is not None:
         options["dropout"] = arguments.dropout
     detector = SPPDetector(**options)
-    cache = Path(arguments.cache or f"{output}.cache")
     expected = estimate(detector, dataset, validation, quiet=arguments.quiet)
     print(expected.text(cache))
     refuse_full_disk(expected, cache)
+    decoded.add([*dataset, *(validation or ())])
     examples = output.with_name(f"{output.stem}-examples.jpg") if validation is not None else None
     detector = train_and_save(
         detector, dataset, validation, output, cache, arguments.precision, quiet=arguments.quiet, examples=examples
@@ -117,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _decodable(
-    dataset: DetectionDataset, what: str, arguments: argparse.Namespace
+    dataset: DetectionDataset, what: str, decoded: DecodedPictures, arguments: argparse.Namespace
 ) -> tuple[DetectionDataset, tuple[str, ...]]:
     """The data set without pictures that can't be decoded; with ``--on-error fail`` such a picture ends it all."""
     from sppnet.datasets.parts import without_damaged
@@ -126,7 +130,7 @@ def _decodable(
     def bar(records: Iterable[ImageRecord], total: int) -> Iterable[ImageRecord]:
         return progress(records, f"checking {what}", total=total, quiet=arguments.quiet)
 
-    good, problems = without_damaged(dataset, progress=bar)
+    good, problems = without_damaged(dataset, done=decoded.__contains__, progress=bar)
     if problems and arguments.on_error == "fail":
         more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
         raise DatasetError(
@@ -172,58 +176,57 @@ def train_and_save(
     training["date"] = datetime.now(UTC).date().isoformat()
     training["data"] = dataset.name
     training["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
-    report(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes: {detector.fit_seconds_}")
+    stages = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in detector.fit_seconds_.items())
+    report(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes ({stages})")
     if validation is None:
         detector.save(output, precision)
         return detector
-    fitted = cache / "fitted.safetensors"
-    detector.save(fitted, precision)
-    detector = calibrate_and_measure(fitted, validation, precision, quiet=quiet, output=output, examples=examples)
-    fitted.unlink()
-    return detector
+    return calibrate_and_measure(detector, validation, output, cache, precision, quiet=quiet, examples=examples)
 
 
 def calibrate_and_measure(
-    model: Path,
+    detector: SPPDetector,
     validation: Any,
+    output: Path,
+    cache: Path,
     precision: str,
     *,
     quiet: bool,
-    output: Path | None = None,
     examples: Path | None = None,
 ) -> SPPDetector:
-    """Calibrate the saved detector ``model`` on a validation set, measure it there, and save it with the figures.
+    """Calibrate ``detector`` on a validation set, measure it there, and save it with the figures as ``output``.
 
     Args:
-        output: where it is saved; by default ``model`` is replaced. examples: a picture of the best and worst
-            detections.
+        cache: what was found in the pictures is kept there. examples: a picture of the best and worst detections.
     """
-    from sppnet.cli.eval import detect_all
+    from sppnet.cli.train_examples import draw_examples
+    from sppnet.cli.train_report import measured_table
+    from sppnet.cli.train_resume import detect_and_keep
     from sppnet.detection.detector import SPPDetector
-    from sppnet.evaluation.voc import evaluate_voc, format_table
+    from sppnet.evaluation.voc import evaluate_voc
 
-    # What is measured is what was saved, in its precision
-    saved = SPPDetector.load(model)
-    saved.calibrate(detect_all(saved, validation, quiet=quiet), validation)
+    # What is measured is what will be saved, in its precision
+    fitted = cache / "fitted.safetensors"
+    detector.save(fitted, precision)
+    saved = SPPDetector.load(fitted)
+    fitted.unlink()
+    saved.calibrate(detect_and_keep(saved, validation, cache, "calibrating", quiet=quiet), validation)
     # Once more: the second look and the voting of boxes depend on probabilities, so calibration moves some detections
-    found = detect_all(saved, validation, quiet=quiet)
-    metrics = {}
-    for protocol in ("voc07-11pt", "voc-area"):
-        result = evaluate_voc(found, validation, protocol=protocol)
-        metrics[protocol] = {
+    found = detect_and_keep(saved, validation, cache, "measuring", quiet=quiet)
+    results = [evaluate_voc(found, validation, protocol=protocol) for protocol in ("voc07-11pt", "voc-area")]
+    saved.metadata_["metrics"] = {
+        result.protocol: {
             "map": round(result.map, 4),
             "ap": {n: round(float(a), 4) for n, a in zip(result.class_names, result.ap, strict=True) if a == a},
             "data": f"{validation.name} {validation.split}",
             "images": len(validation),
             "iou": result.iou,
         }
-        print()
-        print(format_table(result))
-    saved.metadata_["metrics"] = metrics
+        for result in results
+    }
+    print(f"\n{measured_table(results, found, validation, saved.thresholds_)}")
     if examples is not None:
-        from sppnet.cli.train_examples import draw_examples
-
         draw_examples(found, validation, saved.thresholds_, examples)
         print(f"\nthe best and the worst of these pictures: {examples}")
-    saved.save(output or model, precision)
+    saved.save(output, precision)
     return saved

@@ -119,10 +119,12 @@ def _existing(path: Path) -> Path:
 
 
 def _minutes(seconds: float) -> str:
-    if seconds < 50:
+    if seconds < 97:
         return f"about {max(5, round(seconds / 5) * 5)} s"
+    if seconds < 600:
+        return f"about {round(seconds / 30) / 2:g} min"
     if seconds < 5400:
-        return f"about {max(1, round(seconds / 60))} min"
+        return f"about {round(seconds / 60)} min"
     return f"about {seconds / 3600:.1f} h"
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sppnet.files import write_atomic
 
@@ -35,7 +33,7 @@ def draw_examples(
     from sppnet.detection.calibration import right_or_wrong
 
     least = np.array([thresholds[name] for name in dataset.class_names])
-    found = [_chosen(item, item.score >= least[item.label]) for item in found]
+    found = [item.chosen(item.score >= least[item.label]) for item in found]
     scored = []
     for i, (item, record) in enumerate(zip(found, dataset, strict=True)):
         verdict = right_or_wrong(item, record.boxes, record.labels, record.difficult)
@@ -49,7 +47,7 @@ def draw_examples(
     worst = [s for s in worst if s not in best and s[2]]
     groups = [
         (heading, [_tile(found[s[3]], dataset[s[3]], dataset.class_names, s[4]) for s in chosen])
-        for heading, chosen in (("best", best), ("worst (white: missed)", worst))
+        for heading, chosen in (("best", best), ("worst", worst))
         if chosen
     ]
     sheet = contact_sheet(groups, columns=_COUNT, tile_px=_TILE_PX)
@@ -57,23 +55,26 @@ def draw_examples(
         save_picture(sheet, temporary)
 
 
-def _chosen(item: Detections, keep: NDArray[np.bool_]) -> Detections:
-    return replace(item, xyxy=item.xyxy[keep], score=item.score[keep], label=item.label[keep])
-
-
 def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], counts: tuple[int, int, int]) -> Any:
     from PIL import Image
 
     from sppnet.boxes import box_iou
     from sppnet.datasets.contact_sheet import Tile, shrink
-    from sppnet.drawing import draw_boxes, draw_detections
+    from sppnet.drawing import draw_detections
     from sppnet.images import load_image
 
     picture, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
     overlap = box_iou(record.boxes, item.xyxy)
     overlap[record.labels[:, None] != item.label[None, :]] = 0
     missed = (overlap.max(1, initial=0) <= 0.5) & ~record.difficult
-    drawn = draw_boxes(picture, record.boxes[missed] * ratio, colour=(255, 255, 255), line_px=3)
-    drawn = draw_detections(drawn, item.xyxy * ratio, item.class_name, item.score, class_names=class_names)
+    names = [f"missed: {class_names[label]}" for label in record.labels[missed]]
+    drawn = draw_detections(
+        picture,
+        np.concatenate([item.xyxy, record.boxes[missed]]) * ratio,
+        [*item.class_name, *names],
+        np.append(item.score, np.full(len(names), np.nan)),
+        class_names=class_names,
+        colours=dict.fromkeys(names, (255, 255, 255)),
+    )
     hits, wrong, lost = counts
     return Tile(drawn, record.path.name, f"{hits} right, {wrong} wrong, {lost} missed")

@@ -113,23 +113,28 @@ def without_damaged(
     dataset: DetectionDataset,
     *,
     threads: int = 2,
+    done: Callable[[ImageRecord], bool] | None = None,
     progress: Callable[[Iterable[ImageRecord], int], Iterable[ImageRecord]] | None = None,
 ) -> tuple[DetectionDataset, tuple[str, ...]]:
     """``dataset`` without the pictures that can't be decoded, and what is wrong with those.
 
     Every picture is decoded once: hours of training shouldn't end at the last file.
+
+    Args:
+        done: whether a picture was decoded before, so that it needn't be again.
+        progress: wraps the pictures that are decoded and gets their number, to show how far it is.
     """
-    kept: list[int] = []
-    problems: list[str] = []
+    todo = [i for i, record in enumerate(dataset) if done is None or not done(record)]
+    records = [dataset[i] for i in todo]
+    problems: dict[int, str] = {}
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        results = pool.map(_damage, dataset)
-        records = progress(dataset, len(dataset)) if progress else dataset
-        for i, (_, problem) in enumerate(zip(records, results, strict=True)):
-            if problem is None:
-                kept.append(i)
-            else:
-                problems.append(problem)
-    return (dataset if not problems else dataset.subset(kept)), tuple(problems)
+        results = pool.map(_damage, records)
+        for i, _ in zip(todo, progress(records, len(records)) if progress and records else records, strict=True):
+            problem = next(results)
+            if problem is not None:
+                problems[i] = problem
+    kept = [i for i in range(len(dataset)) if i not in problems]
+    return (dataset if not problems else dataset.subset(kept)), tuple(problems.values())
 
 
 def _damage(record: ImageRecord) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,11 @@ class Detections:
 
     def above(self, threshold: float) -> Detections:
         """Those whose score is at least ``threshold``."""
-        keep = self.score >= threshold
-        return Detections(
-            self.xyxy[keep], self.score[keep], self.label[keep], self.class_names, self.seconds, self.windows
-        )
+        return self.chosen(self.score >= threshold)
+
+    def chosen(self, keep: NDArray[np.bool_]) -> Detections:
+        """Those where ``keep (K,)`` is true."""
+        return replace(self, xyxy=self.xyxy[keep], score=self.score[keep], label=self.label[keep])
 
     def to_dicts(self) -> list[dict[str, object]]:
         """Plain records, for JSON: ``box`` (x0, y0, x1, y1), ``score``, ``label``, ``class_name``."""

@@ -1,0 +1,73 @@
+"""What a run of ``sppnet train`` that was stopped had done, beside the maps, windows and layers that training keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sppnet
+from sppnet.cli.common import progress
+
+if TYPE_CHECKING:
+    from sppnet.datasets.records import DetectionDataset, ImageRecord
+    from sppnet.detection.detections import Detections
+    from sppnet.detection.detector import SPPDetector
+
+__all__ = ["DecodedPictures", "detect_and_keep"]
+
+
+class DecodedPictures:
+    """Pictures that were found to be whole, in the folder ``cache``; one that has changed since isn't among them."""
+
+    def __init__(self, cache: Path) -> None:
+        from sppnet.learning.checkpoints import Checkpoints
+
+        self._checkpoints = Checkpoints(cache, ("decoded pictures", sppnet.__version__))
+        stored = self._checkpoints.load("pictures")
+        self._state: dict[str, list[int]] = stored[1] if stored is not None else {}
+
+    def __contains__(self, record: ImageRecord) -> bool:
+        return self._state.get(str(record.path.resolve())) == _state(record.path)
+
+    def add(self, records: Iterable[ImageRecord]) -> None:
+        """Remember ``records``."""
+        new = {str(record.path.resolve()): _state(record.path) for record in records if record not in self}
+        if new:
+            self._state |= new
+            self._checkpoints.save("pictures", {}, self._state)
+
+
+def _state(path: Path) -> list[int]:
+    """What changes when the file does."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def detect_and_keep(
+    detector: SPPDetector, dataset: DetectionDataset, cache: Path, what: str, *, quiet: bool = False
+) -> list[Detections]:
+    """Detections (threshold 0) of every image of ``dataset``, kept in ``cache``; what it has isn't done again."""
+    import torch
+
+    from sppnet.detection.detections import Detections
+    from sppnet.detection.journal import identity_of_detector
+    from sppnet.learning.feature_cache import FeatureCache
+
+    store = FeatureCache(cache)
+    identity = identity_of_detector(detector, torch.get_num_threads())
+    found = []
+    ready = False
+    for record in progress(dataset, what, total=len(dataset), quiet=quiet):
+        key = store.key(record.path, "detections", identity)
+        entry = store.get(key)
+        if entry is None:
+            if not ready:
+                detector.warm_up()
+                ready = True
+            new = detector.detect(record.path, threshold=0.0)
+            entry = {name: torch.from_numpy(getattr(new, name)) for name in ("xyxy", "score", "label")}
+            store.put(key, entry)
+        boxes, score, label = (entry[name].numpy() for name in ("xyxy", "score", "label"))
+        found.append(Detections(boxes, score, label, detector.class_names_))
+    return found
