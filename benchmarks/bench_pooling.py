@@ -59,12 +59,18 @@ def measure(call: Callable[[], Any], repeat: int) -> dict[str, float]:
     """Median and least time in milliseconds, after one call that doesn't count."""
     if repeat > 1:
         call()
-    times = []
+    return measure_in_turn([call], repeat)[0]
+
+
+def measure_in_turn(calls: list[Callable[[], Any]], repeat: int) -> list[dict[str, float]]:
+    """Median and least time in milliseconds of each, one call of each in turn, so that a busy moment meets all."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeat):
-        start = time.perf_counter()
-        call()
-        times.append((time.perf_counter() - start) * 1e3)
-    return {"median_ms": statistics.median(times), "min_ms": min(times)}
+        for call, mine in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            mine.append((time.perf_counter() - start) * 1e3)
+    return [{"median_ms": statistics.median(mine), "min_ms": min(mine)} for mine in times]
 
 
 def make_map(shape: tuple[int, int, int], channels_last: bool = True) -> Tensor:
@@ -229,9 +235,16 @@ def whole(repeat: int, threads: int) -> Rows:
                 theirs = lambda x=x, p=pool: torch.cat([p(x, n).flatten(1) for n in LEVELS], 1)  # noqa: E731
                 way = "torch" if pyramid._torch_is_faster([x], mode) else "fused"
                 case = f"{' x '.join(map(str, shape))} {'last' if channels_last else 'first'} {mode}"
-                ours = measure(lambda x=x, m=mode: spatial_pyramid_pool(x, LEVELS, m), repeat)
-                rows.append({"case": case, "what": f"spatial_pyramid_pool ({way})", **ours})
-                rows.append({"case": case, "what": "adaptive pooling calls", **measure(theirs, repeat)})
+                layer = pyramid.SpatialPyramidPool(LEVELS, mode)
+                calls = {
+                    f"spatial_pyramid_pool ({way})": lambda x=x, m=mode: spatial_pyramid_pool(x, LEVELS, m),
+                    f"SpatialPyramidPool ({way})": lambda x=x, layer=layer: layer(x),
+                    "adaptive pooling calls": theirs,
+                }
+                for call in calls.values():
+                    call()
+                for what, found in zip(calls, measure_in_turn(list(calls.values()), 5 * repeat), strict=True):
+                    rows.append({"case": case, "what": what, **found})
     return rows
 
 
@@ -293,7 +306,7 @@ def main() -> None:
             extra = "".join(
                 f"  {k} {v:.3g}" for k, v in row.items() if k not in ("case", "what", "median_ms", "min_ms")
             )
-            print(f"  {row['case']:30} {row['what']:40} {row['median_ms']:10.2f} ({row['min_ms']:.2f}){extra}")
+            print(f"  {row['case']:30} {row['what']:40} {row['median_ms']:10.3f} ({row['min_ms']:.3f}){extra}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=1)
