@@ -6,6 +6,9 @@ built-in exception that a library user would expect (``ValueError``, ``RuntimeEr
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 __all__ = [
     "ArgumentError",
     "DatasetError",
@@ -16,7 +19,18 @@ __all__ = [
     "ProposalError",
     "SppnetError",
     "WeightsError",
+    "did_you_mean",
 ]
+
+
+def did_you_mean(got: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """``did you mean 'cat'? `` for a message about ``cta``; empty where nothing known is like it.
+
+    Args:
+        cutoff: how alike, from 0 to 1, as :func:`difflib.get_close_matches` has it.
+    """
+    close = get_close_matches(str(got), list(known), 1, cutoff)
+    return f"did you mean {close[0]!r}? " if close else ""
 
 
 class SppnetError(Exception):

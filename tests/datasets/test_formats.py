@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sppnet.cli.main import main
 from sppnet.datasets.annotations import assemble
 from sppnet.datasets.formats import FORMATS, detect_format, load_dataset, read_dataset, split_names
 from sppnet.datasets.records import DetectionDataset, ImageRecord
@@ -271,28 +270,3 @@ def test_names_of_splits(tmp_path: Path, pictures: list[Path]) -> None:
         load_dataset(tmp_path / "voc", "tset")
     with pytest.raises(DatasetError, match="did you mean 'yolo'"):
         load_dataset(tmp_path, format="yolov5")
-
-
-# --- real data -------------------------------------------------------------------------------------------------------
-
-
-def test_bccd_from_voc_to_coco_to_yolo_to_voc(shared_data: Path, tmp_path: Path) -> None:
-    start = load_dataset(shared_data / "bccd", on_error="skip")
-    assert len(start.problems) == 2
-    source = shared_data / "bccd"
-    for number, format in enumerate(["coco", "yolo", "voc"]):
-        target = tmp_path / f"{number}-{format}"
-        skip = ["--on-error", "skip"] if number == 0 else []
-        arguments = ["data", "convert", str(source), str(target), "--to", format, "--pictures", "symlink", "--quiet"]
-        # 1 where something was left out, and said
-        assert main([*arguments, *skip]) == (1 if number == 0 else 0)
-        source = target
-    end = load_dataset(source)
-    before, after = objects(start), objects(end)
-    assert before.keys() == after.keys()
-    assert sum(map(len, before.values())) == 4886
-    for image_id, found in before.items():
-        assert [name for name, _, _ in found] == [name for name, _, _ in after[image_id]]
-        for (_, box, _), (_, again, _) in zip(found, after[image_id], strict=True):
-            assert again == pytest.approx(box, abs=0.01)
-    assert {n: len(i) for n, i in read_dataset(source).splits.items()} == {"train": 205, "val": 87, "test": 72}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import add_quiet, positive_int, progress
+from sppnet.cli.common import add_quiet, name_list, positive_int, progress
 
 __all__ = ["add_parser", "model_for_output"]
 
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     background = _background(arguments.background, on_error) if arguments.background else None
     for problem in (*dataset.problems, *(background.problems if background else ())):
         print(f"left out: {problem}")
-    names = [name.strip() for name in arguments.classes.split(",") if name.strip()] if arguments.classes else None
+    names = name_list(arguments.classes)
     new = names or [name for name in dataset.class_names if name not in detector.class_names_]
     more = f" and {len(background)} of {arguments.background}" if background else ""
     what = ", ".join(new) or "no new class"

@@ -24,6 +24,7 @@ __all__ = [
     "collect_images",
     "folder_for_output",
     "fraction",
+    "name_list",
     "positive_int",
     "progress",
     "write_atomic",
@@ -177,6 +178,20 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return value
+
+
+def name_list(text: str | None) -> list[str] | None:
+    """The names of an option like ``--classes "cat, dog"``; None where it wasn't given.
+
+    Raises:
+        ArgumentError: there is no name in it, or one comes twice.
+    """
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ArgumentError(f"--classes: got {text!r}, expected names with commas between, each once")
+    return names
 
 
 def folder_for_output(path: str | Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_FAILED, EXIT_OK, add_quiet, positive_int, progress
+from sppnet.cli.common import EXIT_FAILED, EXIT_OK, add_quiet, name_list, positive_int, progress
 from sppnet.files import write_atomic
 
 if TYPE_CHECKING:
@@ -119,8 +119,9 @@ def run_check(arguments: argparse.Namespace) -> int:
     def bar(images: Iterable[RawImage], total: int) -> Iterable[RawImage]:
         return progress(images, "checking", total=total, quiet=arguments.quiet)
 
-    classes = [name.strip() for name in arguments.classes.split(",") if name.strip()] if arguments.classes else None
-    report = check_dataset(arguments.data, format=arguments.format, class_names=classes, progress=bar)
+    report = check_dataset(
+        arguments.data, format=arguments.format, class_names=name_list(arguments.classes), progress=bar
+    )
     print(_problem_text(report, None if arguments.all else _SHOWN), end="")
     print(count_table(report.class_names, report.counts, report.pictures, report.empty))
     if report.difficult:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from sppnet.cli.common import add_quiet, fraction, positive_int, progress
+from sppnet.cli.common import add_quiet, fraction, name_list, positive_int, progress
 from sppnet.cli.data import add_data_options, count_table, on_error
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def add_parser(subparsers: Any) -> None:
         "--val-split", default=None, metavar="NAME",
         help="part to calibrate scores and measure on; 'none' for none (default: val, or one picture in five)",
     )  # fmt: skip
+    parser.add_argument("--classes", metavar="A,B", help="only these classes of DATA; objects of others count as "
+                        "background (default: all)")  # fmt: skip
     add_data_options(parser)
     parser.add_argument("--cache", metavar="DIR", help="folder for maps and windows (default: MODEL.cache, removed "
                         "when training is done)")  # fmt: skip
@@ -80,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     decoded = DecodedPictures(cache)
     raw = read_dataset(arguments.data, arguments.format)
     parts = load_parts(
-        raw, arguments.split, arguments.val_split, seed=arguments.seed, on_error=on_error(arguments)
+        raw, arguments.split, arguments.val_split, class_names=name_list(arguments.classes), seed=arguments.seed,
+        on_error=on_error(arguments),
     )  # fmt: skip
     problems = [*parts.train.problems, *(parts.validation.problems if parts.validation else ())]
     dataset, damaged = _decodable(parts.train, "pictures", decoded, arguments)

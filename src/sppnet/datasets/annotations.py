@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.errors import DatasetError, ImageError
+from sppnet.errors import DatasetError, ImageError, did_you_mean
 from sppnet.images import image_size
 
 __all__ = [
@@ -243,10 +242,8 @@ def split_ids(raw: RawDataset, split: str | None) -> tuple[str, ...]:
     for problem in raw.problems:
         if problem.kind == "split" and Path(problem.file).stem == split:
             raise DatasetError(str(problem))
-    close = get_close_matches(split, raw.splits, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
     raise DatasetError(
-        f"{raw.root}: no split {split!r}; {hint}available: {', '.join([*raw.splits, 'all'])}"
+        f"{raw.root}: no split {split!r}; {did_you_mean(split, raw.splits)}available: {', '.join([*raw.splits, 'all'])}"
         + ("" if raw.splits else " (the data set isn't split)")
     )
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher, get_close_matches
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sppnet.datasets.annotations import Problem, RawDataset, RawImage, judge_box, picture_size
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
 from sppnet.datasets.formats import read_dataset, split_names
-from sppnet.errors import ImageError
+from sppnet.errors import ImageError, did_you_mean
 from sppnet.images import list_images, load_image
 
 __all__ = ["CheckReport", "check_dataset"]
@@ -162,8 +162,7 @@ def _good_objects(
     seen: dict[tuple[str, tuple[float, ...]], int] = {}
     for item in image.objects:
         if class_names is not None and item.name not in class_names:
-            close = get_close_matches(item.name, class_names, 1, cutoff=0.5)
-            advice = (f"did you mean {close[0]!r}? " if close else "") + "rename it, or name its class"
+            advice = did_you_mean(item.name, class_names, 0.5) + "rename it, or name its class"
             what = f"is of a class that isn't among {', '.join(class_names)}"
             problems.append(Problem("error", "unknown class", str(image.file), what, advice, item.title))
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 
 from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
@@ -16,7 +15,7 @@ from sppnet.datasets.parsing import read_json
 from sppnet.datasets.records import DetectionDataset
 from sppnet.datasets.voc import has_annotations, read_voc
 from sppnet.datasets.yolo import find_yaml, read_yolo, yolo_folders
-from sppnet.errors import DatasetError
+from sppnet.errors import DatasetError, did_you_mean
 from sppnet.images import list_images
 
 __all__ = ["FORMATS", "detect_format", "load_dataset", "read_dataset", "split_names"]
@@ -72,8 +71,7 @@ def read_dataset(path: str | os.PathLike[str], format: str | None = None) -> Raw
         DatasetError: the format isn't recognised, or nothing of it can be read.
     """
     if format is not None and format not in _READERS:
-        close = get_close_matches(format, FORMATS, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = did_you_mean(format, FORMATS)
         raise DatasetError(f"format is {format!r}; {hint}expected one of {', '.join(FORMATS)}")
     path = Path(path)
     raw = _READERS[format or detect_format(path)](path)

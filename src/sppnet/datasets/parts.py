@@ -32,6 +32,7 @@ def load_parts(
     train: str | None = None,
     validation: str | None = None,
     *,
+    class_names: Sequence[str] | None = None,
     seed: int = 0,
     on_error: OnError = "raise",
 ) -> Parts:
@@ -42,20 +43,22 @@ def load_parts(
             that every class is in both parts (:func:`sppnet.datasets.split.split_dataset`).
         validation: a split; ``none`` for none; None: the one called val, or one picture in five of ``train`` where
             there is none.
+        class_names: only these classes, in this order; objects of others count as background.
         seed: of the drawing. on_error: as for :func:`sppnet.datasets.formats.load_dataset`.
 
     Returns:
         Both with the classes that have an object (that isn't difficult) in ``train``.
 
     Raises:
-        DatasetError: there is no such split, or nothing to learn in it.
+        DatasetError: there is no such split or class, or nothing to learn in it.
     """
     notes: list[str] = []
     first = _training_split(raw) if train is None else train
     if first is None and raw.splits:
         raise DatasetError(f"{raw.root}: has the splits {', '.join(raw.splits)}, none called train; name one (--split)")
     dataset = assemble(raw, first, on_error=on_error)
-    names = tuple(name for name, count in zip(dataset.class_names, dataset.count_objects(), strict=True) if count)
+    wanted = dataset.class_names if class_names is None else dataset.with_classes(class_names).class_names
+    names = _with_objects(dataset, wanted)
     if not names:
         place = f" in split {first}" if first else ""
         raise DatasetError(f"{raw.root}: no objects{place} to learn from, in {len(dataset)} pictures; annotate some")
@@ -67,18 +70,27 @@ def load_parts(
             f"no split to measure on: {len(held_out)} pictures of {len(dataset) + len(held_out)} are kept for that "
             f"(stratified, seed {seed})"
         )
-        found = zip(dataset.class_names, dataset.count_objects(), strict=True)
-        names = tuple(name for name, count in found if count)
+        names = _with_objects(dataset, wanted)
         held_out = held_out.with_classes(names)
     elif second is not None and second != "none":
-        held_out = assemble(raw, second, class_names=names, on_error=on_error)
+        held_out = assemble(raw, second, class_names=names if class_names is None else None, on_error=on_error)
+        held_out = held_out.with_classes(names)
         both = {r.image_id for r in dataset} & {r.image_id for r in held_out}
         if both:
             notes.append(f"{len(both)} pictures are in {first} and {second}: what is measured on them says little")
-    lacking = [name for name in dataset.class_names if name not in names]
-    if raw.declared and lacking:
+    lacking = [name for name in wanted if name not in names]
+    if lacking and (raw.declared or class_names is not None):
         notes.append(f"classes without an object to learn from are left out: {', '.join(lacking)}")
+    others = _with_objects(dataset, [name for name in dataset.class_names if name not in wanted])
+    if others:
+        notes.append(f"objects of other classes count as background: {', '.join(others)}")
     return Parts(dataset.with_classes(names), held_out, tuple(notes))
+
+
+def _with_objects(dataset: DetectionDataset, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``names`` that have an object that isn't difficult."""
+    counts = dict(zip(dataset.class_names, dataset.count_objects().tolist(), strict=True))
+    return tuple(name for name in names if counts[name])
 
 
 def load_validation(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sppnet.errors import DatasetError
+from sppnet.errors import DatasetError, did_you_mean
 
 __all__ = ["DetectionDataset", "ImageRecord"]
 
@@ -162,7 +162,8 @@ class DetectionDataset:
         unknown = [name for name in names if name not in self.class_names]
         if unknown:
             raise DatasetError(
-                f"{self._title()}: no class {', '.join(map(repr, unknown))}; there are {', '.join(self.class_names)}"
+                f"{self._title()}: no class {', '.join(map(repr, unknown))}; "
+                f"{did_you_mean(unknown[0], self.class_names)}there are {', '.join(self.class_names)}"
             )
         new = np.full(len(self.class_names) + 1, -1, np.int64)
         for label, name in enumerate(names):

@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -22,7 +21,7 @@ from defusedxml.ElementTree import fromstring
 from sppnet.datasets.annotations import OnError, Problem, RawDataset, RawImage, RawObject, assemble
 from sppnet.datasets.parsing import as_number, read_text, short, sorted_names, split_of_name
 from sppnet.datasets.records import DetectionDataset
-from sppnet.errors import DatasetError
+from sppnet.errors import DatasetError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS
 
 __all__ = ["VOC_CLASS_NAMES", "has_annotations", "load_voc", "read_voc"]
@@ -214,11 +213,8 @@ def _read_list(layout: _Layout, split: str, stems: set[str]) -> list[str]:
         if split == "all":
             return sorted(stems)
         available = sorted(path.stem for path in folder.glob("*.txt"))
-        close = get_close_matches(split, available, 1)
         raise DatasetError(
-            f"{file}: no such list; "
-            + (f"did you mean {close[0]!r}? " if close else "")
-            + f"available: {', '.join([*available, 'all'])}"
+            f"{file}: no such list; {did_you_mean(split, available)}available: {', '.join([*available, 'all'])}"
         )
     lines = read_text(file, "one picture's name a line").splitlines()
     ids = []

@@ -27,7 +27,7 @@ from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
 from sppnet.detection.inference import find_objects
 from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
-from sppnet.errors import ArgumentError, DatasetError
+from sppnet.errors import ArgumentError, DatasetError, did_you_mean
 from sppnet.evaluation.voc import evaluate_voc
 from sppnet.learning.feature_cache import FeatureCache
 
@@ -336,7 +336,8 @@ def _note(detector: SPPDetector, change: dict[str, Any]) -> None:
 
 def _index(detector: SPPDetector, name: str) -> int:
     if name not in detector.class_names_:
-        raise ArgumentError(f"class {name!r} isn't in the detector; it has {', '.join(detector.class_names_)}")
+        hint = did_you_mean(name, detector.class_names_)
+        raise ArgumentError(f"class {name!r} isn't in the detector; {hint}it has {', '.join(detector.class_names_)}")
     return detector.class_names_.index(name)
 
 
@@ -372,7 +373,8 @@ def _new_names(known: Sequence[str], dataset: DetectionDataset, wanted: Sequence
         if name in known:
             raise ArgumentError(f"the detector has a class {name!r} already; remove or rename that one first")
         if name not in dataset.class_names:
-            raise ArgumentError(f"no class {name!r} in the data set; there are {', '.join(dataset.class_names)}")
+            hint = did_you_mean(name, dataset.class_names)
+            raise ArgumentError(f"no class {name!r} in the data set; {hint}there are {', '.join(dataset.class_names)}")
     if not wanted or len(set(wanted)) < len(wanted):
         raise ArgumentError(f"class_names: got {list(wanted)}, expected new classes, each once")
     return tuple(wanted)
