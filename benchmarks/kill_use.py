@@ -29,12 +29,13 @@ def command(arguments: argparse.Namespace, out: Path) -> list[str]:
     return [*program, arguments.model or "default", arguments.data, "--output", str(out / "m.safetensors"), "--quiet"]
 
 
-def outputs(folder: Path) -> dict[str, bytes]:
-    """Files under their final names: no journal, no cache, nothing temporary."""
+def outputs(folder: Path, *, stopped: bool = False) -> dict[str, bytes]:
+    """All files; of a run that was stopped those under final names: no journal, no cache, nothing temporary."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and ".part" not in name and not name.endswith(".journal") and ".cache/" not in name:
+        unfinished = ".part" in name or name.endswith(".journal") or ".cache/" in name
+        if path.is_file() and not (stopped and unfinished):
             found[name] = path.read_bytes()
     return found
 
@@ -68,7 +69,7 @@ def main() -> int:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
                 state = "killed"
-            half = [name for name, content in outputs(out).items() if content != expected.get(name)]
+            half = [name for name, data in outputs(out, stopped=True).items() if data != expected.get(name)]
             subprocess.run(command(arguments, out), check=True, stdout=subprocess.DEVNULL)
             same = outputs(out) == expected
             bad += bool(half) or not same
