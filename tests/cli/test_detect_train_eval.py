@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sppnet.cli.main import main
+from toy_data import write_toy_voc
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +26,37 @@ def model(toy_voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_train_leaves_the_model_and_a_picture_of_examples(model: Path) -> None:
     assert sorted(p.name for p in model.parent.iterdir()) == ["toy-examples.jpg", "toy.safetensors"]
+
+
+def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
+    """SVMs and ridge regression, at several scales."""
+    data = write_toy_voc(tmp_path / "VOC", {"train": 12, "val": 4})
+    path = tmp_path / "scales.safetensors"
+    options = ["--short-side", "240", "160", "--classifier", "svm", "--box-regression", "ridge", "--epochs", "4"]
+    assert main(["train", str(data), "--output", str(path), *options, "--quiet"]) == 0
+    from sppnet.detection.model_file import read_model
+
+    stored = read_model(path)[1]
+    assert stored["short_sides_px"] == [160, 240]
+    assert stored["training"]["flip_short_sides_px"] == [133, 200]
+    assert (stored["training"]["classifier"], stored["training"]["box_regression"]) == ("svm", "ridge")
+    assert stored["metrics"]["voc-area"]["map"] > 0.5
+
+
+def test_train_as_rcnn(tmp_path: Path) -> None:
+    """A pass of the convolutions a window; what it finds it finds with such passes, too."""
+    data = write_toy_voc(tmp_path / "VOC", {"train": 2})
+    path = tmp_path / "rcnn.safetensors"
+    options = ["--features", "rcnn", "--backbone", "efficientnet-lite0", "--val-split", "none", "--epochs", "1"]
+    assert main(["train", str(data), "--split", "train", "--output", str(path), *options]) == 0
+    from sppnet.detection.detector import SPPDetector
+
+    detector = SPPDetector.load(path)
+    assert detector.features == "rcnn"
+    detector.max_windows = 20
+    photo = next((data / "JPEGImages").glob("*.jpg"))
+    timing = detector.detect(photo).seconds
+    assert timing["convolutions"] < timing["pooling"]  # the crops' passes are behind the windows
 
 
 def test_eval_prints_both_protocols(

@@ -53,8 +53,21 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--cache", metavar="DIR", help="folder for maps and windows (default: MODEL.cache, removed "
                         "when training is done)")  # fmt: skip
     parser.add_argument("--epochs", type=positive_int, default=None, help="passes of the fully connected layer")
-    parser.add_argument("--short-side", type=positive_int, default=None, metavar="PX",
-                        help="photos are resized to this short side in pixels")  # fmt: skip
+    parser.add_argument("--short-side", type=positive_int, default=None, metavar="PX", nargs="+",
+                        help="photos are resized to this short side in pixels; with several, a window uses the one "
+                        "that brings it nearest to 224x224 (small objects gain; time and disk grow with the sum of the "
+                        "squares)")  # fmt: skip
+    parser.add_argument("--backbone", metavar="NAME", default=None,
+                        help="the convolutions; `sppnet backbones` lists them (default: efficientnet-lite0, two maps)"
+                        )  # fmt: skip
+    parser.add_argument("--classifier", choices=("softmax", "svm"), default="softmax",
+                        help="svm: the paper's linear SVMs with hard negatives, behind the fully connected layer "
+                        "(default: %(default)s)")  # fmt: skip
+    parser.add_argument("--box-regression", choices=("joint", "ridge"), default="joint",
+                        help="ridge: the paper's, in closed form after the rest (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--features", choices=("spp", "rcnn"), default="spp",
+                        help="rcnn: the convolutions run once for each window instead of once for the photo: the "
+                        "baseline, about 100 times slower (default: %(default)s)")  # fmt: skip
     parser.add_argument("--dropout", type=fraction, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--precision", choices=("int8", "float16", "float32"), default="int8",
                         help="of the large matrices in the file (default: %(default)s)")  # fmt: skip
@@ -96,14 +109,21 @@ def run(arguments: argparse.Namespace) -> int:
     for note in parts.notes:
         print(note)
     print(_describe(dataset, validation))
-    options: dict[str, Any] = {"seed": arguments.seed}
+    options: dict[str, Any] = {
+        "seed": arguments.seed,
+        "features": arguments.features,
+        "classifier": arguments.classifier,
+        "box_regression": arguments.box_regression,
+    }
+    if arguments.backbone is not None:
+        options["backbone"] = arguments.backbone
     if arguments.epochs is not None:
         options["finetune_options"] = FinetuneOptions(epochs=arguments.epochs)
     if arguments.short_side is not None:
-        # mirror images at 5/6 of it, so that each object is seen at two sizes
+        # mirror images at 5/6 of them, so that each object is seen at two sizes
         options |= {
-            "short_sides_px": (arguments.short_side,),
-            "flip_short_sides_px": (max(16, arguments.short_side * 5 // 6),),
+            "short_sides_px": tuple(sorted(set(arguments.short_side))),
+            "flip_short_sides_px": tuple(max(16, side * 5 // 6) for side in sorted(set(arguments.short_side))),
         }
     if arguments.dropout is not None:
         options["dropout"] = arguments.dropout

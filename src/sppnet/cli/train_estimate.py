@@ -15,6 +15,7 @@ from sppnet.cli.common import progress
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.detector import SPPDetector
+    from sppnet.detection.finetune import FinetuneOptions
 
 __all__ = ["Estimate", "estimate", "refuse_full_disk"]
 
@@ -22,6 +23,7 @@ __all__ = ["Estimate", "estimate", "refuse_full_disk"]
 # and 512 (0.84 megapixels of input at 4:3), for an epoch of the fully connected layer, and for the SVMs.
 _WINDOWS_AND_MAPS, _MEGAPIXELS, _EPOCH, _SVMS = 0.32, 0.84, 0.030, 0.19
 _WINDOW_BYTES = 2000 * 16
+_CROPS = 32  # windows of a picture that R-CNN's way is timed on
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def estimate(
 ) -> Estimate:
     """Time a few pictures of ``dataset`` through selective search and convolutions; the rest is experience."""
     from sppnet.backbones.registry import load_backbone
+    from sppnet.detection.crops import CropFeatures
     from sppnet.detection.features import WindowFeatures, half_precision
     from sppnet.detection.finetune import FinetuneOptions
     from sppnet.images import load_image
@@ -63,23 +66,36 @@ def estimate(
     search = SelectiveSearch(max_windows=detector.max_windows)
     backbone = load_backbone(detector.backbone)
     sides = [side for side in (detector.short_sides_px, detector.flip_short_sides_px) if side]
-    views = [WindowFeatures(backbone, detector.levels, side) for side in sides]
+    crops = CropFeatures(backbone, detector.levels)
+    rcnn = detector.features == "rcnn"
+    views: list[WindowFeatures] = [crops if rcnn else WindowFeatures(backbone, detector.levels, side) for side in sides]
     # The first picture loads kernels and warms caches, so it isn't timed; a few spread over the data set are
     chosen = np.unique(np.linspace(0, len(dataset) - 1, 4).round().astype(int))
-    seconds, sizes, pixels = [], [], []
+    seconds, sizes, pixels, window_s, windows = [], [], [], [], []
     for k, i in enumerate(progress([chosen[0], *chosen], "estimating", quiet=quiet)):
         started = time.perf_counter()
         picture = load_image(dataset[int(i)].path)
-        search(picture)
+        found = search(picture)
         maps = [m for view in views for m in half_precision(view.maps(picture))]
         if k:
             seconds.append(time.perf_counter() - started)
             sizes.append(sum(m.numel() * m.element_size() for m in maps))
             pixels.append(sum(m.shape[0] * m.shape[1] for m in maps) * backbone.stride**2 / 1e6)
+            windows.append(len(found))
+            if rcnn:
+                started = time.perf_counter()
+                crops.pool(crops.maps(picture), found[:_CROPS])
+                window_s.append((time.perf_counter() - started) / len(found[:_CROPS]))
     each = float(np.mean(seconds))
     # This machine against the one of the figures above, at as many pixels; a part of the work doesn't depend on pixels
     factor = each / (_WINDOWS_AND_MAPS * max(float(np.mean(pixels)) / _MEGAPIXELS, 0.25))
-    epochs = (detector.finetune_options or FinetuneOptions()).epochs
+    finetuning = detector.finetune_options or FinetuneOptions()
+    epochs = finetuning.epochs
+    if rcnn:
+        window, count_a_picture, size = (float(np.mean(values)) for values in (window_s, windows, sizes))
+        return _estimate_rcnn(
+            detector, len(dataset), validation, each, window, count_a_picture, size, len(chosen), finetuning
+        )
     layers = (_EPOCH * epochs + (_SVMS if detector.classifier == "svm" else 0)) * factor
     count = len(validation) if validation is not None else 0
     # Without the mirror image, but with the layers behind the pooling
@@ -91,6 +107,33 @@ def estimate(
         len(dataset) * (float(np.mean(sizes)) + _WINDOW_BYTES),
         len(dataset),
         len(chosen),
+        count,
+    )
+
+
+def _estimate_rcnn(
+    detector: SPPDetector,
+    images: int,
+    validation: DetectionDataset | None,
+    each: float,
+    window_s: float,
+    windows: float,
+    size: float,
+    measured: int,
+    finetuning: FinetuneOptions,
+) -> Estimate:
+    """A pass of the convolutions a window: whenever windows are drawn, for SVMs, and twice over when measuring."""
+    views = 2 if detector.flip_short_sides_px else 1
+    drawn = finetuning.epochs * finetuning.windows_per_image * views
+    every = windows if detector.classifier == "svm" or detector.box_regression == "ridge" else 0
+    count = len(validation) if validation is not None else 0
+    return Estimate(
+        each * images,
+        (drawn + every) * window_s * images,
+        2 * windows * window_s * count,
+        images * (size + _WINDOW_BYTES),
+        images,
+        measured,
         count,
     )
 
