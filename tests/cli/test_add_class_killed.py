@@ -16,6 +16,8 @@ from sppnet.cli.main import main
 from tiny_model import save_tiny_model
 from toy_data import write_toy_voc
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_killed_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_tiny_model(tmp_path / "tiny.safetensors", ("cat", "bowl"))

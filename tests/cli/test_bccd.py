@@ -8,30 +8,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from sppnet import SPPDetector
 from sppnet.cli.main import main
 from sppnet.datasets.formats import load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 ALL = os.environ.get("SPPNET_BCCD") == "all"
 FLAWED = ("BloodImage_00338", "BloodImage_00343")
 COUNTS = {"train": 205, "val": 87, "test": 72} if ALL else {"train": 18, "val": 8, "test": 3}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On a busy machine several threads wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if ALL else 1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,8 @@ from sppnet.cli.main import main
 from sppnet.detection.exports import EXPORT_FORMATS
 from tiny_model import save_tiny_model
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

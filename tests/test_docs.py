@@ -1,0 +1,103 @@
+"""Commands in the documentation exist as they are written; those about one's own data and models also do what is said.
+
+Those of the README are run in ``test_readme.py``, those of the tutorial in ``cli/test_data_verb.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sppnet.cli.main import build_parser, main
+from tiny_model import save_tiny_model
+from toy_data import write_toy_voc
+
+ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("one_thread")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Arguments of every command of a page; what stands behind two blanks explains it."""
+    lines = re.findall(r"^ {4}sppnet (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [shlex.split(re.split(r" {2,}", line.strip())[0]) for line in lines]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_exist(page: Path) -> None:
+    for arguments in commands(page):
+        build_parser().parse_args(arguments)  # a wrong verb or option would exit
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the reader of docs/data.md and docs/models.md has: a data set with mugs, photos, windows of them."""
+    home = tmp_path_factory.mktemp("reader")
+    write_toy_voc(home / "my-data", {"train": 5, "val": 2})
+    for file in (home / "my-data" / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("<name>cup<", "<name>mug<"))
+    (home / "photos").mkdir()
+    for source in sorted((home / "my-data" / "JPEGImages").iterdir())[:3]:
+        shutil.copy(source, home / "photos")
+    windows = {path.name: [[0, 0, 100, 100], [10, 20, 200, 220]] for path in (home / "photos").iterdir()}
+    (home / "windows.json").write_text(json.dumps(windows))
+    save_tiny_model(home / "default.safetensors", ("cat", "sofa", "chair"))  # the real one is run in the README
+    return home
+
+
+@pytest.mark.parametrize("name", ["data", "models"])
+def test_commands_in_order(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    for arguments in commands(ROOT / "docs" / f"{name}.md"):
+        given = ["default.safetensors" if a == "default" else a for a in arguments]
+        assert main(given) == 0, arguments
+    made = {path.name for path in folder.iterdir()}
+    if name == "data":
+        assert made >= {"sheet.png", "as-coco", "digits"}
+    else:
+        assert made >= {"mine.safetensors", "mine2.safetensors", "found.csv", "drawn", "vectors.safetensors"}
+        capsys.readouterr()
+        assert main(["model", "info", "mine3.safetensors", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["class_names"] == ["cat", "cup"]
+
+
+def test_links_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_installed_by_pip(tmp_path: Path) -> None:
+    """What pip installs is whole: the program runs, with its model and its lists of names."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    pip += ["--no-build-isolation", "--target", str(tmp_path / "site"), str(source)]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    program = [sys.executable, str(tmp_path / "site" / "bin" / "sppnet")]
+    done = subprocess.run([*program, "model", "info"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "tvmonitor" in done.stdout
+    missing = [
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "sppnet").rglob("*")
+        if path.is_file()
+        and "__pycache__" not in path.parts
+        and not (tmp_path / "site" / path.relative_to(ROOT / "src")).is_file()
+    ]
+    assert not missing
