@@ -43,6 +43,8 @@ ONE, TWO = "efficientnet-lite0", "efficientnet-lite0+mid"
 ALL = {"second_look": True, "voting": True}
 NONE = {"second_look": False, "voting": False}
 # name: (parameters of the detector, whether boxes are regressed, what happens to them then)
+POOL = {"backbone": TWO, "hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
+SCALES = {"short_sides_px": [384, 800], "flip_short_sides_px": [320, 672], "classifier": "softmax"}
 ROWS: dict[str, tuple[dict[str, Any], bool, dict[str, bool]]] = {
     "one map, fc, softmax, box regression": ({"backbone": ONE, "classifier": "softmax"}, True, NONE),
     "two maps, fc, softmax": ({"backbone": TWO, "classifier": "softmax"}, False, NONE),
@@ -56,6 +58,10 @@ ROWS: dict[str, tuple[dict[str, Any], bool, dict[str, bool]]] = {
     "SVMs and ridge box regression (the paper's)": (
         {"backbone": TWO, "classifier": "svm", "box_regression": "ridge"}, True, ALL,
     ),
+    "pooled windows, SVMs, no fc (the paper's pool5)": (POOL, False, NONE),
+    "pooled windows, SVMs, no fc, ridge box regression": (POOL, True, NONE),
+    "two maps at two scales (384, 800 px), fc, softmax, box regression": ({"backbone": TWO} | SCALES, True, NONE),
+    "the same, second look and voting": ({"backbone": TWO} | SCALES, True, ALL),
 }  # fmt: skip
 
 

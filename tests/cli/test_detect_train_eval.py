@@ -43,6 +43,16 @@ def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
     assert stored["metrics"]["voc-area"]["map"] > 0.5
 
 
+def test_train_without_a_fully_connected_layer(toy_voc: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pool.safetensors"
+    assert main(["train", str(toy_voc), "--output", str(path), "--short-side", "240", "--layers", "pool"]) == 0
+    from sppnet.detection.model_file import read_model
+
+    tensors, stored = read_model(path)
+    assert tensors["fc6_weight"].shape[0] == 0
+    assert stored["metrics"]["voc-area"]["map"] > 0.7
+
+
 def test_train_as_rcnn(tmp_path: Path) -> None:
     """A pass of the convolutions a window; what it finds it finds with such passes, too."""
     data = write_toy_voc(tmp_path / "VOC", {"train": 2})

@@ -60,6 +60,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--backbone", metavar="NAME", default=None,
                         help="the convolutions; `sppnet backbones` lists them (default: efficientnet-lite0, two maps)"
                         )  # fmt: skip
+    parser.add_argument("--layers", choices=("fc", "pool"), default="fc",
+                        help="pool: no fully connected layer, SVMs and ridge regression on the pooled windows "
+                        "themselves (the paper's first row; less accurate; default: %(default)s)")  # fmt: skip
     parser.add_argument("--classifier", choices=("softmax", "svm"), default="softmax",
                         help="svm: the paper's linear SVMs with hard negatives, behind the fully connected layer "
                         "(default: %(default)s)")  # fmt: skip
@@ -115,6 +118,8 @@ def run(arguments: argparse.Namespace) -> int:
         "classifier": arguments.classifier,
         "box_regression": arguments.box_regression,
     }
+    if arguments.layers == "pool":
+        options |= {"hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
     if arguments.backbone is not None:
         options["backbone"] = arguments.backbone
     if arguments.epochs is not None:

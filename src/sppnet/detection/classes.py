@@ -189,7 +189,7 @@ class _FcImages:
         self.data = data
         self.centre = centre
         self.weights = weights
-        self.hidden = weights.fc6_bias.numel()
+        self.hidden = weights.features
         self._pool = PooledWindows(data.features)
         self._memo: dict[int, Tensor] = {}
         self._bytes = 0

@@ -53,7 +53,9 @@ class SPPDetector(Parameters):
         short_sides_px: scales at which the convolutions run; a window uses the one where its area is nearest 224 x 224.
         flip_short_sides_px: scales of the mirror images in training; empty trains without mirror images.
         max_windows: of selective search, for each image.
-        rank, hidden, dropout: of the fully connected layer, see :class:`sppnet.detection.fc_head.FcHead`.
+        rank, hidden, dropout: of the fully connected layer, see :class:`sppnet.detection.fc_head.FcHead`. With
+            ``hidden`` 0 there is none: SVMs and ridge regression see the pooled windows along their first ``rank``
+            principal components (the paper's pool5 row).
         classifier: ``softmax``: the log odds of each class against background, as they are trained with the
             fully connected layer, or ``svm`` (the paper's): linear SVMs with hard negatives on its features.
         box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
@@ -142,6 +144,11 @@ class SPPDetector(Parameters):
         ):
             if value not in known:
                 raise ArgumentError(f"{name}: got {value!r}, expected one of {', '.join(known)}")
+        if not self.hidden and (self.classifier, self.box_regression) != ("svm", "ridge"):
+            raise ArgumentError(
+                f"hidden: got 0 (no fully connected layer) with classifier={self.classifier!r} and box_regression="
+                f"{self.box_regression!r}, which are trained with that layer; expected 'svm' and 'ridge'"
+            )
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
                 return self.fit(dataset, cache=folder, progress=progress, report=report)

@@ -15,6 +15,7 @@ from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import PooledWindows
 from sppnet.detection.finetune import FinetuneOptions, finetune
 from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
+from sppnet.detection.projection import project
 from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
 from sppnet.detection.weights import DetectorWeights
 from sppnet.learning.checkpoints import Checkpoints
@@ -65,14 +66,24 @@ def train_layers(
         if report is not None:
             report("this training was finished before: its result is taken from the cache")
         return Trained(DetectorWeights(**done[0]), done[1]["losses"], {})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        head = FcHead(data.features.dims, len(data.dataset.class_names), rank, hidden, dropout)
-    losses = finetune(
-        head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress, report=report
-    )
-    lap("fully connected layer")
-    weights = DetectorWeights.from_head(head)
+    classes = len(data.dataset.class_names)
+    losses: list[float] = []
+    if hidden:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = FcHead(data.features.dims, classes, rank, hidden, dropout)
+        losses = finetune(
+            head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress, report=report
+        )
+        lap("fully connected layer")
+        weights = DetectorWeights.from_head(head)
+    else:
+        weights, kept = project(
+            data, classes, rank, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress
+        )
+        lap("principal components")
+        if report is not None:
+            report(f"{weights.features} principal components keep {100 * kept:.1f} % of the variance of pooled windows")
     if classifier == "svm" or box_regression == "ridge":
         weights = _svms_and_boxes(
             weights, data, classifier, box_regression, svm_options, seed, checkpoints, progress, report
@@ -94,7 +105,7 @@ def _svms_and_boxes(
     progress: Progress,
     report: Callable[[str], None] | None,
 ) -> DetectorWeights:
-    hidden = weights.fc6_bias.numel()
+    hidden = weights.features
     pool = PooledWindows(data.features)
 
     @torch.inference_mode()
@@ -104,7 +115,9 @@ def _svms_and_boxes(
     parts = weights.tensors()
     with torch.inference_mode():
         svms, factor, boxes = mine_hard_negatives(
-            data, scorer, hidden, svm_options, prior=(weights.class_weight, weights.class_bias),
+            data, scorer, hidden, svm_options,
+            # drawn to the layer's own classifier; without a layer to zero, as the paper's
+            prior=(weights.class_weight, weights.class_bias) if len(weights.fc6_bias) else None,
             ridge=box_regression == "ridge", seed=seed, checkpoints=checkpoints, progress=progress, report=report,
         )  # fmt: skip
         if classifier == "svm":

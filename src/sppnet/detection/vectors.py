@@ -25,7 +25,7 @@ def vector_length(detector: SPPDetector, kind: VectorKind) -> int:
     """How many numbers a window becomes: channels times bins (``pooled``), or the width of the fc layer (``fc``)."""
     if kind not in ("pooled", "fc"):
         raise ArgumentError(f"kind: got {kind!r}, expected pooled or fc")
-    return detector._features().dims if kind == "pooled" else detector._fitted().fc6_bias.numel()
+    return detector._features().dims if kind == "pooled" else detector._fitted().features
 
 
 @torch.inference_mode()

@@ -28,7 +28,8 @@ BOX_BLOCK = 8  # classes whose boxes one matrix product regresses, for the same 
 class DetectorWeights:
     """Float32 matrices of the layers behind the pooling.
 
-    D is the length of a pooled window, R the rank of fc6, H the width of fc6, c the number of classes.
+    D is the length of a pooled window, R the rank of fc6, H the width of fc6, c the number of classes. Without a fully
+    connected layer ``fc6_weight`` is ``(0, R)``, and H stands for R elsewhere: the R numbers themselves are scored.
     """
 
     reduce_weight: Tensor  # (R, D), standardisation of the inputs folded in
@@ -76,10 +77,10 @@ class DetectorWeights:
             raise ModelFileError(f"{where}: {missing[0]} is missing; the file is damaged or no detector")
         got = DetectorWeights(**{name: tensors[name] for name in names})
         rank, dims = got.reduce_weight.shape if got.reduce_weight.ndim == 2 else (0, 0)
-        hidden, classes = got.fc6_bias.numel(), got.class_bias.numel()
+        units, hidden, classes = got.fc6_bias.numel(), got.features, got.class_bias.numel()
         expected = {
             "reduce_weight": (rank, dims), "reduce_bias": (rank,),
-            "fc6_weight": (hidden, rank), "fc6_bias": (hidden,),
+            "fc6_weight": (units, rank), "fc6_bias": (units,),
             "class_weight": (classes, hidden), "class_bias": (classes,),
             "box_weight": (classes * 4, hidden), "box_bias": (classes * 4,),
             "slope": (classes,), "offset": (classes,),
@@ -93,9 +94,16 @@ class DetectorWeights:
         """All of them by name, for a model file."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    @property
+    def features(self) -> int:
+        """H: how many numbers :meth:`fc` gives."""
+        return self.fc6_bias.numel() or self.reduce_bias.numel()
+
     def fc(self, pooled: Tensor) -> Tensor:
         """fc features ``(K, H)`` of pooled windows ``(K, D)``."""
         h = torch.addmm(self.reduce_bias, pooled, self.reduce_weight.T)
+        if not len(self.fc6_bias):
+            return h
         return torch.addmm(self.fc6_bias, h, self.fc6_weight.T).relu_()
 
     def margins(self, features: Tensor) -> Tensor:
