@@ -12,7 +12,8 @@ from PIL import Image
 from skimage import data
 
 from sppnet.backbones.registry import load_backbone
-from sppnet.classification.classifier import SPPClassifier
+from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.multiview import MapViews, view_from_dict
 from sppnet.classification.photos import PhotoClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
@@ -74,6 +75,34 @@ def test_own_classes_at_several_sizes(model: Path, tmp_path: Path, capsys: pytes
     ]
     assert sum(c["probability"] for c in classes) == pytest.approx(1, abs=1e-4)
     assert document["failed"] == []
+
+
+def test_windows_of_maps(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The model's own views are of 64 pixels, so windows and scales are in proportion to that."""
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
+    photo, found = tmp_path / "noise.png", tmp_path / "found.json"
+    Image.fromarray(pixels).save(photo)
+    for options, views in (
+        (["--views", "10"], [MapViews((73,), 64, places=5)]),
+        (["--views", "96"], [MapViews((64, 73, 86, 103, 128, 160), 64)]),
+        (["--views", "10", "--sizes", "80", "96"], [MapViews((80, 96), 64, places=5)]),
+        (["--views", "full"], [View(64)]),
+        (["--views", "full", "--sizes", "48", "80"], [View(48), View(80)]),
+    ):
+        assert main(["classify", str(photo), "--model", str(model), "--json", str(found), *options]) == 0
+        document = json.loads(found.read_text(encoding="utf-8"))
+        assert [view_from_dict(view) for view in document["views"]] == views
+        classifier = PhotoClassifier.load(model)
+        classifier.views = tuple(views)
+        assert [c["probability"] for c in document["photos"][0]["classes"]] == [
+            round(g.probability, 5) for g in classifier.classify(pixels)
+        ]
+    bone = load_backbone("zf5@0.05", pretrained=False, trainable=True)
+    fixed = SPPClassifier(bone, FixedPool(2, 1, bone.map_size(64, 64)), 2, hidden=())
+    PhotoClassifier.from_network(fixed, ("a", "b"), (View(64, "warp"),)).save(model)
+    capsys.readouterr()
+    assert main(["classify", str(photo), "--model", str(model), "--views", "96"]) == 2
+    assert "--views 96: this model has no pyramid" in capsys.readouterr().err
 
 
 def test_wrong_use_is_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from sppnet.backbones.base import Backbone
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import DEFAULT_LEVELS, Levels
-from sppnet.pooling.pyramid import SpatialPyramidPool
+from sppnet.pooling.cells import Windows
+from sppnet.pooling.pyramid import SpatialPyramidPool, by_channel
+from sppnet.pooling.windows import pool_windows
 
 __all__ = ["FixedPool", "SPPClassifier"]
 
@@ -156,5 +158,29 @@ class SPPClassifier(nn.Module):
 
     def from_maps(self, maps: Tensor) -> Tensor:
         """Pooled (and, with ``normalise``, scaled) vectors ``(N, dims)`` of maps ``(N, C, h, w)``."""
-        vectors: Tensor = self.pool(maps)
+        return self._scaled(self.pool(maps))
+
+    def windows(self, image: Tensor, windows: Windows) -> Tensor:
+        """The vectors ``(K, dims)`` of windows of one image, which goes through the convolutions once.
+
+        Args:
+            image: ``(3, H, W)``. windows: ``(K, 4)``, ``(x0, y0, x1, y1)`` in its pixels; a window's cells are those
+                whose centres lie inside it.
+
+        Raises:
+            ArgumentError: another shape, or the network has no pyramid.
+        """
+        if not isinstance(self.pool, SpatialPyramidPool):
+            raise ArgumentError(
+                "a network without pyramid can't pool windows of a map; give it images (crops) of the size it takes"
+            )
+        if image.ndim != 3 or image.shape[0] != 3:
+            raise ArgumentError(f"image: expected (3, H, W), got {tuple(image.shape)}")
+        bone = self.backbone
+        pooled = pool_windows(
+            bone(image[None]), windows, self.pool.levels, self.pool.mode, stride=bone.stride, offset=bone.offset
+        )
+        return self._scaled(by_channel(pooled, self.pool.levels))
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
         return nn.functional.normalize(vectors, dim=1) if self.normalise else vectors

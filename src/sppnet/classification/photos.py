@@ -21,6 +21,7 @@ from sppnet.backbones.registry import Backbone, backbone_spec, load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
+from sppnet.classification.multiview import AnyView, view_from_dict, view_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
@@ -64,7 +65,8 @@ class PhotoClassifier:
     Args:
         backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`.
         levels: of the pyramid. mode: ``avg`` or ``max``.
-        views: how a photo is looked at; pooled vectors are averaged over the views.
+        views: how a photo is looked at (:class:`~sppnet.classification.views.View`, or windows of maps:
+            :class:`~sppnet.classification.multiview.MapViews`); pooled vectors are averaged over the views.
         costs: of the SVMs; cross-validation on the training photos chooses one. folds: of the cross-validation.
         seed: of the folds.
 
@@ -80,7 +82,7 @@ class PhotoClassifier:
         backbone: str = FROZEN_BACKBONE,
         levels: Sequence[int] = (3, 2, 1),
         mode: str = "avg",
-        views: Sequence[View] = (View(),),
+        views: Sequence[AnyView] = (View(),),
         costs: Sequence[float] = (1.0, 10.0, 100.0),
         folds: int = 5,
         seed: int = 0,
@@ -204,7 +206,7 @@ class PhotoClassifier:
         cls,
         network: SPPClassifier,
         class_names: Sequence[str],
-        views: Sequence[View] = (View(),),
+        views: Sequence[AnyView] = (View(),),
         *,
         scale: float = 1.0,
         metadata: dict[str, Any] | None = None,
@@ -225,16 +227,22 @@ class PhotoClassifier:
 
     @torch.inference_mode()
     def scores(self, image: ImageSource) -> NDArray[np.float32]:
-        """Outputs ``(classes,)`` for one photo, averaged over the views: margins of the SVMs, or logits.
+        """Outputs ``(classes,)`` for one photo: ``softmax(scale_ * outputs)`` are the probabilities.
+
+        Margins of the SVMs, averaged over the views; of another network the logarithm of the probabilities, which are
+        averaged over the views (as in the paper's section 3.1.5), divided by ``scale_``.
 
         Raises:
             ImageError: the photo can't be read. NotFittedError: neither trained nor loaded.
         """
         network = self._fitted()
         pixels = load_image(image)
-        if len(network.fc) == 1:  # linear: the mean of the outputs is the output of the mean
-            return np.asarray(network.fc(self._pooled(network, pixels)[None])[0].cpu().numpy(), np.float32)
-        return np.asarray(network(self._inputs(network, pixels)).mean(0).cpu().numpy(), np.float32)
+        if network.normalise and len(network.fc) == 1:  # the mean of the margins is the margin of the mean
+            outputs = network.fc(self._pooled(network, pixels)[None])[0]
+        else:
+            logits = network.fc(view_vectors(network, pixels, self.views)).double() * self.scale_
+            outputs = (logits.log_softmax(1).logsumexp(0) - math.log(len(logits))) / self.scale_
+        return np.asarray(outputs.float().cpu().numpy(), np.float32)
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Guess]:
         """The ``top`` most probable classes of one photo, best first.
@@ -250,12 +258,8 @@ class PhotoClassifier:
         order = np.argsort(-p, kind="stable")[:top]
         return [Guess(self.class_names_[i], float(p[i]), int(i)) for i in order]
 
-    def _inputs(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> list[Tensor]:
-        bone, device = network.backbone, next(network.parameters()).device
-        return [bone.preprocess(view.apply(pixels, bone.size_multiple))[0].to(device) for view in self.views]
-
     def _pooled(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> Tensor:
-        return network.pooled(self._inputs(network, pixels)).mean(0)
+        return view_vectors(network, pixels, self.views).mean(0)
 
     def _fitted(self) -> SPPClassifier:
         network: SPPClassifier | None = getattr(self, "network_", None)
@@ -321,7 +325,7 @@ class PhotoClassifier:
                 if "fixed" in pool
                 else tuple((int(r), int(c)) for r, c in pool["levels"])
             )
-            views = tuple(View(**view) for view in metadata["views"])
+            views = tuple(view_from_dict(view) for view in metadata["views"])
             class_names = tuple(str(n) for n in metadata["class_names"])
             hidden = tuple(int(n) for n in metadata["hidden"])
             scale, normalise, dropout = (

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sppnet.cli.common import FileFailures, add_quiet, collect_images, positive_int, progress, write_atomic
 
 if TYPE_CHECKING:
-    from sppnet.classification.photos import Guess
+    from sppnet.classification.multiview import AnyView
+    from sppnet.classification.photos import Guess, PhotoClassifier
 
 __all__ = ["add_parser"]
 
@@ -37,6 +38,12 @@ def add_parser(subparsers: Any) -> None:
         "--sizes", type=positive_int, nargs="+", metavar="PX",
         help="short sides at which the photo is looked at; of several the outputs are averaged",
     )  # fmt: skip
+    parser.add_argument(
+        "--views", choices=("full", "10", "96"),
+        help="how a photo is looked at, instead of the model's way: all of it at once; 10 windows of it; or 96 at six "
+        "scales, for small objects (about 20 times the time). The convolutions see the whole photo in each case, once "
+        "at each scale and once mirrored",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the classes of every photo as JSON")
     add_quiet(parser)
     parser.set_defaults(func=run)
@@ -44,16 +51,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from dataclasses import replace
-
     from sppnet.classification.photos import PhotoClassifier
 
     photos = collect_images(arguments.photos)
     classifier = PhotoClassifier.load(arguments.model)
-    if arguments.sizes:
-        # the views of the model (whole, crop, ...), each at every size
-        kinds = dict.fromkeys(replace(view, side_px=224) for view in classifier.views)
-        classifier.views = tuple(replace(kind, side_px=side) for side in arguments.sizes for kind in kinds)
+    classifier.views = _views(classifier, arguments.views, arguments.sizes)
     failures = FileFailures()
     found: dict[Path, list[Guess]] = {}
     width = max(5, *(len(str(p)) for p in photos))
@@ -90,3 +92,29 @@ def run(arguments: argparse.Namespace) -> int:
     if failures.failed:
         print(failures.summary(len(photos)))
     return failures.exit_status
+
+
+def _views(classifier: PhotoClassifier, chosen: str | None, sizes: list[int] | None) -> tuple[AnyView, ...]:
+    """What ``--views`` and ``--sizes`` say, or else the views of the model."""
+    from dataclasses import replace
+
+    from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96
+    from sppnet.classification.views import View
+    from sppnet.errors import ArgumentError
+    from sppnet.pooling.pyramid import SpatialPyramidPool
+
+    own = tuple(classifier.views)
+    side = min(view.side_px if isinstance(view, View) else view.window_px for view in own)
+    if chosen in ("10", "96"):
+        if not isinstance(classifier.network_.pool, SpatialPyramidPool):
+            raise ArgumentError(f"--views {chosen}: this model has no pyramid, so it can't pool windows of a map")
+        windows = (TEN_VIEWS if chosen == "10" else VIEWS_96).scaled(side)
+        return (replace(windows, scales_px=tuple(sizes)) if sizes else windows,)
+    if chosen == "full":
+        own = (View(side),)
+    if not sizes:
+        return own
+    # every kind of view (whole, crop, ...) at every size; windows of maps have scales already
+    kinds = dict.fromkeys(replace(view, side_px=224) for view in own if isinstance(view, View))
+    at_sizes = tuple(replace(kind, side_px=size) for size in sizes for kind in kinds)
+    return (*at_sizes, *(replace(view, scales_px=tuple(sizes)) for view in own if not isinstance(view, View)))

@@ -1,0 +1,134 @@
+"""Many views of a photo from few passes: windows of the feature maps (the paper's section 3.1.5).
+
+Several crops of a photo, each through the convolutions by itself, are the usual way to test a network. With a pyramid
+the photo goes through once at each scale (and once mirrored), and the crops are windows of those maps. What a window's
+cells see isn't what those of the crop see:
+
+- Near its edges a crop is padded with zeros, while a cell of the map sees the real surroundings. Cells whose receptive
+  field lies inside the window are the same (for layers whose padding doesn't depend on the size of their input).
+- That holds where the window begins at a multiple of the stride. Elsewhere the cells of the crop lie beside those of
+  the map, by half a stride at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sppnet.classification.classifier import SPPClassifier
+from sppnet.classification.views import View
+from sppnet.errors import ArgumentError
+
+__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "view_from_dict", "view_vectors"]
+
+
+@dataclass(frozen=True)
+class MapViews:
+    """Windows of one size on the maps of the whole photo at several scales.
+
+    Attributes:
+        scales_px: short sides to which the photo is resized. (To the nearest multiple that the backbone takes: for one
+            of stride 32, 300 becomes 288.)
+        window_px: side of the square windows, the same at every scale.
+        places: 5: the centre and the four corners; 9: the middles of the four edges, too. Places that coincide, as
+            those along the short side where it is ``window_px`` long, count once.
+        flip: whether each is looked at mirrored, too.
+        max_aspect: as of :class:`~sppnet.classification.views.View`.
+
+    Raises:
+        ArgumentError: numbers out of range.
+    """
+
+    scales_px: tuple[int, ...] = (224, 256, 300, 360, 448, 560)
+    window_px: int = 224
+    places: int = 9
+    flip: bool = True
+    max_aspect: float = 3.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scales_px", tuple(self.scales_px))
+        if not self.scales_px or min(*self.scales_px, self.window_px) < 1 or not self.max_aspect >= 1:
+            raise ArgumentError(f"expected positive scales_px and window_px, and max_aspect >= 1, got {self}")
+        if self.places not in (5, 9):
+            raise ArgumentError(f"places: got {self.places!r}, expected 5 (centre, corners) or 9")
+
+    def windows(self, height: int, width: int) -> NDArray[np.int64]:
+        """The windows ``(K, 4)``, ``(x0, y0, x1, y1)`` in pixels, of a resized photo: first the centre, none twice."""
+        w, h = min(self.window_px, width), min(self.window_px, height)
+        right, bottom = width - w, height - h
+        corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+        edges = [(right // 2, 0), (0, bottom // 2), (right, bottom // 2), (right // 2, bottom)]
+        starts = dict.fromkeys([(right // 2, bottom // 2), *corners, *(edges if self.places == 9 else ())])
+        return np.array([(x, y, x + w, y + h) for x, y in starts], np.int64)
+
+    def scaled(self, side_px: int) -> MapViews:
+        """The same for a network made for pictures of ``side_px``: scales and window in proportion to that."""
+        factor = side_px / self.window_px
+        return replace(self, scales_px=tuple(round(s * factor) for s in self.scales_px), window_px=side_px)
+
+    def passes(self) -> tuple[View, ...]:
+        """What goes through the convolutions: the whole photo at every scale, and its mirror images."""
+        flips = (False, True) if self.flip else (False,)
+        return tuple(View(side, "full", flip, self.max_aspect) for side in self.scales_px for flip in flips)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it; :func:`view_from_dict` gives it back."""
+        return asdict(self) | {"scales_px": list(self.scales_px)}
+
+
+AnyView = View | MapViews
+
+TEN_VIEWS = MapViews((256,), places=5)
+"""Centre, corners, and their mirror images, at short side 256."""
+VIEWS_96 = MapViews()
+"""The paper's: 18 views at each of six scales, but 6 at the first, 224, where nine places are three."""
+
+
+def view_from_dict(values: dict[str, Any]) -> AnyView:
+    """The view that ``to_dict`` made this of.
+
+    Raises:
+        ArgumentError: numbers out of range. TypeError: other keys.
+    """
+    return MapViews(**values) if "scales_px" in values else View(**values)
+
+
+@torch.inference_mode()
+def view_vectors(network: SPPClassifier, pixels: NDArray[np.uint8], views: Sequence[AnyView]) -> Tensor:
+    """The vectors ``(V, network.dims)`` that the fully connected layers get, one of each view of a photo.
+
+    ``network.fc`` of them are the outputs; the mean of those over the views is the photo's. (The paper takes the mean
+    of the probabilities.)
+
+    Args:
+        network: in evaluation mode. pixels: uint8 ``(H, W, 3)``. views: the order of the vectors is theirs; of a
+            :class:`MapViews` scale by scale, first the photo's windows, then those of its mirror image.
+
+    Raises:
+        ArgumentError: no view; or windows of maps are asked of a network without pyramid, or of a photo that is
+            smaller than the backbone takes.
+    """
+    whole = [view for view in views if isinstance(view, View)]
+    parts: dict[int, Tensor] = {}
+    if whole:
+        vectors = network.pooled([_input(network, pixels, view) for view in whole])
+        places = [i for i, view in enumerate(views) if isinstance(view, View)]
+        parts = {i: vectors[k : k + 1] for k, i in enumerate(places)}
+    for i, view in enumerate(views):
+        if isinstance(view, MapViews):
+            inputs = [_input(network, pixels, one) for one in view.passes()]
+            parts[i] = torch.cat([network.windows(x, view.windows(*x.shape[1:])) for x in inputs])
+    if not parts:
+        raise ArgumentError("views: expected at least one")
+    return torch.cat([parts[i] for i in range(len(views))])
+
+
+def _input(network: SPPClassifier, pixels: NDArray[np.uint8], view: View) -> Tensor:
+    bone, device = network.backbone, next(network.parameters()).device
+    return bone.preprocess(view.apply(pixels, bone.size_multiple))[0].to(device)
