@@ -12,6 +12,7 @@ import pytest
 import torch
 from numba import njit
 
+from sppnet.kernels import run_ranges
 from sppnet.native import loader
 from sppnet.native.compiler import compile_kernel
 from sppnet.native.loader import NativeKernel
@@ -138,3 +139,27 @@ def test_sources_that_the_code_depends_on_are_complete() -> None:
                     assert line.split()[1].rpartition(".")[2] in user._SOURCES, f"{module}.py: {line}"
                 elif line.startswith("from sppnet."):
                     assert line.startswith("from sppnet.native.scratch "), f"{module}.py: {line}"
+
+
+def test_a_team_does_every_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's threads where its OpenMP is GNU's, on ours elsewhere: the same result."""
+    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for team in (True, False):
+            if not team:
+                monkeypatch.setattr(NativeKernel, "run_in_team", lambda *_: False)
+            for count in (1, 2, 3, 7, 1000):
+                values = np.arange(count, dtype=np.float64)
+                run_ranges(NativeKernel(__name__, "multiplied", ()), count, values, 3, chunks_per_thread=2)
+                assert values.tolist() == [3.0 * i for i in range(count)]
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's wheels have GNU's OpenMP on Linux only")
+def test_torchs_threads_are_found() -> None:
+    values = np.ones(10)
+    assert NativeKernel(__name__, "multiplied", ()).run_in_team(10, 4, 2, values, 3)
+    assert (values == 3).all()

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from sppnet.native.loader import NativeKernel
+
 __all__ = ["first_run_notice", "num_threads", "run_ranges", "thread_pool"]
 
 _lock = threading.Lock()
@@ -57,6 +59,8 @@ def run_ranges(kernel: Callable[..., Any], count: int, *args: Any, chunks_per_th
         kernel(0, count, *args)
         return
     chunks = min(count, threads * chunks_per_thread)
+    if isinstance(kernel, NativeKernel) and kernel.run_in_team(count, chunks, threads, *args):
+        return
     edges = [count * i // chunks for i in range(chunks + 1)]
     take = iter(range(chunks))
     take_lock = threading.Lock()

@@ -17,7 +17,7 @@ _ALLOWED = {"calloc", "free", "memset", "memcpy", "memmove"}
 
 
 def compile_kernel(jitted: Any, kinds: tuple[str, ...], ranged: bool = True) -> bytes | None:
-    """Object file with ``kernel(start, stop, block)``; None if the code needs Numba at run time.
+    """Object file with ``kernel(start, stop, block)`` and ``region``; None if the code needs Numba at run time.
 
     Args:
         jitted: Numba function of start, stop and arguments of these kinds.
@@ -41,11 +41,38 @@ def compile_kernel(jitted: Any, kinds: tuple[str, ...], ranged: bool = True) -> 
             function.name = "kernel"
         elif not function.is_declaration:
             function.linkage = llvm.Linkage.internal
+    module.link_in(llvm.parse_assembly(_region()))
     _strip(module)
     for function in module.functions:
         if function.is_declaration and not function.name.startswith("llvm.") and function.name not in _ALLOWED:
             return None
     return bytes(target_machine().emit_object(module))
+
+
+def _region() -> str:
+    """``region(shared)``: takes chunk after chunk and calls ``kernel`` for its items; many threads may be in it.
+
+    ``shared`` points at four words: the next chunk, the number of items, the number of chunks, the kernel's arguments.
+    """
+    word, module = ir.IntType(64), ir.Module()
+    kernel = ir.Function(module, ir.FunctionType(ir.VoidType(), [word, word, word.as_pointer()]), "kernel")
+    region = ir.Function(module, ir.FunctionType(ir.VoidType(), [word.as_pointer()]), "region")
+    (shared,) = region.args
+    builder = ir.IRBuilder(region.append_basic_block())
+    count, chunks, block = (builder.load(builder.gep(shared, [ir.Constant(word, i)])) for i in (1, 2, 3))
+    again, work, done = (region.append_basic_block() for _ in range(3))
+    builder.branch(again)
+    builder.position_at_end(again)
+    chunk = builder.atomic_rmw("add", shared, ir.Constant(word, 1), "monotonic")
+    builder.cbranch(builder.icmp_signed("<", chunk, chunks), work, done)
+    builder.position_at_end(work)
+    start = builder.sdiv(builder.mul(count, chunk), chunks)
+    stop = builder.sdiv(builder.mul(count, builder.add(chunk, ir.Constant(word, 1))), chunks)
+    builder.call(kernel, [start, stop, builder.inttoptr(block, word.as_pointer())])
+    builder.branch(again)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return str(module)
 
 
 def _strip(module: Any) -> None:

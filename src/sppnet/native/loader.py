@@ -4,6 +4,9 @@ Numba's own cache needs Numba, whose import and first use of a cached function (
 compile) take 0.6 s of CPU time. So a kernel is compiled by Numba once, behind one C function
 ``(start, stop, block of 64-bit words)``, and its machine code kept in a file; later processes load that file with
 llvmlite alone. The file's name tells what it was made from: sources, versions, processor, types of the arguments.
+
+Several threads run a kernel as torch runs its own: as a team of the OpenMP library that torch has loaded, where there
+is one (``native/team.py``).
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ import threading
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from sppnet.native.team import run_team
 
 __all__ = ["NativeKernel"]
 
@@ -25,6 +30,13 @@ ArgumentTypes = tuple[str, ...]  # "int64", or dtype and dimensions of an array:
 _prototype = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)  # releases the GIL
 _lock = threading.RLock()
 _engines: list[Any] = []  # they own the code
+
+
+class _Code(NamedTuple):
+    """``kernel(start, stop, block)``, and the address of ``region``, which takes chunks of the items for it."""
+
+    kernel: Callable[..., Any]
+    region: int
 
 
 class NativeKernel:
@@ -40,14 +52,23 @@ class NativeKernel:
 
     def __init__(self, module: str, function: str, sources: tuple[str, ...], ranged: bool = True) -> None:
         self.module, self.function, self.sources, self.ranged = module, function, sources, ranged
-        self._loaded: dict[ArgumentTypes, Callable[..., Any] | None] = {}
+        self._loaded: dict[ArgumentTypes, _Code | None] = {}
 
     def __call__(self, *arguments: Any) -> None:
-        given = arguments
-        start, stop = 0, 0
-        if self.ranged:
-            start, stop, *rest = arguments
-            arguments = tuple(rest)
+        start, stop = arguments[:2] if self.ranged else (0, 0)
+        code, block = self._ready(arguments[2:] if self.ranged else arguments)
+        if code is None:
+            self._jitted()(*arguments)
+        else:
+            code.kernel(start, stop, ctypes.addressof(block))
+
+    def run_in_team(self, count: int, chunks: int, threads: int, *arguments: Any) -> bool:
+        """Run items ``0 .. count - 1`` in so many chunks on torch's threads; False if that can't be done here."""
+        code, block = self._ready(arguments)
+        return code is not None and run_team(code.region, count, chunks, threads, ctypes.addressof(block))
+
+    def _ready(self, arguments: tuple[Any, ...]) -> tuple[_Code | None, Any]:
+        """The code for arguments of these types, if there is any, and the arguments as a block of words."""
         words: list[int] = []
         names = []
         for a in arguments:
@@ -64,19 +85,14 @@ class NativeKernel:
             with _lock:
                 if kinds not in self._loaded:
                     self._loaded[kinds] = self._load(kinds)
-        native = self._loaded[kinds]
-        if native is None:
-            self._jitted()(*given)
-        else:
-            block = (ctypes.c_int64 * len(words))(*words)
-            native(start, stop, ctypes.addressof(block))
+        return self._loaded[kinds], (ctypes.c_int64 * len(words))(*words)
 
     def _jitted(self) -> Any:
         from importlib import import_module
 
         return getattr(import_module(self.module), self.function)
 
-    def _load(self, kinds: ArgumentTypes) -> Callable[..., Any] | None:
+    def _load(self, kinds: ArgumentTypes) -> _Code | None:
         """The machine code from the file or, failing that, from Numba; None if it can't stand alone."""
         text = "\0".join((_origin(self.module.rpartition(".")[0], self.sources), self.module, self.function, *kinds))
         name = f"{self.function}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.native"
@@ -152,12 +168,12 @@ def target_machine() -> Any:
     )
 
 
-def _link(code: bytes) -> Callable[..., Any]:
-    """The function ``kernel`` of an object file, in memory."""
+def _link(code: bytes) -> _Code:
+    """The functions of an object file, in memory."""
     import llvmlite.binding as llvm
 
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine())
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     _engines.append(engine)
-    return _prototype(engine.get_function_address("kernel"))
+    return _Code(_prototype(engine.get_function_address("kernel")), engine.get_function_address("region"))
