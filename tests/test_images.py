@@ -385,6 +385,15 @@ def test_damaged_bytes_give_a_picture_or_the_one_error(
     assert not leaked
 
 
+def test_photos_of_phones_are_named_with_what_to_do(tmp_path: Path) -> None:
+    """HEIC can't be read; in a folder it isn't passed over in silence."""
+    photo = tmp_path / "IMG_1.HEIC"
+    photo.write_bytes(b"\0\0\0\x18ftypheic")
+    assert images.list_images([tmp_path]) == [photo]
+    with pytest.raises(ImageError, match="HEIC isn't read here; save it as JPEG"):
+        images.load_image(photo)
+
+
 def test_every_listed_extension_can_be_read() -> None:
     Image.init()
     for extension in images.IMAGE_EXTENSIONS:

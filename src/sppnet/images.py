@@ -62,6 +62,9 @@ IMAGE_EXTENSIONS = frozenset(
 )
 """Names that :func:`list_images` takes from a directory (lower case). A file named outright may have any name."""
 
+# What phones make and is not read here; listed all the same, so that nobody wonders where his photos are
+_PHONE_EXTENSIONS = frozenset({".heic", ".heif"})
+
 # Formats of photos. Not among them: EPS and the like, which start other programs in order to decode.
 # Pillow opens MPO (phones, stereo cameras) as JPEG.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
@@ -146,10 +149,12 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Files as they are named, and the pictures in and below every directory, in the order given.
 
     Directories are walked in sorted order; of their files those count whose extension is in
-    :data:`IMAGE_EXTENSIONS` (any case) and whose names don't begin with a dot. A file named outright is taken
-    whatever it is called, also when it is missing: loading it gives the error. A second mention is dropped.
+    :data:`IMAGE_EXTENSIONS` (any case) and whose names don't begin with a dot; HEIC too, though loading it gives an
+    error. A file named outright is taken whatever it is called, also when it is missing: loading it gives the error.
+    A second mention is dropped.
     """
     found: dict[Path, None] = {}
+    extensions = IMAGE_EXTENSIONS | _PHONE_EXTENSIONS
     for path in map(Path, paths):
         if not path.is_dir():
             found[path] = None
@@ -157,7 +162,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         for folder, folders, files in os.walk(path):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS:
+                if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions:
                     found[Path(folder, name)] = None
     return list(found)
 
@@ -182,6 +187,11 @@ def _decoding(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
+        if os.path.splitext(name)[1].lower() in _PHONE_EXTENSIONS:
+            raise ImageError(
+                f"{name}: HEIC isn't read here; save it as JPEG first (iPhones make JPEG themselves: "
+                "Settings, Camera, Formats, Most Compatible)"
+            ) from error
         raise ImageError(f"{name}: not a picture in a format that is known here ({', '.join(_FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(

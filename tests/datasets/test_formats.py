@@ -167,6 +167,47 @@ def test_voc_with_a_folder_for_each_split(tmp_path: Path, names: tuple[str, str]
     assert load_dataset(tmp_path).name == tmp_path.name
 
 
+def test_yolo_beside_pictures(tmp_path: Path) -> None:
+    """As labelImg leaves it; and CVAT's YOLO 1.1, with folders of its own names."""
+    for folder, names in (("mine", "classes.txt"), ("cvat", "obj.names")):
+        for part in ("obj_train_data", "obj_valid_data") if folder == "cvat" else (".",):
+            make_picture(tmp_path / folder / part / "a.jpg")
+            (tmp_path / folder / part / "a.txt").write_text("1 0.2 0.65 0.2 0.5\n")
+            make_picture(tmp_path / folder / part / "b.jpg")  # not labelled
+        (tmp_path / folder / names).write_text("no\ndog\n")
+        assert detect_format(tmp_path / folder) == "yolo"
+    (mine, mine_b) = load_dataset(tmp_path / "mine")
+    assert mine.boxes == pytest.approx(np.array([BOX]), abs=1e-4)
+    assert len(mine_b) == 0
+    raw = read_dataset(tmp_path / "cvat")
+    assert raw.class_names == ("no", "dog")
+    assert {name: len(ids) for name, ids in raw.splits.items()} == {"train": 2, "valid": 2}
+
+
+def test_csv_in_folders_of_splits(tmp_path: Path) -> None:
+    """As Roboflow exports it."""
+    for split in ("train", "valid"):
+        make_picture(tmp_path / split / f"{split}.jpg")
+        (tmp_path / split / "_annotations.csv").write_text(
+            f"filename,width,height,class,xmin,ymin,xmax,ymax\n{split}.jpg,100,50,dog,10,20,30,45\n"
+        )
+    assert detect_format(tmp_path) == "csv"
+    assert objects(load_dataset(tmp_path, "val")) == {"valid": [("dog", BOX, False)]}
+    assert len(load_dataset(tmp_path)) == 2
+
+
+def test_what_to_do_about_nothing_known(tmp_path: Path) -> None:
+    make_picture(tmp_path / "set" / "a.jpg")
+    with pytest.raises(DatasetError, match=r"(?s)1 pictures but no annotations.*draw boxes with a labelling tool"):
+        detect_format(tmp_path / "set")
+    (tmp_path / "set" / "t.csv").write_text("a.jpg,10,10,50,50,cat\n")
+    with pytest.raises(DatasetError, match=r"first line of t.csv is 'a.jpg,10,10,50,50,cat' and names no columns"):
+        detect_format(tmp_path / "set")
+    (tmp_path / "set.zip").touch()
+    with pytest.raises(DatasetError, match="is an archive; unpack it"):
+        detect_format(tmp_path / "set.zip")
+
+
 # --- writing and reading again ---------------------------------------------------------------------------------------
 
 coordinate = st.floats(0, 1, width=32)

@@ -132,8 +132,9 @@ def run_check(arguments: argparse.Namespace) -> int:
     if report.accepted:
         print("training accepts it" + ("; look at the warnings first" if warnings else ""))
     else:
-        lost = f" and {unusable} pictures" if unusable else ""
-        print(f"training refuses it; --on-error skip leaves what is wrong out{lost}")
+        lost = f", {unusable} pictures among it" if unusable else ""
+        skip = f"; --on-error skip leaves out what is wrong{lost}" if report.usable else ""
+        print(f"training refuses it{skip}")
     if arguments.json:
         _write_json(arguments.json, _report_as_json(report))
     return EXIT_OK if report.accepted else EXIT_FAILED
@@ -161,7 +162,7 @@ def count_table(
     empty: dict[str, int] | None = None,
 ) -> str:
     """Objects of each class in each split, as text."""
-    used = [name for name in names if any(count.get(name) for count in counts.values())] or list(names)
+    used = [name for name in names if any(count.get(name) for count in counts.values())]
     width = max(len(name) for name in [*used, "without objects"])
     columns = [max(8, len(split) + 1) for split in counts]
     head = f"{'objects':<{width}}" + "".join(f"{split:>{w}}" for split, w in zip(counts, columns, strict=True))

@@ -40,12 +40,21 @@ def is_table(file: Path) -> bool:
 
 
 def csv_files(root: Path) -> list[Path]:
-    """The tables of a data set: ``root`` itself, or those in it whose first line names the columns."""
+    """The tables of a data set: ``root`` itself, or those in it whose first line names the columns.
+
+    Or those of its folders train, valid and test.
+    """
     if root.is_file():
         return [root]
     found = [path for path in sorted([*root.glob("*.csv"), *root.glob("*.tsv")]) if is_table(path)]
     named = [path for path in found if split_of_name(path.stem)]
-    return named or found
+    below = [path for path in sorted(root.glob("*/*.csv")) if split_of_name(path.parent.name) and is_table(path)]
+    return named or found or below
+
+
+def _split(file: Path) -> str:
+    """``val`` for ``val.csv``; ``train`` for ``train/_annotations.csv``."""
+    return split_of_name(file.stem) or split_of_name(file.parent.name)
 
 
 def read_csv(root: str | os.PathLike[str]) -> RawDataset:
@@ -58,14 +67,14 @@ def read_csv(root: str | os.PathLike[str]) -> RawDataset:
     files = csv_files(root)
     if not files:
         raise DatasetError(f"{root}: no such table; expected {_EXPECTED}")
-    if len(files) > 1 and not all(split_of_name(file.stem) for file in files):
+    if len(files) > 1 and not all(_split(file) for file in files):
         raise DatasetError(f"{root}: holds several tables ({', '.join(f.name for f in files)}); name one of them")
     images: list[RawImage] = []
     splits: list[str] = []
     for file in files:
         for image, split in _read_table(file):
             images.append(image)
-            splits.append(split or split_of_name(file.stem) * (len(files) > 1))
+            splits.append(split or _split(file) * (len(files) > 1))
     ids = unique_ids([image.path for image in images], root if root.is_dir() else root.parent)
     parts: dict[str, list[str]] = {}
     for image_id, split in zip(ids, splits, strict=True):

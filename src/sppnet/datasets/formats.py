@@ -11,10 +11,10 @@ from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
 from sppnet.datasets.coco import coco_files, is_coco, read_coco
 from sppnet.datasets.csv_table import csv_files, is_table, read_csv
 from sppnet.datasets.labelme import is_labelme, labelme_files, read_labelme
-from sppnet.datasets.parsing import read_json
+from sppnet.datasets.parsing import read_json, read_text, short
 from sppnet.datasets.records import DetectionDataset
 from sppnet.datasets.voc import has_annotations, read_voc
-from sppnet.datasets.yolo import find_yaml, read_yolo, yolo_folders
+from sppnet.datasets.yolo import find_yaml, labels_beside, read_yolo, yolo_folders
 from sppnet.errors import DatasetError, did_you_mean
 from sppnet.images import list_images
 
@@ -27,7 +27,7 @@ FORMATS = tuple(_READERS)
 LOOKED_FOR = """\
   voc      Annotations/*.xml with JPEGImages (or annotations and images, or XML files beside the pictures)
   coco     a JSON file with images, annotations and categories, here or in annotations/
-  yolo     data.yaml with names, train and val; or labels/*.txt beside images/
+  yolo     data.yaml with names, train and val; or labels/*.txt beside images/; or .txt files beside the pictures
   csv      a table whose first line names image, x0, y0, x1, y1, label
   labelme  JSON files with shapes, one a picture"""
 
@@ -108,13 +108,29 @@ def detect_format(path: str | os.PathLike[str]) -> str:
             "or name the file itself"
         )
     if not found:
-        pictures = len(list_images([path])) if path.is_dir() else 0
-        has = f"{pictures} pictures but " if pictures else ""
-        raise DatasetError(
-            f"{path}: {has}no annotations in a format that is known here; looked for\n{LOOKED_FOR}\n"
-            "export the annotations in one of them, or say the format (--format)"
-        )
+        raise DatasetError(_nothing_known(path))
     return found[0]
+
+
+def _nothing_known(path: Path) -> str:
+    """What is there, and what to do about it."""
+    if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
+        return f"{path}: is an archive; unpack it and name the folder"
+    pictures = len(list_images([path])) if path.is_dir() else 0
+    has = f"{pictures} pictures but " if pictures else ""
+    for table in sorted(path.glob("*.csv")) if path.is_dir() else [path] * (path.suffix.lower() in (".csv", ".tsv")):
+        first = read_text(table, "a table").partition("\n")[0]
+        has = (
+            f"the first line of {table.name} is {short(first)} and names no columns like image,x0,y0,x1,y1,label; {has}"
+        )
+        break
+    advice = "export the annotations in one of them, or say the format (--format)"
+    written = (".json", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml")
+    if pictures and not any(file.suffix.lower() in written for file in path.rglob("*")):
+        advice = (
+            "draw boxes with a labelling tool (Label Studio, CVAT, labelImg, LabelMe) and export them in one of these"
+        )
+    return f"{path}: {has}no annotations in a format that is known here; looked for\n{LOOKED_FOR}\n{advice}"
 
 
 def _formats_of_file(path: Path) -> list[str]:
@@ -143,6 +159,8 @@ def _formats_of_folder(path: Path) -> list[str]:
         found.append("yolo")
     if not found and has_annotations(path):  # XML files beside pictures in folders below
         found.append("voc")
+    if not found and labels_beside(list_images([path])[:1000]):
+        found.append("yolo")
     return found or (["csv"] if csv_files(path) else [])
 
 

@@ -65,7 +65,8 @@ def read_labelme(root: str | os.PathLike[str]) -> RawDataset:
             )
     if not any(image.readable for image in images):
         detail = f" ({problems[0]})" if problems else f" ({images[0].problems[0]})" if images else ""
-        raise DatasetError(f"{root}: no LabelMe annotations{detail}; expected {_EXPECTED}")
+        expected = "" if detail else f"; expected {_EXPECTED}"
+        raise DatasetError(f"{root}: no LabelMe annotations{detail}{expected}")
     ids = unique_ids([image.path for image in images], home)
     parts: dict[str, list[str]] = {}
     for image_id, image in zip(ids, images, strict=True):

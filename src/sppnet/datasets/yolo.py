@@ -1,7 +1,8 @@
 """Data sets in the format of YOLO: ``data.yaml``, ``images/<split>/*``, ``labels/<split>/*.txt``.
 
+Also label files beside their pictures, as labelImg, darknet and CVAT's "YOLO 1.1" have them.
 A line of a label file is ``class cx cy width height`` in fractions of the picture. Longer lines are outlines (their
-bounding box counts). Without ``data.yaml`` the names are read from ``classes.txt`` or ``obj.names``.
+bounding box counts). Without ``data.yaml`` the names are in ``classes.txt``, ``obj.names`` or ``_darknet.labels``.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from sppnet.datasets.parsing import as_number, find_picture, read_text, short, s
 from sppnet.errors import DatasetError
 from sppnet.images import list_images
 
-__all__ = ["find_yaml", "read_yolo", "yolo_folders"]
+__all__ = ["find_yaml", "labels_beside", "read_yolo", "yolo_folders"]
 
 _EXPECTED = "a YAML file with the names of the classes (names) and the folders of pictures (train, val)"
 _RULE = "cx cy width height in fractions from 0 to 1 with width > 0 and height > 0"
-_NAME_FILES = ("classes.txt", "obj.names", "labels/classes.txt")
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels")
 _MAX_YAML_BYTES = 1 << 20
 
 
@@ -52,6 +53,25 @@ def yolo_folders(root: Path) -> list[Path]:
         for path in root.glob(pattern)
         if path.is_dir() and any(file.suffix == ".txt" for file in path.iterdir())
     )
+
+
+def labels_beside(pictures: Sequence[Path]) -> list[Path]:
+    """Those of ``pictures`` that lie in a folder in which some picture has a label file beside it."""
+    folders: dict[Path, bool] = {}
+    for path in pictures:
+        if not folders.get(path.parent):
+            folders[path.parent] = _is_label_file(path.with_suffix(".txt"))
+    return [path for path in pictures if folders[path.parent]]
+
+
+def _is_label_file(file: Path) -> bool:
+    """Whether the first line is a class and four numbers."""
+    try:
+        with file.open("rb") as stream:
+            fields = stream.readline(1000).split()
+        return len(fields) == 5 and all(abs(float(field)) < 1e6 for field in fields)
+    except (OSError, ValueError):
+        return False
 
 
 def read_yolo(root: str | os.PathLike[str]) -> RawDataset:
@@ -197,21 +217,28 @@ def _listed(file: Path, folders: Sequence[Path]) -> list[Path]:
 
 
 def _without_yaml(home: Path) -> tuple[tuple[str, ...] | None, dict[str, list[Path]]]:
-    names: tuple[str, ...] | None = None
-    for candidate in _NAME_FILES:
-        if (home / candidate).is_file():
-            lines = read_text(home / candidate, "the name of one class a line").splitlines()
-            names = _names(home / candidate, [line for line in map(str.strip, lines) if line])
-            break
     splits: dict[str, list[Path]] = {}
     for labels in yolo_folders(home):
         # labels/train belongs to images/train, train/labels to train/images
         below = labels.relative_to(home).parts
         folder = home.joinpath(*("images" if part == "labels" else part for part in below))
-        split = next((part for part in below if split_of_name(part)), "")
         pictures = [path for path in list_images([folder]) if path.parent == folder] if folder.is_dir() else []
-        splits.setdefault(split, []).extend(pictures)
-    return names, splits
+        splits.setdefault(_split(below), []).extend(pictures)
+    if not splits:
+        for path in labels_beside(list_images([home])):
+            splits.setdefault(_split(path.relative_to(home).parts[:-1]), []).append(path)
+    places = [home, home / "labels", *sorted({path.parent for found in splits.values() for path in found})]
+    for file in (place / name for place in places for name in _NAME_FILES):
+        if file.is_file():
+            lines = read_text(file, "the name of one class a line").splitlines()
+            return _names(file, [line for line in map(str.strip, lines) if line]), splits
+    return None, splits
+
+
+def _split(folders: Sequence[str]) -> str:
+    """``train`` for ``labels/train``, ``train/labels`` and CVAT's ``obj_train_data``."""
+    plain = (folder.lower().removeprefix("obj_").removesuffix("_data") for folder in folders)
+    return next((name for name in plain if split_of_name(name)), "")
 
 
 # --- label files -----------------------------------------------------------------------------------------------------
