@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -70,6 +71,13 @@ class ImageFolder:
     def counts(self) -> NDArray[np.int64]:
         """Photos of each class."""
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
+
+    def sha256(self) -> str:
+        """Tells these photos from others: a digest of the names of the classes and files, not of what files hold."""
+        digest = hashlib.sha256()
+        for path, label in self:
+            digest.update(f"{self.class_names[label]}/{path.name}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFolder:
         """The photos at ``indices``, in that order, with the same classes. A mask of booleans ``(n,)`` does, too.

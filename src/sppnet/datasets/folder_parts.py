@@ -1,0 +1,204 @@
+"""Which photos of an image folder to train on and which to measure on, however it is laid out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.split import split_folder
+from sppnet.errors import DatasetError, ImageError
+from sppnet.images import IMAGE_EXTENSIONS, load_image
+
+__all__ = ["FolderParts", "damage", "folder_splits", "load_folder_parts", "load_folder_test", "refuse_small_classes"]
+
+OnError = Literal["raise", "skip"]
+
+_TRAIN = ("train", "training")
+_VALIDATION = ("val", "valid", "validation")
+_TEST = ("test", "testing")
+
+
+@dataclass(frozen=True)
+class FolderParts:
+    """What :func:`load_folder_parts` found.
+
+    Attributes:
+        train: photos to train on. validation: those to measure on, with the same classes, or None.
+        sha256: :meth:`ImageFolder.sha256` of all photos, where ``validation`` was drawn from them, else empty.
+        notes: what to tell about it, a sentence each.
+    """
+
+    train: ImageFolder
+    validation: ImageFolder | None
+    sha256: str
+    notes: tuple[str, ...]
+
+
+def folder_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
+    """The folders of ``root`` that are parts, as in ``root/train/cat/1.jpg`` and ``root/val/cat/2.jpg``.
+
+    Without a training part and another one (or nothing else) beside it there are none: ``root/train`` may as well hold
+    photos of trains. A part has folders and no photos of its own.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return ()
+    folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    parts = tuple(n for n in folders if n.lower() in (*_TRAIN, *_VALIDATION, *_TEST) and _holds_classes(root / n))
+    training = any(name.lower() in _TRAIN for name in parts)
+    return parts if training and (len(parts) > 1 or len(folders) == 1) else ()
+
+
+def load_folder_parts(
+    root: str | os.PathLike[str],
+    train: str | None = None,
+    validation: str | None = None,
+    *,
+    train_list: str | os.PathLike[str] | None = None,
+    validation_list: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    on_error: OnError = "raise",
+) -> FolderParts:
+    """Photos to train and to measure on.
+
+    Args:
+        root: with one folder a class; or with a folder for each part, which has one folder a class.
+        train: the part of ``root`` (its folder's name); None: the one called train, or where there are no parts four
+            photos of five of each class.
+        validation: the same; ``none`` for none; None: the one called val, or one photo in five of ``train``.
+        train_list, validation_list: text files with one photo a line, ``CLASS/photo.jpg``, relative to ``root``,
+            instead of parts.
+        seed: of the drawing. on_error: as of :func:`~sppnet.datasets.folder.load_image_folder`.
+
+    Raises:
+        DatasetError: there is no such part, or a class has too few photos: two to train on and, if they are drawn from
+            the same, one to measure on. ImageError: a photo can't be read, and ``on_error`` is "raise".
+    """
+    root = Path(root)
+    splits = folder_splits(root)
+    if train_list is not None:
+        data = load_image_folder(root, train_list, split="train", on_error=on_error)
+    else:
+        train = _first_of(splits, _TRAIN) if train is None else train
+        data = _part(root, train, on_error=on_error)
+    second: ImageFolder | None = None
+    drawn = False
+    if validation_list is not None:
+        second = load_image_folder(
+            root, validation_list, class_names=data.class_names, split="val", on_error=on_error
+        )  # fmt: skip
+    elif validation is None and train_list is None and (name := _first_of(splits, _VALIDATION)) not in (None, train):
+        second = _part(root, name, data.class_names, on_error)
+    elif validation is None:
+        drawn = True
+    elif validation != "none":
+        second = _part(root, validation, data.class_names, on_error)
+    refuse_small_classes(root, data, drawn)
+    if drawn:
+        sha256 = data.sha256()
+        data, second = split_folder(data, seed=seed)
+        total = len(data) + len(second)
+        note = f"no part to measure on: {len(second)} photos of {total} are kept for that (stratified, seed {seed})"
+        return FolderParts(data, second, sha256, (note,))
+    notes: tuple[str, ...] = ()
+    if second is not None:
+        both = {path.resolve() for path in data.paths} & {path.resolve() for path in second.paths}
+        if both:
+            notes = (f"{len(both)} photos are in both parts: what is measured on them says little",)
+    return FolderParts(data, second, "", notes)
+
+
+def load_folder_test(
+    root: str | os.PathLike[str],
+    class_names: Sequence[str],
+    split: str | None = None,
+    *,
+    list_file: str | os.PathLike[str] | None = None,
+    drawn_from: str = "",
+    seed: int = 0,
+    on_error: OnError = "raise",
+) -> tuple[ImageFolder, str]:
+    """Photos to measure a classifier on, and a note on which they are (or an empty text).
+
+    Args:
+        root: as of :func:`load_folder_parts`. class_names: of the classifier.
+        split: the part; None: the one called val, else test; else all photos, but where the classifier was trained on
+            a part of these only those that were kept to measure on.
+        list_file: with one photo a line, instead of a part.
+        drawn_from, seed: ``FolderParts.sha256`` and the seed of the training.
+
+    Raises:
+        DatasetError: there is no such part, or a class that isn't among ``class_names``. ImageError: a photo can't be
+            read, and ``on_error`` is "raise".
+    """
+    root = Path(root)
+    if list_file is not None:
+        return load_image_folder(root, list_file, class_names=class_names, on_error=on_error), ""
+    splits = folder_splits(root)
+    name = split or _first_of(splits, _VALIDATION) or _first_of(splits, _TEST)
+    data = _part(root, name or _first_of(splits, _TRAIN), class_names, on_error)
+    if name is None and drawn_from and data.sha256() == drawn_from:
+        total = len(data)
+        data = split_folder(data, seed=seed)[1]
+        return data, f"only the {len(data)} photos of {total} that training with seed {seed} kept to measure on"
+    return data, ""
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a photo, found by decoding it; an empty text where nothing is."""
+    try:
+        load_image(path)
+    except ImageError as error:
+        return str(error)
+    return ""
+
+
+def _part(
+    root: Path, name: str | None, class_names: Sequence[str] | None = None, on_error: OnError = "raise"
+) -> ImageFolder:
+    if name is None:
+        return load_image_folder(root, class_names=class_names, on_error=on_error)
+    if root.is_dir() and not _holds_classes(root / name):
+        there = ", ".join(folder_splits(root)) or "none"
+        raise DatasetError(
+            f"{root / name}: isn't a part of the photos, which would be a folder with one folder a class; parts that "
+            f"are there: {there}"
+        )
+    data = load_image_folder(root / name, class_names=class_names, split=name, on_error=on_error)
+    return replace(data, name=root.resolve().name)
+
+
+def _holds_classes(folder: Path) -> bool:
+    """Whether there are folders in it, and no photos beside them."""
+    if not folder.is_dir():
+        return False
+    entries = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    return any(p.is_dir() for p in entries) and not any(p.suffix.lower() in IMAGE_EXTENSIONS for p in entries)
+
+
+def _first_of(splits: Sequence[str], names: Sequence[str]) -> str | None:
+    return next((split for name in names for split in splits if split.lower() == name), None)
+
+
+def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False) -> None:
+    """Two classes at least, and two photos of each; three where those to measure on are still to be drawn from them.
+
+    Raises:
+        DatasetError: there are fewer.
+    """
+    if len(data.class_names) < 2:
+        raise DatasetError(
+            f"{root}: one class only ({data.class_names[0]}); expected at least two folders, one a class"
+        )
+    counts, least = data.counts(), 3 if drawn else 2
+    small = int(counts.argmin())
+    if counts[small] < least:
+        why = "two to train on and one to measure on" if drawn else "to train on"
+        raise DatasetError(
+            f"{root}: class {data.class_names[small]!r} has {counts[small]} photos, expected at least {least} ({why}); "
+            "add some, or remove its folder"
+        )
