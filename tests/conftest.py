@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from toy_data import write_toy_voc
+from toy_data import write_toy_photos, write_toy_voc
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -40,3 +40,9 @@ def rng() -> np.random.Generator:
 def toy_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A generated data set of two classes in VOC layout: 24 pictures to train on, 8 to validate."""
     return write_toy_voc(tmp_path_factory.mktemp("toy") / "VOC", {"train": 24, "val": 8})
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of three kinds in one folder each, that a small network can tell apart: 12 of each."""
+    return write_toy_photos(tmp_path_factory.mktemp("folder") / "toys")

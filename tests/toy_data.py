@@ -1,4 +1,7 @@
-"""A small generated data set in VOC layout: cut-outs of scikit-image's photos pasted into others, seeded."""
+"""Small generated data sets, seeded.
+
+One is in VOC layout: cut-outs of scikit-image's photos pasted into others. One is of photos in one folder a class.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["write_toy_voc"]
+__all__ = ["write_toy_photos", "write_toy_voc"]
 
 # class name: photo, and the part of it that is pasted (x0, y0, x1, y1)
 _OBJECTS = {"cat": ("chelsea", (90, 10, 330, 290)), "cup": ("coffee", (110, 40, 420, 360))}
@@ -52,4 +55,20 @@ def write_toy_voc(root: Path, counts: dict[str, int], seed: int = 0) -> Path:
             names.append(stem)
             number += 1
         (root / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(names) + "\n")
+    return root
+
+
+def write_toy_photos(root: Path, count: int = 12, seed: int = 0) -> Path:
+    """Write ``green``, ``red`` and ``striped``, ``count`` photos each, of many sizes and aspects. Returns ``root``."""
+    rng = np.random.default_rng(seed)
+    for name in ("green", "red", "striped"):
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            h, w = (int(v) for v in rng.integers(40, 90, 2))
+            pixels = rng.integers(60, 120, (h, w, 3))
+            if name == "striped":
+                pixels[:, ::8] = pixels[:, 1::8] = 240
+            else:
+                pixels[..., 0 if name == "red" else 1] += 110
+            Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i:02}.png")
     return root

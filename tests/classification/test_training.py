@@ -14,8 +14,8 @@ from torch import distributed as dist
 from torch import nn
 
 from sppnet.backbones.base import Backbone
-from sppnet.classification.classifier import SPPClassifier
-from sppnet.classification.multisize import augment, batches_of_epoch
+from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.multisize import aspects_of_groups, augment, batches_of_epoch
 from sppnet.classification.training import TrainingOptions, plot_history, train_network
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, ModelFileError
@@ -52,6 +52,10 @@ def test_learns_and_goes_on_after_a_kill(toy_folder: Path, tmp_path: Path) -> No
     assert (tmp_path / "curve.png").stat().st_size > 5000
     with pytest.raises(ModelFileError, match=r"had learning_rate = 0\.05, now it is 0\.1"):
         train_network(_network(), data, replace(options, learning_rate=0.1), checkpoint=path)
+    with pytest.raises(ModelFileError, match=r"had dropout = 0\.3, now it is 0\.0"):
+        train_network(_network(dropout=0.0), data, options, checkpoint=path)
+    with pytest.raises(ModelFileError, match=r"had photos = '36 of 3 classes, .*now it is '19 of 3 classes"):
+        train_network(_network(), data.subset(NINETEEN), options, checkpoint=path)
 
 
 def test_mixed_precision_learns_too(toy_folder: Path) -> None:
@@ -123,6 +127,51 @@ def test_every_photo_once_and_one_size_a_batch() -> None:
         batches_of_epoch(23, 6, (224,), world=4)
 
 
+def test_whole_photos_in_batches_of_one_aspect() -> None:
+    rng = np.random.default_rng(0)
+    aspects = np.exp(rng.uniform(np.log(1 / 3), np.log(3), 400))
+    groups = aspects_of_groups(aspects)
+    stretch = np.exp(np.abs(np.log(groups / aspects)))
+    assert 1.1 < stretch.max() < 1.16
+    assert len(set(groups)) == 11
+    assert aspects_of_groups([10.0, 0.05, 1.4, 1.0]).tolist() == pytest.approx([3, 1 / 3, 4 / 3, 1])
+    # what is rare goes with what is more usual: towards the square, and squares with the commonest
+    mixed = aspects_of_groups([1.5] * 20 + [1.33] * 9 + [3.0] * 3 + [1.0] * 2 + [0.7], least=4)
+    assert mixed.tolist() == pytest.approx([1.5] * 20 + [4 / 3] * 9 + [1.5] * 3 + [1.5] * 3)
+    with pytest.raises(ArgumentError, match="positive"):
+        aspects_of_groups([1.0, 0.0])
+    batches = batches_of_epoch(400, 8, (64, 48), "random", epoch=2, aspects=groups)
+    assert sorted(i for b in batches for i in b.indices) == list(range(400))
+    for batch in batches:
+        assert {groups[i] for i in batch.indices} == {batch.aspect}
+        assert 4 <= len(batch.indices) <= 8  # shared out evenly: no batch of one photo
+    assert [b.aspect for b in batches] != sorted(b.aspect or 0 for b in batches)
+    halves = [batches_of_epoch(400, 8, (64,), epoch=2, rank=r, world=2, aspects=groups) for r in range(2)]
+    assert [b.aspect for b in halves[0]] == [b.aspect for b in halves[1]]
+    assert sorted(i for half in halves for b in half for i in b.indices) == list(range(400))
+    image = np.zeros((60, 100, 3), np.uint8)
+    image[:, :50] = 200
+    for aspect, shape in ((5 / 3, (48, 80, 3)), (4 / 3, (48, 64, 3)), (0.75, (64, 48, 3))):
+        whole = augment(image, 48, np.random.default_rng(1), aspect).astype(int)
+        assert whole.shape == shape
+        halves_seen = whole[:, : shape[1] // 2 - 2], whole[:, shape[1] // 2 + 2 :]
+        assert abs(abs(halves_seen[0].mean() - halves_seen[1].mean()) - 200) < 25  # all of it, left and right
+
+
+def test_whole_photos_are_learned(toy_folder: Path) -> None:
+    network, sizes = _network(), set()
+    network.backbone.register_forward_pre_hook(lambda _module, inputs: sizes.add(tuple(inputs[0].shape[2:])))
+    data = load_image_folder(toy_folder)
+    history = train_network(network, data, replace(OPTIONS, epochs=8, how="full"))
+    assert history[-1]["accuracy"] > 0.9
+    assert {min(size) for size in sizes} == {32, 24}
+    assert len(sizes) >= 6  # at both sizes upright, square and wide
+    fixed = _network()
+    fixed.pool = FixedPool(2, 1, (4, 4))
+    with pytest.raises(ArgumentError, match="without pyramid takes one size"):
+        train_network(fixed, data, replace(OPTIONS, how="full"))
+
+
 def test_augmentation_shows_the_same_square_at_every_size() -> None:
     yy, xx = np.mgrid[0:120, 0:200]
     image = np.stack([xx, yy * 2, xx * 0 + 99], 2).astype(np.uint8)
@@ -146,5 +195,9 @@ def test_options_are_checked(toy_folder: Path) -> None:
         TrainingOptions(precision="int4")  # type: ignore[arg-type]
     data = load_image_folder(toy_folder)
     assert isinstance(data, ImageFolder)
-    with pytest.raises(ArgumentError, match="take a smaller one"):
+    with pytest.raises(ArgumentError, match="how"):
+        TrainingOptions(how="warp")  # type: ignore[arg-type]
+    with pytest.raises(
+        ArgumentError, match=r"no longer a number, in epoch 1, step 2 of 5; take a smaller one than 1e\+25"
+    ):
         train_network(_network(), data, replace(OPTIONS, learning_rate=1e25, clip_norm=1e30))

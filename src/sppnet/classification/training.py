@@ -147,7 +147,8 @@ def train_network(
     aspects: NDArray[np.float64] | None = None
     if options.how == "full":
         sizes = [image_size(path) for path in data.paths]
-        aspects = aspects_of_groups([width / height for height, width in sizes], options.batch_size)
+        least = max(options.batch_size // 2, world)  # so that no batch is smaller than that
+        aspects = aspects_of_groups([width / height for height, width in sizes], least)
     for epoch in range(len(history), options.epochs):
         if stop_after is not None and epoch >= stop_after:
             break

@@ -1,0 +1,123 @@
+"""Which photos of a folder are trained on and measured on, however it is laid out."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.folder_parts import damage, folder_splits, load_folder_parts, load_folder_test
+from sppnet.datasets.split import split_folder
+from sppnet.errors import ArgumentError, DatasetError
+
+NAMES = ("green", "red", "striped")
+
+
+def test_split_is_stratified_and_seeded() -> None:
+    labels = np.repeat([0, 1, 2], [50, 17, 3])
+    paths = tuple(Path(f"photos/{label}/{i:03}.png") for i, label in enumerate(labels))
+    data = ImageFolder(paths, labels, ("a", "b", "c"), "photos", problems=("one",))
+    train, val = split_folder(data, seed=4)
+    assert (train.counts().tolist(), val.counts().tolist()) == ([40, 14, 2], [10, 3, 1])
+    assert sorted((*train.paths, *val.paths)) == sorted(paths)
+    assert (train.split, val.split, train.problems, val.problems) == ("train", "val", ("one",), ())
+    # neither the order of the photos nor the folder's place matters
+    back = ImageFolder(tuple(Path("/else") / p for p in paths[::-1]), labels[::-1], ("a", "b", "c"))
+    assert {p.name for p in split_folder(back, seed=4)[1].paths} == {p.name for p in val.paths}
+    assert {p.name for p in split_folder(data, seed=5)[1].paths} != {p.name for p in val.paths}
+    with pytest.raises(ArgumentError, match="shares"):
+        split_folder(data, (1, 0))
+    with pytest.raises(DatasetError, match="can't be divided"):
+        split_folder(data.subset([0]))
+
+
+def test_folders_without_parts(toy_folder: Path) -> None:
+    parts = load_folder_parts(toy_folder, seed=3)
+    assert folder_splits(toy_folder) == ()
+    assert parts.validation is not None
+    assert (parts.train.counts().tolist(), parts.validation.counts().tolist()) == ([10, 10, 10], [2, 2, 2])
+    assert not set(parts.train.paths) & set(parts.validation.paths)
+    assert parts.notes == ("no part to measure on: 6 photos of 36 are kept for that (stratified, seed 3)",)
+    again, note = load_folder_test(toy_folder, NAMES, drawn_from=parts.sha256, seed=3)
+    assert again.paths == parts.validation.paths
+    assert "only the 6 photos of 36" in note
+    whole, note = load_folder_test(toy_folder, NAMES, drawn_from="other", seed=3)
+    assert (len(whole), note) == (36, "")
+    everything = load_folder_parts(toy_folder, validation="none")
+    assert (len(everything.train), everything.validation, everything.notes) == (36, None, ())
+
+
+def test_parts_are_folders(toy_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    for part, numbers in (("Train", range(6)), ("test", range(6, 9)), ("valid", range(9, 12))):
+        for name in NAMES:
+            (root / part / name).mkdir(parents=True)
+            for i in numbers:
+                shutil.copy(toy_folder / name / f"{i:02}.png", root / part / name)
+    assert folder_splits(root) == ("Train", "test", "valid")
+    parts = load_folder_parts(root)
+    assert parts.validation is not None
+    assert (len(parts.train), len(parts.validation), parts.sha256, parts.notes) == (18, 9, "", ())
+    assert {p.parts[-3] for p in parts.validation.paths} == {"valid"}
+    assert (parts.train.name, parts.train.split) == ("photos", "Train")
+    assert {p.parts[-3] for p in load_folder_test(root, NAMES)[0].paths} == {"valid"}
+    named = load_folder_parts(root, "test", "Train")
+    assert named.validation is not None
+    assert (len(named.train), len(named.validation)) == (9, 18)
+    shutil.rmtree(root / "valid")  # photos to test on aren't looked at in training
+    parts = load_folder_parts(root)
+    assert parts.validation is not None
+    assert (len(parts.train), len(parts.validation)) == (15, 3)
+    assert {p.parts[-3] for p in parts.validation.paths} == {"Train"}
+    assert {p.parts[-3] for p in load_folder_test(root, NAMES)[0].paths} == {"test"}
+    shutil.rmtree(root / "test")
+    again, _ = load_folder_test(root, NAMES, drawn_from=parts.sha256)
+    assert again.paths == parts.validation.paths
+    with pytest.raises(DatasetError, match=r"isn't a part of the photos.*that are there: Train"):
+        load_folder_parts(root, "test")
+    same = load_folder_parts(root, "Train", "Train")
+    assert same.notes == ("18 photos are in both parts: what is measured on them says little",)
+
+
+def test_photos_of_trains_are_a_class(toy_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "vehicles"
+    shutil.copytree(toy_folder / "red", root / "train")
+    shutil.copytree(toy_folder / "green", root / "car")
+    assert folder_splits(root) == ()
+    assert load_folder_parts(root).train.class_names == ("car", "train")
+    shutil.copytree(toy_folder, root / "test")  # folders of photos beside it, but it has photos of its own
+    assert folder_splits(root) == ()
+
+
+def test_lists(toy_folder: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "train.txt", tmp_path / "val.txt"
+    first.write_text("".join(f"{name}/{i:02}.png\n" for name in NAMES for i in range(4)))
+    second.write_text("red/08.png\nred/00.png\n")
+    parts = load_folder_parts(toy_folder, train_list=first, validation_list=second)
+    assert parts.validation is not None
+    assert parts.train.counts().tolist() == [4, 4, 4]
+    assert [p.name for p in parts.validation.paths] == ["08.png", "00.png"]
+    assert parts.notes == ("1 photos are in both parts: what is measured on them says little",)
+    drawn = load_folder_parts(toy_folder, train_list=first)
+    assert drawn.validation is not None
+    assert (len(drawn.train), len(drawn.validation)) == (9, 3)
+    assert len(load_folder_test(toy_folder, NAMES, list_file=second)[0]) == 2
+    with pytest.raises(DatasetError, match="its class 'red' is none of the 2 expected"):
+        load_folder_test(toy_folder, ("green", "striped"), list_file=second)
+
+
+def test_damage_is_told(toy_folder: Path, tmp_path: Path) -> None:
+    photo = tmp_path / "cut.png"
+    photo.write_bytes((toy_folder / "red" / "00.png").read_bytes()[:3000])
+    assert "cut.png: damaged" in damage(photo)
+    assert damage(toy_folder / "red" / "00.png") == ""
+
+
+def test_digests_tell_photos_from_others(toy_folder: Path) -> None:
+    data = load_image_folder(toy_folder)
+    assert data.sha256() == load_image_folder(toy_folder).sha256()
+    renamed = ImageFolder(data.paths, data.labels, ("green", "red", "dotted"))
+    assert len({part.sha256() for part in (data, data.subset(range(35)), renamed)}) == 3
