@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from numba import njit
 
 from sppnet.kernels import run_ranges
 from sppnet.native import loader
+from sppnet.native.ahead import compile_ahead
 from sppnet.native.compiler import compile_kernel
 from sppnet.native.loader import NativeKernel
 from sppnet.pooling import launch
@@ -94,6 +97,7 @@ def test_every_kernel_stands_alone() -> None:
     for kernel in kernels:
         assert kernel._loaded
         assert all(kernel._loaded.values()), f"{kernel.function} needs Numba at run time"
+        assert set(kernel._loaded) == {kernel.kinds} or not kernel.kinds, kernel.function
 
 
 @pytest.mark.parametrize("name", ["multiplied", "needs_numba"])
@@ -126,6 +130,45 @@ def test_a_kernel_without_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         values = np.arange(4.0)
         NativeKernel(__name__, "doubled", (), ranged=False)(values)
         assert values.tolist() == [0, 2, 4, 6]
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_another_process_compiles(helps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is waited for; if it ends without making one, the kernel is compiled here."""
+    code = compile_kernel(multiplied, ("float64 1", "int64"))
+    assert code is not None
+    made = tmp_path / "made"
+    made.write_bytes(hashlib.sha256(code).digest() + code)
+    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
+    kernel = NativeKernel(__name__, "multiplied", (), kinds=("float64 1", "int64"))
+    file = tmp_path / kernel._file_name(kernel.kinds)
+    script = f"import os, time; time.sleep(0.3); {helps} and os.replace({str(made)!r}, {str(file)!r}); time.sleep(0.3)"
+    kernel.compile_beside(subprocess.Popen([sys.executable, "-c", script]))
+    if helps:
+        monkeypatch.setattr("sppnet.native.compiler.compile_kernel", lambda *_: pytest.fail("compiled here, too"))
+    values = np.ones(3)
+    kernel(0, 2, values, 5)
+    assert values.tolist() == [5, 5, 1]
+    assert kernel.on_disk()
+
+
+def test_kernels_are_compiled_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process of its own, which finds the kernels by their names and keeps them where this one looks for them."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    started: list[Any] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    for names in (("rank_keys", "_distinct"), ("_distinct", "rank_keys")):  # the second time they are there
+        compile_ahead("sppnet.proposals.compiled", names)
+        assert len(started) == 1
+        assert started[0].wait(60) == 0
+        loader._elsewhere.clear()
+    assert compiled.rank_keys.on_disk()
+    assert compiled._distinct.on_disk()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    compile_ahead("sppnet.proposals.compiled", ("sort_edges", "edge_weights"))  # can't be started: not a word
+    assert len(started) == 1
 
 
 def test_sources_that_the_code_depends_on_are_complete() -> None:

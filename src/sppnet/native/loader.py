@@ -14,7 +14,9 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import subprocess
 import threading
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +32,7 @@ ArgumentTypes = tuple[str, ...]  # "int64", or dtype and dimensions of an array:
 _prototype = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)  # releases the GIL
 _lock = threading.RLock()
 _engines: list[Any] = []  # they own the code
+_elsewhere: dict[str, subprocess.Popen[bytes]] = {}  # files that another process is making (native/ahead.py)
 
 
 class _Code(NamedTuple):
@@ -48,10 +51,13 @@ class NativeKernel:
         module, function: where the kernel is. It is imported only if its code isn't on disk yet.
         sources: modules of the same package that the code is made of (a change in any of them makes it anew).
         ranged: False for a kernel without ``start`` and ``stop``.
+        kinds: types of the arguments, where they are always the same and known before the first call.
     """
 
-    def __init__(self, module: str, function: str, sources: tuple[str, ...], ranged: bool = True) -> None:
-        self.module, self.function, self.sources, self.ranged = module, function, sources, ranged
+    def __init__(
+        self, module: str, function: str, sources: tuple[str, ...], ranged: bool = True, kinds: ArgumentTypes = ()
+    ) -> None:
+        self.module, self.function, self.sources, self.ranged, self.kinds = module, function, sources, ranged, kinds
         self._loaded: dict[ArgumentTypes, _Code | None] = {}
 
     def __call__(self, *arguments: Any) -> None:
@@ -66,6 +72,19 @@ class NativeKernel:
         """Run items ``0 .. count - 1`` in so many chunks on torch's threads; False if that can't be done here."""
         code, block = self._ready(arguments)
         return code is not None and run_team(code.region, count, chunks, threads, ctypes.addressof(block))
+
+    def compile_beside(self, process: subprocess.Popen[bytes]) -> None:
+        """Leave this kernel (of known ``kinds``) to another process, which is waited for when the kernel is needed."""
+        _elsewhere[self._file_name(self.kinds)] = process
+
+    def on_disk(self) -> bool:
+        """Whether the machine code for ``kinds`` is there."""
+        return _stored(self._file_name(self.kinds)) is not None
+
+    def load(self) -> None:
+        """Load the machine code for ``kinds``; compile it, if that wasn't done before."""
+        with _lock:
+            self._loaded[self.kinds] = self._load(self.kinds)
 
     def _ready(self, arguments: tuple[Any, ...]) -> tuple[_Code | None, Any]:
         """The code for arguments of these types, if there is any, and the arguments as a block of words."""
@@ -92,17 +111,21 @@ class NativeKernel:
 
         return getattr(import_module(self.module), self.function)
 
+    def _file_name(self, kinds: ArgumentTypes) -> str:
+        text = "\0".join((_origin(self.module.rpartition(".")[0], self.sources), self.module, self.function, *kinds))
+        return f"{self.function}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.native"
+
     def _load(self, kinds: ArgumentTypes) -> _Code | None:
         """The machine code from the file or, failing that, from Numba; None if it can't stand alone."""
-        text = "\0".join((_origin(self.module.rpartition(".")[0], self.sources), self.module, self.function, *kinds))
-        name = f"{self.function}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.native"
-        for folder in _folders():
-            try:
-                code = _unseal((folder / name).read_bytes())
-            except OSError:
-                continue
-            if code is not None:
-                return _link(code)
+        name = self._file_name(kinds)
+        code = _stored(name)
+        if code is None and (process := _elsewhere.pop(name, None)) is not None:
+            while code is None and process.poll() is None:
+                time.sleep(0.01)
+                code = _stored(name)
+            code = code or _stored(name)
+        if code is not None:
+            return _link(code)
         from sppnet.native.compiler import compile_kernel
 
         code = compile_kernel(self._jitted(), kinds, self.ranged)
@@ -138,6 +161,18 @@ def _folders() -> list[Path]:
         return [Path(chosen) / "sppnet"]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return [Path(__file__).parent / "__pycache__", Path(home) / "sppnet"]
+
+
+def _stored(name: str) -> bytes | None:
+    """The machine code of a kernel from the first whole file of that name, None if there is none."""
+    for folder in _folders():
+        try:
+            code = _unseal((folder / name).read_bytes())
+        except OSError:
+            continue
+        if code is not None:
+            return code
+    return None
 
 
 def _unseal(data: bytes) -> bytes | None:

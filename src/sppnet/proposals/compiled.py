@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet.native.ahead import compile_ahead
 from sppnet.native.loader import NativeKernel
 
 __all__ = [
     "colour_planes",
+    "compile_in_two_processes",
     "distinct",
     "edge_weights",
     "group",
@@ -27,22 +29,31 @@ I32 = NDArray[np.int32]
 _SOURCES = ("kernels_colour", "kernels_graph", "kernels_grouping", "kernels_ranking", "tables")
 
 
-def _kernel(module: str, function: str, ranged: bool = False) -> NativeKernel:
-    return NativeKernel(f"sppnet.proposals.kernels_{module}", function, _SOURCES, ranged)
+def _kernel(module: str, function: str, *kinds: str, ranged: bool = False) -> NativeKernel:
+    return NativeKernel(f"sppnet.proposals.kernels_{module}", function, _SOURCES, ranged, kinds)
 
 
-shrink = _kernel("colour", "shrink", ranged=True)
-colour_planes = _kernel("colour", "colour_planes")
-smooth = _kernel("graph", "smooth")
-edge_weights = _kernel("graph", "edge_weights")
-sort_edges = _kernel("graph", "sort_edges")
-pixel_bins = _kernel("grouping", "pixel_bins")
-region_features = _kernel("grouping", "region_features")
-rank_keys = _kernel("ranking", "rank_keys")
-_segment = _kernel("graph", "segment")
-_neighbours = _kernel("grouping", "neighbours")
-_group = _kernel("grouping", "group")
-_distinct = _kernel("ranking", "distinct")
+_I1, _I2, _PIXELS = "int32 1", "int32 2", "uint8 3"
+shrink = _kernel("colour", "shrink", _PIXELS, _PIXELS, ranged=True)
+colour_planes = _kernel("colour", "colour_planes", _PIXELS, "int64", _I1, _I1, _PIXELS)
+smooth = _kernel("graph", "smooth", _PIXELS, "float32 1", "float32 3")
+edge_weights = _kernel("graph", "edge_weights", "float32 3", "uint16 3")
+sort_edges = _kernel("graph", "sort_edges", "uint16 2", _I1, _I1)
+pixel_bins = _kernel("grouping", "pixel_bins", _PIXELS, "float32 3", "uint8 2", "uint8 1", "uint8 2", "uint8 2")
+region_features = _kernel("grouping", "region_features", _I1, "int64", "uint8 2", _I2, _I2, _I1)
+rank_keys = _kernel("ranking", "rank_keys", "int64", "int64", "uint64 1")
+_segment = _kernel("graph", "segment", _I1, _I1, "int64", "int64", "int64", _I1, "int64 1")
+_neighbours = _kernel("grouping", "neighbours", _I1, "int64", "int64", _I2, "int64 1")
+_group = _kernel("grouping", "group", _I2, _I2, _I2, _I1, "int64", "int64", _I2, _I2, _I2, _I2)
+_distinct = _kernel("ranking", "distinct", _I2, "int64 1", *["int64"] * 6, "int64 1", "int64 1")
+
+
+def compile_in_two_processes() -> None:
+    """Have the later half of the kernels compiled by a process beside this one, if they aren't on disk yet.
+
+    Both halves take about as long; the order is that in which they are needed.
+    """
+    compile_ahead(__name__, ("region_features", "_neighbours", "_group", "rank_keys", "_distinct"))
 
 
 def segment(order: I32, starts: I32, width: int, k: int, min_size: int, labels: I32) -> int:

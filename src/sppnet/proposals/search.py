@@ -190,6 +190,7 @@ class SelectiveSearch:
         from sppnet.kernels import first_run_notice
 
         with first_run_notice("selective search"):
+            compiled.compile_in_two_processes()
             small = working_image(rgb, int(self.working_side))
             mode = MODES[self.mode] if isinstance(self.mode, str) else self.mode
             boxes = rank(all_hierarchies(small, mode), small.shape[:2], rgb.shape[:2], self, mode.overlap)

@@ -1,0 +1,51 @@
+"""Kernels that a second process compiles while this one compiles others: the very first run takes half as long.
+
+Threads wouldn't help: Numba compiles one function at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
+
+__all__ = ["compile_ahead"]
+
+
+@lru_cache(maxsize=64)  # once in a process
+def compile_ahead(module: str, names: Sequence[str]) -> None:
+    """Start a process that compiles kernels of ``module`` by name, unless they are on disk or there is one core only.
+
+    Whoever needs one of them before it is done waits for it. A process that fails costs nothing but its time: what it
+    should have compiled is compiled here then.
+
+    Args:
+        names: of :class:`~sppnet.native.loader.NativeKernel` in that module, all with known ``kinds``.
+    """
+    kernels = [getattr(import_module(module), name) for name in names]
+    missing = [name for name, kernel in zip(names, kernels, strict=True) if not kernel.on_disk()]
+    if len(missing) < 2 or (os.cpu_count() or 1) < 2:
+        return
+    try:  # -P: nothing is imported from the folder in which the program happens to run
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, module, *missing],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+    except OSError:
+        return
+    for name, kernel in zip(names, kernels, strict=True):
+        if name in missing:
+            kernel.compile_beside(process)
+
+
+def main(module: str, *names: str) -> None:
+    """Compile them, one after the other."""
+    for name in names:
+        getattr(import_module(module), name).load()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
