@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ def _torch_is_faster(maps: Sequence[Tensor], mode: str) -> bool:
     channels_last = maps[0].stride(1) == 1
     if channels_last and torch.get_num_threads() > 1:
         return True
-    work = sum(m.numel() for m in maps) / (1 if len(maps) == 1 else len(maps))
+    work = maps[0].numel() if len(maps) == 1 else sum(m.numel() for m in maps) / len(maps)
     return work < (1 << 17 if mode == "max" and not channels_last else 1 << 20)
 
 
@@ -76,22 +77,26 @@ def _compose(features: Tensor, levels: tuple[Level, ...], mode: str) -> Tensor:
     Maxima of a level whose bins are unions of a finer level's come from those, if nobody asks for a gradient (which
     would go to another one of equal maxima).
     """
-    pool: Callable[..., Tensor] = (
-        nn.functional.adaptive_max_pool2d if mode == "max" else nn.functional.adaptive_avg_pool2d
-    )
-    pooled: dict[int, Tensor] = {}
-    order, above = _plan(levels, mode == "max" and not (features.requires_grad and torch.is_grad_enabled()))
-    for i in order:
-        rows, columns = levels[i]
-        pooled[i] = pool(pooled.get(above[i], features), rows if rows == columns else (rows, columns))
+    functional = nn.functional
+    nested = mode == "max" and not (features.requires_grad and torch.is_grad_enabled())
+    order, above, sizes = _plan(levels, nested)
+    if mode == "avg":
+        return torch.cat([functional.adaptive_avg_pool2d(features, size).flatten(1) for size in sizes], 1)
+    pooled: dict[int, Tensor] = {-1: features}
+    for i in order:  # with the places, which are found anyway: the call that drops them takes longer to start
+        pooled[i] = functional.adaptive_max_pool2d_with_indices(pooled[above[i]], sizes[i])[0]
     return torch.cat([pooled[i].flatten(1) for i in range(len(levels))], 1)
 
 
 @lru_cache(maxsize=64)
-def _plan(levels: tuple[Level, ...], nested: bool) -> tuple[list[int], list[int]]:
-    """Levels in an order in which each comes after the one it is pooled from, and which that is (-1: the map)."""
+def _plan(levels: tuple[Level, ...], nested: bool) -> tuple[list[int], list[int], list[Any]]:
+    """Levels in an order in which each comes after the one it is pooled from, which that is (-1: the map), and sizes.
+
+    Sizes as torch's functions take them: an int for a square starts faster than a pair.
+    """
     above = parents(levels) if nested else [-1] * len(levels)
-    return sorted(range(len(levels)), key=lambda i: (-levels[i][0] * levels[i][1], i)), above
+    order = sorted(range(len(levels)), key=lambda i: (-levels[i][0] * levels[i][1], i))
+    return order, above, [rows if rows == columns else (rows, columns) for rows, columns in levels]
 
 
 def by_channel(pooled: Tensor, levels: Sequence[Level]) -> Tensor:
