@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sppnet.classification.multiview import AnyView
     from sppnet.classification.photos import Guess, PhotoClassifier
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "add_view_options", "chosen_views"]
 
 DESCRIPTION = """\
 Tell what photos show: the most probable of the 1000 ImageNet classes, or of your own classes with --model.
@@ -31,9 +31,17 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     parser.add_argument("photos", nargs="+", metavar="PHOTO|DIR", help="picture files, or folders of them")
     parser.add_argument(
-        "--model", metavar="FILE", help="a classifier that PhotoClassifier.save wrote (default: 1000 ImageNet classes)"
+        "--model", metavar="FILE", help="a classifier from `sppnet classify-train` (default: 1000 ImageNet classes)"
     )
     parser.add_argument("--top", type=positive_int, default=5, metavar="N", help="classes a photo (default: 5)")
+    add_view_options(parser)
+    parser.add_argument("--json", metavar="FILE", help="write the classes of every photo as JSON")
+    add_quiet(parser)
+    parser.set_defaults(func=run)
+
+
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """``--sizes`` and ``--views``, for :func:`chosen_views`."""
     parser.add_argument(
         "--sizes", type=positive_int, nargs="+", metavar="PX",
         help="short sides at which the photo is looked at; of several the outputs are averaged",
@@ -44,9 +52,6 @@ def add_parser(subparsers: Any) -> None:
         "scales, for small objects (about 20 times the time). The convolutions see the whole photo in each case, once "
         "at each scale and once mirrored",
     )  # fmt: skip
-    parser.add_argument("--json", metavar="FILE", help="write the classes of every photo as JSON")
-    add_quiet(parser)
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     photos = collect_images(arguments.photos)
     classifier = PhotoClassifier.load(arguments.model)
-    classifier.views = _views(classifier, arguments.views, arguments.sizes)
+    classifier.views = chosen_views(classifier, arguments.views, arguments.sizes)
     failures = FileFailures()
     found: dict[Path, list[Guess]] = {}
     width = max(5, *(len(str(p)) for p in photos))
@@ -94,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     return failures.exit_status
 
 
-def _views(classifier: PhotoClassifier, chosen: str | None, sizes: list[int] | None) -> tuple[AnyView, ...]:
+def chosen_views(classifier: PhotoClassifier, chosen: str | None, sizes: list[int] | None) -> tuple[AnyView, ...]:
     """What ``--views`` and ``--sizes`` say, or else the views of the model."""
     from dataclasses import replace
 

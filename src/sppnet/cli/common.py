@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = [
     "FileFailures",
     "add_quiet",
     "collect_images",
+    "file_for_output",
     "folder_for_output",
     "fraction",
     "name_list",
@@ -192,6 +194,26 @@ def name_list(text: str | None) -> list[str] | None:
     if not names or len(set(names)) < len(names):
         raise ArgumentError(f"--classes: got {text!r}, expected names with commas between, each once")
     return names
+
+
+def file_for_output(path: str | Path, option: str = "--output", example: str = "model.safetensors") -> Path:
+    """``path`` as the name of a file to write, looked at before any work is done for it. Nothing is made.
+
+    Args:
+        option: what the user called it, for messages. example: a name of such a file.
+
+    Raises:
+        ArgumentError: it is a folder, or its folder is a file or may not be written to.
+    """
+    file = Path(path)
+    if file.is_dir():
+        raise ArgumentError(f"{option} {file}: is a folder; name a file, for instance {file / example}")
+    above = next(place for place in file.absolute().parents if place.exists())
+    if not above.is_dir():
+        raise ArgumentError(f"{option}: {above} is a file, expected a folder; name another")
+    if not os.access(above, os.W_OK):
+        raise ArgumentError(f"{option}: the folder {above} may not be written to; name another")
+    return file
 
 
 def folder_for_output(path: str | Path) -> Path:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sppnet.datasets.check import CheckReport
     from sppnet.datasets.records import ImageRecord
 
-__all__ = ["add_data_options", "add_parser", "on_error"]
+__all__ = ["add_data_options", "add_parser", "on_error", "refuse_problems"]
 
 DESCRIPTION = """\
 Data sets in the layout of PASCAL VOC, COCO, YOLO or LabelMe, or as a CSV table (image,x0,y0,x1,y1,label). The format is
@@ -55,6 +55,21 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 def on_error(arguments: argparse.Namespace) -> Any:
     """The option as the readers take it: ``raise`` or ``skip``."""
     return "raise" if arguments.on_error == "fail" else "skip"
+
+
+def refuse_problems(problems: Sequence[str]) -> None:
+    """With ``--on-error fail``, all of them at once, or the first few.
+
+    Raises:
+        DatasetError: there are any.
+    """
+    from sppnet.errors import DatasetError
+
+    if problems:
+        more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise DatasetError(
+            "\n".join(problems[:5]) + more + "\n(--on-error skip leaves such pictures out and lists them)"
+        )
 
 
 def add_parser(subparsers: Any) -> None:
@@ -160,12 +175,13 @@ def count_table(
     counts: dict[str, dict[str, int]],
     pictures: dict[str, int],
     empty: dict[str, int] | None = None,
+    what: str = "objects",
 ) -> str:
-    """Objects of each class in each split, as text."""
+    """Objects (or ``what``) of each class in each split, as text."""
     used = [name for name in names if any(count.get(name) for count in counts.values())]
     width = max(len(name) for name in [*used, "without objects"])
     columns = [max(8, len(split) + 1) for split in counts]
-    head = f"{'objects':<{width}}" + "".join(f"{split:>{w}}" for split, w in zip(counts, columns, strict=True))
+    head = f"{what:<{width}}" + "".join(f"{split:>{w}}" for split, w in zip(counts, columns, strict=True))
     rows = [head, "-" * len(head)]
     for name in used:
         numbers = (f"{count.get(name, 0):>{w}}" for count, w in zip(counts.values(), columns, strict=True))

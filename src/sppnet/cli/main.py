@@ -22,8 +22,8 @@ __all__ = ["build_parser", "main"]
 # Their heavy imports (torch, numba) are inside func, so that help and usage errors come at once.
 # fmt: off
 VERBS = (
-    "detect", "train", "eval", "proposals", "classify", "backbones", "data", "cache", "add-class",
-    "remove-class", "rename-class", "features", "model",
+    "detect", "train", "eval", "proposals", "classify", "classify-train", "classify-eval", "backbones", "data",
+    "cache", "add-class", "remove-class", "rename-class", "features", "model",
 )
 # fmt: on
 

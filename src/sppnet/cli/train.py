@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from sppnet.cli.common import add_quiet, fraction, name_list, positive_int, progress
-from sppnet.cli.data import add_data_options, count_table, on_error
+from sppnet.cli.data import add_data_options, count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
     from sppnet.cli.train_resume import DecodedPictures
@@ -153,17 +153,13 @@ def _decodable(
 ) -> tuple[DetectionDataset, tuple[str, ...]]:
     """The data set without pictures that can't be decoded; with ``--on-error fail`` such a picture ends it all."""
     from sppnet.datasets.parts import without_damaged
-    from sppnet.errors import DatasetError
 
     def bar(records: Iterable[ImageRecord], total: int) -> Iterable[ImageRecord]:
         return progress(records, f"checking {what}", total=total, quiet=arguments.quiet)
 
     good, problems = without_damaged(dataset, done=decoded.__contains__, progress=bar)
-    if problems and arguments.on_error == "fail":
-        more = f"\nand {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise DatasetError(
-            "\n".join(problems[:5]) + more + "\n(--on-error skip leaves such pictures out and lists them)"
-        )
+    if arguments.on_error == "fail":
+        refuse_problems(problems)
     return good, problems
 
 

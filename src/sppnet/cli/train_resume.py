@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import sppnet
 from sppnet.cli.common import progress
 
 if TYPE_CHECKING:
-    from sppnet.datasets.records import DetectionDataset, ImageRecord
+    from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
 
-__all__ = ["DecodedPictures", "detect_and_keep"]
+__all__ = ["DecodedPictures", "Picture", "detect_and_keep"]
+
+
+class Picture(Protocol):
+    """Anything with a file."""
+
+    @property
+    def path(self) -> Path: ...
 
 
 class DecodedPictures:
@@ -27,10 +34,10 @@ class DecodedPictures:
         stored = self._checkpoints.load("pictures")
         self._state: dict[str, list[int]] = stored[1] if stored is not None else {}
 
-    def __contains__(self, record: ImageRecord) -> bool:
+    def __contains__(self, record: Picture) -> bool:
         return self._state.get(str(record.path.resolve())) == _state(record.path)
 
-    def add(self, records: Iterable[ImageRecord]) -> None:
+    def add(self, records: Iterable[Picture]) -> None:
         """Remember ``records``."""
         new = {str(record.path.resolve()): _state(record.path) for record in records if record not in self}
         if new:
