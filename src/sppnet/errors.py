@@ -18,6 +18,7 @@ __all__ = [
     "NotFittedError",
     "ProposalError",
     "SppnetError",
+    "UnknownFormatError",
     "WeightsError",
     "did_you_mean",
 ]
@@ -47,6 +48,10 @@ class ImageError(SppnetError, ValueError):
 
 class DatasetError(SppnetError, ValueError):
     """An annotation or a list of a data set is missing or malformed. The message names the file."""
+
+
+class UnknownFormatError(DatasetError):
+    """A folder or file holds no annotations in a format that is known here. The message names it."""
 
 
 class ProposalError(SppnetError, ValueError):

@@ -173,6 +173,8 @@ def test_to_pandas(found: list[Found]) -> None:
     assert list(table.columns) == ["x0", "y0", "x1", "y1", "score", "label", "class_name"]
     assert table.class_name.tolist() == [NAMES[1], NAMES[0]]
     assert table.x1.tolist() == [110.75, np.float32(1.2)]
+    nothing = found[0].detections.above(2.0).to_pandas()
+    assert list(nothing.dtypes) == list(table.dtypes)
 
 
 def test_to_supervision(found: list[Found], monkeypatch: pytest.MonkeyPatch) -> None:

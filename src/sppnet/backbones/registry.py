@@ -16,7 +16,7 @@ from sppnet.backbones.layers import fuse
 from sppnet.backbones.paper import PAPER_NETS, paper_net
 from sppnet.backbones.published import alexnet, convert_flax, convert_squeezenet, squeezenet, vgg16
 from sppnet.backbones.weights import WeightsSource, load_own_weights, load_weights, sha256_of
-from sppnet.errors import ArgumentError, WeightsError
+from sppnet.errors import ArgumentError, WeightsError, did_you_mean
 
 __all__ = [
     "DEFAULT_BACKBONE",
@@ -195,7 +195,7 @@ def backbone_spec(name: str) -> BackboneSpec:
         channels = [m.out_channels for m in net if isinstance(m, nn.Conv2d)][-1]
         return replace(_SPECS[base](), name=name, channels=channels, build=partial(paper_net, base, narrow))
     if name not in _SPECS:
-        raise ArgumentError(f"backbone: got {name!r}, expected one of {', '.join(_SPECS)}")
+        raise ArgumentError(f"backbone: got {name!r}; {did_you_mean(name, _SPECS)}expected one of {', '.join(_SPECS)}")
     return _SPECS[name]()
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import add_quiet, name_list, positive_int, progress
+from sppnet.cli.common import add_quiet, file_for_output, name_list, positive_int, progress
 
-__all__ = ["add_parser", "model_for_output"]
+__all__ = ["add_parser"]
 
 DESCRIPTION = """\
 Add classes to a detector: only their own SVMs and box regressors are trained, in seconds, on the frozen rest.
@@ -49,12 +49,15 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
+    import shlex
     import shutil
 
     from sppnet.datasets.formats import load_dataset
     from sppnet.detection.detector import SPPDetector
 
-    output = model_for_output(arguments.output)
+    output = file_for_output(arguments.output)
+    cache = Path(arguments.cache or f"{output}.cache")
+    file_for_output(cache / "maps", "--cache")
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
     on_error: Any = "raise" if arguments.on_error == "fail" else "skip"
     dataset = load_dataset(arguments.data, arguments.split, on_error=on_error)
@@ -64,14 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     names = name_list(arguments.classes)
     new = names or [name for name in dataset.class_names if name not in detector.class_names_]
     more = f" and {len(background)} of {arguments.background}" if background else ""
-    what = ", ".join(new) or "no new class"
-    print(f"{what}: whatever isn't annotated as such, in {len(dataset)} photos{more}, counts as background")
+    if new:
+        where = f"in {len(dataset)} photos{more}"
+        print(f"{', '.join(new)}: whatever isn't annotated as such, {where}, counts as background")
 
     def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
         unit = "part" if what == "cross-validation" else "image"
         return iter(progress(items, what, total=total, quiet=arguments.quiet, unit=unit))
 
-    cache = Path(arguments.cache or f"{output}.cache")
     result = detector.add_classes(
         dataset, class_names=names, background=background, folds=arguments.folds, cache=cache, seed=arguments.seed,
         progress=bar, report=print,
@@ -79,22 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     result.save(output, result.metadata_.get("precision", "int8"))
     if arguments.cache is None:
         shutil.rmtree(cache, ignore_errors=True)
-    print(f"{output}: {len(result.class_names_)} classes. Use it with:\n  sppnet detect PHOTO --model {output}")
+    print(f"{output}: {len(result.class_names_)} classes. Use it with:")
+    print(f"  sppnet detect PHOTO --model {shlex.quote(str(output))}")
     return 0
-
-
-def model_for_output(path: str) -> Path:
-    """``path`` as the name of a detector to write.
-
-    Raises:
-        ArgumentError: it is a folder.
-    """
-    from sppnet.errors import ArgumentError
-
-    output = Path(path)
-    if output.is_dir():
-        raise ArgumentError(f"--output {output}: is a folder; name a file, for instance {output / 'model.safetensors'}")
-    return output
 
 
 def _background(path: str, on_error: Any) -> Any:
@@ -102,14 +92,13 @@ def _background(path: str, on_error: Any) -> Any:
     from sppnet.cli.common import collect_images
     from sppnet.datasets.formats import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
-    from sppnet.errors import DatasetError
+    from sppnet.errors import UnknownFormatError
     from sppnet.images import image_size
 
     try:
         return load_dataset(path, on_error=on_error)
-    except DatasetError as error:
-        if "no annotations in a format" not in str(error):
-            raise
+    except UnknownFormatError:
+        pass
     records = []
     for photo in collect_images([path]):
         height, width = image_size(photo)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_FAILED, EXIT_OK, add_quiet, name_list, positive_int, progress
+from sppnet.cli.common import EXIT_FAILED, EXIT_OK, add_quiet, file_for_output, name_list, positive_int, progress
 from sppnet.files import write_atomic
 
 if TYPE_CHECKING:
@@ -134,6 +134,8 @@ def run_check(arguments: argparse.Namespace) -> int:
     def bar(images: Iterable[RawImage], total: int) -> Iterable[RawImage]:
         return progress(images, "checking", total=total, quiet=arguments.quiet)
 
+    if arguments.json:
+        file_for_output(arguments.json, "--json", "report.json")
     report = check_dataset(
         arguments.data, format=arguments.format, class_names=name_list(arguments.classes), progress=bar
     )
@@ -225,6 +227,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
     from sppnet.datasets.formats import read_dataset, split_names
     from sppnet.datasets.writers import write_dataset
 
+    file_for_output(Path(arguments.destination) / "data", "DST")
     raw = read_dataset(arguments.data, arguments.format)
     dataset = assemble(raw, None, on_error=on_error(arguments))
     for problem in dataset.problems:
@@ -259,6 +262,7 @@ def run_example(arguments: argparse.Namespace) -> int:
     from sppnet.datasets.example import make_example
     from sppnet.datasets.writers import write_dataset
 
+    file_for_output(Path(arguments.destination) / "data", "DST")
     with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
         dataset = make_example(folder, arguments.images, arguments.classes, arguments.seed)
         write_dataset(dataset, arguments.destination, arguments.to)
@@ -279,13 +283,17 @@ def run_show(arguments: argparse.Namespace) -> int:
     from sppnet.cli.common import FileFailures
     from sppnet.datasets.contact_sheet import contact_sheet
     from sppnet.datasets.formats import load_dataset
-    from sppnet.errors import ArgumentError
+    from sppnet.errors import ArgumentError, did_you_mean
 
+    output = picture_for_output(arguments.output)
     dataset = load_dataset(arguments.data, arguments.split, format=arguments.format, on_error="skip")
     records: Sequence[ImageRecord] = dataset.records
     if arguments.only is not None:
         if arguments.only not in dataset.class_names:
-            raise ArgumentError(f"--class: got {arguments.only!r}, expected one of {', '.join(dataset.class_names)}")
+            hint = did_you_mean(arguments.only, dataset.class_names)
+            raise ArgumentError(
+                f"--class: got {arguments.only!r}; {hint}expected one of {', '.join(dataset.class_names)}"
+            )
         label = dataset.class_names.index(arguments.only)
         records = [record for record in records if (record.labels == label).any()]
     if not records:
@@ -300,10 +308,10 @@ def run_show(arguments: argparse.Namespace) -> int:
     parts = [dataset.name, dataset.split, f"{len(dataset)} pictures", f"{objects} objects", f"{len(tiles)} shown"]
     sheet = contact_sheet([("", tiles)], columns=arguments.columns, tile_px=arguments.size,
                           title=", ".join(filter(None, parts)))  # fmt: skip
-    with write_atomic(Path(arguments.output)) as temporary:
-        save_picture(sheet, temporary)
+    with write_atomic(output) as temporary:
+        sheet.save(temporary, quality=92)
     left_out = f"; {len(dataset.problems)} problems (`sppnet data check` lists them)" if dataset.problems else ""
-    print(f"drawn: {len(tiles)} of {len(records)} pictures in {arguments.output}{left_out}")
+    print(f"drawn: {len(tiles)} of {len(records)} pictures in {output}{left_out}")
     return failures.exit_status
 
 
@@ -323,15 +331,18 @@ def _tile(record: ImageRecord, class_names: Sequence[str], size: int) -> Any:
     return Tile(drawn, record.path.name, f"{record.width}x{record.height}, {what}")
 
 
-def save_picture(picture: Any, path: Path) -> None:
-    """Write a Pillow picture in the format of the name.
+def picture_for_output(path: str) -> Path:
+    """``path`` as the name of a picture to write.
 
     Raises:
-        ArgumentError: the extension is no format that Pillow writes.
+        ArgumentError: as for ``file_for_output``, or the extension is no format that Pillow writes.
     """
+    from PIL import Image
+
     from sppnet.errors import ArgumentError
 
-    try:
-        picture.save(path, quality=92)
-    except (ValueError, KeyError) as error:
-        raise ArgumentError(f"{path.suffix or 'no extension'}: not a format of pictures; use .png or .jpg") from error
+    file = file_for_output(path, example="sheet.png")
+    if Image.registered_extensions().get(file.suffix.lower()) not in Image.SAVE:
+        what = f"{file.suffix} is" if file.suffix else "its name says"
+        raise ArgumentError(f"--output {file}: {what} no format of pictures that can be written; use .png or .jpg")
+    return file

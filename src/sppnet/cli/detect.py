@@ -16,6 +16,7 @@ from sppnet.cli.common import (
     FileFailures,
     add_quiet,
     collect_images,
+    file_for_output,
     folder_for_output,
     fraction,
     positive_int,
@@ -85,9 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.errors import ArgumentError
 
     format_ = _format(arguments, format_of, FOLDER_FORMATS)
-    photos = collect_images(arguments.photos)
-    output = folder_for_output(arguments.output) if arguments.output else None
+    for option, path in (("--json", arguments.json), ("--journal", arguments.journal)):
+        if path:
+            file_for_output(path, option, f"found{option.replace('--', '.')}")
+    photos = _not_drawn(collect_images(arguments.photos), arguments)
     detector = SPPDetector.load(arguments.model)
+    output = folder_for_output(arguments.output) if arguments.output else None
     if arguments.max_windows is not None:
         if arguments.max_windows < 1:
             raise ArgumentError(f"--max-windows: got {arguments.max_windows}, expected at least 1")
@@ -150,9 +154,29 @@ def _format(arguments: argparse.Namespace, format_of: Any, folders: Sequence[str
     path = Path(arguments.results)
     if format_ in folders and path.is_file():
         raise ArgumentError(f"--results {path}: is a file; --format {format_} is a folder of files, name one")
-    if format_ not in folders and path.is_dir():
-        raise ArgumentError(f"--results {path}: is a folder; --format {format_} is one file, name it")
+    file_for_output(path / "labels" if format_ in folders else path, "--results", f"found.{format_}")
     return format_
+
+
+def _not_drawn(photos: list[Path], arguments: argparse.Namespace) -> list[Path]:
+    """``photos`` without those in the folder for drawn ones, which an earlier run left there.
+
+    Raises:
+        ArgumentError: that folder is one of those of the photos; or no photo is left.
+    """
+    from sppnet.errors import ArgumentError
+
+    if not arguments.output:
+        return photos
+    drawn = Path(arguments.output).resolve()
+    given = {Path(path).resolve() for path in arguments.photos}
+    if drawn in given:
+        what = "holds the photos; name another folder, for drawn photos would be taken for new ones the next time"
+        raise ArgumentError(f"--output {arguments.output}: {what}")
+    kept = [photo for photo in photos if drawn not in photo.resolve().parents or photo.resolve() in given]
+    if not kept:
+        raise ArgumentError(f"{', '.join(arguments.photos)}: all pictures are in --output {arguments.output}")
+    return kept
 
 
 # --- the work --------------------------------------------------------------------------------------------------------

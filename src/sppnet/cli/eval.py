@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import add_quiet, progress
+from sppnet.cli.common import add_quiet, file_for_output, progress
 from sppnet.cli.data import add_data_options, on_error
 from sppnet.files import write_atomic
 
@@ -56,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.detection.detector import SPPDetector
     from sppnet.errors import ArgumentError, DatasetError
 
+    for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
+        if path:
+            file_for_output(path, option, "figures.json" if option == "--json" else "curves.png")
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
     raw = read_dataset(arguments.data, arguments.format)
     seed = int(detector.metadata_.get("training", {}).get("seed", 0))

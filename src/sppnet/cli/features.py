@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import FileFailures, add_quiet, collect_images, positive_int, progress
+from sppnet.cli.common import FileFailures, add_quiet, collect_images, file_for_output, positive_int, progress
 from sppnet.files import write_atomic
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.output and not arguments.estimate:
         raise ArgumentError("say where to write the vectors with --output FILE, or --estimate")
+    if arguments.output:
+        file_for_output(arguments.output, example="vectors.safetensors")
     photos = collect_images(arguments.photos)
     stored = load_proposals(arguments.boxes) if arguments.boxes else None
     detector = SPPDetector.load(arguments.model)
@@ -77,10 +79,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.estimate or not windows:
         return failures.exit_status
     output = Path(arguments.output)
-    if output.is_dir():
-        raise ArgumentError(
-            f"--output {output}: is a folder; name a file, for instance {output / 'vectors.safetensors'}"
-        )
     output.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(output.parent).free
     if size > free and stored is not None:

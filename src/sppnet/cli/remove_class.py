@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from sppnet.cli.add_class import model_for_output
+from sppnet.cli.common import file_for_output
 
 __all__ = ["add_parser"]
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.detection.detector import SPPDetector
 
-    output = model_for_output(arguments.output)
+    output = file_for_output(arguments.output)
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
     result = detector.remove_classes(arguments.classes)
     result.save(output, result.metadata_.get("precision", "int8"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from sppnet.cli.common import add_quiet, fraction, name_list, positive_int, progress
+from sppnet.cli.common import add_quiet, file_for_output, fraction, name_list, positive_int, progress
 from sppnet.cli.data import add_data_options, count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
+    import shlex
     import shutil
 
     from sppnet.cli.train_estimate import estimate, refuse_full_disk
@@ -89,12 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.datasets.parts import load_parts
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.finetune import FinetuneOptions
-    from sppnet.errors import ArgumentError
 
-    output = Path(arguments.output)
-    if output.is_dir():
-        raise ArgumentError(f"--output {output}: is a folder; name a file, for instance {output / 'model.safetensors'}")
+    output = file_for_output(arguments.output)
     cache = Path(arguments.cache or f"{output}.cache")
+    file_for_output(cache / "maps", "--cache")
     decoded = DecodedPictures(cache)
     raw = read_dataset(arguments.data, arguments.format)
     parts = load_parts(
@@ -144,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.cache is None:
         shutil.rmtree(cache, ignore_errors=True)
     print(f"\n{output}: {output.stat().st_size / 1e6:.1f} MB, {len(detector.class_names_)} classes. Use it with:")
-    print(f"  sppnet detect PHOTO --model {output} --output found")
+    print(f"  sppnet detect PHOTO --model {shlex.quote(str(output))} --output found")
     return 0
 
 

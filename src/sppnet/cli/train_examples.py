@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sppnet.files import write_atomic
 
@@ -23,12 +24,12 @@ _COUNT, _TILE_PX = 4, 420
 def draw_examples(
     found: Sequence[Detections], dataset: DetectionDataset, thresholds: Mapping[str, float], path: Path
 ) -> None:
-    """Write a sheet of the pictures with the best and with the worst F1: detections, and in white what was missed.
+    """Write a sheet of the pictures with the best and with the worst F1: detections, those that are wrong marked as
+    such, and in white what was missed.
 
     Args:
         found: of each picture, with threshold 0. thresholds: of each class, for what is shown and counted.
     """
-    from sppnet.cli.data import save_picture
     from sppnet.datasets.contact_sheet import contact_sheet
     from sppnet.detection.calibration import right_or_wrong
 
@@ -40,7 +41,7 @@ def draw_examples(
         hits, wrong = int((verdict == 1).sum()), int((verdict == 0).sum())
         missed = int((~record.difficult).sum()) - hits
         if hits + wrong + missed:
-            scored.append((2 * hits / (2 * hits + wrong + missed), hits, wrong + missed, i, (hits, wrong, missed)))
+            scored.append((2 * hits / (2 * hits + wrong + missed), hits, wrong + missed, i, verdict))
     count = min(_COUNT, (len(scored) + 1) // 2)
     best = sorted(scored, key=lambda s: (-s[0], -s[1], s[3]))[:count]
     worst = sorted(scored, key=lambda s: (s[0], -s[2], s[3]))[:count]
@@ -52,29 +53,32 @@ def draw_examples(
     ]
     sheet = contact_sheet(groups, columns=_COUNT, tile_px=_TILE_PX)
     with write_atomic(path) as temporary:
-        save_picture(sheet, temporary)
+        sheet.save(temporary, quality=92)
 
 
-def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], counts: tuple[int, int, int]) -> Any:
+def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], verdict: NDArray[np.int8]) -> Any:
     from PIL import Image
 
     from sppnet.boxes import box_iou
     from sppnet.datasets.contact_sheet import Tile, shrink
-    from sppnet.drawing import draw_detections
+    from sppnet.drawing import class_colours, draw_detections
     from sppnet.images import load_image
 
     picture, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
     overlap = box_iou(record.boxes, item.xyxy)
     overlap[record.labels[:, None] != item.label[None, :]] = 0
     missed = (overlap.max(1, initial=0) <= 0.5) & ~record.difficult
-    names = [f"missed: {class_names[label]}" for label in record.labels[missed]]
+    lost = [f"missed: {class_names[label]}" for label in record.labels[missed]]
+    names = [f"wrong: {name}" if v == 0 else name for name, v in zip(item.class_name, verdict, strict=True)]
+    colours = class_colours(class_names, class_names)
+    colours |= {f"wrong: {name}": colour for name, colour in colours.items()} | dict.fromkeys(lost, (255, 255, 255))
     drawn = draw_detections(
         picture,
         np.concatenate([item.xyxy, record.boxes[missed]]) * ratio,
-        [*item.class_name, *names],
-        np.append(item.score, np.full(len(names), np.nan)),
-        class_names=class_names,
-        colours=dict.fromkeys(names, (255, 255, 255)),
+        [*names, *lost],
+        np.append(item.score, np.full(len(lost), np.nan)),
+        colours=colours,
     )
-    hits, wrong, lost = counts
-    return Tile(drawn, record.path.name, f"{hits} right, {wrong} wrong, {lost} missed")
+    hits, wrong = int((verdict == 1).sum()), int((verdict == 0).sum())
+    left = int((~record.difficult).sum()) - hits
+    return Tile(drawn, record.path.name, f"{hits} right, {wrong} wrong, {left} missed")

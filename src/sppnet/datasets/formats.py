@@ -15,8 +15,8 @@ from sppnet.datasets.parsing import read_json, read_text, short
 from sppnet.datasets.records import DetectionDataset
 from sppnet.datasets.voc import has_annotations, read_voc
 from sppnet.datasets.yolo import find_yaml, labels_beside, read_yolo, yolo_folders
-from sppnet.errors import DatasetError, did_you_mean
-from sppnet.images import list_images
+from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
+from sppnet.images import IMAGE_EXTENSIONS, list_images
 
 __all__ = ["FORMATS", "detect_format", "load_dataset", "read_dataset", "split_names"]
 
@@ -88,7 +88,7 @@ def detect_format(path: str | os.PathLike[str]) -> str:
     A table beside annotations of another format doesn't count (it is often made from them).
 
     Raises:
-        DatasetError: none, or several; the message says what was looked for.
+        UnknownFormatError: none; the message says what was looked for. DatasetError: several, or no such file.
     """
     path = Path(path)
     try:
@@ -97,7 +97,9 @@ def detect_format(path: str | os.PathLike[str]) -> str:
         elif path.is_dir():
             found = _formats_of_folder(path)
         else:
-            raise DatasetError(f"{path}: no such file or folder; name a data set")
+            beside = path.absolute().parent
+            hint = did_you_mean(path.name, os.listdir(beside)) if beside.is_dir() else ""
+            raise DatasetError(f"{path}: no such file or folder; {hint}name a data set")
     except (OSError, ValueError) as error:
         if isinstance(error, DatasetError):
             raise
@@ -108,7 +110,7 @@ def detect_format(path: str | os.PathLike[str]) -> str:
             "or name the file itself"
         )
     if not found:
-        raise DatasetError(_nothing_known(path))
+        raise UnknownFormatError(_nothing_known(path))
     return found[0]
 
 
@@ -116,6 +118,10 @@ def _nothing_known(path: Path) -> str:
     """What is there, and what to do about it."""
     if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
         return f"{path}: is an archive; unpack it and name the folder"
+    if path.suffix.lower() in IMAGE_EXTENSIONS:
+        return f"{path}: is a picture; name the folder of the data set, or the one file with all its boxes"
+    if path.is_dir() and not any(path.iterdir()):
+        return f"{path}: is an empty folder; name one with photos and their boxes"
     pictures = len(list_images([path])) if path.is_dir() else 0
     has = f"{pictures} pictures but " if pictures else ""
     for table in sorted(path.glob("*.csv")) if path.is_dir() else [path] * (path.suffix.lower() in (".csv", ".tsv")):

@@ -105,7 +105,8 @@ class Detections:
         except ImportError as error:
             raise MissingDependencyError("to_pandas needs pandas: pip install pandas") from error
         columns: dict[str, Any] = dict(zip(("x0", "y0", "x1", "y1"), self.xyxy.T, strict=True))
-        return pandas.DataFrame(columns | {"score": self.score, "label": self.label, "class_name": self.class_name})
+        names = pandas.Series(self.class_name, dtype=str)  # of strings also where nothing was found
+        return pandas.DataFrame(columns | {"score": self.score, "label": self.label, "class_name": names})
 
     def to_supervision(self) -> Any:
         """A ``supervision.Detections``: xyxy, confidence, class_id and, in its data, class_name.

@@ -129,7 +129,8 @@ def read_stored(path: str | os.PathLike[str]) -> StoredModel:
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file; expected a detector that `sppnet train` wrote")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise ModelFileError(f"{path}: {what}; expected a detector that `sppnet train` wrote")
     _check_header(path)
     try:
         with safe_open(path, framework="pt") as file:

@@ -1,0 +1,143 @@
+"""Where results are to be written is looked at before any work is done for them, and nothing is left behind."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sppnet.cli.main import main
+from sppnet.cli.train_examples import draw_examples
+from sppnet.datasets.formats import load_dataset
+from sppnet.detection.detections import Detections
+from sppnet.drawing import draw_detections
+from tiny_model import save_tiny_model
+from toy_data import write_toy_voc
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+FOLDER = "is a folder; name a file, for instance "
+FILE = "a file is a file, expected a folder; name another"
+# a folder where a file is wanted, a file where a folder is
+REFUSED = [
+    ("train data --output folder", f"--output folder: {FOLDER}folder/model.safetensors"),
+    ("train data --output 'a file/m.safetensors'", FILE),
+    ("train data --output m.safetensors --cache 'a file'", FILE),
+    ("add-class m.safetensors data --output folder", FOLDER),
+    ("add-class m.safetensors data --output n.safetensors --cache 'a file'", FILE),
+    ("remove-class m.safetensors cat --output 'a file/n.safetensors'", FILE),
+    ("rename-class m.safetensors cat dog --output folder", FOLDER),
+    ("detect photos --model m.safetensors --json folder", f"--json folder: {FOLDER}folder/found.json"),
+    ("detect photos --model m.safetensors --results folder --format csv", f"{FOLDER}folder/found.csv"),
+    ("detect photos --model m.safetensors --results 'a file/x.csv'", FILE),
+    ("detect photos --model m.safetensors --results 'a file/x' --format voc", FILE),
+    ("detect photos --model m.safetensors --journal 'a file/j'", FILE),
+    ("detect photos --model m.safetensors --output 'a file'", "can't be used as a folder for output"),
+    ("detect photos --model m.safetensors --output photos", "--output photos: holds the photos; name another folder"),
+    ("detect photos --model photos --output drawn", "photos: is a folder; expected a detector"),
+    ("eval m.safetensors data --json folder", f"{FOLDER}folder/figures.json"),
+    ("eval m.safetensors data --plot 'a file/curves.png'", FILE),
+    ("features photos --model m.safetensors --output folder", f"{FOLDER}folder/vectors.safetensors"),
+    ("data check data --json folder", f"{FOLDER}folder/report.json"),
+    ("data show data --output folder", f"{FOLDER}folder/sheet.png"),
+    ("data show data --output sheet", "its name says no format of pictures that can be written"),
+    ("data show data --output sheet.pgn", ".pgn is no format of pictures that can be written; use .png or .jpg"),
+    ("data show data --output s.png --class cot", "--class: got 'cot'; did you mean 'cat'? expected one of cat, cup"),
+    ("data convert data 'a file' --to coco", FILE),
+    ("data convert data 'a file/coco' --to coco", FILE),
+    ("data example 'a file/digits'", FILE),
+    ("data check dato", "dato: no such file or folder; did you mean 'data'? name a data set"),
+    ("data check data/JPEGImages/000000.jpg", "000000.jpg: is a picture; name the folder of the data set"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("desk")
+    write_toy_voc(home / "data", {"train": 3, "val": 1})
+    (home / "photos").mkdir()
+    for source in sorted((home / "data" / "JPEGImages").iterdir())[:2]:
+        shutil.copy(source, home / "photos")
+    save_tiny_model(home / "m.safetensors")
+    (home / "folder").mkdir()
+    (home / "a file").write_text("mine")
+    return home
+
+
+def everything(home: Path) -> list[str]:
+    return sorted(path.relative_to(home).as_posix() for path in home.rglob("*"))
+
+
+@pytest.mark.parametrize(("command", "message"), REFUSED)
+def test_refused_at_once(
+    command: str, message: str, desk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(desk)
+    before = everything(desk)
+    assert main(shlex.split(command)) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1  # one line, and nothing was begun
+    assert printed.out == ""
+    assert everything(desk) == before
+
+
+def test_drawn_photos_are_not_taken_for_photos(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(desk / "photos", tmp_path / "my photos")
+    monkeypatch.chdir(tmp_path / "my photos")
+    command = ["detect", ".", "--model", str(desk / "m.safetensors"), "--output", "dräwn", "--results", "f.csv", "-q"]
+    assert main(command) == 0
+    results, names = Path("f.csv").read_bytes(), everything(Path())
+    assert main(command) == 0
+    assert (Path("f.csv").read_bytes(), everything(Path())) == (results, names)
+    assert main([*command[:1], "dräwn", *command[2:]]) == 2
+    assert "holds the photos" in capsys.readouterr().err
+    # one that is named itself is meant
+    assert main(["detect", "dräwn/000000.jpg", *command[2:4], "--output", "dräwn", "-q"]) == 0
+    assert sorted(p.name for p in Path("dräwn").iterdir()) == ["000000-2.jpg", "000000.jpg", "000001.jpg"]
+
+
+def test_the_command_at_the_end_can_be_pasted(
+    desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the name of the model has blanks and quotes in it."""
+    monkeypatch.chdir(tmp_path)
+    size = ["--short-side", "64", "--epochs", "1", "--quiet"]
+    assert main(["train", str(desk / "data"), "--output", "my dog's mödel.safetensors", *size]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].strip().replace("PHOTO", str(desk / "photos" / "000000.jpg"))
+    assert main(shlex.split(command)[1:]) == 0
+    assert Path("found/000000.jpg").is_file()
+    assert Path("my dog's mödel-examples.jpg").is_file()
+
+
+def test_picture_of_examples(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is right, what is wrong and what was missed are told apart, by words and colours."""
+    drawn: list[tuple[list[str], dict[str, tuple[int, int, int]]]] = []
+
+    def spy(picture: Image.Image, boxes: object, names: list[str], scores: object, **more: Any) -> Image.Image:
+        drawn.append((names, more["colours"]))
+        return draw_detections(picture, boxes, names, scores, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sppnet.drawing.draw_detections", spy)
+    dataset = load_dataset(desk / "data", "val")
+    record = dataset[0]
+    boxes = np.concatenate([record.boxes[:1], [[0, 0, 30, 30]], [[5, 5, 9, 9]]]).astype(np.float32)
+    labels = np.array([record.labels[0], 1 - record.labels[0], 0])
+    found = Detections(boxes, np.array([0.9, 0.6, 0.4], np.float32), labels, dataset.class_names)
+    path = tmp_path / "examples.jpg"
+    draw_examples([found], dataset, dict.fromkeys(dataset.class_names, 0.5), path)
+    (names, colours), *more = drawn
+    assert not more
+    right, wrong = (dataset.class_names[label] for label in labels[:2])
+    missed = [f"missed: {dataset.class_names[label]}" for label in record.labels[1:]]
+    assert names == [right, f"wrong: {wrong}", *missed]  # and nothing below the threshold
+    assert colours[f"wrong: {wrong}"] == colours[wrong] != colours[right]
+    assert all(colours[name] == (255, 255, 255) for name in missed)
+    assert Image.open(path).size[1] > record.height
