@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from sppnet.backbones.base import Backbone
@@ -15,7 +16,7 @@ from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.photos import FORMAT, PhotoClassifier
+from sppnet.classification.photos import FORMAT, IMAGENET_VIEWS, PhotoClassifier
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
@@ -245,3 +246,20 @@ def test_the_1000_classes() -> None:
     assert "espresso" in names[967]
     with pytest.raises(ArgumentError, match="expected one with an ImageNet head"):
         imagenet_classifier("vgg16")
+
+
+@pytest.mark.parametrize(
+    ("photo", "expected"),
+    [("chelsea", {"Egyptian cat", "tiger cat", "tabby"}), ("coffee", {"espresso"}),
+     ("rocket", {"missile", "space shuttle"})],
+)  # fmt: skip
+def test_photos_of_known_things(photo: str, expected: set[str]) -> None:
+    """What scikit-image's photos show comes first, at several sizes and aspects."""
+    pixels = getattr(pytest.importorskip("skimage.data"), photo)()
+    imagenet = PhotoClassifier.load()
+    for side in (192, 224, 256):
+        imagenet.views = tuple(View(side, view.how) for view in IMAGENET_VIEWS)
+        assert imagenet.classify(pixels, 1)[0].class_name in expected, side
+    imagenet.views = IMAGENET_VIEWS
+    for size in ((300, 200), (240, 320), (500, 250)):
+        assert imagenet.classify(Image.fromarray(pixels).resize(size), 1)[0].class_name in expected, size
