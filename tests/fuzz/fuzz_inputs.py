@@ -2,9 +2,9 @@
 
     python tests/fuzz/fuzz_inputs.py --seconds 60                    every target in turn, mutations of our own
     python tests/fuzz/fuzz_inputs.py --seconds 60 --target coco
-    python tests/fuzz/fuzz_inputs.py --seconds 60 --engine atheris   coverage-guided, where atheris is installed
+    python tests/fuzz/fuzz_inputs.py --seconds 60 --engine atheris --target coco   coverage-guided (pip install atheris)
 
-Each input must be done within 10 seconds, and the process may grow by 1 GB at most. The first input that breaks a rule
+Each input must be done within 10 seconds of CPU time, and the process may grow by 1 GB at most. The first input that breaks a rule
 is kept in the temporary folder of the system and ends it with exit status 1.
 """
 
@@ -23,13 +23,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from sppnet.errors import SppnetError
 
-__all__ = ["TARGETS", "Target", "mutate", "one_input"]
+__all__ = ["TARGETS", "Target", "model_bytes", "model_text", "mutate", "one_input", "pack_model", "places", "too_slow"]
 
 _SECONDS_AN_INPUT = 10
 _MORE_BYTES = 1 << 30
@@ -229,15 +230,13 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
 
 def mutate_model(data: bytes, draw: random.Random) -> bytes:
     """A detector file whose metadata or tensors are changed and whose checksum is right again (or damaged bytes)."""
-    from safetensors.torch import load, save
+    from safetensors.torch import load
 
     from sppnet.detection import model_file
 
     if draw.random() < 0.4:
         return mutate(data, draw)
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    text = header["__metadata__"]["sppnet"]
+    text = model_text(data)
     tensors = load(data)
     if draw.random() < 0.7:
         text = mutate_json(text, draw)
@@ -254,10 +253,24 @@ def mutate_model(data: bytes, draw: random.Random) -> bytes:
             tensors[name] = tensors[name].to(draw.choice(_types()))
     form = draw.choice((model_file.FORMAT, model_file.FORMAT, "sppnet-detector-1", "sppnet-detector-99", ""))
     try:
-        meta = {"format": form, "sppnet": text, "sha256": model_file._digest(tensors, text)}
-        return save(tensors, metadata=meta)
+        return pack_model(tensors, text, form)
     except (UnicodeError, RuntimeError):
         return data
+
+
+def model_text(data: bytes) -> str:
+    """The metadata of a detector file."""
+    length = struct.unpack("<Q", data[:8])[0]
+    return str(json.loads(data[8 : 8 + length])["__metadata__"]["sppnet"])
+
+
+def pack_model(tensors: dict[str, Any], text: str, form: str) -> bytes:
+    """A detector file with the metadata ``text`` and a right checksum."""
+    from safetensors.torch import save
+
+    from sppnet.detection import model_file
+
+    return save(tensors, metadata={"format": form, "sppnet": text, "sha256": model_file._digest(tensors, text)})
 
 
 def _types() -> list[object]:
@@ -269,16 +282,7 @@ def _types() -> list[object]:
 def mutate_json(text: str, draw: random.Random) -> str:
     """JSON with one value, at any depth, replaced by another kind of value, or one key removed."""
     document = json.loads(text)
-    places: list[tuple[object, object]] = []
-
-    def walk(node: object) -> None:
-        items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        for key, value in items:
-            places.append((node, key))
-            walk(value)
-
-    walk(document)
-    node, key = draw.choice(places)
+    node, key = draw.choice(places(document))
     if draw.random() < 0.2 and isinstance(node, dict):
         del node[key]
     else:
@@ -302,15 +306,22 @@ def mutate_json(text: str, draw: random.Random) -> str:
             ["cat"] * 3,
             -0.5,
         )
-        node[key] = draw.choice(values)  # type: ignore[index]
+        node[key] = draw.choice(values)
     return json.dumps(document)
+
+
+def places(node: Any) -> list[tuple[Any, Any]]:
+    """Every place in parsed JSON, as a dictionary or list and a key or index of it."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [place for key, value in list(items) for place in ((node, key), *places(value))]
 
 
 def one_input(target: Target, home: Path, data: bytes) -> str:
     """Try ``data``; ``good`` or the name of the error. Whatever isn't an SppnetError is raised."""
     file = home / target.file
     file.write_bytes(data)
-    signal.alarm(_SECONDS_AN_INPUT)
+    signal.setitimer(signal.ITIMER_PROF, _SECONDS_AN_INPUT)  # of work, for the machine may be busy with other things
+    signal.alarm(12 * _SECONDS_AN_INPUT)  # or of waiting
     try:
         target.use(home)
         return "good"
@@ -318,10 +329,12 @@ def one_input(target: Target, home: Path, data: bytes) -> str:
         _clear(error)
         return type(error).__name__
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
 
 
-def _too_slow(number: int, frame: FrameType | None) -> None:
+def too_slow(number: int, frame: FrameType | None) -> None:
+    """What the alarms of :func:`one_input` call."""
     raise TimeoutError(f"an input took more than {_SECONDS_AN_INPUT} s")
 
 
@@ -411,7 +424,8 @@ def main() -> int:
                 parser.error("--engine atheris wants one --target")
             _atheris(chosen[0], Path(root), arguments.seconds)
             return 0
-        signal.signal(signal.SIGALRM, _too_slow)
+        for number in (signal.SIGALRM, signal.SIGPROF):
+            signal.signal(number, too_slow)
         for target in chosen:
             fuzz(target, Path(root), arguments.seconds / len(chosen), random.Random(arguments.seed))
     return 0
