@@ -6,12 +6,9 @@ Those of the README are run in ``test_readme.py``, those of the tutorial in ``cl
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -75,29 +72,3 @@ def test_links_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
-
-
-def test_installed_by_pip(tmp_path: Path) -> None:
-    """What pip installs is whole: the program runs, with its model and its lists of names."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ("src", "pyproject.toml", "README.md", "LICENSE"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, source / name)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    pip += ["--no-build-isolation", "--target", str(tmp_path / "site"), str(source)]
-    done = subprocess.run(pip, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    program = [sys.executable, str(tmp_path / "site" / "bin" / "sppnet")]
-    done = subprocess.run([*program, "model", "info"], capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "tvmonitor" in done.stdout
-    missing = [
-        path.relative_to(ROOT / "src").as_posix()
-        for path in (ROOT / "src" / "sppnet").rglob("*")
-        if path.is_file()
-        and "__pycache__" not in path.parts
-        and not (tmp_path / "site" / path.relative_to(ROOT / "src")).is_file()
-    ]
-    assert not missing
