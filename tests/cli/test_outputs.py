@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from PIL import Image
 
 from sppnet.cli.main import main
 from sppnet.cli.train_examples import draw_examples
-from sppnet.datasets.formats import load_dataset
+from sppnet.datasets.formats import FORMATS, load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.drawing import draw_detections
 from tiny_model import save_tiny_model
@@ -102,6 +104,30 @@ def test_drawn_photos_are_not_taken_for_photos(
     # one that is named itself is meant
     assert main(["detect", "dräwn/000000.jpg", *command[2:4], "--output", "dräwn", "-q"]) == 0
     assert sorted(p.name for p in Path("dräwn").iterdir()) == ["000000-2.jpg", "000000.jpg", "000001.jpg"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file may have such a name")
+def test_names_that_are_no_utf8(desk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As they come out of old archives. Data sets get another name for the picture; results can't."""
+    data = tmp_path / "data"
+    shutil.copytree(desk / "data", data)
+    odd = os.fsdecode(b"\xff\xe9")
+    (data / "JPEGImages" / "000000.jpg").rename(data / "JPEGImages" / f"{odd}.jpg")
+    (data / "Annotations" / "000000.xml").rename(data / "Annotations" / f"{odd}.xml")
+    for file in (data / "ImageSets" / "Main").iterdir():
+        file.unlink()
+    assert main(["data", "check", str(data), "--quiet"]) == 0
+    for format in FORMATS:
+        assert main(["data", "convert", str(data), str(tmp_path / format), "--to", format, "--quiet"]) == 0
+        assert sorted(map(len, load_dataset(tmp_path / format))) == sorted(map(len, load_dataset(data)))
+    capsys.readouterr()
+    results = tmp_path / "f.csv"
+    model = ["--model", str(desk / "m.safetensors"), "--quiet"]
+    assert main(["detect", str(data / "JPEGImages"), *model, "--results", str(results)]) == 1
+    assert (
+        "\\udcff\\udce9.jpg': its name isn't UTF-8, so no results could name it; rename it" in capsys.readouterr().err
+    )
+    assert {line.split(",")[0] for line in results.read_text().splitlines()} > {"000001.jpg", "000002.jpg"}
 
 
 def test_the_command_at_the_end_can_be_pasted(

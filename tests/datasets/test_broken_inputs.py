@@ -227,6 +227,18 @@ FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         then(coco, lambda h: (h / "coco.json").write_bytes(b'{"a": "\xe9"}')), "coco", "in UTF-8",
     ),
     "json of digits": (then(coco, lambda h: (h / "coco.json").write_text("[" + "9" * 9999 + "]")), "coco", "not JSON"),
+    "json half a character": (
+        lambda h: coco(h, categories=[{"id": 3, "name": "c\ud800"}]), "coco", "'c.ud800' holds half a character",
+    ),
+    "yaml half a character": (lambda h: yolo(h, yaml='names: ["\\ud800"]\n'), "yolo", "data.yaml: not YAML"),
+    "yaml in itself": (
+        lambda h: yolo(h, yaml="a: &a [*a]\nnames: *a\ntrain: images/train\n"), "yolo", "not YAML|names is a list",
+    ),
+    "yaml of a million": (
+        lambda h: yolo(h, yaml="a0: &a0 x\n" + "".join(
+            f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30)) + "names: *a29\n"),
+        "yolo", "names is a list of 10",
+    ),
     "json empty": (then(coco, lambda h: (h / "coco.json").write_text("")), "coco", "not JSON"),
     "categories missing": (lambda h: coco(h, categories=None), "coco", "categories is None, expected a list"),
     "annotations an object": (lambda h: coco(h, annotations={}), "coco", "annotations is a dict of 0, expected a list"),

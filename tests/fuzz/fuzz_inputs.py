@@ -4,8 +4,8 @@
     python tests/fuzz/fuzz_inputs.py --seconds 60 --target coco
     python tests/fuzz/fuzz_inputs.py --seconds 60 --engine atheris --target coco   coverage-guided (pip install atheris)
 
-Each input must be done within 10 seconds of CPU time, and the process may grow by 1 GB at most. The first input that breaks a rule
-is kept in the temporary folder of the system and ends it with exit status 1.
+Each input must be done within 10 seconds of CPU time, and the process may grow by 1 GB at most. The first input that
+breaks a rule is kept in the temporary folder of the system and ends it with exit status 1.
 """
 
 from __future__ import annotations

@@ -231,8 +231,12 @@ def _detect(
 
 
 def _read(photo: Path) -> tuple[NDArray[np.uint8], float]:
+    from sppnet.datasets.parsing import is_utf8
+    from sppnet.errors import ImageError
     from sppnet.images import load_image
 
+    if not is_utf8(str(photo)):
+        raise ImageError(f"{str(photo)!a}: its name isn't UTF-8, so no results could name it; rename it")
     start = time.perf_counter()
     return load_image(photo), time.perf_counter() - start
 

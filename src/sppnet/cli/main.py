@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import importlib
 import importlib.metadata
+import io
 import os
 import sys
 import traceback
@@ -110,6 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sppnet`` with ``argv`` (by default the process's arguments). Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("SPPNET_DEBUG", "") not in ("", "0") or "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it has no letters for is spelt out
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(arguments)
         sys.stdout.flush()  # here, where a broken pipe is caught, not at exit

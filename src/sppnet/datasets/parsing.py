@@ -12,7 +12,17 @@ from typing import Any
 
 from sppnet.errors import DatasetError
 
-__all__ = ["as_number", "find_picture", "read_json", "read_text", "short", "split_of_name", "unique_ids"]
+__all__ = [
+    "as_number",
+    "find_picture",
+    "is_utf8",
+    "read_json",
+    "read_text",
+    "short",
+    "split_of_name",
+    "unique_ids",
+    "whole_text",
+]
 
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
@@ -39,9 +49,40 @@ def read_json(file: Path, expected: str) -> Any:
     """
     text = read_text(file, expected)
     try:
-        return json.loads(text)
+        return whole_text(json.loads(text))
     except (ValueError, RecursionError) as error:
         raise DatasetError(f"{file}: not JSON ({error}); expected {expected}") from None
+
+
+def whole_text(document: Any) -> Any:
+    """``document``, if all texts in it can be written to a file: an escape may stand for half a character.
+
+    Raises:
+        ValueError: one can't.
+    """
+    waiting, seen = [document], set()
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict | list):
+            if id(item) in seen:  # YAML may name a part a thousand times, or in itself
+                continue
+            seen.add(id(item))
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str) and not is_utf8(item):
+            raise ValueError(f"{short(item)} holds half a character")
+    return document
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a file in UTF-8 can hold ``text``. A file's name may come from another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_number(value: object, name: str) -> float:

@@ -124,7 +124,7 @@ def _file_names(dataset: DetectionDataset) -> list[str]:
     """A plain file name for each picture, from its id: no folders, no two alike, also where case doesn't count."""
     names, taken = [], set()
     for record in dataset:
-        stem = re.sub(r'[\x00-\x1f/\\:*?"<>|]', "_", record.image_id).strip(" .")[:120] or "picture"
+        stem = re.sub(r'[\x00-\x1f/\\:*?"<>|\ud800-\udfff]', "_", record.image_id).strip(" .")[:120] or "picture"
         suffix = record.path.suffix if record.path.suffix.lower() in IMAGE_EXTENSIONS else ".jpg"
         candidate, number = stem, 2
         while candidate.lower() in taken:

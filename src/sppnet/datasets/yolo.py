@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from sppnet.datasets.annotations import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.parsing import as_number, find_picture, read_text, short, split_of_name, unique_ids
+from sppnet.datasets.parsing import as_number, find_picture, read_text, short, split_of_name, unique_ids, whole_text
 from sppnet.errors import DatasetError
 from sppnet.images import list_images
 
@@ -126,7 +126,7 @@ def _read_yaml(file: Path) -> Any:
         if file.stat().st_size > _MAX_YAML_BYTES:
             raise DatasetError(f"{file}: more than {_MAX_YAML_BYTES} bytes; expected {_EXPECTED}")
         # BaseLoader makes texts, lists and dictionaries only: nothing is executed, and a class "no" stays "no".
-        return yaml.load(read_text(file, _EXPECTED), Loader=yaml.BaseLoader)
+        return whole_text(yaml.load(read_text(file, _EXPECTED), Loader=yaml.BaseLoader))
     except (yaml.YAMLError, RecursionError, ValueError, OSError) as error:
         if isinstance(error, DatasetError):
             raise
