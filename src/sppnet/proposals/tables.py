@@ -86,10 +86,9 @@ def texture_tables() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     bounds = [2]  # least difference of steps 1 .. 15, about a factor of 1.5 each
     while len(bounds) < 15:
         bounds.append(bounds[-1] + (bounds[-1] + 1) // 2)
-    steepness = np.empty(4081, np.uint8)
-    for difference in range(-2040, 2041):
-        step = sum(abs(difference) >= bound for bound in bounds)
-        steepness[difference + 2040] = 15 + (step if difference >= 0 else -step)
+    difference = np.arange(-2040, 2041)
+    steps = np.searchsorted(bounds, np.abs(difference), side="right")  # bounds that it reaches
+    steepness = (15 + np.sign(difference) * steps).astype(np.uint8)
     middles = [0, *[(low + high) // 2 for low, high in zip(bounds, [*bounds[1:], 1500], strict=True)]]
     textures = np.zeros((32, 32), np.uint8)
     for i in range(31):
