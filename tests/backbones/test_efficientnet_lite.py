@@ -143,7 +143,7 @@ def test_backbone_is_frozen() -> None:
 
 
 def test_unknown_backbone() -> None:
-    with pytest.raises(ArgumentError, match=r"got 'resnet50', expected one of efficientnet-lite0"):
+    with pytest.raises(ArgumentError, match=r"got 'resnet50'; expected one of efficientnet-lite0"):
         load_backbone("resnet50")
 
 
