@@ -132,6 +132,19 @@ def test_a_kernel_without_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert values.tolist() == [0, 2, 4, 6]
 
 
+def test_a_process_that_never_ends_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(loader, "_PATIENCE_S", 0.1)
+    kernel = NativeKernel(__name__, "doubled", (), ranged=False, kinds=("float64 1",))
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
+        kernel.compile_beside(process)
+        values = np.ones(3)
+        kernel(values)
+        assert values.tolist() == [2, 2, 2]
+        assert process.poll() is None
+        process.kill()
+
+
 @pytest.mark.parametrize("helps", [True, False])
 def test_another_process_compiles(helps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file is waited for; if it ends without making one, the kernel is compiled here."""
@@ -166,6 +179,11 @@ def test_kernels_are_compiled_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         loader._elsewhere.clear()
     assert compiled.rank_keys.on_disk()
     assert compiled._distinct.on_disk()
+    assert started[0].args[1] == "-P"
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    compile_ahead("sppnet.proposals.compiled", ("smooth", "edge_weights"))  # it would start the frozen program again
+    monkeypatch.undo()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "other"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     compile_ahead("sppnet.proposals.compiled", ("sort_edges", "edge_weights"))  # can't be started: not a word
     assert len(started) == 1

@@ -14,6 +14,8 @@ from importlib import import_module
 
 __all__ = ["compile_ahead"]
 
+_MARK = "SPPNET_COMPILES_AHEAD"  # in the environment of the process that does
+
 
 @lru_cache(maxsize=64)  # once in a process
 def compile_ahead(module: str, names: Sequence[str]) -> None:
@@ -29,9 +31,13 @@ def compile_ahead(module: str, names: Sequence[str]) -> None:
     missing = [name for name, kernel in zip(names, kernels, strict=True) if not kernel.on_disk()]
     if len(missing) < 2 or (os.cpu_count() or 1) < 2:
         return
+    # In a frozen or embedding program sys.executable may be that program: it must not start itself again and again
+    if getattr(sys, "frozen", False) or not sys.executable or _MARK in os.environ:
+        return
     try:  # -P: nothing is imported from the folder in which the program happens to run
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, module, *missing],
+            env=os.environ | {_MARK: "1"},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
     except OSError:

@@ -32,6 +32,7 @@ ArgumentTypes = tuple[str, ...]  # "int64", or dtype and dimensions of an array:
 _prototype = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)  # releases the GIL
 _lock = threading.RLock()
 _engines: list[Any] = []  # they own the code
+_PATIENCE_S = 60  # with a process that compiles a kernel; then it is compiled here
 _elsewhere: dict[str, subprocess.Popen[bytes]] = {}  # files that another process is making (native/ahead.py)
 
 
@@ -120,7 +121,8 @@ class NativeKernel:
         name = self._file_name(kinds)
         code = _stored(name)
         if code is None and (process := _elsewhere.pop(name, None)) is not None:
-            while code is None and process.poll() is None:
+            patience = time.monotonic() + _PATIENCE_S
+            while code is None and process.poll() is None and time.monotonic() < patience:
                 time.sleep(0.01)
                 code = _stored(name)
             code = code or _stored(name)
