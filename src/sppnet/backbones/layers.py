@@ -25,12 +25,42 @@ class SamePadConv2d(nn.Conv2d):
     def _axis(self, i: int) -> tuple[int, int, int]:
         return self.kernel_size[i], self.stride[i], self.dilation[i]
 
-    def forward(self, x: Tensor) -> Tensor:
-        left, right, top, bottom = self.same_padding(int(x.shape[-2]), int(x.shape[-1]))
-        if left == right and top == bottom:
-            return functional.conv2d(x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups)
-        x = functional.pad(x, (left, right, top, bottom))
-        return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+    def symmetric(self, height: int, width: int) -> tuple[Tensor, tuple[int, int]]:
+        """Kernel and padding (rows, columns; as much on either side) that give what ``SAME`` gives.
+
+        Where a row or column more is needed at the end than at the start, the kernel gets a row or column of zeros at
+        its start instead: padding the map by itself would copy it, which takes as long as the convolution does.
+        """
+        left, right, top, bottom = self.same_padding(height, width)
+        if (left, top) == (right, bottom):
+            return self.weight, (top, left)
+        assert self.dilation == (1, 1)  # an even number of cells, the same on both sides, otherwise
+        return functional.pad(self.weight, (right - left, 0, bottom - top, 0)), (bottom, right)
+
+    def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
+        """The convolution of ``x (N, C, H, W)``; with ``rows = (first, last, height)`` only rows ``first`` to ``last``
+        (exclusive) of the result, of an input of ``height`` rows of which ``x`` holds those of :meth:`rows_needed`."""
+        if x.device.type != "cpu":  # on the meta device the kernel's size is looked at
+            x = functional.pad(x, self.same_padding(int(x.shape[-2]), int(x.shape[-1])))
+            return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+        height = int(x.shape[-2]) if rows is None else rows[2]
+        weight, (pad_rows, pad_columns) = self.symmetric(height, int(x.shape[-1]))
+        if rows is not None:
+            start, end = self._window(rows[0], rows[1], weight, pad_rows)
+            if start < 0 or end > height:
+                x = functional.pad(x, (0, 0, max(0, -start), max(0, end - height)))
+            pad_rows = 0
+        return functional.conv2d(x, weight, self.bias, self.stride, (pad_rows, pad_columns), self.dilation, self.groups)
+
+    def rows_needed(self, first: int, last: int, height: int, width: int) -> tuple[int, int]:
+        """Rows of an input of ``height`` x ``width`` cells that rows ``first`` to ``last`` of the result depend on."""
+        weight, (pad_rows, _) = self.symmetric(height, width)
+        start, end = self._window(first, last, weight, pad_rows)
+        return max(0, start), min(height, end)
+
+    def _window(self, first: int, last: int, weight: Tensor, pad_rows: int) -> tuple[int, int]:
+        reach = self.dilation[0] * (int(weight.shape[2]) - 1) + 1
+        return first * self.stride[0] - pad_rows, (last - 1) * self.stride[0] - pad_rows + reach
 
 
 class ConvBN(nn.Module):
@@ -45,8 +75,9 @@ class ConvBN(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
         self.linear = linear
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
+    def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
+        """``rows``: see :meth:`SamePadConv2d.forward`."""
+        x = self.bn(self.conv(x, rows))
         if self.linear:
             return x
         return functional.relu6(x, inplace=not self.training)
