@@ -1,11 +1,12 @@
 """What each part of the detector is worth on VOC07: trains and measures it in several ways, and writes a table.
 
-    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --output docs/results.md
+    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --output docs/ablation.md
 
-Trained on ``train``, measured on ``val`` (``--limit N`` takes N pictures of each). Maps and windows, and every
-training, are kept in the cache folder, so that it may be stopped at any time and goes on. With ``--rows`` only some
-rows are done. From an empty cache on two cores: about 20 minutes for maps and windows of each backbone, 10 for a fully
-connected layer, 10 for SVMs, 4 for each measurement.
+Trained on ``train``, measured on ``val`` (``--limit N`` takes N pictures of each). Maps, windows, every training and
+every picture's detections are kept in the cache folder: it may be stopped at any time and goes on, and another row
+costs only itself. ``--rows`` does only some, by their keys (``--rows list`` prints them). From an empty cache on two
+cores: 10 to 15 minutes for the maps and windows of a set of scales, 6 to 10 for a fully connected layer, as much for
+SVMs, 2 to 5 for measuring each of them.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,134 +39,268 @@ from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.detection.inference import find_objects
 from sppnet.detection.training_images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
+from sppnet.evaluation.failures import find_failures, recall_by_size
 from sppnet.evaluation.voc import VocResult, evaluate_voc
+from sppnet.files import write_atomic
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals import SelectiveSearch
 
-ONE, TWO = "efficientnet-lite0", "efficientnet-lite0+mid"
+PROTOCOLS = ("voc07-11pt", "voc-area")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        name: what it is. parameters: of the detector. boxes: whether boxes are regressed. options: of find_objects.
+    """
+
+    name: str
+    parameters: dict[str, Any]
+    boxes: bool = True
+    options: dict[str, Any] = field(default_factory=dict)
+
+
 ALL = {"second_look": True, "voting": True}
 NONE = {"second_look": False, "voting": False}
-# name: (parameters of the detector, whether boxes are regressed, what happens to them then)
-POOL = {"backbone": TWO, "hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
-SCALES = {"short_sides_px": [384, 800], "flip_short_sides_px": [320, 672], "classifier": "softmax"}
-ROWS: dict[str, tuple[dict[str, Any], bool, dict[str, bool]]] = {
-    "one map, fc, softmax, box regression": ({"backbone": ONE, "classifier": "softmax"}, True, NONE),
-    "two maps, fc, softmax": ({"backbone": TWO, "classifier": "softmax"}, False, NONE),
-    "+ box regression": ({"backbone": TWO, "classifier": "softmax"}, True, NONE),
-    "+ box voting": ({"backbone": TWO, "classifier": "softmax"}, True, {"second_look": False, "voting": True}),
-    "+ second look, no voting": (
-        {"backbone": TWO, "classifier": "softmax"}, True, {"second_look": True, "voting": False},
-    ),
-    "+ second look and voting": ({"backbone": TWO, "classifier": "softmax"}, True, ALL),
-    "SVMs in place of softmax": ({"backbone": TWO, "classifier": "svm"}, True, ALL),
-    "SVMs and ridge box regression (the paper's)": (
-        {"backbone": TWO, "classifier": "svm", "box_regression": "ridge"}, True, ALL,
-    ),
-    "pooled windows, SVMs, no fc (the paper's pool5)": (POOL, False, NONE),
-    "pooled windows, SVMs, no fc, ridge box regression": (POOL, True, NONE),
-    "two maps at two scales (384, 800 px), fc, softmax, box regression": ({"backbone": TWO} | SCALES, True, NONE),
-    "the same, second look and voting": ({"backbone": TWO} | SCALES, True, ALL),
-}  # fmt: skip
+ONE, TWO = {"backbone": "efficientnet-lite0"}, {"backbone": "efficientnet-lite0+mid"}
+PAPER = {"classifier": "svm", "box_regression": "ridge"}
+POOL = TWO | PAPER | {"hidden": 0, "rank": 1024}
+FC7 = TWO | {"fc_layers": 2}
+SMALL = TWO | {"short_sides_px": [352, 608], "flip_short_sides_px": [296, 512]}
+THREE = TWO | {"short_sides_px": [352, 608, 1000], "flip_short_sides_px": [296, 512]}
+ROWS = {
+    "pool": Row("pooled windows, SVMs", POOL, False, NONE),
+    "pool-boxes": Row("pooled windows, SVMs, ridge boxes", POOL, True, NONE),
+    "fc6-svm": Row("fc6, SVMs", TWO | PAPER, False, NONE),
+    "fc6-svm-boxes": Row("fc6, SVMs, ridge boxes", TWO | PAPER, True, NONE),
+    "fc7-svm": Row("fc6 and fc7, SVMs", FC7 | PAPER, False, NONE),
+    "fc7-svm-boxes": Row("fc6 and fc7, SVMs, ridge boxes", FC7 | PAPER, True, NONE),
+    "fc6": Row("fc6, softmax", TWO, False, NONE),
+    "fc6-boxes": Row("fc6, softmax, joint boxes", TWO, True, NONE),
+    "fc6-voting": Row("the same, voting", TWO, True, {"second_look": False, "voting": True}),
+    "fc6-look": Row("the same, second look", TWO, True, {"second_look": True, "voting": False}),
+    "fc6-all": Row("**the same, second look and voting (the default)**", TWO, True, ALL),
+    "fc6-soft": Row("the default with soft suppression, sigma 0.3", TWO, True, ALL | {"soft_sigma": 0.3}),
+    "one-map": Row("the default with one map (320 channels)", ONE, True, ALL),
+    "svm": Row("the default with SVMs, joint boxes", TWO | {"classifier": "svm"}, True, ALL),
+    "fc7-all": Row("the default with fc7", FC7, True, ALL),
+    "small-all": Row("the default, two scales (352, 608 px)", SMALL, True, ALL),
+    "three-boxes": Row("three scales (352, 608, 1000 px), joint boxes", THREE, True, NONE),
+    "three-all": Row("the default, three scales (352, 608, 1000 px)", THREE, True, ALL),
+}
 
 
 def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
     """Progress on stderr."""
-    return iter(tqdm(items, what, total, mininterval=5, file=sys.stderr))
+    return iter(tqdm(items, what, total, mininterval=10, file=sys.stderr))
 
 
-def measure(
-    ways: dict[str, tuple[DetectorWeights, dict[str, bool]]], features: WindowFeatures, data: TrainingImages
-) -> tuple[dict[str, dict[str, VocResult]], float]:
-    """Results of every way by protocol, and the median seconds behind the maps for the last way."""
-    pool = PooledWindows(features)
-    found: dict[str, list[Detections]] = {name: [] for name in ways}
-    seconds = []
-    with torch.inference_mode():
-        for i in bar(range(len(data)), "measuring", len(data)):
-            image = data.load(i)
-            maps = dataclasses.replace(image.maps, maps=tuple(m.float() for m in image.maps.maps))
-            for name, (weights, options) in ways.items():
-
-                def fc(boxes: NDArray[np.float32], weights: DetectorWeights = weights, maps: Any = maps) -> Tensor:
-                    return weights.fc(pool(maps, boxes))
-
-                start = time.perf_counter()
-                parts = find_objects(weights, fc, image.windows, maps.height, maps.width, **options)  # type: ignore[arg-type]
-                elapsed = time.perf_counter() - start
-                found[name].append(Detections(*parts, data.dataset.class_names, {}, len(image.windows)))
-            seconds.append(elapsed)
-    results = {
-        name: {p: evaluate_voc(mine, data.dataset, protocol=p) for p in ("voc07-11pt", "voc-area")}
-        for name, mine in found.items()
-    }
-    return results, float(np.median(seconds))
+def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | None = None) -> str:
+    """Of a training, and of a way to use it, for what is kept of it."""
+    version = (sppnet.__version__, torch.get_num_threads(), len(train))
+    options = None if row is None else (row.boxes, sorted(row.options.items()))
+    return repr((json.dumps(parameters, sort_keys=True), version, options))
 
 
-def table(results: dict[str, dict[str, VocResult]], train: DetectionDataset, val: DetectionDataset) -> str:
-    """Markdown: mAP of each row by both protocols, then the AP of each class."""
-    lines = ["| | `voc07-11pt` | `voc-area` |", "|---|---|---|"]
-    lines += [f"| {n} | {r['voc07-11pt'].map:.4f} | {r['voc-area'].map:.4f} |" for n, r in results.items()]
-    lines += ["", "AP of each class (`voc07-11pt`):", ""]
-    lines += ["| class | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
+class Measured:
+    """Detections of the rows of one training, picture by picture, kept in the cache."""
+
+    def __init__(
+        self, parameters: dict[str, Any], rows: dict[str, Row], detector: SPPDetector, train: DetectionDataset,
+        val: DetectionDataset, cache: FeatureCache,
+    ) -> None:  # fmt: skip
+        self.rows, self.cache, self.val = rows, cache, val
+        self.names = {key: identity(parameters, train, row) for key, row in rows.items()}
+        self.weights = detector.weights_
+        none = ("box_weight", "box_bias")
+        parts = self.weights.tensors()
+        self.fixed = DetectorWeights(**parts | {n: torch.zeros_like(parts[n]) for n in none})
+        self.features = WindowFeatures(detector._backbone(), detector.levels, detector.short_sides_px)
+        self.data = TrainingImages(val, self.features, None, SelectiveSearch(), cache)
+
+    def run(self) -> dict[str, list[Detections]]:
+        """Detections of each row, in the order of ``val``."""
+        pool = PooledWindows(self.features)
+        found: dict[str, list[Detections]] = {key: [] for key in self.rows}
+        with torch.inference_mode():
+            for i in bar(range(len(self.val)), f"measuring {', '.join(self.rows)}", len(self.val)):
+                keys = {row: self.cache.key(self.val[i].path, "ablation", name) for row, name in self.names.items()}
+                stored = {row: self.cache.get(key) for row, key in keys.items()}
+                if any(entry is None for entry in stored.values()):
+                    new = self._picture(i, pool, [row for row, entry in stored.items() if entry is None])
+                    for row, entry in new.items():
+                        self.cache.put(keys[row], entry)
+                        stored[row] = entry
+                for row, kept in stored.items():
+                    assert kept is not None
+                    box, score, label = (kept[n].numpy() for n in ("xyxy", "score", "label"))
+                    found[row].append(Detections(box, score, label, self.val.class_names))
+        return found
+
+    def _picture(self, i: int, pool: PooledWindows, rows: list[str]) -> dict[str, dict[str, Tensor]]:
+        image = self.data.load(i)
+        maps = dataclasses.replace(image.maps, maps=tuple(m.float() for m in image.maps.maps))
+        whole: list[Tensor] = []
+
+        def fc(boxes: NDArray[np.float32]) -> Tensor:
+            if boxes is not image.windows:
+                return self.weights.fc(pool(maps, boxes))
+            if not whole:  # the rows differ behind it
+                whole.append(self.weights.fc(pool(maps, boxes)))
+            return whole[0]
+
+        out = {}
+        for key in rows:
+            row = self.rows[key]
+            weights = self.weights if row.boxes else self.fixed
+            parts = find_objects(weights, fc, image.windows, maps.height, maps.width, **row.options)
+            out[key] = {n: torch.from_numpy(v) for n, v in zip(("xyxy", "score", "label"), parts, strict=True)}
+        return out
+
+
+def stage_times(detector: SPPDetector, val: DetectionDataset, count: int) -> dict[str, float]:
+    """Median seconds of each stage of ``detect``, from the file to the boxes."""
+    chosen = [val[int(i)].path for i in np.linspace(0, len(val) - 1, min(count, len(val)))]
+    detector.warm_up()
+    seconds = [detector.detect(path, threshold=0.0).seconds for path in chosen]
+    stages = {name: statistics.median(s[name] for s in seconds) for name in seconds[0]}
+    return stages | {"whole": statistics.median(sum(s.values()) for s in seconds)}
+
+
+def small_objects(found: list[Detections], val: DetectionDataset) -> dict[str, float]:
+    """Share of objects found by size, with the 5 surest detections a picture and object."""
+    few = []
+    for item, record in zip(found, val, strict=True):
+        few.append(item.chosen(np.arange(len(item.score)) < 5 * max(1, int((~record.difficult).sum()))))
+    failures, _ = find_failures(few, val, dict.fromkeys(val.class_names, 0.0))
+    return {name: hit / total if total else float("nan") for name, total, hit in recall_by_size(failures, val)}
+
+
+def table(results: dict[str, dict[str, VocResult]], sizes: dict[str, dict[str, float]]) -> list[str]:
+    """Markdown: mAP of each row by both protocols, and recall by size."""
+    names = list(next(iter(sizes.values())))
+    lines = [
+        f"| | `voc07-11pt` | `voc-area` | {' | '.join(f'{n} px' for n in names)} |",
+        "|---" * (3 + len(names)) + "|",
+    ]
+    for key, r in results.items():
+        recalls = " | ".join(f"{100 * sizes[key][n]:.0f} %" for n in names)
+        lines.append(f"| {ROWS[key].name} | {r[PROTOCOLS[0]].map:.4f} | {r[PROTOCOLS[1]].map:.4f} | {recalls} |")
+    return lines
+
+
+def class_table(results: dict[str, dict[str, VocResult]], val: DetectionDataset) -> list[str]:
+    """Markdown: AP of each class, a column a row."""
+    lines = ["| class | " + " | ".join(results) + " |", "|---" * (len(results) + 1) + "|"]
     for c, name in enumerate(val.class_names):
-        lines.append(f"| {name} | " + " | ".join(f"{r['voc07-11pt'].ap[c]:.3f}" for r in results.values()) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(f"| {name} | " + " | ".join(f"{r[PROTOCOLS[0]].ap[c]:.3f}" for r in results.values()) + " |")
+    return lines
+
+
+def time_table(times: dict[str, dict[str, Any]]) -> list[str]:
+    """Markdown: seconds of training, and milliseconds of each stage of detecting."""
+    stages = list(dict.fromkeys(stage for t in times.values() for stage in t["detecting"]))
+    lines = [f"| | training | {' | '.join(stages)} |", "|---" * (2 + len(stages)) + "|"]
+    for name, t in times.items():
+        training = ", ".join(f"{k} {v:.0f} s" for k, v in t["training"].items()) or "-"
+        lines.append(
+            f"| {name} | {training} | " + " | ".join(f"{1000 * t['detecting'].get(s, 0):.0f}" for s in stages) + " |"
+        )
+    return lines
 
 
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="VOC2007 in VOC layout")
-    parser.add_argument("--cache", required=True)
-    parser.add_argument("--rows", default="", help="numbers of the rows to do, from 1, e.g. 2,3,6; default: all")
+    parser.add_argument("--data", help="VOC2007 in VOC layout")
+    parser.add_argument("--cache")
+    parser.add_argument("--rows", default="", help="keys of the rows to do, e.g. fc6,fc6-all; default: all")
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--timed", type=int, default=24, help="pictures to time each detector on; 0: none")
+    parser.add_argument("--train-only", action="store_true", help="train what the rows need, and measure nothing")
     parser.add_argument("--output", type=Path, help="Markdown file")
     parser.add_argument("--json", type=Path, default=Path("voc07_ablation.json"))
     arguments = parser.parse_args()
+    if arguments.rows == "list":
+        print("\n".join(f"{key:<14} {row.name}" for key, row in ROWS.items()))
+        return
+    if not arguments.data or not arguments.cache:
+        parser.error("--data and --cache are needed")
+    wanted = [key for key in arguments.rows.split(",") if key] or list(ROWS)
+    unknown = [key for key in wanted if key not in ROWS]
+    if unknown:
+        parser.error(f"--rows: no {unknown[0]!r}; there are {', '.join(ROWS)}")
 
     train, val = (load_voc(arguments.data, split, on_error="skip") for split in ("train", "val"))
     if arguments.limit:
         train, val = (d.subset(range(min(arguments.limit, len(d)))) for d in (train, val))
-    wanted = [int(n) - 1 for n in arguments.rows.split(",") if n] or range(len(ROWS))
-    results: dict[str, dict[str, VocResult]] = {}
-    seconds: dict[str, Any] = {}
-    rows = {name: row for i, (name, row) in enumerate(ROWS.items()) if i in wanted}
-    for parameters in {json.dumps(p, sort_keys=True): p for p, _, _ in rows.values()}.values():
+    cache = FeatureCache(arguments.cache)
+    found: dict[str, list[Detections]] = {}
+    times: dict[str, dict[str, Any]] = {}
+    chosen = {key: ROWS[key] for key in ROWS if key in wanted}
+    for text in dict.fromkeys(json.dumps(row.parameters, sort_keys=True) for row in chosen.values()):
+        parameters = json.loads(text)
+        rows = {k: r for k, r in chosen.items() if json.dumps(r.parameters, sort_keys=True) == text}
+        started = time.perf_counter()
         detector = SPPDetector(**parameters).fit(
             train, cache=arguments.cache, progress=bar, report=lambda line: tqdm.write(line, file=sys.stderr)
         )
-        weights = detector.weights_
-        fixed = DetectorWeights(
-            **weights.tensors()
-            | {n: torch.zeros_like(v) for n, v in weights.tensors().items() if n in ("box_weight", "box_bias")}
-        )
-        features = WindowFeatures(detector._backbone(), detector.levels, detector.short_sides_px)
-        data = TrainingImages(val, features, None, SelectiveSearch(), FeatureCache(arguments.cache))
-        data.prepare(bar)
-        mine = {n: (weights if boxes else fixed, o) for n, (p, boxes, o) in rows.items() if p == parameters}
-        found, median = measure(mine, features, data)
-        results |= found
-        seconds[json.dumps(parameters)] = {"training": detector.fit_seconds_, "behind the maps, an image": median}
-    results = {name: results[name] for name in rows}
-    text = table(results, train, val)
-    print(text)
-    versions = f"torch {torch.__version__}, sppnet {sppnet.__version__}"
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}"
+        tqdm.write(f"{', '.join(rows)}: {time.perf_counter() - started:.0f} s {detector.fit_seconds_}", file=sys.stderr)
+        if arguments.train_only:
+            continue
+        measured = Measured(parameters, rows, detector, train, val, cache)
+        found |= measured.run()
+        training = {k: v for k, v in detector.fit_seconds_.items() if k != "windows and maps"}
+        detecting = stage_times(detector, val, arguments.timed) if arguments.timed else {}
+        times[", ".join(rows)] = {"training": training, "detecting": detecting}
+    if arguments.train_only:
+        return
+    found = {key: found[key] for key in chosen}
+    results = {key: {p: evaluate_voc(mine, val, protocol=p) for p in PROTOCOLS} for key, mine in found.items()}  # type: ignore[arg-type]
+    sizes = {key: small_objects(mine, val) for key, mine in found.items()}
+    versions = f"torch {torch.__version__}, sppnet {sppnet.__version__}, Python {platform.python_version()}"
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {versions}"
     document = {
         "machine": machine,
         "train": len(train),
         "val": len(val),
-        "seconds": seconds,
+        "times": times,
         "map": {n: {p: r.map for p, r in row.items()} for n, row in results.items()},
         "ap": {n: {p: [float(a) for a in r.ap] for p, r in row.items()} for n, row in results.items()},
+        "recall by size": sizes,
     }
-    arguments.json.write_text(json.dumps(document, indent=1))
-    if arguments.output:
-        head = f"# Results on VOC07\n\nTrained on train ({len(train)}), measured on val ({len(val)}). {machine}.\n"
-        command = (
-            f"\n    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --rows {arguments.rows or 'all'}\n\n"
-        )
-        arguments.output.write_text(head + command + text)
+    lines = [
+        "# What each part is worth on VOC07",
+        "",
+        f"Trained on train ({len(train)} pictures), measured on val ({len(val)}), IoU > 0.5, one seed. {machine}.",
+        "",
+        f"    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --rows {','.join(chosen)}",
+        "",
+        "Right of the two mean average precisions: the share of objects that are among the five surest detections for",
+        "each object of a picture, by the root of the object's area.",
+        "",
+        *table(results, sizes),
+        "",
+        "AP of each class, `voc07-11pt`:",
+        "",
+        *class_table(results, val),
+        "",
+    ]
+    if arguments.timed:
+        lines += [
+            f"Seconds of training behind the maps, and milliseconds a picture, medians of {arguments.timed}:",
+            "",
+            *time_table(times),
+            "",
+        ]
+    text = "\n".join(lines)
+    print(text)
+    for path, content in ((arguments.json, json.dumps(document, indent=1) + "\n"), (arguments.output, text)):
+        if path:
+            with write_atomic(path) as temporary:
+                temporary.write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

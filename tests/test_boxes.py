@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sppnet.boxes import as_boxes, box_area, box_iou, clip_boxes, decode_deltas, encode_deltas, nms
+from sppnet.boxes import as_boxes, box_area, box_iou, clip_boxes, decode_deltas, encode_deltas, nms, soft_nms
 from sppnet.errors import ArgumentError
 
 whole = st.integers(-20, 40)
@@ -154,3 +154,26 @@ def test_nms_of_thousands(rng: np.random.Generator) -> None:
     iou = box_iou(boxes[kept], boxes)
     assert (iou[:, kept] - np.eye(len(kept))).max() <= 0.3 + 1e-6
     assert (iou.max(0) > 0.3 - 1e-6).all()  # whatever was struck out overlaps something kept
+
+
+def test_soft_nms_by_hand() -> None:
+    boxes = as_boxes([[0, 0, 10, 10], [0, 0, 5, 10], [20, 0, 30, 10]])  # IoU of the first two is 1/2
+    index, scores = soft_nms(boxes, np.array([0.9, 0.8, 0.5]), 0.5)
+    assert index.tolist() == [0, 2, 1]  # the second has fallen behind the third
+    np.testing.assert_allclose(scores, [0.9, 0.5, 0.8 * np.exp(-0.25 / 0.5)], rtol=1e-6)
+    assert soft_nms(boxes, np.array([0.9, 0.8, 0.5]), 0.5, most=2)[0].tolist() == [0, 2]
+    index, scores = soft_nms(boxes[:0], np.zeros(0))
+    assert index.shape == scores.shape == (0,)
+
+
+@settings(max_examples=100)
+@given(any_boxes, st.sampled_from([0.1, 0.5, 2.0]))
+def test_soft_nms_takes_each_box_once_and_never_raises_a_score(boxes: np.ndarray, sigma: float) -> None:
+    scores = np.linspace(0.9, 0.1, len(boxes))
+    index, after = soft_nms(boxes, scores, sigma)
+    assert sorted(index.tolist()) == list(range(len(boxes)))
+    assert (after <= scores[index] + 1e-6).all()
+    overlap = box_iou(boxes, boxes).astype(np.float64)
+    for place, k in enumerate(index):
+        before = index[:place]
+        assert after[place] == pytest.approx(scores[k] * np.exp(-(overlap[before, k] ** 2).sum() / sigma), rel=1e-4)

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["as_boxes", "box_area", "box_iou", "clip_boxes", "decode_deltas", "encode_deltas", "nms"]
+__all__ = ["as_boxes", "box_area", "box_iou", "clip_boxes", "decode_deltas", "encode_deltas", "nms", "soft_nms"]
 
 F32 = NDArray[np.float32]
 
@@ -100,3 +100,28 @@ def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 
         # overlap / union > iou, without a division by zero for boxes of no area
         alive = rest[overlap <= iou * (area[i] + area[rest] - overlap)]
     return order[np.array(kept, np.int64)]
+
+
+def soft_nms(
+    boxes: NDArray[np.floating], scores: NDArray[np.floating], sigma: float = 0.5, most: int = 100
+) -> tuple[NDArray[np.int64], F32]:
+    """Soft non-maximum suppression (Bodla et al., 2017): boxes that overlap a better one lose score.
+
+    The best box is taken, the scores of the others are multiplied by ``exp(-iou ** 2 / sigma)``, and so on. Among equal
+    scores the first is taken.
+
+    Args:
+        boxes: ``(K, 4)``. scores: ``(K,)``, positive. sigma: above 0; the smaller, the harder. most: boxes to take.
+
+    Returns:
+        Indices of the boxes in the order taken, and their scores then.
+    """
+    left = np.array(scores, np.float64)
+    taken = np.zeros(min(most, len(left)), np.int64)
+    final = np.zeros(len(taken), np.float32)
+    for step in range(len(taken)):
+        best = int(left.argmax())
+        taken[step], final[step] = best, left[best]
+        left *= np.exp(-(box_iou(boxes[best : best + 1], boxes)[0].astype(np.float64) ** 2) / sigma)
+        left[taken[: step + 1]] = -1
+    return taken, final

@@ -40,6 +40,9 @@ def add_parser(subparsers: Any) -> None:
                         help=f"may be given several times (default: {' and '.join(_VOC)})")  # fmt: skip
     parser.add_argument("--limit", type=int, default=None, metavar="N", help="only N images, spread over the list")
     parser.add_argument("--plot", metavar="FILE", help="draw precision against recall, a plot a class (.png, .svg)")
+    parser.add_argument("--failures", metavar="DIR", help="write a page (index.html) there that counts and shows what "
+                        "goes wrong, and in which way, with the threshold of each class; the photos in it are "
+                        "yours")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON")
     add_data_options(parser)
     add_quiet(parser)
@@ -59,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     for option, path in (("--json", arguments.json), ("--plot", arguments.plot)):
         if path:
             file_for_output(path, option, "figures.json" if option == "--json" else "curves.png")
+    if arguments.failures:
+        file_for_output(Path(arguments.failures) / "index.html", "--failures", "a folder")
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
     raw = read_dataset(arguments.data, arguments.format)
     seed = int(detector.metadata_.get("training", {}).get("seed", 0))
@@ -84,6 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
 
         plot_curves(evaluate_voc(found, dataset, protocol="voc07-11pt"), arguments.plot)
         print(f"drawn: {arguments.plot}")
+    if arguments.failures:
+        from sppnet.cli.eval_failures import write_failures
+
+        text = write_failures(found, dataset, detector.thresholds_, Path(arguments.failures), arguments.model)
+        print(f"\n{text}\nshown in {Path(arguments.failures) / 'index.html'}")
     if arguments.json:
         with write_atomic(Path(arguments.json)) as temporary:
             temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -60,9 +60,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--backbone", metavar="NAME", default=None,
                         help="the convolutions; `sppnet backbones` lists them (default: efficientnet-lite0, two maps)"
                         )  # fmt: skip
-    parser.add_argument("--layers", choices=("fc", "pool"), default="fc",
-                        help="pool: no fully connected layer, SVMs and ridge regression on the pooled windows "
-                        "themselves (the paper's first row; less accurate; default: %(default)s)")  # fmt: skip
+    parser.add_argument("--layers", choices=("fc", "fc7", "pool"), default="fc",
+                        help="fc7: two fully connected layers instead of one. pool: no fully connected layer, SVMs and "
+                        "ridge regression on the pooled windows themselves (the paper's "
+                        "first row; less accurate; default: %(default)s)")  # fmt: skip
     parser.add_argument("--classifier", choices=("softmax", "svm"), default="softmax",
                         help="svm: the paper's linear SVMs with hard negatives, behind the fully connected layer "
                         "(default: %(default)s)")  # fmt: skip
@@ -119,6 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     if arguments.layers == "pool":
         options |= {"hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
+    if arguments.layers == "fc7":
+        options["fc_layers"] = 2
     if arguments.backbone is not None:
         options["backbone"] = arguments.backbone
     if arguments.epochs is not None:

@@ -31,7 +31,7 @@ def draw_examples(
         found: of each picture, with threshold 0. thresholds: of each class, for what is shown and counted.
     """
     from sppnet.datasets.contact_sheet import contact_sheet
-    from sppnet.detection.calibration import right_or_wrong
+    from sppnet.evaluation.failures import right_or_wrong
 
     least = np.array([thresholds[name] for name in dataset.class_names])
     found = [item.chosen(item.score >= least[item.label]) for item in found]

@@ -24,7 +24,7 @@ def hits_and_misses(
     Args:
         found: of each picture, with threshold 0. thresholds: of each class; what is below isn't counted.
     """
-    from sppnet.detection.calibration import right_or_wrong
+    from sppnet.evaluation.failures import right_or_wrong
 
     classes = len(dataset.class_names)
     least = np.array([thresholds[name] for name in dataset.class_names])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sppnet.boxes import box_iou
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detections import Detections
+from sppnet.evaluation.failures import right_or_wrong
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -21,7 +21,6 @@ __all__ = [
     "best_f1_threshold",
     "calibrate_scores",
     "fit_sigmoids",
-    "right_or_wrong",
 ]
 
 F64 = NDArray[np.float64]
@@ -93,29 +92,6 @@ def best_f1_threshold(scores: NDArray[np.floating], verdicts: NDArray[np.int8], 
     f1[:-1][score[:-1] == below[:-1]] = -1
     best = int(f1.argmax())
     return float(np.clip((score[best] + below[best]) / 2, 0, 1))
-
-
-def right_or_wrong(
-    found: Detections,
-    boxes: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    difficult: NDArray[np.bool_],
-    iou: float = 0.5,
-) -> NDArray[np.int8]:
-    """Of each detection of an image: 1 found an object, 0 is wrong or a repetition, -1 found a difficult object."""
-    verdict = np.zeros(len(found), np.int8)
-    overlap = box_iou(found.xyxy, boxes) if len(boxes) else np.zeros((len(found), 0), np.float32)
-    overlap[found.label[:, None] != labels[None, :]] = 0
-    taken = np.zeros(len(boxes), bool)
-    for k in np.argsort(-found.score, kind="stable"):
-        best = int(overlap[k].argmax()) if len(boxes) else -1
-        if best < 0 or overlap[k, best] <= iou:
-            continue
-        if difficult[best]:
-            verdict[k] = -1
-        elif not taken[best]:
-            verdict[k], taken[best] = 1, True
-    return verdict
 
 
 def fit_sigmoids(

@@ -56,6 +56,7 @@ class SPPDetector(Parameters):
         rank, hidden, dropout: of the fully connected layer, see :class:`sppnet.detection.fc_head.FcHead`. With
             ``hidden`` 0 there is none: SVMs and ridge regression see the pooled windows along their first ``rank``
             principal components (the paper's pool5 row).
+        fc_layers: 1, or 2 for a second fully connected layer (the paper's fc7).
         classifier: ``softmax``: the log odds of each class against background, as they are trained with the
             fully connected layer, or ``svm`` (the paper's): linear SVMs with hard negatives on its features.
         box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
@@ -84,6 +85,7 @@ class SPPDetector(Parameters):
         rank: int = 256,
         hidden: int = 1024,
         dropout: float = 0.5,
+        fc_layers: int = 1,
         classifier: Literal["softmax", "svm"] = "softmax",
         box_regression: Literal["joint", "ridge"] = "joint",
         finetune_options: FinetuneOptions | None = None,
@@ -103,6 +105,7 @@ class SPPDetector(Parameters):
         self.rank = rank
         self.hidden = hidden
         self.dropout = dropout
+        self.fc_layers = fc_layers
         self.classifier = classifier
         self.box_regression = box_regression
         self.finetune_options = finetune_options
@@ -137,13 +140,15 @@ class SPPDetector(Parameters):
             ImageError: a picture can't be read.
         """
         _check_trainable(dataset)
-        for name, value, known in (
+        options_known: tuple[tuple[str, object, tuple[object, ...]], ...] = (
             ("features", self.features, ("spp", "rcnn")),
             ("classifier", self.classifier, ("svm", "softmax")),
             ("box_regression", self.box_regression, ("joint", "ridge")),
-        ):
+            ("fc_layers", self.fc_layers, (1, 2)),
+        )
+        for name, value, known in options_known:
             if value not in known:
-                raise ArgumentError(f"{name}: got {value!r}, expected one of {', '.join(known)}")
+                raise ArgumentError(f"{name}: got {value!r}, expected one of {', '.join(map(str, known))}")
         if not self.hidden and (self.classifier, self.box_regression) != ("svm", "ridge"):
             raise ArgumentError(
                 f"hidden: got 0 (no fully connected layer) with classifier={self.classifier!r} and box_regression="
@@ -163,12 +168,15 @@ class SPPDetector(Parameters):
         options = self.finetune_options or FinetuneOptions()
         svm_options = self.svm_options or SvmOptions()
         common = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, self.seed, options)
+        if self.fc_layers != 1:
+            common = (*common, "fc layers", self.fc_layers)
         own = (self.classifier, self.box_regression, vars(svm_options))
         trained = train_layers(
             data,
             rank=self.rank,
             hidden=self.hidden,
             dropout=self.dropout,
+            fc_layers=self.fc_layers,
             classifier=self.classifier,
             box_regression=self.box_regression,
             finetune_options=options,
@@ -366,6 +374,7 @@ class SPPDetector(Parameters):
             )
         detector.weights_, detector.metadata_, detector._stored = weights, metadata, stored.tensors
         detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc6_bias.numel()
+        detector.fc_layers = 2 if weights.fc7_bias.numel() else 1
         return detector
 
     # --- parts -------------------------------------------------------------------------------------------------------

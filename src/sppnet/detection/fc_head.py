@@ -13,25 +13,29 @@ DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
 
 
 class FcHead(nn.Module):
-    """``fc6`` (of low rank) with ReLU and dropout, then a softmax layer and a box layer to train it by.
+    """``fc6`` (of low rank) and perhaps ``fc7``, with ReLU and dropout, then a softmax and a box layer to train it by.
 
     Args:
         inputs: length D of a pooled window.
         num_classes: without background.
         rank: fc6 is the product ``(hidden, rank) @ (rank, D)``. A window then costs ``rank * D`` multiplications, not
             ``hidden * D``, the file is as much smaller, and fewer parameters overfit less.
-        hidden: width of fc6. dropout: share of its units dropped in training, [0, 1).
+        hidden: width of fc6 and fc7. dropout: share of their units dropped in training, [0, 1).
+        layers: 1: fc6 alone; 2: fc7 behind it, as the paper's networks have it.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, inputs: int, num_classes: int, rank: int = 256, hidden: int = 1024, dropout: float = 0.5):
+    def __init__(
+        self, inputs: int, num_classes: int, rank: int = 256, hidden: int = 1024, dropout: float = 0.5, layers: int = 1
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.dropout = dropout
         self.reduce = nn.Linear(inputs, rank, bias=False)
         self.fc6 = nn.Linear(rank, hidden)
+        self.fc7 = nn.Linear(hidden, hidden) if layers == 2 else None
         self.logits = nn.Linear(hidden, num_classes + 1)  # the last one is background
         self.deltas = nn.Linear(hidden, num_classes * 4)
         self.register_buffer("mean", torch.zeros(inputs))
@@ -49,6 +53,8 @@ class FcHead(nn.Module):
         """``x (n, D)`` -> fc features ``(n, hidden)``, logits ``(n, classes + 1)``, deltas ``(n, classes, 4)``."""
         h = self.reduce((x - self.mean) * self.scale)
         h = functional.dropout(functional.relu(self.fc6(h)), self.dropout, self.training)
+        if self.fc7 is not None:
+            h = functional.dropout(functional.relu(self.fc7(h)), self.dropout, self.training)
         return h, self.logits(h), self.deltas(h).view(-1, self.num_classes, 4)
 
     def loss(self, x: Tensor, labels: Tensor, deltas: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sppnet.backbones.registry import Backbone
 from sppnet.pooling.windows import pool_windows
 
-__all__ = ["ImageMaps", "PooledWindows", "WindowFeatures", "input_size"]
+__all__ = ["ImageMaps", "PooledWindows", "WindowFeatures", "input_size", "joined"]
 
 # A window uses the scale at which its area is nearest to this (paper, section 4.2)
 TARGET_AREA = 224 * 224
@@ -87,6 +87,15 @@ class WindowFeatures:
         """What tells these maps from others."""
         network = self.backbone
         return network.name, network.weights_sha256, self.short_sides_px, self.max_long_ratio
+
+    def each_scale(self) -> list[WindowFeatures]:
+        """The same features at one scale each: their maps together are the maps of these."""
+        if len(self.short_sides_px) < 2:
+            return [self]
+        return [
+            WindowFeatures(self.backbone, self.levels, (side,), mode=self.mode, max_long_ratio=self.max_long_ratio)
+            for side in self.short_sides_px
+        ]
 
     def estimated_bytes(self, height: int, width: int) -> int:
         """Size of the maps of an image, as the feature cache keeps them (float16)."""
@@ -166,6 +175,12 @@ def flip_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
     flipped = boxes.copy()
     flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
     return flipped
+
+
+def joined(parts: Sequence[ImageMaps]) -> ImageMaps:
+    """Maps of one image at several scales, from those of each scale."""
+    maps = tuple(m for part in parts for m in part.maps)
+    return ImageMaps(maps, np.concatenate([part.scale for part in parts]), parts[0].height, parts[0].width)
 
 
 def half_precision(maps: ImageMaps) -> tuple[Tensor, ...]:

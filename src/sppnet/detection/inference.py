@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sppnet.boxes import box_iou, decode_deltas, nms
+from sppnet.boxes import box_iou, decode_deltas, nms, soft_nms
 from sppnet.detection.weights import BOX_BLOCK, DetectorWeights
 
 __all__ = ["find_objects"]
@@ -36,6 +36,7 @@ def find_objects(
     context: Tensor | float = 0.0,
     threshold: Tensor | float = 0.0,
     nms_iou: float = 0.3,
+    soft_sigma: float = 0.0,
     second_look: bool = True,
     voting: bool = True,
     lap: Callable[[str], None] = lambda stage: None,
@@ -48,6 +49,7 @@ def find_objects(
         height, width: of the image; boxes are clipped to it.
         context: ``(classes,)``, added to the margins of every window.
         threshold: least probability, or ``(classes,)`` of them.
+        soft_sigma: above 0: soft non-maximum suppression with this sigma instead of that at ``nms_iou``.
         second_look: the most probable regressed boxes are pooled, scored and regressed once more.
         voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
         lap: called at the end of each stage.
@@ -83,10 +85,15 @@ def find_objects(
         lap("second look")
     parts: list[tuple[F32, F32, NDArray[np.int64]]] = []
     for c, (boxes, score) in enumerate(found):
-        kept = nms(boxes, score, nms_iou)[:_AFTER_NMS]
-        kept = kept[score[kept] >= least[c].numpy()]  # a second look may have found less
+        if soft_sigma > 0:
+            kept, new = soft_nms(boxes, score, soft_sigma, _AFTER_NMS)
+        else:
+            kept = nms(boxes, score, nms_iou)[:_AFTER_NMS]
+            new = score[kept]
+        shown = new >= least[c].numpy()  # a second look may have found less
+        kept, new = kept[shown], new[shown]
         final = _vote(boxes, score, kept) if voting else boxes[kept]
-        parts.append((final, score[kept], np.full(len(kept), c, np.int64)))
+        parts.append((final, new, np.full(len(kept), c, np.int64)))
     score = np.concatenate([p[1] for p in parts])
     order = np.argsort(-score, kind="stable")
     lap("NMS")

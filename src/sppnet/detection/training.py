@@ -25,7 +25,8 @@ __all__ = ["Trained", "train_layers", "training_identity"]
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out: the matrices, the mean loss of each epoch, and the seconds of each stage of this run."""
+    """What came out: the matrices, the mean loss of each epoch, and the seconds of each stage (of the run that
+    finished it)."""
 
     weights: DetectorWeights
     losses: list[float]
@@ -38,6 +39,7 @@ def train_layers(
     rank: int,
     hidden: int,
     dropout: float,
+    fc_layers: int,
     classifier: str,
     box_regression: str,
     finetune_options: FinetuneOptions,
@@ -65,13 +67,13 @@ def train_layers(
     if done is not None:
         if report is not None:
             report("this training was finished before: its result is taken from the cache")
-        return Trained(DetectorWeights(**done[0]), done[1]["losses"], {})
+        return Trained(DetectorWeights(**done[0]), done[1]["losses"], done[1].get("seconds", {}))
     classes = len(data.dataset.class_names)
     losses: list[float] = []
     if hidden:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = FcHead(data.features.dims, classes, rank, hidden, dropout)
+            head = FcHead(data.features.dims, classes, rank, hidden, dropout, fc_layers)
         losses = finetune(
             head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress, report=report
         )
@@ -89,7 +91,7 @@ def train_layers(
             weights, data, classifier, box_regression, svm_options, seed, checkpoints, progress, report
         )
         lap("SVMs and box regression")
-    checkpoints.save("done", weights.tensors(), {"losses": losses})
+    checkpoints.save("done", weights.tensors(), {"losses": losses, "seconds": seconds})
     checkpoints.remove("svm")
     return Trained(weights, losses, seconds)
 

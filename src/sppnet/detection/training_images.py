@@ -14,7 +14,7 @@ from torch import Tensor
 
 import sppnet
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision
+from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, joined
 from sppnet.images import load_image
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals.base import Proposer
@@ -66,7 +66,7 @@ class TrainingImages:
         self.flip_features = flip_features
         self.proposer = proposer
         self.cache = cache
-        self._keys: dict[tuple[int, str], str] = {}
+        self._keys: dict[tuple[object, ...], str] = {}
         # Of a proposer that isn't ours nothing is known, so its windows are never taken for those of another run.
         ours = isinstance(proposer, SelectiveSearch | GridProposer)
         mode = MODES.get(str(getattr(proposer, "mode", "")), "")
@@ -87,16 +87,19 @@ class TrainingImages:
             if self.cache.get(self._key(i, "windows")) is None:
                 picture = load_image(self.dataset[i].path)
                 self._put_windows(i, picture)
-            for flip, features in enumerate(self._views()):
-                if not self.cache.path(self._key(i, f"maps{flip}")).is_file():
-                    picture = load_image(self.dataset[i].path) if picture is None else picture
-                    self._put_maps(i, features, bool(flip), picture)
+            for flip, view in enumerate(self._views()):
+                for features in view.each_scale():
+                    if not self.cache.path(self._map_key(i, features, bool(flip))).is_file():
+                        picture = load_image(self.dataset[i].path) if picture is None else picture
+                        self._put_maps(i, features, bool(flip), picture)
 
     def identity(self) -> str:
         """Hash of all pictures, annotations and settings: equal where training would see the same numbers."""
         digest = hashlib.sha256(repr((self.dataset.class_names, self.features.levels, self.features.mode)).encode())
         for i, record in enumerate(self.dataset):
-            keys = [self._key(i, "windows"), *(self._key(i, f"maps{flip}") for flip in range(len(self._views())))]
+            keys = [self._key(i, "windows")]
+            for flip, view in enumerate(self._views()):
+                keys += [self._map_key(i, features, bool(flip)) for features in view.each_scale()]
             digest.update(repr(keys).encode())
             for array in (record.boxes, record.labels, record.difficult):
                 digest.update(array.tobytes())
@@ -109,14 +112,13 @@ class TrainingImages:
         assert features is not None
         stored = self.cache.get(self._key(i, "windows")) or self._put_windows(i, load_image(record.path))
         windows = stored["windows"].numpy()
-        name = self._key(i, f"maps{int(flip)}")
-        entry = self.cache.get(name) or self._put_maps(i, features, flip, load_image(record.path))
-        maps = ImageMaps(
-            tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(entry) - 1)),
-            entry["scale"].numpy(),
-            record.height,
-            record.width,
-        )
+        parts = []
+        for scale in features.each_scale():
+            entry = self.cache.get(self._map_key(i, scale, flip))
+            entry = entry or self._put_maps(i, scale, flip, load_image(record.path))
+            each = tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(entry) - 1))
+            parts.append(ImageMaps(each, entry["scale"].numpy(), record.height, record.width))
+        maps = joined(parts)
         boxes = record.boxes
         if flip:
             windows, boxes = flip_boxes(windows, record.width), flip_boxes(boxes, record.width)
@@ -125,16 +127,17 @@ class TrainingImages:
     def _views(self) -> list[WindowFeatures]:
         return [self.features] if self.flip_features is None else [self.features, self.flip_features]
 
-    def _key(self, i: int, what: str) -> str:
-        if (i, what) not in self._keys:
+    def _map_key(self, i: int, features: WindowFeatures, flip: bool) -> str:
+        """Of the maps at one scale, so that trainings at several sets of scales share them."""
+        return self._key(i, f"maps{int(flip)}", *features.map_settings())
+
+    def _key(self, i: int, what: str, *settings: object) -> str:
+        known = (i, what, settings)
+        if known not in self._keys:
             if what == "windows":
-                settings: tuple[object, ...] = (what, self._proposer_identity)
-            else:
-                f = self.features if what == "maps0" else self.flip_features
-                assert f is not None
-                settings = (what, *f.map_settings())
-            self._keys[i, what] = self.cache.key(self.dataset[i].path, *settings)
-        return self._keys[i, what]
+                settings = (self._proposer_identity,)
+            self._keys[known] = self.cache.key(self.dataset[i].path, what, *settings)
+        return self._keys[known]
 
     def _put_windows(self, i: int, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
         entry = {"windows": torch.from_numpy(np.ascontiguousarray(self.proposer(picture), np.float32))}
@@ -145,5 +148,5 @@ class TrainingImages:
         maps = features.maps(picture, flip=flip)
         entry = {f"map{s}": m for s, m in enumerate(half_precision(maps))}
         entry["scale"] = torch.from_numpy(maps.scale)
-        self.cache.put(self._key(i, f"maps{int(flip)}"), entry)
+        self.cache.put(self._map_key(i, features, flip), entry)
         return entry

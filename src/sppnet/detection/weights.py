@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -28,20 +28,23 @@ BOX_BLOCK = 8  # classes whose boxes one matrix product regresses, for the same 
 class DetectorWeights:
     """Float32 matrices of the layers behind the pooling.
 
-    D is the length of a pooled window, R the rank of fc6, H the width of fc6, c the number of classes. Without a fully
-    connected layer ``fc6_weight`` is ``(0, R)``, and H stands for R elsewhere: the R numbers themselves are scored.
+    D is the length of a pooled window, R the rank of fc6, F its width, H that of the last layer, c the number of
+    classes. Without fc7 its matrices are empty, and H is F. Without any fully connected layer ``fc6_weight`` is
+    ``(0, R)``, and H is R: the R numbers themselves are scored.
     """
 
     reduce_weight: Tensor  # (R, D), standardisation of the inputs folded in
     reduce_bias: Tensor  # (R,)
-    fc6_weight: Tensor  # (H, R)
-    fc6_bias: Tensor  # (H,)
+    fc6_weight: Tensor  # (F, R)
+    fc6_bias: Tensor  # (F,)
     class_weight: Tensor  # (c, H): SVMs
     class_bias: Tensor  # (c,)
     box_weight: Tensor  # (c * 4, H)
     box_bias: Tensor  # (c * 4,)
     slope: Tensor  # (c,): probability = sigmoid(slope * margin + offset)
     offset: Tensor  # (c,)
+    fc7_weight: Tensor = field(default_factory=lambda: torch.zeros(0, 0))  # (H, F)
+    fc7_bias: Tensor = field(default_factory=lambda: torch.zeros(0))  # (H,)
 
     @staticmethod
     def from_head(head: FcHead) -> DetectorWeights:
@@ -62,6 +65,7 @@ class DetectorWeights:
                 head.deltas.bias.detach().clone(),
                 torch.ones(classes),
                 torch.zeros(classes),
+                *([] if head.fc7 is None else [v.detach().clone() for v in (head.fc7.weight, head.fc7.bias)]),
             )
 
     @staticmethod
@@ -72,6 +76,9 @@ class DetectorWeights:
             ModelFileError: one is missing, or their shapes don't fit together.
         """
         names = [f.name for f in fields(DetectorWeights)]
+        last = [name for name in names if name.startswith("fc7")]
+        if not any(name in tensors for name in last):
+            names = [name for name in names if name not in last]
         missing = [name for name in names if name not in tensors]
         if missing:
             raise ModelFileError(f"{where}: {missing[0]} is missing; the file is damaged or no detector")
@@ -85,26 +92,30 @@ class DetectorWeights:
             "box_weight": (classes * 4, hidden), "box_bias": (classes * 4,),
             "slope": (classes,), "offset": (classes,),
         }  # fmt: skip
+        if got.fc7_bias.numel():
+            expected |= {"fc7_weight": (hidden, units), "fc7_bias": (hidden,)}
         for name, shape in expected.items():
             if tuple(tensors[name].shape) != shape:
                 raise ModelFileError(f"{where}: {name} has shape {tuple(tensors[name].shape)}, expected {shape}")
         return got
 
     def tensors(self) -> dict[str, Tensor]:
-        """All of them by name, for a model file."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """All of them by name, for a model file; those of fc7 only where there is one."""
+        named = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in named.items() if self.fc7_bias.numel() or not name.startswith("fc7")}
 
     @property
     def features(self) -> int:
         """H: how many numbers :meth:`fc` gives."""
-        return self.fc6_bias.numel() or self.reduce_bias.numel()
+        return self.fc7_bias.numel() or self.fc6_bias.numel() or self.reduce_bias.numel()
 
     def fc(self, pooled: Tensor) -> Tensor:
         """fc features ``(K, H)`` of pooled windows ``(K, D)``."""
         h = torch.addmm(self.reduce_bias, pooled, self.reduce_weight.T)
         if not len(self.fc6_bias):
             return h
-        return torch.addmm(self.fc6_bias, h, self.fc6_weight.T).relu_()
+        h = torch.addmm(self.fc6_bias, h, self.fc6_weight.T).relu_()
+        return torch.addmm(self.fc7_bias, h, self.fc7_weight.T).relu_() if self.fc7_bias.numel() else h
 
     def margins(self, features: Tensor) -> Tensor:
         """SVM margins ``(K, c)`` of fc features ``(K, H)``."""

@@ -1,0 +1,54 @@
+"""The fully connected layers: what is trained is what a file computes, with fc7 and without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sppnet import SPPDetector, load_voc
+from sppnet.detection.fc_head import FcHead
+from sppnet.detection.finetune import FinetuneOptions
+from sppnet.detection.weights import DetectorWeights
+from sppnet.errors import ArgumentError, ModelFileError
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_weights_compute_what_the_head_does(layers: int) -> None:
+    torch.manual_seed(0)
+    head = FcHead(30, 3, rank=8, hidden=16, layers=layers).eval()
+    x = torch.randn(50, 30) * 3 + 1
+    head.standardise(x)
+    with torch.no_grad():
+        h, logits, deltas = head(x)
+        weights = DetectorWeights.from_head(head)
+        torch.testing.assert_close(weights.fc(x), h, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(weights.margins(h), logits[:, :3] - logits[:, 3:], rtol=1e-4, atol=1e-4)
+        for c in range(3):
+            got = weights.box_deltas(h, c) / torch.tensor([0.1, 0.1, 0.2, 0.2])
+            torch.testing.assert_close(got, deltas[:, c], rtol=1e-4, atol=1e-4)
+    assert ("fc7_weight" in weights.tensors()) == (layers == 2)
+    assert DetectorWeights(**weights.tensors()).features == 16
+
+
+def test_fc7_is_trained_kept_and_read(toy_voc: Path, tmp_path: Path) -> None:
+    train = load_voc(toy_voc, "train").subset(range(8))
+    detector = SPPDetector(
+        short_sides_px=(128,), flip_short_sides_px=(), max_windows=100, rank=16, hidden=32, fc_layers=2,
+        finetune_options=FinetuneOptions(epochs=2, images_per_batch=4, windows_per_image=16),
+    ).fit(train)  # fmt: skip
+    path = tmp_path / "m.safetensors"
+    detector.save(path, "float32")
+    loaded = SPPDetector.load(path)
+    assert loaded.fc_layers == 2
+    assert loaded.weights_.fc7_weight.shape == (32, 32)
+    x = torch.rand(20, detector._features().dims)
+    assert torch.equal(loaded.weights_.fc(x), detector.weights_.fc(x))
+    tensors = detector.weights_.tensors()
+    with pytest.raises(ModelFileError, match="fc7_bias is missing"):
+        DetectorWeights.from_tensors({n: v for n, v in tensors.items() if n != "fc7_bias"}, "f")
+    with pytest.raises(ModelFileError, match="fc7_weight has shape"):
+        DetectorWeights.from_tensors(tensors | {"fc7_weight": torch.zeros(32, 31)}, "f")
+    with pytest.raises(ArgumentError, match="fc_layers: got 3"):
+        SPPDetector(fc_layers=3).fit(train)

@@ -1,0 +1,54 @@
+"""Maps in the cache: those of several scales are those of each, and none is computed twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet import load_voc
+from sppnet.backbones.registry import load_backbone
+from sppnet.detection.features import WindowFeatures
+from sppnet.detection.training_images import TrainingImages
+from sppnet.images import load_image
+from sppnet.learning.feature_cache import FeatureCache
+from sppnet.proposals import SelectiveSearch
+
+
+def test_sets_of_scales_share_their_maps(toy_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = load_backbone("efficientnet-lite0")
+    dataset = load_voc(toy_voc, "train").subset([0, 1])
+    computed: list[tuple[tuple[int, ...], bool]] = []
+    maps = WindowFeatures.maps
+
+    def counted(self: WindowFeatures, image: np.ndarray, *, flip: bool = False) -> object:
+        computed.append((self.short_sides_px, flip))
+        return maps(self, image, flip=flip)
+
+    monkeypatch.setattr(WindowFeatures, "maps", counted)
+
+    def images(sides: tuple[int, ...], flips: tuple[int, ...]) -> TrainingImages:
+        views = [WindowFeatures(backbone, (2, 1), s) for s in (sides, flips)]
+        return TrainingImages(dataset, views[0], views[1], SelectiveSearch(max_windows=50), FeatureCache(tmp_path))
+
+    one = images((96,), (64,))
+    one.prepare()
+    assert sorted(computed) == [((64,), True)] * 2 + [((96,), False)] * 2
+    computed.clear()
+    several = images((64, 96, 160), (64, 128))
+    several.prepare()
+    assert sorted(computed) == [((64,), False)] * 2 + [((128,), True)] * 2 + [((160,), False)] * 2
+    assert several.identity() != one.identity()
+    computed.clear()
+    for flip in (False, True):
+        got = several.load(1, flip=flip).maps
+        features = several.flip_features if flip else several.features
+        assert features is not None
+        wanted = maps(features, load_image(dataset[1].path), flip=flip)
+        assert np.array_equal(got.scale, wanted.scale)
+        for a, b in zip(got.maps, wanted.maps, strict=True):
+            assert torch.equal(a.float(), b.to(torch.float16).float())
+    assert not computed  # all from the cache
+    assert several.estimated_bytes() > one.estimated_bytes()
