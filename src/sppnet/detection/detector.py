@@ -57,6 +57,8 @@ class SPPDetector(Parameters):
             ``hidden`` 0 there is none: SVMs and ridge regression see the pooled windows along their first ``rank``
             principal components (the paper's pool5 row).
         fc_layers: 1, or 2 for a second fully connected layer (the paper's fc7).
+        heads: so many fully connected layers are trained from different seeds and averaged. Each takes its time in
+            training and its room in the file.
         classifier: ``softmax``: the log odds of each class against background, as they are trained with the
             fully connected layer, or ``svm`` (the paper's): linear SVMs with hard negatives on its features.
         box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
@@ -86,6 +88,7 @@ class SPPDetector(Parameters):
         hidden: int = 1024,
         dropout: float = 0.5,
         fc_layers: int = 1,
+        heads: int = 1,
         classifier: Literal["softmax", "svm"] = "softmax",
         box_regression: Literal["joint", "ridge"] = "joint",
         finetune_options: FinetuneOptions | None = None,
@@ -106,6 +109,7 @@ class SPPDetector(Parameters):
         self.hidden = hidden
         self.dropout = dropout
         self.fc_layers = fc_layers
+        self.heads = heads
         self.classifier = classifier
         self.box_regression = box_regression
         self.finetune_options = finetune_options
@@ -140,11 +144,12 @@ class SPPDetector(Parameters):
             ImageError: a picture can't be read.
         """
         _check_trainable(dataset)
-        options_known: tuple[tuple[str, object, tuple[object, ...]], ...] = (
+        options_known: tuple[tuple[str, object, Sequence[object]], ...] = (
             ("features", self.features, ("spp", "rcnn")),
             ("classifier", self.classifier, ("svm", "softmax")),
             ("box_regression", self.box_regression, ("joint", "ridge")),
             ("fc_layers", self.fc_layers, (1, 2)),
+            ("heads", self.heads, range(1, 17) if self.hidden else (1,)),
         )
         for name, value, known in options_known:
             if value not in known:
@@ -167,23 +172,28 @@ class SPPDetector(Parameters):
 
         options = self.finetune_options or FinetuneOptions()
         svm_options = self.svm_options or SvmOptions()
-        common = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, self.seed, options)
-        if self.fc_layers != 1:
-            common = (*common, "fc layers", self.fc_layers)
-        own = (self.classifier, self.box_regression, vars(svm_options))
+
+        def common(seed: int) -> tuple[object, ...]:
+            plain = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, seed, options)
+            return plain if self.fc_layers == 1 else (*plain, "fc layers", self.fc_layers)
+
+        own: tuple[object, ...] = (self.classifier, self.box_regression, vars(svm_options))
+        if self.heads > 1:
+            own = (*own, "heads", self.heads)
         trained = train_layers(
             data,
             rank=self.rank,
             hidden=self.hidden,
             dropout=self.dropout,
             fc_layers=self.fc_layers,
+            heads=self.heads,
             classifier=self.classifier,
             box_regression=self.box_regression,
             finetune_options=options,
             svm_options=svm_options,
             seed=self.seed,
-            fc_checkpoints=Checkpoints(cache, common),
-            checkpoints=Checkpoints(cache, (common, own)),
+            fc_checkpoints=lambda seed: Checkpoints(cache, common(seed)),
+            checkpoints=Checkpoints(cache, (common(self.seed), own)),
             progress=progress,
             report=report,
         )
@@ -205,6 +215,7 @@ class SPPDetector(Parameters):
                 "classifier": self.classifier,
                 "box_regression": self.box_regression,
                 "svm": vars(svm_options),
+                "heads": self.heads,
                 "flip_short_sides_px": list(self.flip_short_sides_px),
                 "losses": [round(v, 4) for v in trained.losses],
                 "threads": torch.get_num_threads(),
@@ -318,6 +329,7 @@ class SPPDetector(Parameters):
             "nms_iou": self.nms_iou,
             "second_look": self.second_look,
             "box_voting": self.box_voting,
+            "heads": self.heads,
             "precision": precision,
         }
         write_model(path, weights.tensors(), metadata, precision, like=self._stored)
@@ -373,7 +385,8 @@ class SPPDetector(Parameters):
                 f"its backbone and levels give {features.dims}"
             )
         detector.weights_, detector.metadata_, detector._stored = weights, metadata, stored.tensors
-        detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc6_bias.numel()
+        detector.heads = heads = max(1, int(metadata.get("heads", 1)))
+        detector.rank, detector.hidden = weights.reduce_bias.numel() // heads, weights.fc6_bias.numel() // heads
         detector.fc_layers = 2 if weights.fc7_bias.numel() else 1
         return detector
 
