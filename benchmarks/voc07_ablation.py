@@ -1,6 +1,6 @@
 """What each part of the detector is worth on VOC07: trains and measures it in several ways, and writes a table.
 
-    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --output docs/ablation.md
+    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --output docs/results.md
 
 Trained on ``train``, measured on ``val`` (``--limit N`` takes N pictures of each). Maps, windows, every training and
 every picture's detections are kept in the cache folder: it may be stopped at any time and goes on, and another row
@@ -45,6 +45,8 @@ from sppnet.files import write_atomic
 from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals import SelectiveSearch
 
+# What is written stands between these lines of the file; the rest of it stays
+START, END = "<!-- ablation -->", "<!-- end of ablation -->"
 PROTOCOLS = ("voc07-11pt", "voc-area")
 
 
@@ -187,7 +189,7 @@ def table(results: dict[str, dict[str, VocResult]], sizes: dict[str, dict[str, f
         "|---" * (3 + len(names)) + "|",
     ]
     for key, r in results.items():
-        recalls = " | ".join(f"{100 * sizes[key][n]:.0f} %" for n in names)
+        recalls = " | ".join("-" if v != v else f"{100 * v:.0f} %" for v in sizes[key].values())
         lines.append(f"| {ROWS[key].name} | {r[PROTOCOLS[0]].map:.4f} | {r[PROTOCOLS[1]].map:.4f} | {recalls} |")
     return lines
 
@@ -221,7 +223,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0)
     parser.add_argument("--timed", type=int, default=24, help="pictures to time each detector on; 0: none")
     parser.add_argument("--train-only", action="store_true", help="train what the rows need, and measure nothing")
-    parser.add_argument("--output", type=Path, help="Markdown file")
+    parser.add_argument("--output", type=Path, help="Markdown file with the two lines to write between, or a new one")
     parser.add_argument("--json", type=Path, default=Path("voc07_ablation.json"))
     arguments = parser.parse_args()
     if arguments.rows == "list":
@@ -233,6 +235,11 @@ def main() -> None:
     unknown = [key for key in wanted if key not in ROWS]
     if unknown:
         parser.error(f"--rows: no {unknown[0]!r}; there are {', '.join(ROWS)}")
+
+    if arguments.output:  # looked at before the work
+        page = arguments.output.read_text(encoding="utf-8") if arguments.output.is_file() else f"{START}\n{END}\n"
+        if START not in page or END not in page:
+            parser.error(f"--output: {arguments.output} has no lines {START!r} and {END!r} to write between")
 
     train, val = (load_voc(arguments.data, split, on_error="skip") for split in ("train", "val"))
     if arguments.limit:
@@ -273,8 +280,6 @@ def main() -> None:
         "recall by size": sizes,
     }
     lines = [
-        "# What each part is worth on VOC07",
-        "",
         f"Trained on train ({len(train)} pictures), measured on val ({len(val)}), IoU > 0.5, one seed. {machine}.",
         "",
         f"    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --rows {','.join(chosen)}",
@@ -298,10 +303,13 @@ def main() -> None:
         ]
     text = "\n".join(lines)
     print(text)
-    for path, content in ((arguments.json, json.dumps(document, indent=1) + "\n"), (arguments.output, text)):
-        if path:
-            with write_atomic(path) as temporary:
-                temporary.write_text(content, encoding="utf-8")
+    with write_atomic(arguments.json) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if arguments.output:
+        before, rest = page.split(START, 1)
+        with write_atomic(arguments.output) as temporary:
+            page = f"{before}{START}\n\n{text}\n{END}{rest.split(END, 1)[1]}"
+            temporary.write_text(page, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -86,8 +86,13 @@ def test_eval_prints_both_protocols(
 
     stored = read_model(model)[1]["metrics"]["voc-area"]["map"]
     assert stored == pytest.approx(found["voc-area"]["map"], abs=2e-3)
-    assert main(["eval", str(model), str(toy_voc), "--limit", "3"]) == 0
-    assert "(3 images)" in capsys.readouterr().out
+    page = tmp_path / "failures"
+    assert main(["eval", str(model), str(toy_voc), "--limit", "3", "--failures", str(page)]) == 0
+    text = capsys.readouterr().out
+    assert "(3 images)" in text
+    counts = next(line for line in text.splitlines() if "detections right" in line)
+    assert counts in (page / "index.html").read_text()
+    assert str(page / "index.html") in text
 
 
 def test_detect_draws_and_writes(
@@ -189,5 +194,8 @@ def test_usage_errors(model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest
     assert str(tmp_path) in capsys.readouterr().err
     assert main(["train", str(toy_voc), "--output", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+    (tmp_path / "taken").write_text("")
+    assert main(["eval", str(model), str(toy_voc), "--failures", str(tmp_path / "taken")]) == 2
+    assert "taken" in capsys.readouterr().err
     assert main(["eval", str(model), str(toy_voc), "--split", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err
