@@ -56,15 +56,18 @@ class Row:
 
     Attributes:
         name: what it is. parameters: of the detector. boxes: whether boxes are regressed. options: of find_objects.
+        test_px: short sides of the maps that it is tested on, where those are others than it was trained on.
     """
 
     name: str
     parameters: dict[str, Any]
     boxes: bool = True
     options: dict[str, Any] = field(default_factory=dict)
+    test_px: tuple[int, ...] = ()
 
 
 ALL = {"second_look": True, "voting": True}
+SOFT = ALL | {"nms_iou": 0.5, "soft_sigma": 0.3}
 NONE = {"second_look": False, "voting": False}
 ONE, TWO = {"backbone": "efficientnet-lite0"}, {"backbone": "efficientnet-lite0+mid"}
 PAPER = {"classifier": "svm", "box_regression": "ridge"}
@@ -83,15 +86,15 @@ ROWS = {
     "fc6-boxes": Row("fc6, softmax, joint boxes", TWO, True, NONE),
     "fc6-voting": Row("the same, voting", TWO, True, {"second_look": False, "voting": True}),
     "fc6-look": Row("the same, second look", TWO, True, {"second_look": True, "voting": False}),
-    "fc6-all": Row("**the same, second look and voting (the default)**", TWO, True, ALL),
-    "fc6-soft": Row("the default with soft suppression, sigma 0.3", TWO, True, ALL | {"soft_sigma": 0.3}),
-    "one-map": Row("the default with one map (320 channels)", ONE, True, ALL),
-    "svm-all": Row("the default with SVMs and ridge boxes", TWO | PAPER, True, ALL),
-    "fc7-all": Row("the default with fc7", FC7, True, ALL),
-    "two-heads": Row("the default, two heads averaged", TWO | {"heads": 2}, True, ALL),
-    "small-all": Row("the default, two scales (352, 608 px)", SMALL, True, ALL),
-    "three-boxes": Row("three scales (352, 608, 1000 px), joint boxes", THREE, True, NONE),
-    "three-all": Row("the default, three scales (352, 608, 1000 px)", THREE, True, ALL),
+    "fc6-all": Row("the same, second look and voting", TWO, True, ALL),
+    "fc6-soft": Row("the same, soft suppression", TWO, True, SOFT),
+    "one-map": Row("the same with one map (320 channels)", ONE, True, SOFT),
+    "svm-soft": Row("the same with SVMs and ridge boxes", TWO | PAPER, True, SOFT),
+    "fc7-soft": Row("the same with fc7", FC7, True, SOFT),
+    "small-all": Row("two scales (352, 608 px), second look and voting", SMALL, True, ALL),
+    "small-soft": Row("**the same, soft suppression (the default)**", SMALL, True, SOFT),
+    "small-to-three": Row("the same, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
+    "three-soft": Row("the same, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
 }
 
 
@@ -103,7 +106,7 @@ def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
 def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | None = None) -> str:
     """Of a training, and of a way to use it, for what is kept of it."""
     version = (sppnet.__version__, torch.get_num_threads(), len(train))
-    options = None if row is None else (row.boxes, sorted(row.options.items()))
+    options = None if row is None else (row.boxes, sorted(row.options.items()), *row.test_px)
     return repr((json.dumps(parameters, sort_keys=True), version, options))
 
 
@@ -120,7 +123,8 @@ class Measured:
         none = ("box_weight", "box_bias")
         parts = self.weights.tensors()
         self.fixed = DetectorWeights(**parts | {n: torch.zeros_like(parts[n]) for n in none})
-        self.features = WindowFeatures(detector._backbone(), detector.levels, detector.short_sides_px)
+        sides = next(iter(rows.values())).test_px or detector.short_sides_px
+        self.features = WindowFeatures(detector._backbone(), detector.levels, sides)
         self.data = TrainingImages(val, self.features, None, SelectiveSearch(), cache)
 
     def run(self) -> dict[str, list[Detections]]:
@@ -221,6 +225,7 @@ def main() -> None:
     parser.add_argument("--cache")
     parser.add_argument("--rows", default="", help="keys of the rows to do, e.g. fc6,fc6-all; default: all")
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--every", type=int, default=1, help="measure on every so-manieth picture of val only")
     parser.add_argument("--timed", type=int, default=24, help="pictures to time each detector on; 0: none")
     parser.add_argument("--train-only", action="store_true", help="train what the rows need, and measure nothing")
     parser.add_argument("--output", type=Path, help="Markdown file with the two lines to write between, or a new one")
@@ -244,13 +249,16 @@ def main() -> None:
     train, val = (load_voc(arguments.data, split, on_error="skip") for split in ("train", "val"))
     if arguments.limit:
         train, val = (d.subset(range(min(arguments.limit, len(d)))) for d in (train, val))
+    val = val.subset(range(0, len(val), arguments.every))
     cache = FeatureCache(arguments.cache)
     found: dict[str, list[Detections]] = {}
     times: dict[str, dict[str, Any]] = {}
     chosen = {key: ROWS[key] for key in ROWS if key in wanted}
-    for text in dict.fromkeys(json.dumps(row.parameters, sort_keys=True) for row in chosen.values()):
-        parameters = json.loads(text)
-        rows = {k: r for k, r in chosen.items() if json.dumps(r.parameters, sort_keys=True) == text}
+    groups: dict[str, dict[str, Row]] = {}  # rows of one training, tested on the same maps
+    for key, row in chosen.items():
+        groups.setdefault(repr((sorted(row.parameters.items()), row.test_px)), {})[key] = row
+    for rows in groups.values():
+        parameters, test_px = next((r.parameters, r.test_px) for r in rows.values())
         started = time.perf_counter()
         detector = SPPDetector(**parameters).fit(
             train, cache=arguments.cache, progress=bar, report=lambda line: tqdm.write(line, file=sys.stderr)
@@ -260,6 +268,7 @@ def main() -> None:
             continue
         measured = Measured(parameters, rows, detector, train, val, cache)
         found |= measured.run()
+        detector.short_sides_px = test_px or detector.short_sides_px
         training = {k: v for k, v in detector.fit_seconds_.items() if k != "windows and maps"}
         detecting = stage_times(detector, val, arguments.timed) if arguments.timed else {}
         times[", ".join(rows)] = {"training": training, "detecting": detecting}

@@ -89,7 +89,7 @@ def test_parameters_as_scikit_learn() -> None:
     params = detector.get_params()
     assert params["levels"] == [3, 1]
     assert params["finetune_options"] is options
-    assert params["nms_iou"] == 0.3
+    assert params["nms_iou"] == 0.5
     detector.class_names_ = ("a",)
     copy = clone(detector)
     assert copy.get_params() == params

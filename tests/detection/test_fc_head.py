@@ -32,40 +32,6 @@ def test_weights_compute_what_the_head_does(layers: int) -> None:
     assert DetectorWeights(**weights.tensors()).features == 16
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_heads_side_by_side_are_their_mean(layers: int) -> None:
-    parts = []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        parts.append(DetectorWeights.from_head(FcHead(30, 3, rank=8, hidden=16, layers=layers)))
-    both = DetectorWeights.side_by_side(parts)
-    x = torch.randn(50, 30)
-    margins = torch.stack([w.margins(w.fc(x)) for w in parts]).mean(0)
-    torch.testing.assert_close(both.margins(both.fc(x)), margins, rtol=1e-5, atol=1e-6)
-    deltas = torch.stack([w.box_deltas(w.fc(x), 1) for w in parts]).mean(0)
-    torch.testing.assert_close(both.box_deltas(both.fc(x), 1), deltas, rtol=1e-5, atol=1e-6)
-    assert DetectorWeights.from_tensors(both.tensors(), "x").features == 48
-    assert DetectorWeights.side_by_side(parts[:1]) is parts[0]
-
-
-def test_two_heads_are_trained_and_share_their_checkpoints(toy_voc: Path, tmp_path: Path) -> None:
-    train = load_voc(toy_voc, "train").subset(range(8))
-    options = {
-        "short_sides_px": (128,), "flip_short_sides_px": (), "max_windows": 100, "rank": 8, "hidden": 24,
-        "finetune_options": FinetuneOptions(epochs=2, images_per_batch=4, windows_per_image=16),
-    }  # fmt: skip
-    alone = [SPPDetector(**options, seed=seed).fit(train, cache=tmp_path / "c").weights_ for seed in (3, 4)]
-    both = SPPDetector(**options, seed=3, heads=2).fit(train, cache=tmp_path / "c")
-    wanted = DetectorWeights.side_by_side(alone).tensors()
-    for name, value in both.weights_.tensors().items():
-        assert torch.equal(value, wanted[name]), name
-    both.save(tmp_path / "m.safetensors")
-    loaded = SPPDetector.load(tmp_path / "m.safetensors")
-    assert (loaded.heads, loaded.rank, loaded.hidden) == (2, 8, 24)
-    with pytest.raises(ArgumentError, match="heads: got 0"):
-        SPPDetector(**options, heads=0).fit(train)
-
-
 def test_fc7_is_trained_kept_and_read(toy_voc: Path, tmp_path: Path) -> None:
     train = load_voc(toy_voc, "train").subset(range(8))
     detector = SPPDetector(

@@ -92,6 +92,30 @@ def test_a_threshold_for_each_class() -> None:
         assert np.array_equal(alone[0][alone[2] == c], box[label == c])
 
 
+def test_soft_suppression_lowers_scores_in_place_of_lives() -> None:
+    weights, boxes = random_weights(3), windows()
+
+    def run(**options: float) -> tuple[np.ndarray, ...]:
+        return find_objects(weights, lambda b: weights.fc(torch.from_numpy(b)), boxes, 300, 320, **options)
+
+    hard, soft = run(nms_iou=0.5), run(nms_iou=0.5, soft_sigma=0.3)
+    for c in range(3):
+        a, b = (tuple(part[got[2] == c] for part in got[:2]) for got in (hard, soft))
+        assert a[1][0] == b[1][0]  # the best keeps its score
+        assert (np.diff(b[1]) <= 0).all()
+        # the same boxes where all are shown, none with a better score than before
+        before = {tuple(box): float(score) for box, score in zip(a[0].tolist(), a[1], strict=True)}
+        common = [(before[tuple(box)], float(s)) for box, s in zip(b[0].tolist(), b[1], strict=True)
+                  if tuple(box) in before]  # fmt: skip
+        assert len(common) > 5
+        assert all(after <= was + 1e-6 for was, after in common)
+        assert any(after < was - 1e-3 for was, after in common)
+    least = 0.6
+    some = run(nms_iou=0.5, soft_sigma=0.3, threshold=least)
+    assert (some[1] >= least).all()
+    assert len(some[1]) == int((soft[1] >= least).sum())
+
+
 def test_plain_path_equals_the_formulas() -> None:
     """Without second look and voting: sigmoid, regression, suppression, one class after another."""
     weights, boxes = random_weights(9), windows()

@@ -64,9 +64,6 @@ def add_parser(subparsers: Any) -> None:
                         help="fc7: two fully connected layers instead of one. pool: no fully connected layer, SVMs and "
                         "ridge regression on the pooled windows themselves (the paper's "
                         "first row; less accurate; default: %(default)s)")  # fmt: skip
-    parser.add_argument("--heads", type=positive_int, default=1,
-                        help="train so many fully connected layers and average them: a little more accurate, and each "
-                        "takes its time and its room in the file (default: %(default)s)")  # fmt: skip
     parser.add_argument("--classifier", choices=("softmax", "svm"), default="softmax",
                         help="svm: the paper's linear SVMs with hard negatives, behind the fully connected layer "
                         "(default: %(default)s)")  # fmt: skip
@@ -118,7 +115,6 @@ def run(arguments: argparse.Namespace) -> int:
     options: dict[str, Any] = {
         "seed": arguments.seed,
         "features": arguments.features,
-        "heads": arguments.heads,
         "classifier": arguments.classifier,
         "box_regression": arguments.box_regression,
     }

@@ -96,7 +96,7 @@ def estimate(
         return _estimate_rcnn(
             detector, len(dataset), validation, each, window, count_a_picture, size, len(chosen), finetuning
         )
-    layers = (_EPOCH * epochs * detector.heads + (_SVMS if detector.classifier == "svm" else 0)) * factor
+    layers = (_EPOCH * epochs + (_SVMS if detector.classifier == "svm" else 0)) * factor
     count = len(validation) if validation is not None else 0
     # Without the mirror image, but with the layers behind the pooling
     share = len(detector.short_sides_px) / max(1, sum(map(len, sides)))
@@ -124,7 +124,7 @@ def _estimate_rcnn(
 ) -> Estimate:
     """A pass of the convolutions a window: whenever windows are drawn, for SVMs, and twice over when measuring."""
     views = 2 if detector.flip_short_sides_px else 1
-    drawn = finetuning.epochs * finetuning.windows_per_image * views * detector.heads
+    drawn = finetuning.epochs * finetuning.windows_per_image * views
     every = windows if detector.classifier == "svm" or detector.box_regression == "ridge" else 0
     count = len(validation) if validation is not None else 0
     return Estimate(

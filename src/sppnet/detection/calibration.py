@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet.boxes import box_iou
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detections import Detections
 from sppnet.evaluation.failures import right_or_wrong
@@ -25,6 +26,8 @@ __all__ = [
 
 F64 = NDArray[np.float64]
 
+# Boxes that overlap by less leave each other's scores as they are, to a few per cent
+_TRIFLE = 0.1
 DEFAULT_THRESHOLD = 0.5
 """Of a class for which none was tuned: more likely right than wrong."""
 
@@ -47,6 +50,9 @@ def calibrate_scores(
 ) -> Calibration:
     """Sigmoids and thresholds of all classes, from detections (threshold 0) of annotated images.
 
+    The sigmoids are fitted on detections that hardly overlap a better one of their class: soft suppression has lowered
+    the scores of the others, so that they don't tell the margin any more. The thresholds are tuned on all.
+
     Args:
         found: one for each image of ``dataset``, with the same classes.
         slope, offset: ``(c,)``, of the sigmoids that gave the scores of ``found``.
@@ -55,6 +61,7 @@ def calibrate_scores(
     classes = len(slope)
     margins: list[list[F64]] = [[np.zeros(0)] for _ in range(classes)]
     verdicts: list[list[NDArray[np.int8]]] = [[np.zeros(0, np.int8)] for _ in range(classes)]
+    alone: list[list[NDArray[np.bool_]]] = [[np.zeros(0, bool)] for _ in range(classes)]
     objects = np.zeros(classes, np.int64)
     for d, record, verdict in zip(found, dataset, verdicts_of(found, dataset), strict=True):
         p = np.clip(d.score.astype(np.float64), 1e-7, 1 - 1e-7)
@@ -62,14 +69,27 @@ def calibrate_scores(
         for c in np.unique(d.label):
             margins[c].append(margin[d.label == c])
             verdicts[c].append(verdict[d.label == c])
+            alone[c].append(_alone(d.xyxy[d.label == c], d.score[d.label == c]))
         objects += np.bincount(record.labels[~record.difficult], minlength=classes)
     all_margins, all_verdicts = [np.concatenate(m) for m in margins], [np.concatenate(v) for v in verdicts]
-    new_slope, new_offset = fit_sigmoids(all_margins, all_verdicts, centre=centre)
+    kept = [np.concatenate(a) for a in alone]
+    some_margins = [m[k] for m, k in zip(all_margins, kept, strict=True)]
+    some_verdicts = [v[k] for v, k in zip(all_verdicts, kept, strict=True)]
+    new_slope, new_offset = fit_sigmoids(some_margins, some_verdicts, centre=centre)
     thresholds = [
         best_f1_threshold(1 / (1 + np.exp(-(float(a) * m + float(b)))), v, int(n))
         for a, b, m, v, n in zip(new_slope, new_offset, all_margins, all_verdicts, objects, strict=True)
     ]
     return Calibration(new_slope, new_offset, np.array(thresholds))
+
+
+def _alone(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Whether each box of a class overlaps no box with a better score by more than a trifle."""
+    order = np.argsort(-scores, kind="stable")
+    overlap = np.triu(box_iou(boxes[order], boxes[order]), 1).max(0, initial=0)
+    out = np.zeros(len(boxes), bool)
+    out[order] = overlap <= _TRIFLE
+    return out
 
 
 def best_f1_threshold(scores: NDArray[np.floating], verdicts: NDArray[np.int8], objects: int) -> float:

@@ -276,7 +276,8 @@ def _cross_validate(
 
             boxes, score, label = find_objects(
                 weights, fc, image.windows, image.maps.height, image.maps.width,
-                nms_iou=detector.nms_iou, second_look=detector.second_look, voting=detector.box_voting,
+                nms_iou=detector.nms_iou, soft_sigma=detector.soft_sigma, second_look=detector.second_look,
+                voting=detector.box_voting,
             )  # fmt: skip
             found.append(Detections(boxes, score, label, dataset.class_names))
             tested.append(i)

@@ -57,14 +57,13 @@ class SPPDetector(Parameters):
             ``hidden`` 0 there is none: SVMs and ridge regression see the pooled windows along their first ``rank``
             principal components (the paper's pool5 row).
         fc_layers: 1, or 2 for a second fully connected layer (the paper's fc7).
-        heads: so many fully connected layers are trained from different seeds and averaged. Each takes its time in
-            training and its room in the file.
         classifier: ``softmax``: the log odds of each class against background, as they are trained with the
             fully connected layer, or ``svm`` (the paper's): linear SVMs with hard negatives on its features.
         box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
             (the paper's).
         finetune_options, svm_options: how the parts are trained.
-        nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3).
+        nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3, with soft_sigma 0).
+        soft_sigma: above 0, the worse of two detections that overlap less loses a part of its score (soft suppression).
         second_look: the most probable boxes are pooled, scored and regressed once more (iterated box regression).
         box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
         proposer: gives the windows instead of selective search; any callable from image to boxes.
@@ -88,12 +87,12 @@ class SPPDetector(Parameters):
         hidden: int = 1024,
         dropout: float = 0.5,
         fc_layers: int = 1,
-        heads: int = 1,
         classifier: Literal["softmax", "svm"] = "softmax",
         box_regression: Literal["joint", "ridge"] = "joint",
         finetune_options: FinetuneOptions | None = None,
         svm_options: SvmOptions | None = None,
-        nms_iou: float = 0.3,
+        nms_iou: float = 0.5,
+        soft_sigma: float = 0.3,
         second_look: bool = True,
         box_voting: bool = True,
         proposer: Proposer | None = None,
@@ -109,12 +108,12 @@ class SPPDetector(Parameters):
         self.hidden = hidden
         self.dropout = dropout
         self.fc_layers = fc_layers
-        self.heads = heads
         self.classifier = classifier
         self.box_regression = box_regression
         self.finetune_options = finetune_options
         self.svm_options = svm_options
         self.nms_iou = nms_iou
+        self.soft_sigma = soft_sigma
         self.second_look = second_look
         self.box_voting = box_voting
         self.proposer = proposer
@@ -149,7 +148,6 @@ class SPPDetector(Parameters):
             ("classifier", self.classifier, ("svm", "softmax")),
             ("box_regression", self.box_regression, ("joint", "ridge")),
             ("fc_layers", self.fc_layers, (1, 2)),
-            ("heads", self.heads, range(1, 17) if self.hidden else (1,)),
         )
         for name, value, known in options_known:
             if value not in known:
@@ -172,28 +170,23 @@ class SPPDetector(Parameters):
 
         options = self.finetune_options or FinetuneOptions()
         svm_options = self.svm_options or SvmOptions()
-
-        def common(seed: int) -> tuple[object, ...]:
-            plain = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, seed, options)
-            return plain if self.fc_layers == 1 else (*plain, "fc layers", self.fc_layers)
-
-        own: tuple[object, ...] = (self.classifier, self.box_regression, vars(svm_options))
-        if self.heads > 1:
-            own = (*own, "heads", self.heads)
+        common = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, self.seed, options)
+        if self.fc_layers != 1:
+            common = (*common, "fc layers", self.fc_layers)
+        own = (self.classifier, self.box_regression, vars(svm_options))
         trained = train_layers(
             data,
             rank=self.rank,
             hidden=self.hidden,
             dropout=self.dropout,
             fc_layers=self.fc_layers,
-            heads=self.heads,
             classifier=self.classifier,
             box_regression=self.box_regression,
             finetune_options=options,
             svm_options=svm_options,
             seed=self.seed,
-            fc_checkpoints=lambda seed: Checkpoints(cache, common(seed)),
-            checkpoints=Checkpoints(cache, (common(self.seed), own)),
+            fc_checkpoints=Checkpoints(cache, common),
+            checkpoints=Checkpoints(cache, (common, own)),
             progress=progress,
             report=report,
         )
@@ -215,7 +208,6 @@ class SPPDetector(Parameters):
                 "classifier": self.classifier,
                 "box_regression": self.box_regression,
                 "svm": vars(svm_options),
-                "heads": self.heads,
                 "flip_short_sides_px": list(self.flip_short_sides_px),
                 "losses": [round(v, 4) for v in trained.losses],
                 "threads": torch.get_num_threads(),
@@ -284,6 +276,7 @@ class SPPDetector(Parameters):
             *pixels.shape[:2],
             threshold=least,
             nms_iou=self.nms_iou,
+            soft_sigma=self.soft_sigma,
             second_look=self.second_look,
             voting=self.box_voting,
             lap=clock.lap,
@@ -327,9 +320,9 @@ class SPPDetector(Parameters):
             "short_sides_px": list(self.short_sides_px),
             "proposer": {"name": "selective search", "mode": "fast", "max_windows": self.max_windows},
             "nms_iou": self.nms_iou,
+            "soft_sigma": self.soft_sigma,
             "second_look": self.second_look,
             "box_voting": self.box_voting,
-            "heads": self.heads,
             "precision": precision,
         }
         write_model(path, weights.tensors(), metadata, precision, like=self._stored)
@@ -355,7 +348,8 @@ class SPPDetector(Parameters):
                 short_sides_px=tuple(int(n) for n in metadata["short_sides_px"]),
                 max_windows=int(metadata["proposer"]["max_windows"]),
                 nms_iou=float(metadata["nms_iou"]),
-                # files of version 0.1 don't know these
+                # earlier files don't know these
+                soft_sigma=float(metadata.get("soft_sigma", 0.0)),
                 second_look=bool(metadata.get("second_look", False)),
                 box_voting=bool(metadata.get("box_voting", False)),
             )
@@ -385,8 +379,7 @@ class SPPDetector(Parameters):
                 f"its backbone and levels give {features.dims}"
             )
         detector.weights_, detector.metadata_, detector._stored = weights, metadata, stored.tensors
-        detector.heads = heads = max(1, int(metadata.get("heads", 1)))
-        detector.rank, detector.hidden = weights.reduce_bias.numel() // heads, weights.fc6_bias.numel() // heads
+        detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc6_bias.numel()
         detector.fc_layers = 2 if weights.fc7_bias.numel() else 1
         return detector
 

@@ -49,7 +49,9 @@ def find_objects(
         height, width: of the image; boxes are clipped to it.
         context: ``(classes,)``, added to the margins of every window.
         threshold: least probability, or ``(classes,)`` of them.
-        soft_sigma: above 0: soft non-maximum suppression with this sigma instead of that at ``nms_iou``.
+        nms_iou: a box that overlaps a better one of its class by more is dropped.
+        soft_sigma: above 0: of the others, each better box that overlaps one multiplies its score by
+            ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression).
         second_look: the most probable regressed boxes are pooled, scored and regressed once more.
         voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
         lap: called at the end of each stage.
@@ -85,10 +87,12 @@ def find_objects(
         lap("second look")
     parts: list[tuple[F32, F32, NDArray[np.int64]]] = []
     for c, (boxes, score) in enumerate(found):
+        kept = nms(boxes, score, nms_iou)
         if soft_sigma > 0:
-            kept, new = soft_nms(boxes, score, soft_sigma, _AFTER_NMS)
+            taken, new = soft_nms(boxes[kept], score[kept], soft_sigma, _AFTER_NMS)
+            kept = kept[taken]
         else:
-            kept = nms(boxes, score, nms_iou)[:_AFTER_NMS]
+            kept = kept[:_AFTER_NMS]
             new = score[kept]
         shown = new >= least[c].numpy()  # a second look may have found less
         kept, new = kept[shown], new[shown]

@@ -187,8 +187,8 @@ def _check_metadata(path: Path, metadata: dict[str, Any]) -> None:
         "levels": (lambda v: wholes(v, 1024), "whole numbers, at least 1"),
         "short_sides_px": (lambda v: wholes(v, 1 << 16), "whole numbers, at least 1"),
         "proposer": (lambda v: named(v) and whole(v.get("max_windows", 1), 10**7), "an object with max_windows"),  # type: ignore[attr-defined]
-        "heads": (lambda v: whole(v, 1024), "a whole number, at least 1"),
         "nms_iou": (share, "a number in [0, 1]"),
+        "soft_sigma": (share, "a number in [0, 1]"),
         "training": (lambda v: isinstance(v, dict), "an object"),
         "thresholds": (
             lambda v: isinstance(v, dict) and all(share(t) for t in v.values()),

@@ -40,21 +40,20 @@ def train_layers(
     hidden: int,
     dropout: float,
     fc_layers: int,
-    heads: int,
     classifier: str,
     box_regression: str,
     finetune_options: FinetuneOptions,
     svm_options: SvmOptions,
     seed: int,
-    fc_checkpoints: Callable[[int], Checkpoints],
+    fc_checkpoints: Checkpoints,
     checkpoints: Checkpoints,
     progress: Progress = no_progress,
     report: Callable[[str], None] | None = None,
 ) -> Trained:
     """Train on ``data``, whose windows and maps are ready. The options are those of ``SPPDetector``.
 
-    Goes on from ``fc_checkpoints(seed)`` (of the fully connected layer trained with that seed, which trainings with
-    other classifiers or fewer heads share) and ``checkpoints``; each stage that is finished there isn't run again.
+    Goes on from ``fc_checkpoints`` (of the fully connected layer, which trainings with other classifiers share) and
+    ``checkpoints``; each stage that is finished there isn't run again.
     """
     seconds: dict[str, float] = {}
     started = time.perf_counter()
@@ -72,21 +71,17 @@ def train_layers(
     classes = len(data.dataset.class_names)
     losses: list[float] = []
     if hidden:
-        trained = []
-        for mine in range(seed, seed + heads):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(mine)
-                head = FcHead(data.features.dims, classes, rank, hidden, dropout, fc_layers)
-            losses = finetune(
-                head, data, finetune_options, seed=mine, checkpoints=fc_checkpoints(mine), progress=progress,
-                report=report,
-            )  # fmt: skip
-            trained.append(DetectorWeights.from_head(head))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = FcHead(data.features.dims, classes, rank, hidden, dropout, fc_layers)
+        losses = finetune(
+            head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress, report=report
+        )
         lap("fully connected layer")
-        weights = DetectorWeights.side_by_side(trained)
+        weights = DetectorWeights.from_head(head)
     else:
         weights, kept = project(
-            data, classes, rank, finetune_options, seed=seed, checkpoints=fc_checkpoints(seed), progress=progress
+            data, classes, rank, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress
         )
         lap("principal components")
         if report is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -67,30 +67,6 @@ class DetectorWeights:
                 torch.zeros(classes),
                 *([] if head.fc7 is None else [v.detach().clone() for v in (head.fc7.weight, head.fc7.bias)]),
             )
-
-    @staticmethod
-    def side_by_side(parts: Sequence[DetectorWeights]) -> DetectorWeights:
-        """Heads that were trained separately, as one: its log odds and box deltas are the means of theirs.
-
-        All must have the same layers and classes. Calibration is that of the first.
-        """
-        if len(parts) == 1:
-            return parts[0]
-        joined = {f.name: [getattr(p, f.name) for p in parts] for f in fields(DetectorWeights)}
-        return DetectorWeights(
-            reduce_weight=torch.cat(joined["reduce_weight"]),
-            reduce_bias=torch.cat(joined["reduce_bias"]),
-            fc6_weight=torch.block_diag(*joined["fc6_weight"]),
-            fc6_bias=torch.cat(joined["fc6_bias"]),
-            class_weight=torch.cat(joined["class_weight"], 1) / len(parts),
-            class_bias=torch.stack(joined["class_bias"]).mean(0),
-            box_weight=torch.cat(joined["box_weight"], 1) / len(parts),
-            box_bias=torch.stack(joined["box_bias"]).mean(0),
-            slope=parts[0].slope,
-            offset=parts[0].offset,
-            fc7_weight=torch.block_diag(*joined["fc7_weight"]) if len(parts[0].fc7_bias) else parts[0].fc7_weight,
-            fc7_bias=torch.cat(joined["fc7_bias"]),
-        )
 
     @staticmethod
     def from_tensors(tensors: Mapping[str, Tensor], where: str) -> DetectorWeights:
