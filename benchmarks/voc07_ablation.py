@@ -66,6 +66,7 @@ class Row:
     test_px: tuple[int, ...] = ()
 
 
+BASE = {"short_sides_px": [608], "flip_short_sides_px": [512]}
 ALL = {"second_look": True, "voting": True}
 SOFT = ALL | {"nms_iou": 0.5, "soft_sigma": 0.3}
 NONE = {"second_look": False, "voting": False}
@@ -260,7 +261,7 @@ def main() -> None:
     for rows in groups.values():
         parameters, test_px = next((r.parameters, r.test_px) for r in rows.values())
         started = time.perf_counter()
-        detector = SPPDetector(**parameters).fit(
+        detector = SPPDetector(**(BASE | parameters)).fit(
             train, cache=arguments.cache, progress=bar, report=lambda line: tqdm.write(line, file=sys.stderr)
         )
         tqdm.write(f"{', '.join(rows)}: {time.perf_counter() - started:.0f} s {detector.fit_seconds_}", file=sys.stderr)

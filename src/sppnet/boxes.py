@@ -117,11 +117,12 @@ def soft_nms(
         Indices of the boxes in the order taken, and their scores then.
     """
     left = np.array(scores, np.float64)
+    decay = np.exp(-(box_iou(boxes, boxes).astype(np.float64) ** 2) / sigma)
     taken = np.zeros(min(most, len(left)), np.int64)
     final = np.zeros(len(taken), np.float32)
     for step in range(len(taken)):
         best = int(left.argmax())
         taken[step], final[step] = best, left[best]
-        left *= np.exp(-(box_iou(boxes[best : best + 1], boxes)[0].astype(np.float64) ** 2) / sigma)
+        left *= decay[best]
         left[taken[: step + 1]] = -1
     return taken, final
