@@ -19,8 +19,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The detector's own, two, and those of the paper
-SCALES = ((608,), (384, 800), (480, 576, 688, 864, 1200))
+# One, the detector's own two, and those of the paper
+SCALES = ((608,), (352, 608), (480, 576, 688, 864, 1200))
 
 
 def photos(folder: str | None, count: int) -> list[Any]:

@@ -12,7 +12,6 @@ SVMs, 2 to 5 for measuring each of them.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import platform
@@ -72,13 +71,13 @@ SOFT = ALL | {"nms_iou": 0.5, "soft_sigma": 0.3}
 NONE = {"second_look": False, "voting": False}
 ONE, TWO = {"backbone": "efficientnet-lite0"}, {"backbone": "efficientnet-lite0+mid"}
 PAPER = {"classifier": "svm", "box_regression": "ridge"}
-POOL = TWO | PAPER | {"hidden": 0, "rank": 1024}
+POOL = TWO | PAPER | {"hidden": 0, "rank": 512}
 FC7 = TWO | {"fc_layers": 2}
 SMALL = TWO | {"short_sides_px": [352, 608], "flip_short_sides_px": [296, 512]}
 THREE = TWO | {"short_sides_px": [352, 608, 1000], "flip_short_sides_px": [296, 512]}
 ROWS = {
-    "pool": Row("pooled windows, SVMs", POOL, False, NONE),
-    "pool-boxes": Row("pooled windows, SVMs, ridge boxes", POOL, True, NONE),
+    "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
+    "pool-boxes": Row("pooled windows (512 principal components), SVMs, ridge boxes", POOL, True, NONE),
     "fc6-svm": Row("fc6, SVMs", TWO | PAPER, False, NONE),
     "fc6-svm-boxes": Row("fc6, SVMs, ridge boxes", TWO | PAPER, True, NONE),
     "fc7-svm": Row("fc6 and fc7, SVMs", FC7 | PAPER, False, NONE),
@@ -149,7 +148,7 @@ class Measured:
 
     def _picture(self, i: int, pool: PooledWindows, rows: list[str]) -> dict[str, dict[str, Tensor]]:
         image = self.data.load(i)
-        maps = dataclasses.replace(image.maps, maps=tuple(m.float() for m in image.maps.maps))
+        maps = image.maps.float()
         whole: list[Tensor] = []
 
         def fc(boxes: NDArray[np.float32]) -> Tensor:

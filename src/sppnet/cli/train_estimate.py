@@ -98,13 +98,14 @@ def estimate(
         )
     layers = (_EPOCH * epochs + (_SVMS if detector.classifier == "svm" else 0)) * factor
     count = len(validation) if validation is not None else 0
-    # Without the mirror image, but with the layers behind the pooling
+    # Without the mirror image, but twice with the layers behind the pooling
     share = len(detector.short_sides_px) / max(1, sum(map(len, sides)))
     return Estimate(
         each * len(dataset),
         layers * len(dataset),
-        each * (share + 0.2) * count,
-        len(dataset) * (float(np.mean(sizes)) + _WINDOW_BYTES),
+        each * (share + 0.4) * count,
+        len(dataset) * (float(np.mean(sizes)) + _WINDOW_BYTES)
+        + count * (share * float(np.mean(sizes)) + _WINDOW_BYTES),
         len(dataset),
         len(chosen),
         count,

@@ -54,25 +54,27 @@ def _state(path: Path) -> list[int]:
 def detect_and_keep(
     detector: SPPDetector, dataset: DetectionDataset, cache: Path, what: str, *, quiet: bool = False
 ) -> list[Detections]:
-    """Detections (threshold 0) of every image of ``dataset``, kept in ``cache``; what it has isn't done again."""
+    """Detections (threshold 0) of every image of ``dataset``, kept in ``cache``; what it has isn't done again.
+
+    Maps and windows are kept there too, so that a second time, with other sigmoids, costs no convolution.
+    """
     import torch
 
     from sppnet.detection.detections import Detections
     from sppnet.detection.journal import identity_of_detector
+    from sppnet.detection.training_images import TrainingImages
     from sppnet.learning.feature_cache import FeatureCache
 
     store = FeatureCache(cache)
     identity = identity_of_detector(detector, torch.get_num_threads())
+    data = TrainingImages(dataset, detector._features(), None, detector._proposer(), store)
     found = []
-    ready = False
-    for record in progress(dataset, what, total=len(dataset), quiet=quiet):
+    for i, record in enumerate(progress(dataset, what, total=len(dataset), quiet=quiet)):
         key = store.key(record.path, "detections", identity)
         entry = store.get(key)
         if entry is None:
-            if not ready:
-                detector.warm_up()
-                ready = True
-            new = detector.detect(record.path, threshold=0.0)
+            image = data.load(i)
+            new = detector._detect_in(image.maps.float(), image.windows, 0.0)
             entry = {name: torch.from_numpy(getattr(new, name)) for name in ("xyxy", "score", "label")}
             store.put(key, entry)
         boxes, score, label = (entry[name].numpy() for name in ("xyxy", "score", "label"))

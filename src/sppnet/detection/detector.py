@@ -21,7 +21,7 @@ from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores
 from sppnet.detection.classes import add_classes, remove_classes, rename_class
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
-from sppnet.detection.features import PooledWindows, WindowFeatures
+from sppnet.detection.features import ImageMaps, PooledWindows, WindowFeatures
 from sppnet.detection.finetune import FinetuneOptions
 from sppnet.detection.hard_negatives import SvmOptions
 from sppnet.detection.inference import find_objects
@@ -253,8 +253,7 @@ class SPPDetector(Parameters):
         """
         if threshold is not None and not 0 <= threshold <= 1:
             raise ArgumentError(f"threshold: got {threshold}, expected a probability in [0, 1]")
-        weights = self._fitted()
-        least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
+        self._fitted()
         clock = _Clock()
         pixels = load_image(image)
         clock.lap("decoding")
@@ -262,6 +261,16 @@ class SPPDetector(Parameters):
         clock.lap("proposals")
         maps = self._features().maps(pixels)
         clock.lap("convolutions")
+        return self._detect_in(maps, windows, threshold, clock)
+
+    @torch.inference_mode()
+    def _detect_in(
+        self, maps: ImageMaps, windows: NDArray[np.float32], threshold: float | None, clock: _Clock | None = None
+    ) -> Detections:
+        """What :meth:`detect` does once it has the maps and windows of an image."""
+        weights = self._fitted()
+        clock = clock or _Clock()
+        least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
         pooled = self._pooled()
 
         def fc(boxes: NDArray[np.float32]) -> Tensor:
@@ -273,7 +282,8 @@ class SPPDetector(Parameters):
             weights,
             fc,
             windows,
-            *pixels.shape[:2],
+            maps.height,
+            maps.width,
             threshold=least,
             nms_iou=self.nms_iou,
             soft_sigma=self.soft_sigma,

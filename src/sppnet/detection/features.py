@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,10 @@ class ImageMaps:
     scale: NDArray[np.float32]
     height: int
     width: int
+
+    def float(self) -> ImageMaps:
+        """The same in float32, for maps from a cache that are pooled more than once."""
+        return replace(self, maps=tuple(m.float() for m in self.maps))
 
 
 class WindowFeatures:
