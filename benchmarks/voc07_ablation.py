@@ -74,6 +74,7 @@ PAPER = {"classifier": "svm", "box_regression": "ridge"}
 POOL = TWO | PAPER | {"hidden": 0, "rank": 512}
 FC7 = TWO | {"fc_layers": 2}
 SMALL = TWO | {"short_sides_px": [352, 608], "flip_short_sides_px": [296, 512]}
+TINY = TWO | {"short_sides_px": [208, 352, 608], "flip_short_sides_px": [176, 296, 512]}
 THREE = TWO | {"short_sides_px": [352, 608, 1000], "flip_short_sides_px": [296, 512]}
 ROWS = {
     "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
@@ -93,6 +94,7 @@ ROWS = {
     "fc7-soft": Row("the same with fc7", FC7, True, SOFT),
     "small-all": Row("two scales (352, 608 px), second look and voting", SMALL, True, ALL),
     "small-soft": Row("**the same, soft suppression (the default)**", SMALL, True, SOFT),
+    "tiny-soft": Row("the same, three scales (208, 352, 608 px)", TINY, True, SOFT),
     "small-to-three": Row("the same, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
     "three-soft": Row("the same, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
 }

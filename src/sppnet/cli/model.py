@@ -66,7 +66,7 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
         ("scales", f"short side {_list(m.get('short_sides_px'))} px"),
         ("windows", f"{_part(m, 'proposer', 'name')}, at most {_part(m, 'proposer', 'max_windows')} an image"),
         ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images"
-                       f", seed {training.get('seed', '?')}, {training.get('date', 'no date')}"),
+                       f", seed {training.get('seed', '?')}"),
         ("calibrated on", str(m.get("calibrated_on", "nothing: scores are no probabilities"))),
     ]  # fmt: skip
     for protocol, measured in m.get("metrics", {}).items():

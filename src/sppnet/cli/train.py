@@ -6,7 +6,6 @@ import argparse
 import platform
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +198,6 @@ def train_and_save(
     report(f"{len(dataset)} images, {sum(map(len, dataset))} objects, {len(dataset.class_names)} classes")
     detector.fit(dataset, cache=cache, progress=bar, report=report)
     training = detector.metadata_["training"]
-    training["date"] = datetime.now(UTC).date().isoformat()
     training["data"] = dataset.name
     training["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"
     stages = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in detector.fit_seconds_.items())
