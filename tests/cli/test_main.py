@@ -43,8 +43,9 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Run]:
         return made
 
     for verb in VERBS:
-        monkeypatch.setitem(sys.modules, f"sppnet.cli.{verb}", module(verb))
-        monkeypatch.setattr(cli, verb, sys.modules[f"sppnet.cli.{verb}"], raising=False)
+        name = verb.replace("-", "_")
+        monkeypatch.setitem(sys.modules, f"sppnet.cli.{name}", module(verb))
+        monkeypatch.setattr(cli, name, sys.modules[f"sppnet.cli.{name}"], raising=False)
     monkeypatch.delenv("SPPNET_DEBUG", raising=False)
     return actions
 
