@@ -95,6 +95,18 @@ def test_eval_prints_both_protocols(
     assert str(page / "index.html") in text
 
 
+def test_other_scales_than_the_models(model: Path, toy_voc: Path, tmp_path: Path) -> None:
+    found = {}
+    for name, sides in (("own", []), ("same", ["240"]), ("more", ["416", "240", "160"])):
+        figures = tmp_path / f"{name}.json"
+        options = ["--short-side", *sides] if sides else []
+        assert main(["eval", str(model), str(toy_voc), "--json", str(figures), "--quiet", *options]) == 0
+        found[name] = json.loads(figures.read_text())["voc-area"]
+    assert found["own"] == found["same"]
+    assert found["more"] != found["own"]
+    assert found["more"]["map"] > 0.5
+
+
 def test_detect_draws_and_writes(
     model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -194,6 +206,9 @@ def test_usage_errors(model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest
     assert str(tmp_path) in capsys.readouterr().err
     assert main(["train", str(toy_voc), "--output", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
+    photo = str(toy_voc / "JPEGImages" / "000000.jpg")
+    assert main(["detect", photo, "--model", str(model), "--short-side", "9999"]) == 2
+    assert "--short-side: got 9999" in capsys.readouterr().err
     (tmp_path / "taken").write_text("")
     assert main(["eval", str(model), str(toy_voc), "--failures", str(tmp_path / "taken")]) == 2
     assert "taken" in capsys.readouterr().err

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 from sppnet.cli.common import (
     FileFailures,
     add_quiet,
+    add_short_side,
     collect_images,
     file_for_output,
     folder_for_output,
     fraction,
     positive_int,
     progress,
+    use_short_side,
 )
 from sppnet.files import write_atomic
 
@@ -70,6 +72,7 @@ def add_parser(subparsers: Any) -> None:
         "has them, else 0.5)",
     )  # fmt: skip
     parser.add_argument("--max-windows", type=int, default=None, metavar="N", help="windows examined a photo (2000)")
+    add_short_side(parser)
     parser.add_argument("--workers", type=positive_int, default=2, metavar="N",
                         help="threads that read ahead and draw; results are the same (%(default)s)")  # fmt: skip
     parser.add_argument("--journal", metavar="FILE", help="where finished photos are noted; photos that it has are not "
@@ -96,6 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.max_windows < 1:
             raise ArgumentError(f"--max-windows: got {arguments.max_windows}, expected at least 1")
         detector.max_windows = arguments.max_windows
+    use_short_side(detector, arguments.short_side)
     drawings = _drawings(photos, output)
     journal = _open_journal(arguments, detector, photos)
     failures = FileFailures()

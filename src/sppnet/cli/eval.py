@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import add_quiet, file_for_output, progress
+from sppnet.cli.common import add_quiet, add_short_side, file_for_output, progress, use_short_side
 from sppnet.cli.data import add_data_options, on_error
 from sppnet.files import write_atomic
 
@@ -44,6 +44,7 @@ def add_parser(subparsers: Any) -> None:
                         "goes wrong, and in which way, with the threshold of each class; the photos in it are "
                         "yours")  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the figures as JSON")
+    add_short_side(parser)
     add_data_options(parser)
     add_quiet(parser)
     parser.set_defaults(func=run)
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.failures:
         file_for_output(Path(arguments.failures) / "index.html", "--failures", "a folder")
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
+    use_short_side(detector, arguments.short_side)
     raw = read_dataset(arguments.data, arguments.format)
     seed = int(detector.metadata_.get("training", {}).get("seed", 0))
     dataset, note = load_validation(
