@@ -94,9 +94,9 @@ ROWS = {
     "fc7-soft": Row("the same with fc7", FC7, True, SOFT),
     "small-all": Row("two scales (352, 608 px), second look and voting", SMALL, True, ALL),
     "small-soft": Row("**the same, soft suppression (the default)**", SMALL, True, SOFT),
-    "tiny-soft": Row("the same, three scales (208, 352, 608 px)", TINY, True, SOFT),
-    "small-to-three": Row("the same, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
-    "three-soft": Row("the same, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
+    "small-to-three": Row("the default, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
+    "tiny-soft": Row("the default, three scales (208, 352, 608 px)", TINY, True, SOFT),
+    "three-soft": Row("the default, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
 }
 
 
