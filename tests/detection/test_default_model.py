@@ -40,7 +40,7 @@ def test_file_explains_itself(detector: SPPDetector) -> None:
     for protocol in ("voc07-11pt", "voc-area"):
         measured = metadata["metrics"][protocol]
         assert measured["images"] == 1753
-        assert measured["map"] >= 0.592
+        assert measured["map"] >= 0.65
         assert set(measured["ap"]) == set(VOC_CLASS_NAMES)
         assert "trained on train" in measured["note"]  # the file itself has seen val
 
@@ -67,10 +67,12 @@ def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
     finally:
         detector.proposer = None
         detector.second_look = detector.box_voting = True
-    scale = np.concatenate([maps.scale[0], maps.scale[0]])
+    area = [float((window[0, 2] - window[0, 0]) * sx * (window[0, 3] - window[0, 1]) * sy) for sx, sy in maps.scale]
+    best = min(range(len(area)), key=lambda k: abs(np.log(area[k] / 224**2)))  # the scale that the window is seen at
+    scale = np.concatenate([maps.scale[best], maps.scale[best]])
     located = (window[0] * scale - 15.5) / 16
     cells = [[int(np.floor(v)) + 1 for v in located[:2]] + [int(np.ceil(v)) for v in located[2:]]]
-    pooled = pool_reference(maps.maps[0].numpy(), np.array(cells), [(n, n) for n in detector.levels])
+    pooled = pool_reference(maps.maps[best].numpy(), np.array(cells), [(n, n) for n in detector.levels])
     pooled = pooled.reshape(-1)
     w = {k: v.numpy().astype(np.float64) for k, v in detector.weights_.tensors().items()}
     h = w["fc6_weight"] @ (w["reduce_weight"] @ pooled + w["reduce_bias"]) + w["fc6_bias"]
