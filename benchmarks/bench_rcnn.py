@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--photo", default="chelsea", help="a file, or a name in skimage.data")
     parser.add_argument("--size", default="500x375", help="the photo is resized to this (default: %(default)s)")
     parser.add_argument("--backbone", default="efficientnet-lite0+mid")
-    parser.add_argument("--short-side", type=int, default=608)
+    parser.add_argument("--short-side", type=int, nargs="+", default=[352, 608])
     parser.add_argument("--windows", type=int, default=2000, help="at most so many windows")
     parser.add_argument("--repeat", type=int, default=7, help="runs of SPP-net's way; R-CNN's is run once")
     parser.add_argument("--output", default="bench_rcnn.json")
@@ -48,7 +48,7 @@ def main() -> None:
     image = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
     windows = SelectiveSearch(max_windows=arguments.windows)(image)
     backbone = load_backbone(arguments.backbone)
-    spp = WindowFeatures(backbone, (4, 2, 1), (arguments.short_side,))
+    spp = WindowFeatures(backbone, (4, 2, 1), arguments.short_side)
     pool = PooledWindows(spp)
     rcnn = CropFeatures(backbone, (4, 2, 1))
     with torch.inference_mode():
