@@ -227,7 +227,7 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
 def test_model_info(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "info", str(model)]) == 0
     text = capsys.readouterr().out
-    for word in ("dög", "0.900", "efficientnet-lite0", "short side 160 px", "levels 2, 1", "Apache-2.0", "version 2"):
+    for word in ("dög", "0.900", "efficientnet-lite0", "short side 160 px", "levels 2, 1", "Apache-2.0", "version 3"):
         assert word in text
     assert main(["model", "info", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["class_names"] == ["cat", "cup", "dög"]

@@ -26,7 +26,8 @@ from sppnet.files import stable_safetensors, write_atomic
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 
-# 1: sppnet 0.1.0 before its release. 2: a checksum in the header, thresholds in the metadata. 3: there may be an fc7.
+# 1: sppnet 0.1.0 before its release. 2: a checksum in the header, thresholds in the metadata. 3: there may be an
+# fc7, and soft suppression.
 FORMAT_VERSION = 3
 _NAME = "sppnet-detector-"
 FORMAT = f"{_NAME}{FORMAT_VERSION}"
