@@ -70,7 +70,7 @@ def detect_and_keep(
     data = TrainingImages(dataset, detector._features(), None, detector._proposer(), store)
     found = []
     for i, record in enumerate(progress(dataset, what, total=len(dataset), quiet=quiet)):
-        key = store.key(record.path, "detections", identity)
+        key = store.key(record.path, "detections, calibrated last", identity)
         entry = store.get(key)
         if entry is None:
             image = data.load(i)

@@ -218,9 +218,8 @@ class SPPDetector(Parameters):
     def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> SPPDetector:
         """Fit the sigmoids that turn margins into probabilities, on detections (threshold 0) of ``dataset``.
 
-        The thresholds of best F1 are kept too, as what :meth:`detect` shows by default. The order
-        of scores within a class stays, but the second look and the voting of boxes depend on probabilities, so average
-        precision may move a little. Use images that it wasn't trained on.
+        The thresholds of best F1 are kept too, as what :meth:`detect` shows by default. Scores are calibrated last,
+        so neither boxes nor the order of scores within a class change. Use images that it wasn't trained on.
         """
         weights = self._fitted()
         new = calibrate_scores(found, dataset, weights.slope.numpy(), weights.offset.numpy())

@@ -48,13 +48,15 @@ def find_objects(
         windows: ``(K, 4)`` in image pixels.
         height, width: of the image; boxes are clipped to it.
         context: ``(classes,)``, added to the margins of every window.
-        threshold: least probability, or ``(classes,)`` of them.
+        threshold: least calibrated probability, or ``(classes,)`` of them.
         nms_iou: a box that overlaps a better one of its class by more is dropped.
         soft_sigma: above 0: of the others, each better box that overlaps one multiplies its score by
             ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression).
         second_look: the most probable regressed boxes are pooled, scored and regressed once more.
         voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
         lap: called at the end of each stage.
+
+    Scores are calibrated at the very end, so that another calibration changes neither boxes nor their order.
 
     Returns:
         boxes ``(n, 4)``, probabilities ``(n,)``, best first, and classes ``(n,)``. What is found of a class doesn't
@@ -63,12 +65,13 @@ def find_objects(
     limit = np.array([width, height] * 2, np.float32)
     h = fc(windows)
     lap("fc")
-    probability = weights.probability(weights.margins(h) + context)
-    top, rows = probability.topk(min(_BEFORE_NMS, len(probability)), dim=0)
-    least = torch.as_tensor(threshold, dtype=torch.float32).expand(probability.shape[1])
+    scores = weights.scores(weights.margins(h) + context)
+    top, rows = scores.topk(min(_BEFORE_NMS, len(scores)), dim=0)
+    wanted = torch.as_tensor(threshold, dtype=torch.float32).expand(scores.shape[1]).tolist()
+    least = [weights.least_score(p, c) for c, p in enumerate(wanted)]
     found: list[tuple[F32, F32]] = []
     blocks: dict[int, Tensor] = {}
-    for c in range(probability.shape[1]):
+    for c in range(scores.shape[1]):
         mine = rows[top[:, c] >= least[c], c]
         if len(mine) <= _FEW:
             deltas = weights.box_deltas(h[mine], c)
@@ -78,7 +81,7 @@ def find_objects(
                 blocks[block] = weights.box_deltas_of_block(h, block)
             deltas = blocks[block][mine, c % BOX_BLOCK]
         moved = decode_deltas(windows[mine.numpy()], deltas.numpy())
-        found.append((np.clip(moved, 0, limit), probability[mine, c].numpy()))
+        found.append((np.clip(moved, 0, limit), scores[mine, c].numpy()))
     lap("classes")
     if second_look:
         found = [
@@ -94,7 +97,8 @@ def find_objects(
         else:
             kept = kept[:_AFTER_NMS]
             new = score[kept]
-        shown = new >= least[c].numpy()  # a second look may have found less
+        new = weights.probability(new, c)
+        shown = new >= wanted[c]  # a second look may have found less
         kept, new = kept[shown], new[shown]
         final = _vote(boxes, score, kept) if voting else boxes[kept]
         parts.append((final, new, np.full(len(kept), c, np.int64)))
@@ -122,7 +126,7 @@ def _look_again(
     if not len(again):
         return boxes, score
     h = fc(again)
-    new = weights.probability(weights.margins(h) + context)[:, c].numpy()
+    new = weights.scores(weights.margins(h) + context)[:, c].numpy()
     moved = np.clip(decode_deltas(again, weights.box_deltas(h, c).numpy()), 0, limit)
     return np.concatenate([boxes, moved]), np.concatenate([score, new])
 

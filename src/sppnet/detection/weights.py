@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -127,12 +129,25 @@ class DetectorWeights:
             blocks.append(torch.addmm(bias, features, weight.T)[:, : _CLASS_BLOCK - missing])
         return torch.cat(blocks, 1)
 
-    def probability(self, margins: Tensor) -> Tensor:
-        """Calibrated probabilities of ``margins (K, c)``, in (0, 1)."""
-        z = (margins * self.slope + self.offset).T.contiguous()
+    def scores(self, margins: Tensor) -> Tensor:
+        """``margins (K, c)`` as scores in (0, 1), before calibration: their sigmoids."""
+        z = margins.T.contiguous()
         # one class at a time: the last few elements of a tensor are computed otherwise than the rest, which may change
         # the last bit, so that the numbers of a class would depend on how many there are
         return torch.stack([torch.sigmoid(row) for row in z]).T
+
+    def probability(self, scores: NDArray[np.float32], c: int) -> NDArray[np.float32]:
+        """Calibrated probabilities of class ``c``, in [0, 1], of ``scores``; the higher one is the higher other."""
+        p = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+        z = float(self.slope[c]) * np.log(p / (1 - p)) + float(self.offset[c])
+        return (1 / (1 + np.exp(-z))).astype(np.float32)
+
+    def least_score(self, probability: float, c: int) -> float:
+        """The score whose calibrated probability this is (a little less, for rounding); inverse of the above."""
+        if not 0 < probability < 1:
+            return probability
+        z = (np.log(probability / (1 - probability)) - float(self.offset[c])) / float(self.slope[c])
+        return float(1 / (1 + np.exp(-z))) * (1 - 1e-5)
 
     def box_deltas(self, features: Tensor, c: int) -> Tensor:
         """Box deltas ``(K, 4)`` of class ``c`` in window sizes and log sizes, of fc features ``(K, H)``."""
