@@ -310,8 +310,8 @@ def main() -> None:
     ]
     if arguments.timed:
         lines += [
-            "Seconds of training behind the maps (with the threads above; -: not kept), and milliseconds a picture on all",
-            f"cores, medians of {arguments.timed}:",
+            "Seconds of training behind the maps (with the threads above; -: not kept), and milliseconds a picture on",
+            f"all cores, medians of {arguments.timed}:",
             "",
             *time_table(times),
             "",
