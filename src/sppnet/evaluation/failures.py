@@ -39,7 +39,7 @@ class Failure:
         label: its class. score: of the detection, in [0, 1]; NaN where an object was missed.
         other: class of the object it lies on, where that is another one; -1 otherwise.
         iou: with the object that it is compared with; 0 where there is none. Of a missed object: with the best
-            detection of its class.
+            detection of its class (above 0.5 where that one is another object's).
     """
 
     kind: FailureKind
@@ -108,7 +108,9 @@ def find_failures(
                 kind, with_iou, on = "background", max(own, other), -1
             failures.append(Failure(kind, i, mine.xyxy[k], int(mine.label[k]), float(mine.score[k]), on, with_iou))
         best = same.max(0, initial=0)
-        for j in np.flatnonzero(~record.difficult & (best <= iou)):
+        lost = ~record.difficult
+        lost[[int(same[k].argmax()) for k in np.flatnonzero(verdict == 1)]] = False
+        for j in np.flatnonzero(lost):
             label = int(record.labels[j])
             failures.append(Failure("missed", i, record.boxes[j], label, float("nan"), -1, float(best[j])))
     return failures, right
