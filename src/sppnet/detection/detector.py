@@ -65,7 +65,7 @@ class SPPDetector(Parameters):
         nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3, with soft_sigma 0).
         soft_sigma: above 0, the worse of two detections that overlap less loses a part of its score (soft suppression).
         second_look: the most probable boxes are pooled, scored and regressed once more (iterated box regression).
-        box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
+        box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
         proposer: gives the windows instead of selective search; any callable from image to boxes.
         seed: of everything that is drawn at random in training.
 

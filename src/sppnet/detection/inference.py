@@ -53,7 +53,7 @@ def find_objects(
         soft_sigma: above 0: of the others, each better box that overlaps one multiplies its score by
             ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression).
         second_look: the most probable regressed boxes are pooled, scored and regressed once more.
-        voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by probability.
+        voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
         lap: called at the end of each stage.
 
     Scores are calibrated at the very end, so that another calibration changes neither boxes nor their order.

@@ -146,6 +146,8 @@ class DetectorWeights:
         """The score whose calibrated probability this is (a little less, for rounding); inverse of the above."""
         if not 0 < probability < 1:
             return probability
+        if not self.slope[c] > 0:  # no file of ours: nothing can be said beforehand
+            return 0.0
         z = (np.log(probability / (1 - probability)) - float(self.offset[c])) / float(self.slope[c])
         return float(1 / (1 + np.exp(-z))) * (1 - 1e-5)
 
