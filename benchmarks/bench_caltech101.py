@@ -28,9 +28,9 @@ from sppnet.classification.frozen import cross_validate, fit_least_squares, fit_
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.evaluation.classification import evaluate_classification
-from sppnet.files import write_atomic
 from sppnet.images import load_image
 from sppnet.pooling.pyramid import spatial_pyramid_pool
+from sppnet.storage.atomic import write_atomic
 
 
 class Kind(NamedTuple):

@@ -26,8 +26,8 @@ from sppnet.classification.training import TrainingOptions, train_network
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.evaluation.classification import evaluate_classification
-from sppnet.files import write_atomic
 from sppnet.images import load_image
+from sppnet.storage.atomic import write_atomic
 
 SIDE, SMALL = 96, 77
 # pooling, sizes

@@ -28,8 +28,8 @@ from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.imagenet import imagenet_classifier
 from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, view_vectors
-from sppnet.files import write_atomic
 from sppnet.images import load_image
+from sppnet.storage.atomic import write_atomic
 
 
 def paper_network() -> SPPClassifier:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from sppnet.datasets.voc import load_voc
+from sppnet.datasets.formats.voc import load_voc
 from sppnet.evaluation.proposals import best_overlaps, summarise
 from sppnet.images import load_image
 from sppnet.proposals import GridProposer, SelectiveSearch

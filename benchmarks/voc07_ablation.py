@@ -30,19 +30,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 import sppnet
+from sppnet.datasets.formats.voc import load_voc
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.voc import load_voc
 from sppnet.detection.detections import Detections
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.detection.inference import find_objects
-from sppnet.detection.training_images import TrainingImages
+from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
 from sppnet.evaluation.failures import find_failures, recall_by_size
 from sppnet.evaluation.voc import VocResult, evaluate_voc
-from sppnet.files import write_atomic
-from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals import SelectiveSearch
+from sppnet.storage.atomic import write_atomic
+from sppnet.storage.feature_cache import FeatureCache
 
 # What is written stands between these lines of the file; the rest of it stays
 START, END = "<!-- ablation -->", "<!-- end of ablation -->"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sppnet.datasets.voc import VOC_CLASS_NAMES
+from sppnet.datasets.formats.voc import VOC_CLASS_NAMES
 from sppnet.drawing import _place, _readable_on, _Style, class_colours, draw_boxes, draw_detections
 from sppnet.errors import ArgumentError
 

@@ -14,10 +14,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sppnet.backbones.receptive_field import receptive_field
     from sppnet.backbones.registry import load_backbone
-    from sppnet.datasets.formats import load_dataset
+    from sppnet.datasets.formats.voc import load_voc
+    from sppnet.datasets.loading import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
-    from sppnet.datasets.split import split_dataset
-    from sppnet.datasets.voc import load_voc
+    from sppnet.datasets.splitting import split_dataset
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
     from sppnet.evaluation.coco import evaluate_coco
@@ -42,16 +42,16 @@ _HOMES = {
     "evaluate_voc": "evaluation.voc",
     "graph_segmentation": "proposals.segmentation",
     "load_backbone": "backbones.registry",
-    "load_dataset": "datasets.formats",
+    "load_dataset": "datasets.loading",
     "load_image": "images",
     "load_proposals": "proposals.stored",
-    "load_voc": "datasets.voc",
+    "load_voc": "datasets.formats.voc",
     "pool_windows": "pooling.windows",
     "receptive_field": "backbones.receptive_field",
     "score_windows": "pooling.windows",
     "selective_search": "proposals.search",
     "spatial_pyramid_pool": "pooling.pyramid",
-    "split_dataset": "datasets.split",
+    "split_dataset": "datasets.splitting",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 from sppnet.images import load_image
-from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
+from sppnet.storage.tensor_file import read_tensor_file, write_tensor_file
 
 VIEWS = (View(64), View(96, flip=True))
 

@@ -15,7 +15,7 @@ import pytest
 
 from sppnet import SPPDetector
 from sppnet.cli.main import main
-from sppnet.datasets.formats import load_dataset, read_dataset
+from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")

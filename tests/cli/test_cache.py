@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sppnet.cli.main import main
-from sppnet.learning.checkpoints import Checkpoints
-from sppnet.learning.feature_cache import FeatureCache
+from sppnet.storage.checkpoints import Checkpoints
+from sppnet.storage.feature_cache import FeatureCache
 
 
 def test_info_and_clear(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,8 +22,8 @@ from sppnet.classification.classifier import FixedPool
 from sppnet.classification.photos import FORMAT, PhotoClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
-from sppnet.datasets.folder_parts import load_folder_parts
-from sppnet.learning.tensor_file import read_tensor_file
+from sppnet.datasets.folder_splits import load_folder_parts
+from sppnet.storage.tensor_file import read_tensor_file
 from toy_data import write_toy_photos
 
 pytestmark = pytest.mark.usefixtures("one_thread")

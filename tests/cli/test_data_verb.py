@@ -14,7 +14,7 @@ from PIL import Image
 
 from sppnet.cli import common
 from sppnet.cli.main import main
-from sppnet.datasets.formats import FORMATS, load_dataset
+from sppnet.datasets.loading import FORMATS, load_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from sppnet.cli import common
 from sppnet.cli.common import FileFailures, collect_images, folder_for_output, fraction, positive_int, progress
 from sppnet.cli.main import VERBS, main
 from sppnet.errors import ArgumentError, ImageError, ModelFileError
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 Run = Callable[[argparse.Namespace], int]
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sppnet.cli.main import main
 from sppnet.cli.train_examples import draw_examples
-from sppnet.datasets.formats import FORMATS, load_dataset
+from sppnet.datasets.loading import FORMATS, load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.drawing import draw_detections
 from tiny_model import save_tiny_model

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sppnet.datasets.check import check_dataset
-from sppnet.datasets.formats import load_dataset
+from sppnet.datasets.loading import load_dataset
 from sppnet.errors import DatasetError, ImageError, ModelFileError
 from sppnet.images import load_image
 

@@ -12,10 +12,10 @@ from PIL import Image
 from sppnet.cli.main import main
 from sppnet.datasets.check import check_dataset
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
-from sppnet.datasets.formats import load_dataset, read_dataset
-from sppnet.datasets.parts import load_parts, load_validation, without_damaged
+from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.split import split_dataset
+from sppnet.datasets.splits import load_parts, load_validation, without_damaged
+from sppnet.datasets.splitting import split_dataset
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.images import load_image
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sppnet.datasets.annotations import assemble
-from sppnet.datasets.formats import FORMATS, detect_format, load_dataset, read_dataset, split_names
+from sppnet.datasets.loading import FORMATS, detect_format, load_dataset, read_dataset, split_names
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.writers import write_dataset
 from sppnet.errors import ArgumentError, DatasetError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sppnet.datasets.voc import VOC_CLASS_NAMES, load_voc
+from sppnet.datasets.formats.voc import VOC_CLASS_NAMES, load_voc
 from sppnet.errors import DatasetError
 
 CAT = "<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>10</xmax><ymax>20</ymax></bndbox></object>"

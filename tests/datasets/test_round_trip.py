@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sppnet.datasets.formats import FORMATS, detect_format, load_dataset, read_dataset
+from sppnet.datasets.loading import FORMATS, detect_format, load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.writers import write_dataset
 

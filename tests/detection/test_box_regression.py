@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from sklearn.linear_model import Ridge
 
-from sppnet.detection.box_regression import RidgeAccumulator
+from sppnet.detection.training.box_regression import RidgeAccumulator
 
 
 def data(n: int = 300, d: int = 12) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -14,7 +14,7 @@ from sppnet import SPPDetector
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.detection.calibration import best_f1_threshold, calibrate_scores, fit_sigmoids
 from sppnet.detection.detections import Detections
-from sppnet.detection.finetune import FinetuneOptions
+from sppnet.detection.training.finetune import FinetuneOptions
 from sppnet.errors import ArgumentError, NotFittedError
 
 

@@ -12,8 +12,8 @@ from sppnet import SPPDetector, evaluate_voc, load_voc
 from sppnet.cli.main import main
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.classes import _parts
-from sppnet.detection.finetune import FinetuneOptions
 from sppnet.detection.model_file import read_stored
+from sppnet.detection.training.finetune import FinetuneOptions
 from sppnet.detection.weights import CLASS_ROWS
 from sppnet.errors import ArgumentError, DatasetError, NotFittedError
 from sppnet.images import load_image

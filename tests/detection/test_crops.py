@@ -13,7 +13,7 @@ from torch.nn import functional
 from sppnet import SPPDetector, load_voc
 from sppnet.backbones.registry import Backbone, load_backbone
 from sppnet.detection.crops import CropFeatures
-from sppnet.detection.finetune import FinetuneOptions
+from sppnet.detection.training.finetune import FinetuneOptions
 from sppnet.images import load_image
 
 

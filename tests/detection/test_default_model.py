@@ -11,7 +11,7 @@ import skimage.data
 
 from sppnet import SPPDetector
 from sppnet.boxes import box_iou
-from sppnet.datasets.voc import VOC_CLASS_NAMES
+from sppnet.datasets.formats.voc import VOC_CLASS_NAMES
 from sppnet.images import load_image
 from sppnet.pooling.reference import pool_reference
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sppnet import Detections, SPPDetector, evaluate_voc, load_voc
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.finetune import FinetuneOptions
+from sppnet.detection.training.finetune import FinetuneOptions
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 
 SMALL = {

@@ -15,7 +15,7 @@ from defusedxml import ElementTree
 from PIL import Image
 from pycocotools.coco import COCO
 
-from sppnet.datasets.formats import load_dataset
+from sppnet.datasets.loading import load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS, Found, format_of, write_results
 from sppnet.errors import ArgumentError, MissingDependencyError

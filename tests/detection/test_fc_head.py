@@ -9,7 +9,7 @@ import torch
 
 from sppnet import SPPDetector, load_voc
 from sppnet.detection.fc_head import FcHead
-from sppnet.detection.finetune import FinetuneOptions
+from sppnet.detection.training.finetune import FinetuneOptions
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError, ModelFileError
 

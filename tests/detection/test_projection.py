@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from sppnet import SPPDetector
+from sppnet.datasets.formats.voc import load_voc
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.voc import load_voc
-from sppnet.detection.projection import principal_components
+from sppnet.detection.training.projection import principal_components
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError
 

@@ -10,9 +10,9 @@ import torch
 
 from sppnet import SPPDetector, load_voc
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.finetune import FinetuneOptions
-from sppnet.detection.hard_negatives import SvmOptions
-from sppnet.learning.checkpoints import Checkpoints
+from sppnet.detection.training.finetune import FinetuneOptions
+from sppnet.detection.training.hard_negatives import SvmOptions
+from sppnet.storage.checkpoints import Checkpoints
 
 OPTIONS = {
     "short_sides_px": (160,), "flip_short_sides_px": (128,), "max_windows": 150, "rank": 16, "hidden": 48,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sppnet.boxes import decode_deltas
-from sppnet.detection.sampling import assign_windows, class_overlaps, draw_windows
+from sppnet.detection.training.sampling import assign_windows, class_overlaps, draw_windows
 
 WINDOWS = np.array(
     [

@@ -11,10 +11,10 @@ import torch
 from sppnet import load_voc
 from sppnet.backbones.registry import load_backbone
 from sppnet.detection.features import WindowFeatures
-from sppnet.detection.training_images import TrainingImages
+from sppnet.detection.training.images import TrainingImages
 from sppnet.images import load_image
-from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals import SelectiveSearch
+from sppnet.storage.feature_cache import FeatureCache
 
 
 def test_sets_of_scales_share_their_maps(toy_voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

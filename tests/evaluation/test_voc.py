@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sppnet.datasets.formats.voc import load_voc
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.voc import load_voc
 from sppnet.errors import ArgumentError
 from sppnet.evaluation.voc import evaluate_voc, format_table
 

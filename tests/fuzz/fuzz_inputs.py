@@ -106,7 +106,7 @@ _LABELME = json.dumps(
 def _check(format: str) -> Callable[[Path], object]:
     def use(path: Path) -> object:
         from sppnet.datasets.check import check_dataset
-        from sppnet.datasets.formats import detect_format, load_dataset
+        from sppnet.datasets.loading import detect_format, load_dataset
 
         try:
             detect_format(path)
@@ -372,7 +372,7 @@ def _atheris(target: Target, root: Path, seconds: float) -> None:
 
     with atheris.instrument_imports(include=["sppnet.datasets", "sppnet.detection.model_file"]):
         import sppnet.datasets.check
-        import sppnet.datasets.formats
+        import sppnet.datasets.loading
         import sppnet.detection.model_file  # noqa: F401
     home = target.prepare(root)
     corpus = root / "corpus"

@@ -217,7 +217,7 @@ def test_is_a_proposer_and_imports_lazily() -> None:
 def test_finds_the_objects_of_voc() -> None:
     if not DATA.is_dir():
         pytest.skip(f"needs the VOC2007 images in {DATA}")
-    from sppnet.datasets.voc import load_voc
+    from sppnet.datasets.formats.voc import load_voc
     from sppnet.evaluation.proposals import evaluate_proposals
 
     report = evaluate_proposals(list(load_voc(DATA, "val"))[::60], SelectiveSearch())

@@ -39,7 +39,8 @@ class SamePadConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
         """The convolution of ``x (N, C, H, W)``; with ``rows = (first, last, height)`` only rows ``first`` to ``last``
-        (exclusive) of the result, of an input of ``height`` rows of which ``x`` holds those of :meth:`rows_needed`."""
+        (exclusive) of the result, of an input of ``height`` rows of which ``x`` holds those of :meth:`rows_needed`.
+        """
         if x.device.type != "cpu":  # on the meta device the kernel's size is looked at
             x = functional.pad(x, self.same_padding(int(x.shape[-2]), int(x.shape[-1])))
             return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)

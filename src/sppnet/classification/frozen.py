@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.learning.svm import LinearSVMs, train_svms
+from sppnet.solvers.svm import LinearSVMs, train_svms
 
 __all__ = ["SvmChoice", "cross_validate", "fit_least_squares", "fit_scale", "fit_svms", "folds_of"]
 

@@ -26,8 +26,8 @@ from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
-from sppnet.learning.feature_cache import FeatureCache
-from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
+from sppnet.storage.feature_cache import FeatureCache
+from sppnet.storage.tensor_file import read_tensor_file, write_tensor_file
 
 __all__ = ["FORMAT", "FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "PhotoClassifier"]
 

@@ -20,10 +20,10 @@ from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.multisize import Batch, aspects_of_groups, augment, batches_of_epoch
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.files import write_atomic
 from sppnet.images import image_size, load_image, resize_short_side
-from sppnet.learning.tensor_file import read_tensor_file, write_tensor_file
 from sppnet.plots import figure_for
+from sppnet.storage.atomic import write_atomic
+from sppnet.storage.tensor_file import read_tensor_file, write_tensor_file
 
 __all__ = ["TrainingOptions", "plot_history", "train_network"]
 

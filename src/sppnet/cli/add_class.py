@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     import shlex
     import shutil
 
-    from sppnet.datasets.formats import load_dataset
+    from sppnet.datasets.loading import load_dataset
     from sppnet.detection.detector import SPPDetector
 
     output = file_for_output(arguments.output)
@@ -90,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _background(path: str, on_error: Any) -> Any:
     """A data set; or the photos of a folder without annotations."""
     from sppnet.cli.common import collect_images
-    from sppnet.datasets.formats import load_dataset
+    from sppnet.datasets.loading import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
     from sppnet.errors import UnknownFormatError
     from sppnet.images import image_size

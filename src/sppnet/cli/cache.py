@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.errors import ArgumentError
-    from sppnet.learning.feature_cache import FeatureCache
+    from sppnet.storage.feature_cache import FeatureCache
 
     folder = Path(arguments.folder)
     if not folder.is_dir():

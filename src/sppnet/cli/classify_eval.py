@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sppnet.cli.classify import add_view_options, chosen_views
 from sppnet.cli.common import add_quiet, file_for_output, progress
 from sppnet.cli.data import on_error
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from sppnet.classification.photos import PhotoClassifier
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sppnet.classification.photos import PhotoClassifier
     from sppnet.classification.processes import Processes
-    from sppnet.datasets.folder_parts import load_folder_test
+    from sppnet.datasets.folder_splits import load_folder_test
     from sppnet.errors import ArgumentError
     from sppnet.evaluation.classification import format_classification, plot_confusion
 

@@ -13,7 +13,7 @@ from sppnet.cli.data import count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
     from sppnet.classification.processes import Processes
-    from sppnet.datasets.folder_parts import FolderParts
+    from sppnet.datasets.folder_splits import FolderParts
 
 __all__ = ["add_parser"]
 
@@ -153,7 +153,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     import shutil
 
     from sppnet.cli.classify_train_methods import as_saved, fit_svms, train_by_gradient
-    from sppnet.datasets.folder_parts import load_folder_parts
+    from sppnet.datasets.folder_splits import load_folder_parts
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
     output = file_for_output(arguments.output)
@@ -213,7 +213,7 @@ def _decodable(parts: FolderParts, cache: Path, processes: Processes, arguments:
     import torch
 
     from sppnet.cli.train_resume import DecodedPictures
-    from sppnet.datasets.folder_parts import damage, refuse_small_classes
+    from sppnet.datasets.folder_splits import damage, refuse_small_classes
 
     class Photo(NamedTuple):
         path: Path

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sppnet.classification.multisize import Batch
     from sppnet.classification.photos import PhotoClassifier
     from sppnet.classification.processes import Processes
-    from sppnet.datasets.folder_parts import FolderParts
+    from sppnet.datasets.folder_splits import FolderParts
 
 __all__ = ["as_saved", "fit_svms", "train_by_gradient"]
 

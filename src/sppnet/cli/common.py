@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 from tqdm import tqdm
 
 from sppnet.errors import ArgumentError, ImageError, SppnetError
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import EXIT_FAILED, EXIT_OK, add_quiet, file_for_output, name_list, positive_int, progress
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from sppnet.datasets.annotations import Problem, RawImage
@@ -224,7 +224,7 @@ def _write_json(path: str, document: object) -> None:
 def run_convert(arguments: argparse.Namespace) -> int:
     """``sppnet data convert``; returns the exit status."""
     from sppnet.datasets.annotations import assemble
-    from sppnet.datasets.formats import read_dataset, split_names
+    from sppnet.datasets.loading import read_dataset, split_names
     from sppnet.datasets.writers import write_dataset
 
     file_for_output(Path(arguments.destination) / "data", "DST")
@@ -282,7 +282,7 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     from sppnet.cli.common import FileFailures
     from sppnet.datasets.contact_sheet import contact_sheet
-    from sppnet.datasets.formats import load_dataset
+    from sppnet.datasets.loading import load_dataset
     from sppnet.errors import ArgumentError, did_you_mean
 
     output = picture_for_output(arguments.output)

@@ -24,7 +24,7 @@ from sppnet.cli.common import (
     progress,
     use_short_side,
 )
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.exports import Found
-    from sppnet.detection.journal import Journal
+    from sppnet.storage.journal import Journal
 
 __all__ = ["add_parser", "stage_table"]
 
@@ -273,7 +273,8 @@ def _drawings(photos: Sequence[Path], output: Path | None) -> dict[Path, Path]:
 
 
 def _open_journal(arguments: argparse.Namespace, detector: SPPDetector, photos: Sequence[Path]) -> Journal | None:
-    from sppnet.detection.journal import Journal, identity_of_detector
+    from sppnet.detection.identity import identity_of_detector
+    from sppnet.storage.journal import Journal
 
     if arguments.journal:
         path = Path(arguments.journal)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import add_quiet, add_short_side, file_for_output, progress, use_short_side
 from sppnet.cli.data import add_data_options, on_error
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
@@ -55,8 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from sppnet.cli.detect import stage_table
-    from sppnet.datasets.formats import read_dataset
-    from sppnet.datasets.parts import load_validation
+    from sppnet.datasets.loading import read_dataset
+    from sppnet.datasets.splits import load_validation
     from sppnet.detection.detector import SPPDetector
     from sppnet.errors import ArgumentError, DatasetError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import FileFailures, add_quiet, collect_images, file_for_output, positive_int, progress
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     import numpy as np

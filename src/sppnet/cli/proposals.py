@@ -150,7 +150,7 @@ def unique_names(photos: list[Path]) -> dict[Path, str]:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Recall and overlap of the windows on a data set: a table, JSON and a plot."""
-    from sppnet.datasets.voc import load_voc
+    from sppnet.datasets.formats.voc import load_voc
     from sppnet.evaluation.proposals import evaluate_proposals, plot_recall
     from sppnet.proposals import load_proposals
 

@@ -86,10 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sppnet.cli.train_estimate import estimate, refuse_full_disk
     from sppnet.cli.train_resume import DecodedPictures
-    from sppnet.datasets.formats import read_dataset
-    from sppnet.datasets.parts import load_parts
+    from sppnet.datasets.loading import read_dataset
+    from sppnet.datasets.splits import load_parts
     from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.finetune import FinetuneOptions
+    from sppnet.detection.training.finetune import FinetuneOptions
 
     output = file_for_output(arguments.output)
     cache = Path(arguments.cache or f"{output}.cache")
@@ -153,7 +153,7 @@ def _decodable(
     dataset: DetectionDataset, what: str, decoded: DecodedPictures, arguments: argparse.Namespace
 ) -> tuple[DetectionDataset, tuple[str, ...]]:
     """The data set without pictures that can't be decoded; with ``--on-error fail`` such a picture ends it all."""
-    from sppnet.datasets.parts import without_damaged
+    from sppnet.datasets.splits import without_damaged
 
     def bar(records: Iterable[ImageRecord], total: int) -> Iterable[ImageRecord]:
         return progress(records, f"checking {what}", total=total, quiet=arguments.quiet)

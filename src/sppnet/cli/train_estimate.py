@@ -15,7 +15,7 @@ from sppnet.cli.common import progress
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.finetune import FinetuneOptions
+    from sppnet.detection.training.finetune import FinetuneOptions
 
 __all__ = ["Estimate", "estimate", "refuse_full_disk"]
 
@@ -59,7 +59,7 @@ def estimate(
     from sppnet.backbones.registry import load_backbone
     from sppnet.detection.crops import CropFeatures
     from sppnet.detection.features import WindowFeatures, half_precision
-    from sppnet.detection.finetune import FinetuneOptions
+    from sppnet.detection.training.finetune import FinetuneOptions
     from sppnet.images import load_image
     from sppnet.proposals.search import SelectiveSearch
 
@@ -146,7 +146,7 @@ def refuse_full_disk(expected: Estimate, cache: Path) -> None:
         ArgumentError: the cache wouldn't fit on its disk (what is in it already counts as room).
     """
     from sppnet.errors import ArgumentError
-    from sppnet.learning.feature_cache import FeatureCache
+    from sppnet.storage.feature_cache import FeatureCache
 
     free = shutil.disk_usage(_existing(cache)).free
     there = FeatureCache(cache).size()[1]

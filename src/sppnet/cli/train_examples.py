@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset, ImageRecord

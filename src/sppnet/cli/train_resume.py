@@ -28,7 +28,7 @@ class DecodedPictures:
     """Pictures that were found to be whole, in the folder ``cache``; one that has changed since isn't among them."""
 
     def __init__(self, cache: Path) -> None:
-        from sppnet.learning.checkpoints import Checkpoints
+        from sppnet.storage.checkpoints import Checkpoints
 
         self._checkpoints = Checkpoints(cache, ("decoded pictures", sppnet.__version__))
         stored = self._checkpoints.load("pictures")
@@ -61,9 +61,9 @@ def detect_and_keep(
     import torch
 
     from sppnet.detection.detections import Detections
-    from sppnet.detection.journal import identity_of_detector
-    from sppnet.detection.training_images import TrainingImages
-    from sppnet.learning.feature_cache import FeatureCache
+    from sppnet.detection.identity import identity_of_detector
+    from sppnet.detection.training.images import TrainingImages
+    from sppnet.storage.feature_cache import FeatureCache
 
     store = FeatureCache(cache)
     identity = identity_of_detector(detector, torch.get_num_threads())

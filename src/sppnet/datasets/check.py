@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sppnet.datasets.annotations import Problem, RawDataset, RawImage, judge_box, picture_size
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
-from sppnet.datasets.formats import read_dataset, split_names
+from sppnet.datasets.loading import read_dataset, split_names
 from sppnet.errors import ImageError, did_you_mean
 from sppnet.images import list_images, load_image
 
@@ -78,7 +78,7 @@ def check_dataset(
     """Read all annotations, decode every picture, and report all problems.
 
     Args:
-        path, format: as for :func:`sppnet.datasets.formats.load_dataset`.
+        path, format: as for :func:`sppnet.datasets.loading.load_dataset`.
         class_names: the classes there should be; an object of another one is an error.
         threads: that decode pictures. progress: wraps the pictures and gets their number, to show how far it is.
 

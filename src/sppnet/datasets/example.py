@@ -11,7 +11,7 @@ from PIL import Image
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import ArgumentError, MissingDependencyError
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["make_example"]
 

@@ -16,12 +16,12 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 import numpy as np
 import yaml
 
+from sppnet.datasets.formats.voc import VOC_CLASS_NAMES
 from sppnet.datasets.parsing import split_of_name
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.voc import VOC_CLASS_NAMES
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.files import write_atomic
 from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["Placement", "write_dataset"]
 
@@ -56,7 +56,7 @@ def write_dataset(
 
     Args:
         destination: a folder that doesn't exist, or is empty.
-        format: one of :data:`sppnet.datasets.formats.FORMATS`.
+        format: one of :data:`sppnet.datasets.loading.FORMATS`.
         splits: ids of the pictures of each split. Where a format has a picture in one split only, it goes to the first.
         pictures: copy them, or make links to save space.
         progress: wraps the sequence of pictures, to show how far it is.

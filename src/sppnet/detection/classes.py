@@ -23,13 +23,13 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.calibration import calibrate_scores
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import PooledWindows
-from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
 from sppnet.detection.inference import find_objects
-from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.training.hard_negatives import SvmOptions, mine_hard_negatives
+from sppnet.detection.training.images import Progress, TrainingImage, TrainingImages, no_progress
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
 from sppnet.errors import ArgumentError, DatasetError, did_you_mean
 from sppnet.evaluation.voc import evaluate_voc
-from sppnet.learning.feature_cache import FeatureCache
+from sppnet.storage.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
@@ -203,7 +203,7 @@ class _FcImages:
         return _FcImage(image.maps, image.windows, image.boxes, image.labels, image.difficult, i)
 
     def score(self, image: TrainingImage, windows: F32) -> Tensor:
-        """fc features ``(K, H)`` of ``windows``, from memory where they are all those of the image."""
+        """Fc features ``(K, H)`` of ``windows``, from memory where they are all those of the image."""
         assert isinstance(image, _FcImage)
         everything = windows is image.windows
         if everything and image.index in self._memo:

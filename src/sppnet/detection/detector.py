@@ -22,20 +22,20 @@ from sppnet.detection.classes import add_classes, remove_classes, rename_class
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import ImageMaps, PooledWindows, WindowFeatures
-from sppnet.detection.finetune import FinetuneOptions
-from sppnet.detection.hard_negatives import SvmOptions
 from sppnet.detection.inference import find_objects
 from sppnet.detection.model_file import read_stored, write_model
-from sppnet.detection.training import train_layers, training_identity
-from sppnet.detection.training_images import Progress, TrainingImages, no_progress
+from sppnet.detection.training.finetune import FinetuneOptions
+from sppnet.detection.training.hard_negatives import SvmOptions
+from sppnet.detection.training.images import Progress, TrainingImages, no_progress
+from sppnet.detection.training.layers import train_layers, training_identity
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
-from sppnet.learning.checkpoints import Checkpoints
-from sppnet.learning.feature_cache import FeatureCache
-from sppnet.learning.parameters import Parameters
+from sppnet.parameters import Parameters
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.search import SelectiveSearch
+from sppnet.storage.checkpoints import Checkpoints
+from sppnet.storage.feature_cache import FeatureCache
 
 __all__ = ["SPPDetector"]
 

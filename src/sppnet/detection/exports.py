@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from sppnet.detection.detections import Detections
 from sppnet.errors import ArgumentError
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "Found", "format_of", "write_results"]
 

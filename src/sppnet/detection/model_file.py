@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.files import stable_safetensors, write_atomic
+from sppnet.storage.atomic import stable_safetensors, write_atomic
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 

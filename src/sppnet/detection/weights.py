@@ -112,7 +112,7 @@ class DetectorWeights:
         return self.fc7_bias.numel() or self.fc6_bias.numel() or self.reduce_bias.numel()
 
     def fc(self, pooled: Tensor) -> Tensor:
-        """fc features ``(K, H)`` of pooled windows ``(K, D)``."""
+        """Fc features ``(K, H)`` of pooled windows ``(K, D)``."""
         h = torch.addmm(self.reduce_bias, pooled, self.reduce_weight.T)
         if not len(self.fc6_bias):
             return h

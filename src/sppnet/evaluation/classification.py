@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sppnet.errors import ArgumentError
-from sppnet.files import write_atomic
 from sppnet.plots import figure_for
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["ClassificationResult", "evaluate_classification", "format_classification", "plot_confusion"]
 

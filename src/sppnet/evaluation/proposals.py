@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import ImageRecord
 from sppnet.errors import ArgumentError
-from sppnet.files import write_atomic
 from sppnet.plots import figure_for
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["COUNTS", "ProposalReport", "best_overlaps", "evaluate_proposals", "plot_recall", "summarise"]
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import ArgumentError
-from sppnet.files import write_atomic
 from sppnet.plots import figure_for
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table", "plot_curves"]
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sppnet.native.scratch import release, scratch
+from sppnet.kernels.scratch import release, scratch
 from sppnet.pooling.lines import LINE_BYTES
 from sppnet.pooling.simd import (
     add,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sppnet.native.scratch import release, scratch
+from sppnet.kernels.scratch import release, scratch
 from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.cpu_backward import WIDE, write_gradient
 from sppnet.pooling.lines import GROUP, LAST_PLACE

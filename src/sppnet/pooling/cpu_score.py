@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sppnet.native.scratch import release, scratch
+from sppnet.kernels.scratch import release, scratch
 from sppnet.pooling.cpu import copy_line, make_sums, make_tables, max_of_window, mean_of_window
 from sppnet.pooling.lines import LINE_BYTES
 from sppnet.pooling.simd import from_key, half_zeros, lane_sum, load, load_half, multiply_add, store

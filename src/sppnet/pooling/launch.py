@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet.errors import ArgumentError
-from sppnet.kernels import first_run_notice, num_threads, run_ranges
-from sppnet.native.loader import NativeKernel
+from sppnet.kernels.loader import NativeKernel
+from sppnet.kernels.run import first_run_notice, num_threads, run_ranges
 from sppnet.pooling.bins import Level, parents
 from sppnet.pooling.lines import GROUP, LINE_BYTES
 
@@ -184,7 +184,8 @@ def score_cpu(
     out: Tensor,
 ) -> None:
     """Products of all pooled vectors with ``weight`` ``(O, bins, C)``, and ``bias`` ``(O,)``, into ``out`` ``(K, O)``;
-    float32 or float64, few outputs."""
+    float32 or float64, few outputs.
+    """
     dtype = maps[0].dtype
     lanes = LINE_BYTES // dtype.itemsize
     outputs, bins, channels = weight.shape

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from sppnet.native.ahead import compile_ahead
-from sppnet.native.loader import NativeKernel
+from sppnet.kernels.ahead import compile_ahead
+from sppnet.kernels.loader import NativeKernel
 
 __all__ = [
     "colour_planes",

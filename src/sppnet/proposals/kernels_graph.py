@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from sppnet.native.scratch import release, scratch
+from sppnet.kernels.scratch import release, scratch
 from sppnet.proposals.tables import BUCKETS
 
 _jit: Any = njit(nogil=True, cache=True, error_model="numpy")

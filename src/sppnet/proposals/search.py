@@ -115,7 +115,7 @@ def working_image(rgb: U8, side: int) -> U8:
     longest = max(height, width)
     if longest <= side:
         return rgb
-    from sppnet.kernels import run_ranges
+    from sppnet.kernels.run import run_ranges
 
     rows = max(1, (height * side + longest // 2) // longest)
     columns = max(1, (width * side + longest // 2) // longest)
@@ -187,7 +187,7 @@ class SelectiveSearch:
     def __call__(self, image: Any, /) -> F32:
         """Windows of ``image``, ``(K, 4)`` float32, best first."""
         rgb = as_rgb(image)
-        from sppnet.kernels import first_run_notice
+        from sppnet.kernels.run import first_run_notice
 
         with first_run_notice("selective search"):
             compiled.compile_in_two_processes()
@@ -200,7 +200,7 @@ class SelectiveSearch:
 
 def all_hierarchies(rgb: U8, mode: Mode) -> list[I32]:
     """Boxes of every strategy of ``mode``, by k, colour space and mix; shared out over threads."""
-    from sppnet.kernels import run_ranges
+    from sppnet.kernels.run import run_ranges
 
     width = rgb.shape[1]
     ready: list[Any] = [None] * len(mode.spaces)

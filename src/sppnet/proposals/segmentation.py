@@ -66,7 +66,7 @@ def graph_segmentation(image: Any, sigma: float = 0.8, k: float = 300, min_size:
     height, width = rgb.shape[:2]
     if width > MAX_SIDE:
         raise ArgumentError(f"image: expected a width of at most {MAX_SIDE} pixels, got {width}; scale it down")
-    from sppnet.kernels import first_run_notice
+    from sppnet.kernels.run import first_run_notice
 
     with first_run_notice("graph segmentation"):
         planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))

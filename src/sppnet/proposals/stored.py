@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sppnet.boxes import as_boxes
 from sppnet.errors import ArgumentError, MissingDependencyError, ProposalError
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["FixedProposals", "StoredProposals", "load_proposals", "save_proposals"]
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
-from sppnet.datasets.coco import coco_files, is_coco, read_coco
-from sppnet.datasets.csv_table import csv_files, is_table, read_csv
-from sppnet.datasets.labelme import is_labelme, labelme_files, read_labelme
+from sppnet.datasets.formats.coco import coco_files, is_coco, read_coco
+from sppnet.datasets.formats.csv import csv_files, is_table, read_csv
+from sppnet.datasets.formats.labelme import is_labelme, labelme_files, read_labelme
+from sppnet.datasets.formats.voc import has_annotations, read_voc
+from sppnet.datasets.formats.yolo import find_yaml, labels_beside, read_yolo, yolo_folders
 from sppnet.datasets.parsing import read_json, read_text, short
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.voc import has_annotations, read_voc
-from sppnet.datasets.yolo import find_yaml, labels_beside, read_yolo, yolo_folders
 from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS, list_images
 

@@ -25,7 +25,7 @@ def compile_ahead(module: str, names: Sequence[str]) -> None:
     should have compiled is compiled here then.
 
     Args:
-        names: of :class:`~sppnet.native.loader.NativeKernel` in that module, all with known ``kinds``.
+        names: of :class:`~sppnet.kernels.loader.NativeKernel` in that module, all with known ``kinds``.
     """
     kernels = [getattr(import_module(module), name) for name in names]
     missing = [name for name, kernel in zip(names, kernels, strict=True) if not kernel.on_disk()]

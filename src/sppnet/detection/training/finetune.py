@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet.detection.fc_head import FcHead
-from sppnet.detection.sampling import assign_windows, draw_windows
-from sppnet.detection.training_images import Progress, TrainingImages, no_progress
-from sppnet.learning.checkpoints import (
+from sppnet.detection.training.images import Progress, TrainingImages, no_progress
+from sppnet.detection.training.sampling import assign_windows, draw_windows
+from sppnet.storage.checkpoints import (
     Checkpoints,
     optimiser_tensors,
     restore_generator,
@@ -175,7 +175,8 @@ def finetune(
 
 def one_cycle(progress: float, rise: float = 0.05) -> float:
     """Share of the highest learning rate at ``progress`` in [0, 1): up from 1/25 along a cosine, then down to nothing
-    (Smith and Topin, 2018)."""
+    (Smith and Topin, 2018).
+    """
     if progress < rise:
         return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * progress / rise))
     return 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["FeatureCache"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from sppnet.datasets.folder import ImageFolder, load_image_folder
-from sppnet.datasets.split import split_folder
+from sppnet.datasets.splitting import split_folder
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import IMAGE_EXTENSIONS, load_image
 

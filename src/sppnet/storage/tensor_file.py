@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from sppnet.errors import ModelFileError
-from sppnet.files import stable_safetensors, write_atomic
+from sppnet.storage.atomic import stable_safetensors, write_atomic
 
 __all__ = ["read_tensor_file", "write_tensor_file"]
 

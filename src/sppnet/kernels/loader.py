@@ -6,7 +6,7 @@ compile) take 0.6 s of CPU time. So a kernel is compiled by Numba once, behind o
 llvmlite alone. The file's name tells what it was made from: sources, versions, processor, types of the arguments.
 
 Several threads run a kernel as torch runs its own: as a team of the OpenMP library that torch has loaded, where there
-is one (``native/team.py``).
+is one (``kernels/team.py``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sppnet.native.team import run_team
+from sppnet.kernels.team import run_team
 
 __all__ = ["NativeKernel"]
 
@@ -33,7 +33,7 @@ _prototype = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_voi
 _lock = threading.RLock()
 _engines: list[Any] = []  # they own the code
 _PATIENCE_S = 60  # with a process that compiles a kernel; then it is compiled here
-_elsewhere: dict[str, subprocess.Popen[bytes]] = {}  # files that another process is making (native/ahead.py)
+_elsewhere: dict[str, subprocess.Popen[bytes]] = {}  # files that another process is making (kernels/ahead.py)
 
 
 class _Code(NamedTuple):
@@ -128,7 +128,7 @@ class NativeKernel:
             code = code or _stored(name)
         if code is not None:
             return _link(code)
-        from sppnet.native.compiler import compile_kernel
+        from sppnet.kernels.compiler import compile_kernel
 
         code = compile_kernel(self._jitted(), kinds, self.ranged)
         if code is None:

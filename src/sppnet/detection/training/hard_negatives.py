@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sppnet.detection.box_regression import RidgeAccumulator
 from sppnet.detection.fc_head import DELTA_SCALE
-from sppnet.detection.sampling import assign_windows, class_overlaps
-from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
-from sppnet.learning.checkpoints import Checkpoints
-from sppnet.learning.svm import LinearSVMs, train_svms
+from sppnet.detection.training.box_regression import RidgeAccumulator
+from sppnet.detection.training.images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.training.sampling import assign_windows, class_overlaps
+from sppnet.solvers.svm import LinearSVMs, train_svms
+from sppnet.storage.checkpoints import Checkpoints
 
 __all__ = ["ExampleSet", "SvmOptions", "WindowScorer", "mine_hard_negatives"]
 
@@ -115,7 +115,7 @@ def mine_hard_negatives(
     Args:
         scorer: gives fc features. dims: their length.
         prior: weight ``(classes, D)`` and bias ``(classes,)`` of a classifier on the same features, which the SVMs are
-            drawn to (see :mod:`sppnet.learning.svm`); None draws them to zero, as the paper's.
+            drawn to (see :mod:`sppnet.solvers.svm`); None draws them to zero, as the paper's.
         ridge: whether box regressors are trained too.
         checkpoints: where a stopped run goes on from.
 

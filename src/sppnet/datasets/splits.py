@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.split import split_dataset
+from sppnet.datasets.splitting import split_dataset
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import load_image
 
@@ -40,11 +40,11 @@ def load_parts(
 
     Args:
         train: a split; None: the one called train, or where the data set isn't split four pictures of five, drawn so
-            that every class is in both parts (:func:`sppnet.datasets.split.split_dataset`).
+            that every class is in both parts (:func:`sppnet.datasets.splitting.split_dataset`).
         validation: a split; ``none`` for none; None: the one called val, or one picture in five of ``train`` where
             there is none.
         class_names: only these classes, in this order; objects of others count as background.
-        seed: of the drawing. on_error: as for :func:`sppnet.datasets.formats.load_dataset`.
+        seed: of the drawing. on_error: as for :func:`sppnet.datasets.loading.load_dataset`.
 
     Returns:
         Both with the classes that have an object (that isn't difficult) in ``train``.
@@ -162,7 +162,7 @@ def _training_split(raw: RawDataset) -> str | None:
 
 
 def _validation_split(raw: RawDataset, train: str | None) -> str | None:
-    """val under one of its names, unless it shares pictures with ``train``."""
+    """Val under one of its names, unless it shares pictures with ``train``."""
     for name in ("val", "valid", "validation"):
         if name in raw.splits:
             shared = train is not None and set(raw.splits[name]) & set(split_ids(raw, train))

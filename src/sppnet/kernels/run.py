@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from sppnet.native.loader import NativeKernel
+from sppnet.kernels.loader import NativeKernel
 
 __all__ = ["first_run_notice", "num_threads", "run_ranges", "thread_pool"]
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import PooledWindows
-from sppnet.detection.finetune import FinetuneOptions, finetune
-from sppnet.detection.hard_negatives import SvmOptions, mine_hard_negatives
-from sppnet.detection.projection import project
-from sppnet.detection.training_images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.training.finetune import FinetuneOptions, finetune
+from sppnet.detection.training.hard_negatives import SvmOptions, mine_hard_negatives
+from sppnet.detection.training.images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.training.projection import project
 from sppnet.detection.weights import DetectorWeights
-from sppnet.learning.checkpoints import Checkpoints
+from sppnet.storage.checkpoints import Checkpoints
 
 __all__ = ["Trained", "train_layers", "training_identity"]
 
@@ -26,7 +26,8 @@ __all__ = ["Trained", "train_layers", "training_identity"]
 @dataclass(frozen=True)
 class Trained:
     """What came out: the matrices, the mean loss of each epoch, and the seconds of each stage (of the run that
-    finished it)."""
+    finished it).
+    """
 
     weights: DetectorWeights
     losses: list[float]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from numba import njit
 
-from sppnet.kernels import run_ranges
-from sppnet.native import loader
-from sppnet.native.ahead import compile_ahead
-from sppnet.native.compiler import compile_kernel
-from sppnet.native.loader import NativeKernel
+from sppnet.kernels import loader
+from sppnet.kernels.ahead import compile_ahead
+from sppnet.kernels.compiler import compile_kernel
+from sppnet.kernels.loader import NativeKernel
+from sppnet.kernels.run import run_ranges
 from sppnet.pooling import launch
 from sppnet.pooling.windows import pool_windows, score_windows
 from sppnet.proposals import SelectiveSearch, compiled
@@ -158,7 +158,7 @@ def test_another_process_compiles(helps: bool, tmp_path: Path, monkeypatch: pyte
     script = f"import os, time; time.sleep(0.3); {helps} and os.replace({str(made)!r}, {str(file)!r}); time.sleep(0.3)"
     kernel.compile_beside(subprocess.Popen([sys.executable, "-c", script]))
     if helps:
-        monkeypatch.setattr("sppnet.native.compiler.compile_kernel", lambda *_: pytest.fail("compiled here, too"))
+        monkeypatch.setattr("sppnet.kernels.compiler.compile_kernel", lambda *_: pytest.fail("compiled here, too"))
     values = np.ones(3)
     kernel(0, 2, values, 5)
     assert values.tolist() == [5, 5, 1]
@@ -199,7 +199,7 @@ def test_sources_that_the_code_depends_on_are_complete() -> None:
                 if line.startswith(f"from {package}."):
                     assert line.split()[1].rpartition(".")[2] in user._SOURCES, f"{module}.py: {line}"
                 elif line.startswith("from sppnet."):
-                    assert line.startswith("from sppnet.native.scratch "), f"{module}.py: {line}"
+                    assert line.startswith("from sppnet.kernels.scratch "), f"{module}.py: {line}"
 
 
 def test_a_team_does_every_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

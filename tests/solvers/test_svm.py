@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.svm import LinearSVC
 
 from sppnet.errors import ArgumentError
-from sppnet.learning.svm import svm_objective, train_svms
+from sppnet.solvers.svm import svm_objective, train_svms
 
 
 def problem(n: int = 1500, d: int = 40, classes: int = 4, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

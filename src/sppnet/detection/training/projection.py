@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sppnet.detection.finetune import FinetuneOptions, training_windows
-from sppnet.detection.training_images import Progress, TrainingImages, no_progress
+from sppnet.detection.training.finetune import FinetuneOptions, training_windows
+from sppnet.detection.training.images import Progress, TrainingImages, no_progress
 from sppnet.detection.weights import DetectorWeights
-from sppnet.learning.checkpoints import Checkpoints
+from sppnet.storage.checkpoints import Checkpoints
 
 __all__ = ["principal_components", "project"]
 

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
 __all__ = ["Checkpoints", "optimiser_tensors", "restore_generator", "restore_optimiser", "state_of_generator"]
 

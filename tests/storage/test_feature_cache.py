@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sppnet.learning.feature_cache import FeatureCache
+from sppnet.storage.feature_cache import FeatureCache
 
 
 def test_put_and_get(tmp_path: Path) -> None:

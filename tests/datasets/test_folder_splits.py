@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sppnet.datasets.folder import ImageFolder, load_image_folder
-from sppnet.datasets.folder_parts import damage, folder_splits, load_folder_parts, load_folder_test
-from sppnet.datasets.split import split_folder
+from sppnet.datasets.folder_splits import damage, folder_splits, load_folder_parts, load_folder_test
+from sppnet.datasets.splitting import split_folder
 from sppnet.errors import ArgumentError, DatasetError
 
 NAMES = ("green", "red", "striped")

@@ -13,8 +13,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load, save
 
-from sppnet import files
-from sppnet.files import stable_safetensors, write_atomic
+from sppnet.storage import atomic as files
+from sppnet.storage.atomic import stable_safetensors, write_atomic
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:

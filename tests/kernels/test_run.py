@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet.kernels import first_run_notice, num_threads, run_ranges, thread_pool
+from sppnet.kernels.run import first_run_notice, num_threads, run_ranges, thread_pool
 
 
 @pytest.fixture(params=[1, 2, 5])

@@ -8,16 +8,12 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
-import sppnet
 from sppnet.errors import ArgumentError
-from sppnet.files import write_atomic
+from sppnet.storage.atomic import write_atomic
 
-if TYPE_CHECKING:
-    from sppnet.detection.detector import SPPDetector
-
-__all__ = ["Journal", "identity_of", "identity_of_detector"]
+__all__ = ["Journal", "identity_of"]
 
 _KIND = "sppnet-journal-1"
 
@@ -29,15 +25,6 @@ def identity_of(*parts: object) -> str:
         digest.update(part if isinstance(part, bytes) else repr(part).encode())
         digest.update(b"\0")
     return digest.hexdigest()[:32]
-
-
-def identity_of_detector(detector: SPPDetector, *settings: object) -> str:
-    """:func:`identity_of` all that decides what ``detector`` finds, and of ``settings``."""
-    tensors = [v.contiguous().numpy().tobytes() for v in detector.weights_.tensors().values() if v is not None]
-    params = {name: value for name, value in detector.get_params().items() if not name.endswith("_options")}
-    return identity_of(
-        sppnet.__version__, detector.class_names_, params, *settings, detector.thresholds_, *tensors
-    )  # fmt: skip
 
 
 class Journal:

@@ -4,7 +4,7 @@ After every parallel operation torch's OpenMP threads wait for the next one by s
 of our own would meanwhile compete with them for the cores, and would have to be woken up first. A team of the same
 library takes the very threads that spin.
 
-Only GNU's OpenMP (``libgomp``, in torch's wheels for Linux) is used; elsewhere there is a thread pool (``kernels.py``).
+Only GNU's OpenMP (``libgomp``, in torch's wheels for Linux) is used; elsewhere there is a thread pool (see ``run.py``).
 """
 
 from __future__ import annotations

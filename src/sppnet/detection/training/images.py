@@ -16,10 +16,10 @@ import sppnet
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, joined
 from sppnet.images import load_image
-from sppnet.learning.feature_cache import FeatureCache
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.grid import GridProposer
 from sppnet.proposals.search import MODES, SelectiveSearch
+from sppnet.storage.feature_cache import FeatureCache
 
 __all__ = ["Progress", "TrainingImage", "TrainingImages", "no_progress"]
 

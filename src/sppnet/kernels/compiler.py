@@ -1,4 +1,4 @@
-"""Machine code of a Numba kernel that stands alone; see :mod:`sppnet.native.loader`. Imports Numba."""
+"""Machine code of a Numba kernel that stands alone; see :mod:`sppnet.kernels.loader`. Imports Numba."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba import cfunc, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from sppnet.native.loader import target_machine
+from sppnet.kernels.loader import target_machine
 
 # What compiled kernels may call: functions of C that are in every process. Nothing of Numba's, nothing of Python's.
 _ALLOWED = {"calloc", "free", "memset", "memcpy", "memmove"}

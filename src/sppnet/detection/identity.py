@@ -1,0 +1,22 @@
+"""Everything that decides what a detector finds, as one hash."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sppnet
+from sppnet.storage.journal import identity_of
+
+if TYPE_CHECKING:
+    from sppnet.detection.detector import SPPDetector
+
+__all__ = ["identity_of_detector"]
+
+
+def identity_of_detector(detector: SPPDetector, *settings: object) -> str:
+    """:func:`identity_of` all that decides what ``detector`` finds, and of ``settings``."""
+    tensors = [v.contiguous().numpy().tobytes() for v in detector.weights_.tensors().values() if v is not None]
+    params = {name: value for name, value in detector.get_params().items() if not name.endswith("_options")}
+    return identity_of(
+        sppnet.__version__, detector.class_names_, params, *settings, detector.thresholds_, *tensors
+    )  # fmt: skip
