@@ -1,4 +1,4 @@
-"""All backbones: what the table says of them is what their layers do; weights from foreign files."""
+"""All backbones: what the table says of them is what their layers do; weights files of one's own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sppnet.backbones.base import Backbone, Preprocess
 from sppnet.backbones.paper import PAPER_NETS, LocalResponseNorm, paper_net
 from sppnet.backbones.receptive_field import receptive_field
 from sppnet.backbones.registry import backbone_names, backbone_spec, load_backbone
-from sppnet.errors import ArgumentError, WeightsError
+from sppnet.errors import ArgumentError
 
 
 def _load(name: str) -> Backbone:
@@ -22,8 +22,6 @@ def _load(name: str) -> Backbone:
     source = backbone_spec(name).source
     if source is not None and importlib.util.find_spec(source.package) is None:
         pytest.skip(f"needs {source.requirement}")
-    if source is not None and source.file.endswith(".h5"):
-        pytest.importorskip("h5py")
     return load_backbone(name, pretrained=source is not None)
 
 
@@ -53,8 +51,8 @@ def test_table_is_what_the_layers_do(name: str) -> None:
     assert spec.parameters() == sum(p.numel() for p in layers.parameters())
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite2", "alexnet", "vgg16", "squeezenet1.1", "efficientnet-lite0+head"])
-def test_pretrained_maps_tell_pictures_apart(name: str) -> None:
+@pytest.mark.parametrize("name", ["efficientnet-lite2", "efficientnet-lite0+head"])
+def test_pretrained_maps_tell_images_apart(name: str) -> None:
     """Weights that were read in a wrong order or layout give maps that know nothing.
 
     Two crops of a cat and two of a rocket: within a kind the pooled maps are alike, between the kinds they aren't.
@@ -72,16 +70,6 @@ def test_pretrained_maps_tell_pictures_apart(name: str) -> None:
     assert min(alike[0, 1], alike[2, 3]) > 0.5 > 0 > max(alike[0, 2], alike[1, 3])
     assert net.weights_sha256 == spec.source.sha256  # type: ignore[union-attr]
     assert net.licence
-
-
-def test_alexnet_filters_are_edges_and_colours() -> None:
-    """Learned filters of the first layer are smooth: neighbouring weights are alike. Random ones aren't."""
-    net = _load("alexnet")
-    w = net.layers[0].weight
-    assert w.shape == (64, 3, 11, 11)
-    along = torch.corrcoef(torch.stack([w[..., 1:, :].flatten(), w[..., :-1, :].flatten()]))[0, 1]
-    across = torch.corrcoef(torch.stack([w[..., 1:].flatten(), w[..., :-1].flatten()]))[0, 1]
-    assert min(along, across) > 0.4
 
 
 @pytest.mark.parametrize(
@@ -165,24 +153,3 @@ def test_trainable_and_frozen() -> None:
     torch.testing.assert_close(net.eval()(x), load_backbone("efficientnet-lite0+stride32")(x), rtol=1e-3, atol=1e-3)
     net.train()(x).square().mean().backward()
     assert all(p.grad is not None for p in net.parameters())
-
-
-def test_definitions_need_weights_of_ones_own(tmp_path: object) -> None:
-    from pathlib import Path
-
-    from safetensors.torch import save_file
-
-    with pytest.raises(WeightsError, match="zf5: there are no published weights"):
-        load_backbone("zf5")
-    path = Path(str(tmp_path)) / "mine.safetensors"
-    save_file(paper_net("zf5").state_dict(), path)
-    net = load_backbone("zf5", path)
-    assert len(net.weights_sha256) == 64
-    assert torch.equal(net.layers[0].weight, load_backbone("zf5", path).layers[0].weight)
-    with pytest.raises(WeightsError, match="don't fit overfeat5"):
-        load_backbone("overfeat5", path)
-    path.write_bytes(b"no such thing")
-    with pytest.raises(WeightsError, match="no safetensors file"):
-        load_backbone("zf5", path)
-    with pytest.raises(WeightsError, match=r"from a \.safetensors file only"):
-        load_backbone("zf5", path.with_suffix(".pth"))

@@ -145,6 +145,18 @@ def test_networks_trained_otherwise_keep_their_convolutions(pool: Any, tmp_path:
     assert [g.probability for g in expected] == pytest.approx(sorted(p.tolist(), reverse=True), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["squeezenet1.1", "efficientnet-lite0+stride32"])
+def test_frozen_convolutions_that_nobody_published_go_into_the_file(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bone = load_backbone(name, pretrained=False)
+    classifier = PhotoClassifier.from_network(SPPClassifier(bone, (2, 1), 3, hidden=()), ("a", "b", "c"), (View(64),))
+    pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    classifier.save(tmp_path / "net.safetensors")
+    loaded = PhotoClassifier.load(tmp_path / "net.safetensors")
+    assert not loaded.network_.backbone.trainable
+    np.testing.assert_allclose(loaded.scores(pixels), classifier.scores(pixels), rtol=1e-2, atol=1e-3)
+
+
 def test_damaged_files_give_one_clear_error(fitted: PhotoClassifier, tmp_path: Path) -> None:
     path = tmp_path / "toys.safetensors"
     fitted.save(path)

@@ -156,7 +156,14 @@ def _round_channels(value: float) -> int:
 
 
 def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names of the published PyTorch files (``_blocks.3._bn1.weight``) changed into those of this class."""
+    """Change the names of the published PyTorch files (``_blocks.3._bn1.weight``) into those of this class.
+
+    Args:
+        state: tensors by name; names of this class are left as they are.
+
+    Returns:
+        The tensors as float32 (counters as they are).
+    """
     parts = {
         "_expand_conv": "expand.conv",
         "_bn0": "expand.bn",
@@ -175,9 +182,11 @@ def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for name, value in state.items():
         words = name.split(".")
-        if words[0] == "_blocks":
+        if words[0] == "_blocks" and len(words) == 4 and words[2] in parts:
             new = f"blocks.{words[1]}.{parts[words[2]]}.{words[3]}"
+        elif words[0] in tops:
+            new = ".".join((tops[words[0]], *words[1:]))
         else:
-            new = f"{tops[words[0]]}.{words[1]}"
+            new = name
         out[new] = value if value.dtype == torch.int64 else value.float()
     return out

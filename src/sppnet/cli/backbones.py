@@ -57,7 +57,7 @@ def _row(spec: Any) -> dict[str, Any]:
 
     present = False
     if spec.source is None:
-        weights = "none published; train it, or give a file"
+        weights = "your own file, or training"
     else:
         try:
             find_weights(spec.source)
