@@ -104,7 +104,8 @@ def vectors_of(pooled: Pooled, row: str) -> Tensor:
     if len(kinds) == 1:
         return torch.stack([pooled[p][kinds[0]] for p in passes]).mean(0)
     parts = [pooled[p][kind] for p in passes for kind in kinds]
-    return torch.cat(parts, 1) / len(parts) ** 0.5
+    joined: Tensor = torch.cat(parts, 1) / len(parts) ** 0.5
+    return joined
 
 
 def in_their_span(train: Tensor, test: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -57,12 +57,14 @@ def crops_of(network: SPPClassifier, pixels: NDArray[np.uint8], views: MapViews)
 @torch.inference_mode()
 def by_crops(network: SPPClassifier, pixels: NDArray[np.uint8], views: MapViews) -> Tensor:
     prepared = [network.backbone.preprocess(crop)[0] for crop in crops_of(network, pixels, views)]
-    return network(prepared).softmax(1)
+    outputs: Tensor = network(prepared)
+    return outputs.softmax(1)
 
 
 @torch.inference_mode()
 def by_maps(network: SPPClassifier, pixels: NDArray[np.uint8], views: MapViews) -> Tensor:
-    return network.fc(view_vectors(network, pixels, [views])).softmax(1)
+    outputs: Tensor = network.fc(view_vectors(network, pixels, [views]))
+    return outputs.softmax(1)
 
 
 def seen(network: SPPClassifier, pixels: NDArray[np.uint8], views: MapViews) -> tuple[int, int]:

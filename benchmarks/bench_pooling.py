@@ -236,7 +236,7 @@ def whole(repeat: int, threads: int) -> Rows:
                 way = "torch" if pyramid._torch_is_faster([x], mode) else "fused"
                 case = f"{' x '.join(map(str, shape))} {'last' if channels_last else 'first'} {mode}"
                 layer = pyramid.SpatialPyramidPool(LEVELS, mode)
-                calls = {
+                calls: dict[str, Callable[[], Any]] = {
                     f"spatial_pyramid_pool ({way})": lambda x=x, m=mode: spatial_pyramid_pool(x, LEVELS, m),
                     f"SpatialPyramidPool ({way})": lambda x=x, layer=layer: layer(x),
                     "adaptive pooling calls": theirs,

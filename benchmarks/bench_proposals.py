@@ -122,7 +122,8 @@ def kept(name: str, search: Search, folder: Path) -> Search:
             temporary = path.with_suffix(".tmp.npy")
             np.save(temporary, boxes)
             temporary.rename(path)
-        return np.load(path)
+        boxes = np.load(path)
+        return np.asarray(boxes)
 
     return look_up
 

@@ -1,0 +1,73 @@
+"""The scripts in ``examples/`` run as they are, and compute what they say."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet import spatial_pyramid_pool
+from sppnet.boxes import box_iou, decode_deltas, encode_deltas, nms
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def paper() -> dict[str, Any]:
+    """The names of ``spp_from_scratch.py``, which has not run its main part."""
+    return runpy.run_path(str(EXAMPLES / "spp_from_scratch.py"))
+
+
+@pytest.fixture
+def boxes(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float32]]:
+    corner, side = rng.uniform(0, 60, (40, 2)), rng.uniform(5, 40, (40, 2))
+    return np.concatenate([corner, corner + side], 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 17), (13, 9), (40, 60)])
+def test_its_pyramid_is_the_layer(paper: dict[str, Any], size: tuple[int, int]) -> None:
+    maps = torch.randn(1, 5, *size)
+    assert torch.equal(paper["pyramid"](maps[0]), spatial_pyramid_pool(maps, paper["LEVELS"])[0])
+
+
+def test_its_boxes_are_those_of_the_library(paper: dict[str, Any], boxes: Any, rng: np.random.Generator) -> None:
+    np.testing.assert_allclose(paper["overlap"](boxes, boxes[:7]), box_iou(boxes, boxes[:7]), rtol=1e-6)
+    scores = rng.permutation(len(boxes)) / len(boxes)
+    assert paper["suppress"](boxes, scores) == nms(boxes, scores, 0.3).tolist()
+    shifts = paper["shift"](boxes, boxes[::-1])
+    np.testing.assert_allclose(shifts, encode_deltas(boxes, boxes[::-1]), atol=1e-6)
+    np.testing.assert_allclose(paper["move"](boxes, shifts.numpy()), boxes[::-1], atol=1e-4)
+    np.testing.assert_allclose(
+        paper["move"](boxes, shifts.numpy() / 2), decode_deltas(boxes, shifts.numpy() / 2), atol=1e-4
+    )
+
+
+def test_its_svm_parts_two_clouds(paper: dict[str, Any]) -> None:
+    cloud = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    is_object = torch.arange(60) % 3 == 0
+    cloud[is_object] += 2.0
+    weight = paper["train_svm"](cloud, is_object, cost=1.0)
+    from sklearn.svm import LinearSVC
+
+    peer = LinearSVC(C=1.0, tol=1e-8, max_iter=100_000, intercept_scaling=1000).fit(cloud.numpy(), is_object.numpy())
+    np.testing.assert_allclose(weight[:-1].numpy(), peer.coef_[0], atol=2e-3)
+
+
+@pytest.mark.slow
+def test_it_finds_what_it_never_saw(paper: dict[str, Any]) -> None:
+    """On eight new scenes both objects are found, by the best box of their class, most of them closely."""
+    svms, regressions = paper["train"]()
+    ious = []
+    for seed in range(100, 108):
+        image, truth = paper["scene"](np.random.default_rng(seed))
+        found = paper["detect"](image, svms, regressions)
+        for name, true_box in zip(paper["NAMES"], truth, strict=True):
+            best = max((d for d in found if d[0] == name), key=lambda d: d[1])
+            ious.append(box_iou(best[2][None], true_box[None])[0, 0])
+    assert min(ious) > 0.5
+    assert np.median(ious) > 0.8
