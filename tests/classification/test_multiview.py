@@ -17,9 +17,9 @@ from sppnet.backbones.base import Backbone
 from sppnet.backbones.receptive_field import receptive_field
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.imagenet import imagenet_classifier
 from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, view_from_dict, view_vectors
-from sppnet.classification.photos import PhotoClassifier
 from sppnet.classification.views import View
 from sppnet.errors import ArgumentError
 from sppnet.images import resize_short_side
@@ -58,7 +58,7 @@ def test_patches_don_t_overlap_so_crops_are_equal(mode: str, normalise: bool, pl
     torch.testing.assert_close(vectors, torch.cat(expected), rtol=1e-5, atol=1e-6)
     assert len(vectors.unique(dim=0)) == count + 2
     # the classifier's probabilities are the mean over all of them
-    classifier = PhotoClassifier.from_network(network, "abcd", (View(40), views, View(24, "warp")), scale=3.0)
+    classifier = ImageClassifier.from_network(network, "abcd", (View(40), views, View(24, "warp")), scale=3.0)
     mean = (network.fc(torch.cat(expected)).double() * 3).softmax(1).mean(0)
     got = sorted((g.index, g.probability) for g in classifier.classify(photo, 4))
     assert [p for _, p in got] == pytest.approx(mean.tolist(), abs=1e-6)
@@ -140,9 +140,9 @@ def test_are_kept_in_model_files(tmp_path: Path) -> None:
     bone = load_backbone("zf5@0.05", pretrained=False, trainable=True)
     network = SPPClassifier(bone, (2, 1), 2, hidden=())
     views = (View(64), MapViews((64, 80), window_px=64, places=5))
-    classifier = PhotoClassifier.from_network(network, ("a", "b"), views)
+    classifier = ImageClassifier.from_network(network, ("a", "b"), views)
     classifier.save(tmp_path / "net.safetensors")
-    loaded = PhotoClassifier.load(tmp_path / "net.safetensors")
+    loaded = ImageClassifier.load(tmp_path / "net.safetensors")
     assert tuple(loaded.views) == views
     np.testing.assert_allclose(loaded.scores(_photo(90, 120)), classifier.scores(_photo(90, 120)), atol=2e-3)
 

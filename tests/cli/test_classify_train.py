@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from sppnet.classification.classifier import FixedPool
-from sppnet.classification.photos import FORMAT, PhotoClassifier
+from sppnet.classification.image_classifier import FORMAT, ImageClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
 from sppnet.datasets.folder_splits import load_folder_parts
@@ -75,7 +75,7 @@ def test_svms_know_photos_that_they_have_not_seen(svm: Path, unseen: Path, tmp_p
     with Image.open(svm.parent / "confusion.png") as picture:
         assert picture.size[0] > 300
     assert _accuracy(svm, unseen, tmp_path / "figures.json") > 0.9
-    classifier = PhotoClassifier.load(svm)
+    classifier = ImageClassifier.load(svm)
     assert tuple(classifier.views) == (View(64), View(64, flip=True))
     assert set(_training(svm)["cross_validation"]) == {"1", "10"}
 
@@ -88,7 +88,7 @@ def test_networks_know_photos_that_they_have_not_seen(sgd: Path, unseen: Path, t
     assert [entry["side_px"] for entry in training["history"][:3]] == [64, 48, 64]
     assert training["history"][-1]["loss"] < 0.5 * training["history"][0]["loss"]
     # squares of 224/256 of the short side were brought to 64 pixels, so the whole short side to 73
-    assert PhotoClassifier.load(sgd).views == (View(73),)
+    assert ImageClassifier.load(sgd).views == (View(73),)
 
 
 def test_the_command_that_is_printed_at_the_end_works(
@@ -98,7 +98,7 @@ def test_the_command_that_is_printed_at_the_end_works(
     assert _train(toy_folder, model, *SMALL, "--epochs", "1", "--val-split", "none") == 0
     out = capsys.readouterr().out
     assert "top-1" not in out
-    assert "metrics" not in PhotoClassifier.load(model).metadata_
+    assert "metrics" not in ImageClassifier.load(model).metadata_
     command = out.splitlines()[-1].strip()
     assert command == f"sppnet classify PHOTO --model '{model}'"
     found = tmp_path / "found.json"
@@ -111,7 +111,7 @@ def test_the_command_that_is_printed_at_the_end_works(
 def test_what_is_told_is_measured_on_photos_that_were_kept_for_it(
     sgd: Path, toy_folder: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    classifier = PhotoClassifier.load(sgd)
+    classifier = ImageClassifier.load(sgd)
     kept = load_folder_parts(toy_folder).validation
     assert kept is not None
     assert kept.counts().tolist() == [2, 2, 2]
@@ -209,7 +209,7 @@ def test_parts_in_folders_in_lists_and_without_pyramid(
     training = _training(model)
     assert (training["images"], training["options"]["precision"]) == (36, "bf16")
     assert 48 <= training["history"][0]["side_px"] <= 64
-    assert PhotoClassifier.load(model).metadata_["metrics"]["images"] == 24
+    assert ImageClassifier.load(model).metadata_["metrics"]["images"] == 24
     assert main(["classify-eval", str(model), str(root), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "24 images, 3 classes" in out
@@ -221,7 +221,7 @@ def test_parts_in_folders_in_lists_and_without_pyramid(
     fixed = [option for option in SMALL if option != "48"]
     assert _train(toy_folder, model, *fixed, "--epochs", "1", "--no-pyramid", *options) == 0
     assert (tmp_path / "kept" / "training.safetensors").exists()
-    classifier = PhotoClassifier.load(model)
+    classifier = ImageClassifier.load(model)
     assert isinstance(classifier.network_.pool, FixedPool)
     assert classifier.views == (View(64, "crop"),)
     assert (_training(model)["images"], classifier.metadata_["metrics"]["images"]) == (24, 12)
@@ -250,7 +250,7 @@ def test_a_damaged_photo_ends_it_at_once_or_is_left_out(
     (root / "green" / "text.png").write_text("no picture")
     assert _train(root, model, *SMALL, "--epochs", "1", "--on-error", "skip") == 0
     assert capsys.readouterr().out.count("left out: ") == 2
-    images = _training(model)["images"] + PhotoClassifier.load(model).metadata_["metrics"]["images"]
+    images = _training(model)["images"] + ImageClassifier.load(model).metadata_["metrics"]["images"]
     assert images == 35
     assert main(["classify-eval", str(model), str(root), "--list", str(_list(tmp_path, "red/03.png"))]) == 2
     assert "03.png: damaged" in capsys.readouterr().err

@@ -13,8 +13,8 @@ from skimage import data
 
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.multiview import MapViews, view_from_dict
-from sppnet.classification.photos import PhotoClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
 
@@ -54,7 +54,7 @@ def model(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     network = SPPClassifier(load_backbone("zf5@0.05", pretrained=False, trainable=True), (2, 1), 3, hidden=())
     path = tmp_path / "tiny.safetensors"
-    PhotoClassifier.from_network(network, ("ä", "b", "c"), (View(64), View(64, "crop"))).save(path)
+    ImageClassifier.from_network(network, ("ä", "b", "c"), (View(64), View(64, "crop"))).save(path)
     return path
 
 
@@ -67,7 +67,7 @@ def test_own_classes_at_several_sizes(model: Path, tmp_path: Path, capsys: pytes
     document = json.loads(found.read_text(encoding="utf-8"))
     views = [(view["side_px"], view["how"]) for view in document["views"]]
     assert views == [(48, "full"), (48, "crop"), (96, "full"), (96, "crop")]
-    classifier = PhotoClassifier.load(model)
+    classifier = ImageClassifier.load(model)
     classifier.views = tuple(View(side, "crop" if how == "crop" else "full") for side, how in views)
     classes = document["photos"][0]["classes"]
     assert [(c["class_name"], c["probability"]) for c in classes] == [
@@ -92,14 +92,14 @@ def test_windows_of_maps(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert main(["classify", str(photo), "--model", str(model), "--json", str(found), *options]) == 0
         document = json.loads(found.read_text(encoding="utf-8"))
         assert [view_from_dict(view) for view in document["views"]] == views
-        classifier = PhotoClassifier.load(model)
+        classifier = ImageClassifier.load(model)
         classifier.views = tuple(views)
         assert [c["probability"] for c in document["photos"][0]["classes"]] == [
             round(g.probability, 5) for g in classifier.classify(pixels)
         ]
     bone = load_backbone("zf5@0.05", pretrained=False, trainable=True)
     fixed = SPPClassifier(bone, FixedPool(2, 1, bone.map_size(64, 64)), 2, hidden=())
-    PhotoClassifier.from_network(fixed, ("a", "b"), (View(64, "warp"),)).save(model)
+    ImageClassifier.from_network(fixed, ("a", "b"), (View(64, "warp"),)).save(model)
     capsys.readouterr()
     assert main(["classify", str(photo), "--model", str(model), "--views", "96"]) == 2
     assert "--views 96: this model has no pyramid" in capsys.readouterr().err
@@ -136,7 +136,7 @@ def test_backbones_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert sum(line.split()[0] == name for line in out.splitlines() if line) == 1
     zf5 = rows["zf5"]
     assert (zf5["channels"], zf5["stride"], zf5["weights_installed"]) == (256, 16, False)
-    assert "none published" in zf5["weights"]
+    assert "your own file" in zf5["weights"]
     # what is listed is what is loaded
     bone = load_backbone("efficientnet-lite0")
     assert (bone.channels, bone.stride, bone.offset) == (320, 16, 15.5)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sppnet.cli.common import FileFailures, add_quiet, collect_images, positive_int, progress, write_atomic
 
 if TYPE_CHECKING:
+    from sppnet.classification.image_classifier import Guess, ImageClassifier
     from sppnet.classification.multiview import AnyView
-    from sppnet.classification.photos import Guess, PhotoClassifier
 
 __all__ = ["add_parser", "add_view_options", "chosen_views"]
 
@@ -56,10 +56,10 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from sppnet.classification.photos import PhotoClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
 
     photos = collect_images(arguments.photos)
-    classifier = PhotoClassifier.load(arguments.model)
+    classifier = ImageClassifier.load(arguments.model)
     classifier.views = chosen_views(classifier, arguments.views, arguments.sizes)
     failures = FileFailures()
     found: dict[Path, list[Guess]] = {}
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     return failures.exit_status
 
 
-def chosen_views(classifier: PhotoClassifier, chosen: str | None, sizes: list[int] | None) -> tuple[AnyView, ...]:
+def chosen_views(classifier: ImageClassifier, chosen: str | None, sizes: list[int] | None) -> tuple[AnyView, ...]:
     """What ``--views`` and ``--sizes`` say, or else the views of the model."""
     from dataclasses import replace
 

@@ -12,7 +12,7 @@ from sppnet.cli.data import on_error
 from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
-    from sppnet.classification.photos import PhotoClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.processes import Processes
     from sppnet.datasets.folder import ImageFolder
     from sppnet.evaluation.classification import ClassificationResult
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     import torch
 
-    from sppnet.classification.photos import PhotoClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.processes import Processes
     from sppnet.datasets.folder_splits import load_folder_test
     from sppnet.errors import ArgumentError
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         plot_for_output(arguments.confusion)
     if arguments.json:
         file_for_output(arguments.json, "--json", "figures.json")
-    classifier = PhotoClassifier.load(None if arguments.model == "default" else arguments.model)
+    classifier = ImageClassifier.load(None if arguments.model == "default" else arguments.model)
     classifier.views = chosen_views(classifier, arguments.views, arguments.sizes)
     training = classifier.metadata_.get("training", {})
     data, note = load_folder_test(
@@ -127,7 +127,7 @@ def _taken_for(result: ClassificationResult) -> dict[str, dict[str, int]]:
 
 
 def measure(
-    classifier: PhotoClassifier, data: ImageFolder, processes: Processes, *, skip: bool = False, quiet: bool = False
+    classifier: ImageClassifier, data: ImageFolder, processes: Processes, *, skip: bool = False, quiet: bool = False
 ) -> tuple[ClassificationResult, list[str]]:
     """The figures of ``classifier`` on ``data``, whose classes are in its order; and what is wrong with which photos.
 

@@ -19,32 +19,32 @@ if TYPE_CHECKING:
     import torch
 
     from sppnet.classification.classifier import SPPClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.multisize import Batch
-    from sppnet.classification.photos import PhotoClassifier
     from sppnet.classification.processes import Processes
     from sppnet.datasets.folder_splits import FolderParts
 
 __all__ = ["as_saved", "fit_svms", "train_by_gradient"]
 
 
-def as_saved(classifier: PhotoClassifier, device: torch.device) -> PhotoClassifier:
+def as_saved(classifier: ImageClassifier, device: torch.device) -> ImageClassifier:
     """The same as it will be loaded from its file, on ``device``: what is measured is what is saved."""
-    from sppnet.classification.photos import PhotoClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "classifier.safetensors"
         classifier.save(path)
-        loaded = PhotoClassifier.load(path)
+        loaded = ImageClassifier.load(path)
     loaded.network_.to(device)
     return loaded
 
 
 def fit_svms(
     arguments: argparse.Namespace, parts: FolderParts, cache: Path, _processes: Processes
-) -> PhotoClassifier:  # fmt: skip
+) -> ImageClassifier:  # fmt: skip
     """Frozen convolutions, pooled vectors, one linear SVM a class. Vectors are kept in ``cache``."""
     from sppnet.backbones.registry import backbone_spec
-    from sppnet.classification.photos import FROZEN_BACKBONE, PhotoClassifier
+    from sppnet.classification.image_classifier import FROZEN_BACKBONE, ImageClassifier
     from sppnet.classification.views import View
     from sppnet.errors import ArgumentError
 
@@ -55,7 +55,7 @@ def fit_svms(
             "train it: --method sgd --from-scratch"
         )
     flips = (False, True) if arguments.flip else (False,)
-    classifier = PhotoClassifier(
+    classifier = ImageClassifier(
         name,
         tuple(arguments.levels),
         arguments.mode or "avg",
@@ -75,12 +75,12 @@ def fit_svms(
 
 def train_by_gradient(
     arguments: argparse.Namespace, parts: FolderParts, cache: Path, processes: Processes
-) -> PhotoClassifier:  # fmt: skip
+) -> ImageClassifier:  # fmt: skip
     """The whole network by gradient descent. The state after every epoch is kept in ``cache``."""
     import torch
 
     from sppnet.classification.classifier import FixedPool
-    from sppnet.classification.photos import PhotoClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.training import TrainingOptions, plot_history, train_network
     from sppnet.classification.views import View
     from sppnet.errors import MissingDependencyError
@@ -105,7 +105,7 @@ def train_by_gradient(
 
     def validate(network: SPPClassifier) -> dict[str, float]:
         assert validation is not None
-        now = PhotoClassifier.from_network(network, names, (view,))
+        now = ImageClassifier.from_network(network, names, (view,))
         return {"validation_accuracy": measure(now, validation, processes, quiet=arguments.quiet)[0].top1}
 
     def bar(items: Iterable[Batch], what: str, total: int) -> Iterable[Batch]:
@@ -142,7 +142,7 @@ def train_by_gradient(
         "history": history,
         "processes": processes.world,
     }
-    return PhotoClassifier.from_network(network, names, (view,), metadata={"training": training})
+    return ImageClassifier.from_network(network, names, (view,), metadata={"training": training})
 
 
 def _network(arguments: argparse.Namespace, sizes: tuple[int, ...], classes: int) -> SPPClassifier:
@@ -150,7 +150,7 @@ def _network(arguments: argparse.Namespace, sizes: tuple[int, ...], classes: int
 
     from sppnet.backbones.registry import backbone_spec, load_backbone
     from sppnet.classification.classifier import FixedPool, SPPClassifier
-    from sppnet.classification.photos import FROZEN_BACKBONE
+    from sppnet.classification.image_classifier import FROZEN_BACKBONE
     from sppnet.errors import ArgumentError
 
     name = arguments.backbone or FROZEN_BACKBONE

@@ -29,7 +29,7 @@ from sppnet.images import ImageSource, load_image
 from sppnet.storage.feature_cache import FeatureCache
 from sppnet.storage.tensor_file import read_tensor_file, write_tensor_file
 
-__all__ = ["FORMAT", "FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "PhotoClassifier"]
+__all__ = ["FORMAT", "FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 
 FORMAT = "sppnet-classifier-1"
 FROZEN_BACKBONE = "efficientnet-lite0+stride32"
@@ -56,10 +56,10 @@ class Guess:
     index: int
 
 
-class PhotoClassifier:
+class ImageClassifier:
     """Classifies photos of any size and aspect: frozen convolutions, pyramid pooling, one linear SVM a class.
 
-    ``PhotoClassifier.load()`` gives the classifier of the 1000 ImageNet classes. :meth:`from_network` wraps a network
+    ``ImageClassifier.load()`` gives the classifier of the 1000 ImageNet classes. :meth:`from_network` wraps a network
     that was trained otherwise.
 
     Args:
@@ -105,7 +105,7 @@ class PhotoClassifier:
         cache: str | os.PathLike[str] | None = None,
         progress: Progress = _no_progress,
         report: Callable[[str], None] = lambda _line: None,
-    ) -> PhotoClassifier:
+    ) -> ImageClassifier:
         """Pool every photo, choose C by cross-validation, train the SVMs.
 
         Args:
@@ -210,7 +210,7 @@ class PhotoClassifier:
         *,
         scale: float = 1.0,
         metadata: dict[str, Any] | None = None,
-    ) -> PhotoClassifier:
+    ) -> ImageClassifier:
         """A trained network with the names of its outputs and a way to look at photos.
 
         Raises:
@@ -265,7 +265,7 @@ class PhotoClassifier:
         network: SPPClassifier | None = getattr(self, "network_", None)
         if network is None:
             raise NotFittedError(
-                "this PhotoClassifier is not trained: call fit(dataset), or use PhotoClassifier.load(path)"
+                "this ImageClassifier is not trained: call fit(dataset), or use ImageClassifier.load(path)"
             )
         return network
 
@@ -311,7 +311,7 @@ class PhotoClassifier:
         write_tensor_file(path, stored, metadata, FORMAT)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None) -> PhotoClassifier:
+    def load(cls, path: str | os.PathLike[str] | None = None) -> ImageClassifier:
         """The classifier of a model file; without one, that of the 1000 ImageNet classes (EfficientNet-Lite0).
 
         Raises:
@@ -320,7 +320,7 @@ class PhotoClassifier:
         """
         if path is None:
             return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS)
-        tensors, metadata = read_tensor_file(path, FORMAT, "a classifier that PhotoClassifier.save wrote")
+        tensors, metadata = read_tensor_file(path, FORMAT, "a classifier that ImageClassifier.save wrote")
         where = os.fspath(path)
         try:
             described = metadata["backbone"]

@@ -15,8 +15,8 @@ from sppnet.backbones.base import Backbone
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
+from sppnet.classification.image_classifier import FORMAT, IMAGENET_VIEWS, ImageClassifier
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.photos import FORMAT, IMAGENET_VIEWS, PhotoClassifier
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
@@ -32,17 +32,17 @@ def data(toy_folder: Path) -> ImageFolder:
 
 
 @pytest.fixture(scope="module")
-def fitted(data: ImageFolder) -> PhotoClassifier:
+def fitted(data: ImageFolder) -> ImageClassifier:
     """Trained on 8 photos of each kind; the other 4 are for tests."""
     train = data.subset([i for i in range(36) if i % 12 < 8])
-    return PhotoClassifier(levels=(2, 1), views=VIEWS, folds=3).fit(train)
+    return ImageClassifier(levels=(2, 1), views=VIEWS, folds=3).fit(train)
 
 
 def _held_out(data: ImageFolder) -> ImageFolder:
     return data.subset([i for i in range(36) if i % 12 >= 8])
 
 
-def test_finds_the_classes_of_photos_that_it_has_not_seen(fitted: PhotoClassifier, data: ImageFolder) -> None:
+def test_finds_the_classes_of_photos_that_it_has_not_seen(fitted: ImageClassifier, data: ImageFolder) -> None:
     held = _held_out(data)
     guesses = [fitted.classify(path, 3) for path in held.paths]
     assert [g[0].index for g in guesses] == held.labels.tolist()
@@ -60,7 +60,7 @@ def test_finds_the_classes_of_photos_that_it_has_not_seen(fitted: PhotoClassifie
     assert fitted.classify(load_image(held.paths[0]), 3) == guesses[0]
 
 
-def test_scores_are_the_mean_over_the_views(fitted: PhotoClassifier, data: ImageFolder) -> None:
+def test_scores_are_the_mean_over_the_views(fitted: ImageClassifier, data: ImageFolder) -> None:
     path = data.paths[11]
     pixels = load_image(path)
     bone = load_backbone("efficientnet-lite0+stride32")
@@ -76,10 +76,10 @@ def test_scores_are_the_mean_over_the_views(fitted: PhotoClassifier, data: Image
     np.testing.assert_allclose(fitted.scores(path), expected.numpy(), atol=1e-4)
 
 
-def test_file_gives_the_same_classifier(fitted: PhotoClassifier, data: ImageFolder, tmp_path: Path) -> None:
+def test_file_gives_the_same_classifier(fitted: ImageClassifier, data: ImageFolder, tmp_path: Path) -> None:
     path = tmp_path / "toys.safetensors"
     fitted.save(path)
-    loaded = PhotoClassifier.load(path)
+    loaded = ImageClassifier.load(path)
     assert loaded.class_names_ == fitted.class_names_
     assert tuple(loaded.views) == VIEWS
     assert loaded.scale_ == fitted.scale_
@@ -90,30 +90,30 @@ def test_file_gives_the_same_classifier(fitted: PhotoClassifier, data: ImageFold
     loaded.save(again)
     assert again.read_bytes() == path.read_bytes()
     assert path.stat().st_size < 3 * 5 * 320 * 2 + 4000  # the frozen convolutions are not in it
-    assert np.array_equal(PhotoClassifier.load(again).scores(data.paths[0]), loaded.scores(data.paths[0]))
+    assert np.array_equal(ImageClassifier.load(again).scores(data.paths[0]), loaded.scores(data.paths[0]))
 
 
 def test_pooled_vectors_are_cached(data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     some = data.subset([0, 1, 12, 13])
     network = _tiny(normalise=True)
-    classifier = PhotoClassifier.from_network(network, ("a", "b", "c"), VIEWS)
+    classifier = ImageClassifier.from_network(network, ("a", "b", "c"), VIEWS)
     first = classifier.vectors(some.paths, cache=tmp_path)
     plain = classifier.vectors(some.paths)
     assert torch.equal(first, plain)
     calls: list[int] = []
-    original = PhotoClassifier._pooled
+    original = ImageClassifier._pooled
 
-    def counted(self: PhotoClassifier, *arguments: Any) -> torch.Tensor:
+    def counted(self: ImageClassifier, *arguments: Any) -> torch.Tensor:
         calls.append(1)
         return original(self, *arguments)
 
-    monkeypatch.setattr(PhotoClassifier, "_pooled", counted)
+    monkeypatch.setattr(ImageClassifier, "_pooled", counted)
     assert torch.equal(classifier.vectors(some.paths, cache=tmp_path), first)
     assert not calls
     # other weights and another scaling are not taken for these
-    other = PhotoClassifier.from_network(_tiny(seed=1, normalise=True), ("a", "b", "c"), VIEWS)
+    other = ImageClassifier.from_network(_tiny(seed=1, normalise=True), ("a", "b", "c"), VIEWS)
     assert not torch.allclose(other.vectors(some.paths, cache=tmp_path), first)
-    longer = PhotoClassifier.from_network(_tiny(normalise=False), ("a", "b", "c"), VIEWS)
+    longer = ImageClassifier.from_network(_tiny(normalise=False), ("a", "b", "c"), VIEWS)
     assert not torch.allclose(longer.vectors(some.paths, cache=tmp_path), first)
     assert len(calls) == 8
     with pytest.raises(ImageError, match=r"missing\.png"):
@@ -129,11 +129,11 @@ def _tiny(seed: int = 0, name: str = "zf5@0.05", normalise: bool = False, pool: 
 @pytest.mark.parametrize("pool", [(2, 1), FixedPool(2, 1, (3, 3))], ids=["pyramid", "fixed"])
 def test_networks_trained_otherwise_keep_their_convolutions(pool: Any, tmp_path: Path) -> None:
     network = _tiny(pool=pool)
-    classifier = PhotoClassifier.from_network(network, ("a", "b", "c"), (View(64, "warp"),), scale=2.0)
+    classifier = ImageClassifier.from_network(network, ("a", "b", "c"), (View(64, "warp"),), scale=2.0)
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     expected = classifier.classify(pixels, 3)
     classifier.save(tmp_path / "net.safetensors")
-    loaded = PhotoClassifier.load(tmp_path / "net.safetensors")
+    loaded = ImageClassifier.load(tmp_path / "net.safetensors")
     assert [g.class_name for g in loaded.classify(pixels, 3)] == [g.class_name for g in expected]
     np.testing.assert_allclose(loaded.scores(pixels), classifier.scores(pixels), rtol=1e-2, atol=1e-3)
     for name, value in network.backbone.layers.state_dict().items():
@@ -149,15 +149,15 @@ def test_networks_trained_otherwise_keep_their_convolutions(pool: Any, tmp_path:
 def test_frozen_convolutions_that_nobody_published_go_into_the_file(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     bone = load_backbone(name, pretrained=False)
-    classifier = PhotoClassifier.from_network(SPPClassifier(bone, (2, 1), 3, hidden=()), ("a", "b", "c"), (View(64),))
+    classifier = ImageClassifier.from_network(SPPClassifier(bone, (2, 1), 3, hidden=()), ("a", "b", "c"), (View(64),))
     pixels = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
     classifier.save(tmp_path / "net.safetensors")
-    loaded = PhotoClassifier.load(tmp_path / "net.safetensors")
+    loaded = ImageClassifier.load(tmp_path / "net.safetensors")
     assert not loaded.network_.backbone.trainable
     np.testing.assert_allclose(loaded.scores(pixels), classifier.scores(pixels), rtol=1e-2, atol=1e-3)
 
 
-def test_damaged_files_give_one_clear_error(fitted: PhotoClassifier, tmp_path: Path) -> None:
+def test_damaged_files_give_one_clear_error(fitted: ImageClassifier, tmp_path: Path) -> None:
     path = tmp_path / "toys.safetensors"
     fitted.save(path)
     whole = path.read_bytes()
@@ -165,9 +165,9 @@ def test_damaged_files_give_one_clear_error(fitted: PhotoClassifier, tmp_path: P
     for content in (b"", whole[:100], whole[:-50], b"\x80\x04pickle" * 99, whole[:300] + b"\xff" * 40 + whole[340:]):
         bad.write_bytes(content)
         with pytest.raises(ModelFileError, match=r"bad\.safetensors: .*not a classifier"):
-            PhotoClassifier.load(bad)
+            ImageClassifier.load(bad)
     with pytest.raises(ModelFileError, match="no such file"):
-        PhotoClassifier.load(tmp_path / "missing.safetensors")
+        ImageClassifier.load(tmp_path / "missing.safetensors")
     tensors, metadata = read_tensor_file(path, FORMAT, "a classifier")
     changes: list[dict[str, Any]] = [
         {"backbone": {"name": "resnet50", "weights_sha256": "", "weights_in_file": False}},
@@ -186,37 +186,37 @@ def test_damaged_files_give_one_clear_error(fitted: PhotoClassifier, tmp_path: P
     for change in changes:
         write_tensor_file(bad, tensors, metadata | change, FORMAT)
         with pytest.raises(ModelFileError, match=r"bad\.safetensors: "):
-            PhotoClassifier.load(bad)
+            ImageClassifier.load(bad)
     other = {"backbone": metadata["backbone"] | {"weights_sha256": "0" * 64}}
     write_tensor_file(bad, tensors, metadata | other, FORMAT)
     with pytest.raises(ModelFileError, match="made for weights of efficientnet-lite0"):
-        PhotoClassifier.load(bad)
+        ImageClassifier.load(bad)
     infinite = {n: t.clone().fill_(float("inf")) for n, t in tensors.items()}
     write_tensor_file(bad, infinite, metadata, FORMAT)
     with pytest.raises(ModelFileError, match="not finite"):
-        PhotoClassifier.load(bad)
+        ImageClassifier.load(bad)
     write_tensor_file(bad, tensors, metadata, "sppnet-detector-9")
     with pytest.raises(ModelFileError, match="format 'sppnet-detector-9', expected a classifier"):
-        PhotoClassifier.load(bad)
+        ImageClassifier.load(bad)
 
 
-def test_wrong_use_is_told(fitted: PhotoClassifier, data: ImageFolder, tmp_path: Path) -> None:
+def test_wrong_use_is_told(fitted: ImageClassifier, data: ImageFolder, tmp_path: Path) -> None:
     with pytest.raises(NotFittedError, match="not trained"):
-        PhotoClassifier().classify(data.paths[0])
+        ImageClassifier().classify(data.paths[0])
     with pytest.raises(NotFittedError):
-        PhotoClassifier().save(tmp_path / "x")
+        ImageClassifier().save(tmp_path / "x")
     with pytest.raises(ArgumentError, match="top: got 0"):
         fitted.classify(data.paths[0], 0)
     with pytest.raises(ImageError, match="missing"):
         fitted.classify(tmp_path / "missing.jpg")
     with pytest.raises(DatasetError, match="at least two classes"):
-        PhotoClassifier().fit(ImageFolder(data.paths[:2], np.array([0, 0]), ("green",)))
+        ImageClassifier().fit(ImageFolder(data.paths[:2], np.array([0, 0]), ("green",)))
     with pytest.raises(DatasetError, match="class 'red' has 1 photos"):
-        PhotoClassifier().fit(ImageFolder(data.paths[:3], np.array([0, 0, 1]), ("green", "red")))
+        ImageClassifier().fit(ImageFolder(data.paths[:3], np.array([0, 0, 1]), ("green", "red")))
     with pytest.raises(ArgumentError, match="got 1 for 3 outputs"):
-        PhotoClassifier.from_network(_tiny(), ("a",))
+        ImageClassifier.from_network(_tiny(), ("a",))
     own = Backbone("mine", nn.Conv2d(3, 4, 3), channels=4, stride=1, offset=1.5, trainable=True)
-    classifier = PhotoClassifier.from_network(SPPClassifier(own, (1,), 1, hidden=()), ("a",))
+    classifier = ImageClassifier.from_network(SPPClassifier(own, (1,), 1, hidden=()), ("a",))
     with pytest.raises(ArgumentError, match="backbone: got 'mine'"):  # nobody could load it
         classifier.save(tmp_path / "mine.safetensors")
 
@@ -268,7 +268,7 @@ def test_the_1000_classes() -> None:
 def test_photos_of_known_things(photo: str, expected: set[str]) -> None:
     """What scikit-image's photos show comes first, at several sizes and aspects."""
     pixels = getattr(pytest.importorskip("skimage.data"), photo)()
-    imagenet = PhotoClassifier.load()
+    imagenet = ImageClassifier.load()
     for side in (192, 224, 256):
         imagenet.views = tuple(View(side, view.how) for view in IMAGENET_VIEWS)
         assert imagenet.classify(pixels, 1)[0].class_name in expected, side
