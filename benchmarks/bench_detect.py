@@ -55,7 +55,7 @@ def measure(model: str | None, scales: list[int], folder: str | None, count: int
     for picture in pictures:
         found = detector.detect(picture, threshold=0.0)
         seconds.append(found.seconds)
-        windows.append(found.windows)
+        windows.append(found.window_count)
     whole = [sum(s.values()) for s in seconds]
     quartiles = statistics.quantiles(whole, n=4) if len(whole) > 1 else [whole[0]] * 3
     return {

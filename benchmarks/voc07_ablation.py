@@ -144,7 +144,7 @@ class Measured:
                         stored[row] = entry
                 for row, kept in stored.items():
                     assert kept is not None
-                    box, score, label = (kept[n].numpy() for n in ("xyxy", "score", "label"))
+                    box, score, label = (kept[n].numpy() for n in ("xyxy", "confidence", "class_id"))
                     found[row].append(Detections(box, score, label, self.val.class_names))
         return found
 
@@ -165,7 +165,7 @@ class Measured:
             row = self.rows[key]
             weights = self.weights if row.boxes else self.fixed
             parts = find_objects(weights, fc, image.windows, maps.height, maps.width, **row.options)
-            out[key] = {n: torch.from_numpy(v) for n, v in zip(("xyxy", "score", "label"), parts, strict=True)}
+            out[key] = {n: torch.from_numpy(v) for n, v in zip(("xyxy", "confidence", "class_id"), parts, strict=True)}
         return out
 
 
@@ -185,7 +185,7 @@ def small_objects(found: list[Detections], val: DetectionDataset) -> dict[str, f
     """Share of objects found by size, with the 5 surest detections a picture and object."""
     few = []
     for item, record in zip(found, val, strict=True):
-        few.append(item.chosen(np.arange(len(item.score)) < 5 * max(1, int((~record.difficult).sum()))))
+        few.append(item[np.arange(len(item.confidence)) < 5 * max(1, int((~record.difficult).sum()))])
     failures, _ = find_failures(few, val, dict.fromkeys(val.class_names, 0.0))
     return {name: hit / total if total else float("nan") for name, total, hit in recall_by_size(failures, val)}
 

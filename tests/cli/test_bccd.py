@@ -95,8 +95,8 @@ def test_train_on_two_classes_and_add_the_third(
     assert three.class_names_ == ("RBC", "Platelets", "WBC")
     photo = next((bccd / "JPEGImages").iterdir())
     before, after = two.detect(photo, 0.0), three.detect(photo, 0.0)
-    old = after.label < 2
-    for name in ("xyxy", "score", "label"):  # to the last bit
+    old = after.class_id < 2
+    for name in ("xyxy", "confidence", "class_id"):  # to the last bit
         assert np.array_equal(getattr(before, name), getattr(after, name)[old])
     found = {}
     for model in ("two", "three"):

@@ -79,7 +79,7 @@ def test_thresholds_of_the_model_hold_unless_overridden(model: Path, photos: Pat
         out = tmp_path / "f.csv"
         assert main(["detect", str(photos), "--model", str(model), "--results", str(out), "--quiet", *more]) == 0
         with out.open(encoding="utf-8", newline="") as file:
-            return [(row["label"], float(row["score"])) for row in csv.DictReader(file)]
+            return [(row["label"], float(row["confidence"])) for row in csv.DictReader(file)]
 
     least = SPPDetector.load(model).thresholds_
     assert least == {"cat": 0.8, "cup": 0.9, "dög": 0.5}

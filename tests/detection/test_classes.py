@@ -54,7 +54,7 @@ def test_the_new_class_is_found(both: SPPDetector, toy_voc: Path) -> None:
     assert ap["cup"] > 0.8
     # calibrated: at its own threshold most cups are shown, and most of what is shown is right
     shown = [both.detect(r.path) for r in val]
-    cups = sum(int((d.label == 1).sum()) for d in shown)
+    cups = sum(int((d.class_id == 1).sum()) for d in shown)
     objects = int(val.count_objects()[1])
     assert 0.6 * objects <= cups <= 1.5 * objects
     assert set(both.thresholds_) == {"cat", "cup"}
@@ -86,8 +86,8 @@ def test_old_classes_stay_the_same_in_the_file(
     for record in list(train)[:4]:
         for threshold in (0.0, None):
             before, after = loaded.detect(record.path, threshold), again.detect(record.path, threshold)
-            mine = after.label == 0
-            assert np.array_equal(after.score[mine], before.score)
+            mine = after.class_id == 0
+            assert np.array_equal(after.confidence[mine], before.confidence)
             assert np.array_equal(after.xyxy[mine], before.xyxy)
     # and removing it again gives the same tensors as at first
     again.remove_classes(["cup"]).save(three, precision)
@@ -111,14 +111,14 @@ def test_remove_and_rename(both: SPPDetector, train: DetectionDataset) -> None:
     assert cups.class_names_ == ("cup",)
     assert list(cups.metadata_["thresholds"]) == ["cup"]
     got = cups.detect(pixels, 0.0)
-    mine = whole.label == 1
+    mine = whole.class_id == 1
     assert np.array_equal(got.xyxy, whole.xyxy[mine])
-    assert np.array_equal(got.score, whole.score[mine])
+    assert np.array_equal(got.confidence, whole.confidence[mine])
     mugs = both.rename_class("cup", "mug")
     assert mugs.class_names_ == ("cat", "mug")
     assert mugs.thresholds_["mug"] == both.thresholds_["cup"]
     assert mugs.metadata_["training"]["objects"].keys() == {"cat"}
-    assert np.array_equal(mugs.detect(pixels, 0.0).score, whole.score)
+    assert np.array_equal(mugs.detect(pixels, 0.0).confidence, whole.confidence)
     assert [list(c) for c in mugs.metadata_["changes"]][-1] == ["sppnet_version", "renamed"]
 
 

@@ -69,4 +69,4 @@ def test_learns_and_keeps_its_kind_in_the_file(toy_voc: Path, tmp_path: Path) ->
     image = load_image(data[0].path)
     ours, theirs = (d.detect(image, threshold=0.0) for d in (detector, again))
     assert len(ours)
-    np.testing.assert_allclose(theirs.score, ours.score, atol=1e-4)
+    np.testing.assert_allclose(theirs.confidence, ours.confidence, atol=1e-4)

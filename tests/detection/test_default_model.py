@@ -79,6 +79,6 @@ def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
     h = np.maximum(h, 0)
     margin = w["class_weight"] @ h + w["class_bias"]
     expected = 1 / (1 + np.exp(-(w["slope"] * margin + w["offset"])))
-    for label, score in zip(got.label, got.score, strict=True):
+    for label, score in zip(got.class_id, got.confidence, strict=True):
         assert score == pytest.approx(expected[label], abs=1e-4)
     assert got.class_name[0] == "cat"

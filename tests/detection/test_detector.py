@@ -52,13 +52,13 @@ def test_learns_and_finds_in_new_pictures(detector: SPPDetector, toy_voc: Path) 
     assert evaluate_voc(again, val, protocol="voc-area").map == pytest.approx(result.map, abs=1e-6)
     sure = [detector.detect(r.path) for r in val]
     assert sum(map(len, sure)) >= 0.6 * sum(len(r) for r in val)
-    assert all((d.score >= 0.5).all() for d in sure)
+    assert all((d.confidence >= 0.5).all() for d in sure)
     best = sure[0]
     assert list(best.seconds) == [
             "decoding", "proposals", "convolutions", "pooling", "fc", "classes", "second look", "NMS",
         ]  # fmt: skip
-    assert (np.diff(best.score) <= 0).all()
-    assert best.class_name == [detector.class_names_[i] for i in best.label]
+    assert (np.diff(best.confidence) <= 0).all()
+    assert best.class_name.tolist() == [detector.class_names_[i] for i in best.class_id]
 
 
 def test_file_gives_the_same_detections(detector: SPPDetector, saved: Path, train: DetectionDataset) -> None:
@@ -68,12 +68,12 @@ def test_file_gives_the_same_detections(detector: SPPDetector, saved: Path, trai
     assert loaded.metadata_["training"]["images"] == len(train)
     a, b = (d.detect(train[0].path, threshold=0.1) for d in (detector, loaded))
     assert len(a) == len(b) > 0
-    np.testing.assert_allclose(a.score, b.score, atol=0.1)  # the file is int8
+    np.testing.assert_allclose(a.confidence, b.confidence, atol=0.1)  # the file is int8
     exact = saved.with_name("exact.safetensors")
     detector.save(exact, precision="float32")
     c = SPPDetector.load(exact).detect(train[0].path, threshold=0.1)
     assert np.array_equal(a.xyxy, c.xyxy)
-    assert np.array_equal(a.score, c.score)
+    assert np.array_equal(a.confidence, c.confidence)
     second = saved.with_name("second.safetensors")
     SPPDetector.load(exact).save(second, precision="float32")
     assert SPPDetector.load(second).metadata_ == SPPDetector.load(exact).metadata_
@@ -95,7 +95,7 @@ def test_detections_come_in_the_picture_and_twice_the_same(detector: SPPDetector
         assert (got.xyxy <= [width, height, width, height]).all()
         again = detector.detect(Image.fromarray(pixels), threshold=0.0)
         assert np.array_equal(got.xyxy, again.xyxy)
-        assert np.array_equal(got.score, again.score)
+        assert np.array_equal(got.confidence, again.confidence)
         assert len(detector.detect(pixels, threshold=1.0)) == 0
 
 
@@ -103,7 +103,7 @@ def test_own_proposer(saved: Path, train: DetectionDataset) -> None:
     loaded = SPPDetector.load(saved)
     loaded.proposer = lambda image: train[0].boxes
     got = loaded.detect(train[0].path, threshold=0.0)
-    assert got.windows == len(train[0].boxes)
+    assert got.window_count == len(train[0].boxes)
     with pytest.raises(ArgumentError, match="proposer of your own"):
         loaded.save(saved.with_name("x.safetensors"))
     loaded.proposer = lambda image: np.zeros((0, 4), np.float32)

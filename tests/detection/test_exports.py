@@ -170,10 +170,10 @@ def test_to_coco(found: list[Found]) -> None:
 def test_to_pandas(found: list[Found]) -> None:
     pytest.importorskip("pandas")
     table = found[0].detections.to_pandas()
-    assert list(table.columns) == ["x0", "y0", "x1", "y1", "score", "label", "class_name"]
+    assert list(table.columns) == ["x0", "y0", "x1", "y1", "confidence", "class_id", "class_name"]
     assert table.class_name.tolist() == [NAMES[1], NAMES[0]]
     assert table.x1.tolist() == [110.75, np.float32(1.2)]
-    nothing = found[0].detections.above(2.0).to_pandas()
+    nothing = found[0].detections[:0].to_pandas()
     assert list(nothing.dtypes) == list(table.dtypes)
 
 

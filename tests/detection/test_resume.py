@@ -105,5 +105,5 @@ def test_threads_change_little(undisturbed: tuple[SPPDetector, Path], train: Det
     image = train[0].path
     ours, theirs = (d.detect(image, threshold=0.1) for d in (undisturbed[0], other))
     # sums are taken in another order; after some steps of training that shows in the third decimal of a score
-    assert abs(float(ours.score[0]) - float(theirs.score[0])) < 0.02
+    assert abs(float(ours.confidence[0]) - float(theirs.confidence[0])) < 0.02
     assert abs(ours.xyxy[0] - theirs.xyxy[0]).max() < 2.0

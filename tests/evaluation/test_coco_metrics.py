@@ -23,9 +23,9 @@ def record(number: int, boxes: Any, labels: Any, difficult: Any = None) -> Image
     )
 
 
-def found(boxes: Any, scores: Any, labels: Any) -> Detections:
+def found(boxes: Any, scores: Any, labels: Any, names: tuple[str, ...] = ("a", "b")) -> Detections:
     return Detections(
-        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64), ("a", "b")
+        np.array(boxes, np.float32).reshape(-1, 4), np.array(scores, np.float32), np.array(labels, np.int64), names
     )
 
 
@@ -59,7 +59,7 @@ def plain_ap(detections: list[Detections], data: DetectionDataset, label: int, i
     """101-point AP of a class at one IoU: greedy by score, each detection takes the best free object."""
     total = sum(int((r.labels == label).sum()) for r in data)
     ranked = sorted(
-        ((-float(d.score[k]), i, k) for i, d in enumerate(detections) for k in np.flatnonzero(d.label == label))
+        ((-float(d.confidence[k]), i, k) for i, d in enumerate(detections) for k in np.flatnonzero(d.class_id == label))
     )
     taken: set[tuple[int, int]] = set()
     hits = []
@@ -105,8 +105,8 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     data = DetectionDataset([record(0, [[0, 0, 50, 50]], [0])], ("a", "b"))
     with pytest.raises(ArgumentError, match="detections of 0 images, but the data set has 1"):
         evaluate_coco([], data)
-    with pytest.raises(ArgumentError, match=r"labels 0\.\.2, expected 0\.\.1"):
-        evaluate_coco([found([[0, 0, 1, 1]] * 2, [0.1, 0.2], [0, 2])], data)
+    with pytest.raises(ArgumentError, match=r"class_id 0\.\.2, expected 0\.\.1"):
+        evaluate_coco([found([[0, 0, 1, 1]] * 2, [0.1, 0.2], [0, 2], ("a", "b", "c"))], data)
     empty = evaluate_coco([found([], [], [])], data)
     assert empty.ap[0] == 0
     real = builtins.__import__

@@ -54,7 +54,7 @@ def test_each_kind(data: DetectionDataset) -> None:
     found = [detections(rows) for rows in FOUND]
     failures, right = find_failures(found, data, {"cat": 0.2, "dog": 0.2})
     assert right == 1
-    assert [(f.kind, f.image, f.label, f.other) for f in failures] == [
+    assert [(f.kind, f.image, f.class_id, f.other) for f in failures] == [
         ("twice", 0, 0, -1),
         ("loose", 0, 1, -1),
         ("confused", 0, 0, 1),
@@ -64,9 +64,9 @@ def test_each_kind(data: DetectionDataset) -> None:
         ("confused", 1, 1, 0),
     ]
     loose, missed = failures[1], failures[4]
-    assert loose.score == pytest.approx(0.7)
+    assert loose.confidence == pytest.approx(0.7)
     assert loose.iou == pytest.approx(0.4)
-    assert np.isnan(missed.score)
+    assert np.isnan(missed.confidence)
     assert missed.iou == pytest.approx(0.4)
     np.testing.assert_array_equal(missed.box, [100, 0, 200, 100])
 

@@ -22,8 +22,8 @@ from sppnet.evaluation.voc import evaluate_voc, format_table
 @dataclass
 class Found:
     xyxy: Any = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    score: Any = field(default_factory=lambda: np.zeros(0, np.float32))
-    label: Any = field(default_factory=lambda: np.zeros(0, np.int64))
+    confidence: Any = field(default_factory=lambda: np.zeros(0, np.float32))
+    class_id: Any = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def image(boxes: Any, labels: Any = None, difficult: Any = None, name: str = "a") -> ImageRecord:
@@ -69,7 +69,7 @@ def test_all_right() -> None:
         assert result.map == 1.0
         assert result.recall[0].tolist() == [0.5, 1.0]
         assert result.precision[0].tolist() == [1.0, 1.0]
-        assert result.score[0].tolist() == [0.9, 0.2]
+        assert result.confidence[0].tolist() == [0.9, 0.2]
 
 
 def test_hit_miss_hit_of_four() -> None:
@@ -188,11 +188,11 @@ def test_degenerate_detections_are_false_positives() -> None:
         ([found()] * 2, {}, "detections of 2 images"),
         ([found()], {"protocol": "coco"}, "expected one of voc07-11pt, voc-area"),
         ([found()], {"iou": 1.0}, "iou is 1.0"),
-        ([found((A, np.nan))], {}, "a: score 0 is NaN"),
-        ([found((A, 0.5, 1))], {}, r"labels must be integers 0\.\.0, got 1\.\.1"),
-        ([found((A, 0.5, -1))], {}, "labels must be"),
-        ([Found(np.zeros((2, 4)), np.zeros(1), np.zeros(2, int))], {}, "2 boxes, but score has shape"),
-        ([Found(np.zeros((1, 4)), np.zeros(1), np.zeros(1))], {}, "labels must be integers"),
+        ([found((A, np.nan))], {}, "a: confidence 0 is NaN"),
+        ([found((A, 0.5, 1))], {}, r"class_id must be integers 0\.\.0, got 1\.\.1"),
+        ([found((A, 0.5, -1))], {}, "class_id must be"),
+        ([Found(np.zeros((2, 4)), np.zeros(1), np.zeros(2, int))], {}, "2 boxes, but confidence has shape"),
+        ([Found(np.zeros((1, 4)), np.zeros(1), np.zeros(1))], {}, "class_id must be integers"),
         ([Found(np.zeros((1, 5)), np.zeros(1), np.zeros(1, int))], {}, r"\(K, 4\)"),
     ],
 )
@@ -221,9 +221,9 @@ def slow_ap(detections: list[Found], records: list[ImageRecord], label: int, thr
     """The rules, read out one by one; plain numbers, no arrays."""
     queue = []
     for number, item in enumerate(detections):
-        for k in range(len(item.score)):
-            if item.label[k] == label:
-                queue.append((float(item.score[k]), number, [float(v) for v in item.xyxy[k]]))
+        for k in range(len(item.confidence)):
+            if item.class_id[k] == label:
+                queue.append((float(item.confidence[k]), number, [float(v) for v in item.xyxy[k]]))
     queue = sorted(queue, key=lambda entry: entry[0], reverse=True)  # Python's sort is stable, also in reverse
     objects = {
         (number, k): [float(v) for v in record.boxes[k]]
@@ -296,7 +296,7 @@ def test_against_the_second_implementation(scene: Any, threshold: float, protoco
     result = evaluate_voc(detections, dataset, iou=threshold, protocol=protocol)
     expected = [slow_ap(detections, records, label, threshold, protocol) for label in range(classes)]
     assert np.allclose(result.ap, expected, equal_nan=True, rtol=0, atol=1e-12)
-    for recall, precision, score in zip(result.recall, result.precision, result.score, strict=True):
+    for recall, precision, score in zip(result.recall, result.precision, result.confidence, strict=True):
         assert len(recall) == len(precision) == len(score)
         assert (np.diff(score) <= 0).all()
 

@@ -249,7 +249,9 @@ def _draw(pixels: NDArray[np.uint8], found: Detections, target: Path | None) -> 
     from sppnet.drawing import draw_detections
 
     if target is not None:
-        picture = draw_detections(pixels, found.xyxy, found.class_name, found.score, class_names=found.class_names)
+        picture = draw_detections(
+            pixels, found.xyxy, found.class_name.tolist(), found.confidence, class_names=found.class_names
+        )
         with write_atomic(target) as temporary:
             picture.save(temporary, quality=92)
 
@@ -308,10 +310,10 @@ def _line(photo: Path, result: Found) -> dict[str, Any]:
         "file": _state(photo),
         "size": [result.width, result.height],
         "xyxy": d.xyxy.tolist(),  # float32 survives JSON exactly
-        "score": d.score.tolist(),
-        "label": d.label.tolist(),
+        "confidence": d.confidence.tolist(),
+        "class_id": d.class_id.tolist(),
         "seconds": {name: round(value, 6) for name, value in d.seconds.items()},
-        "windows": d.windows,
+        "window_count": d.window_count,
     }
 
 
@@ -335,11 +337,11 @@ def _resume(
                 continue
             detections = Detections(
                 np.array(line["xyxy"], np.float32).reshape(-1, 4),
-                np.array(line["score"], np.float32),
-                np.array(line["label"], np.int64),
+                np.array(line["confidence"], np.float32),
+                np.array(line["class_id"], np.int64),
                 detector.class_names_,
                 dict(line["seconds"]),
-                int(line["windows"]),
+                int(line["window_count"]),
             )
             width, height = (int(side) for side in line["size"])
         except (OSError, KeyError, TypeError, ValueError, ArgumentError):
@@ -356,7 +358,7 @@ def _rows(photo: Path, found: Detections, width: int) -> str:
         return f"{photo!s:<{width}}  nothing above the threshold (--threshold)"
     return "\n".join(
         f"{str(photo) if i == 0 else '':<{width}}  {name:<12}  {score:5.3f}  " + " ".join(f"{v:7.1f}" for v in box)
-        for i, (box, score, name) in enumerate(zip(found.xyxy, found.score, found.class_name, strict=True))
+        for i, (box, score, name) in enumerate(zip(found.xyxy, found.confidence, found.class_name, strict=True))
     )
 
 
@@ -367,7 +369,7 @@ def stage_table(found: list[Detections]) -> str:
     names = list(found[0].seconds)
     medians = [1000 * statistics.median(d.seconds[name] for d in found) for name in names]
     total = 1000 * statistics.median(sum(d.seconds.values()) for d in found)
-    windows = statistics.median(d.windows for d in found)
+    windows = statistics.median(d.window_count for d in found)
     head = "  ".join(f"{name:>{max(len(name), 6)}}" for name in [*names, "total"])
     row = "  ".join(
         f"{value:>{max(len(name), 6)}.0f}" for name, value in zip([*names, "total"], [*medians, total], strict=True)

@@ -79,13 +79,13 @@ def _worst(failures: Sequence[Failure]) -> list[Failure]:
 
     def badness(f: Failure) -> tuple[float, int, tuple[float, ...]]:
         area = float((f.box[2] - f.box[0]) * (f.box[3] - f.box[1]))
-        return (-area if f.kind == "missed" else -f.score, f.image, tuple(f.box.tolist()))
+        return (-area if f.kind == "missed" else -f.confidence, f.image, tuple(f.box.tolist()))
 
     chosen: list[Failure] = []
     for failure in sorted(failures, key=badness):
         if all(c.image != failure.image for c in chosen):
             chosen.append(failure)
-    few = [f for k, f in enumerate(chosen) if sum(c.label == f.label for c in chosen[:k]) < _OF_A_CLASS]
+    few = [f for k, f in enumerate(chosen) if sum(c.class_id == f.class_id for c in chosen[:k]) < _OF_A_CLASS]
     return (few + [f for f in chosen if f not in few])[:_COUNT]
 
 
@@ -103,9 +103,9 @@ def _tile(failure: Failure, dataset: DetectionDataset) -> Any:
     if len(record):
         picture = draw_boxes(picture, record.boxes * ratio, colour=_GREEN, line_px=2)
     missed = failure.kind == "missed"
-    name = names[failure.label]
+    name = names[failure.class_id]
     picture = draw_detections(
-        picture, failure.box[None] * ratio, [name], np.array([failure.score]),
+        picture, failure.box[None] * ratio, [name], np.array([failure.confidence]),
         colours={name: _WHITE if missed else _RED},
     )  # fmt: skip
     there = ", ".join(sorted({names[label] for label in record.labels})) or "nothing"

@@ -34,7 +34,7 @@ def draw_examples(
     from sppnet.evaluation.failures import right_or_wrong
 
     least = np.array([thresholds[name] for name in dataset.class_names])
-    found = [item.chosen(item.score >= least[item.label]) for item in found]
+    found = [item[item.confidence >= least[item.class_id]] for item in found]
     scored = []
     for i, (item, record) in enumerate(zip(found, dataset, strict=True)):
         verdict = right_or_wrong(item, record.boxes, record.labels, record.difficult)
@@ -66,17 +66,17 @@ def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], ver
 
     picture, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
     overlap = box_iou(record.boxes, item.xyxy)
-    overlap[record.labels[:, None] != item.label[None, :]] = 0
+    overlap[record.labels[:, None] != item.class_id[None, :]] = 0
     missed = (overlap.max(1, initial=0) <= 0.5) & ~record.difficult
     lost = [f"missed: {class_names[label]}" for label in record.labels[missed]]
-    names = [f"wrong: {name}" if v == 0 else name for name, v in zip(item.class_name, verdict, strict=True)]
+    names = [f"wrong: {name}" if v == 0 else name for name, v in zip(item.class_name.tolist(), verdict, strict=True)]
     colours = class_colours(class_names, class_names)
     colours |= {f"wrong: {name}": colour for name, colour in colours.items()} | dict.fromkeys(lost, (255, 255, 255))
     drawn = draw_detections(
         picture,
         np.concatenate([item.xyxy, record.boxes[missed]]) * ratio,
         [*names, *lost],
-        np.append(item.score, np.full(len(lost), np.nan)),
+        np.append(item.confidence, np.full(len(lost), np.nan)),
         colours=colours,
     )
     hits, wrong = int((verdict == 1).sum()), int((verdict == 0).sum())

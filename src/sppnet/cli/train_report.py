@@ -30,11 +30,11 @@ def hits_and_misses(
     least = np.array([thresholds[name] for name in dataset.class_names])
     counts = np.zeros((classes, 3), np.int64)
     for item, record in zip(found, dataset, strict=True):
-        shown = item.chosen(item.score >= least[item.label])
+        shown = item[item.confidence >= least[item.class_id]]
         verdict = right_or_wrong(shown, record.boxes, record.labels, record.difficult)
-        counts[:, 0] += np.bincount(shown.label[verdict == 1], minlength=classes)
+        counts[:, 0] += np.bincount(shown.class_id[verdict == 1], minlength=classes)
         counts[:, 1] += np.bincount(record.labels[~record.difficult], minlength=classes)
-        counts[:, 2] += np.bincount(shown.label[verdict == 0], minlength=classes)
+        counts[:, 2] += np.bincount(shown.class_id[verdict == 0], minlength=classes)
     counts[:, 1] -= counts[:, 0]
     return counts
 

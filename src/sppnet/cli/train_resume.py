@@ -75,8 +75,8 @@ def detect_and_keep(
         if entry is None:
             image = data.load(i)
             new = detector._detect_in(image.maps.float(), image.windows, 0.0)
-            entry = {name: torch.from_numpy(getattr(new, name)) for name in ("xyxy", "score", "label")}
+            entry = {name: torch.from_numpy(getattr(new, name)) for name in ("xyxy", "confidence", "class_id")}
             store.put(key, entry)
-        boxes, score, label = (entry[name].numpy() for name in ("xyxy", "score", "label"))
+        boxes, score, label = (entry[name].numpy() for name in ("xyxy", "confidence", "class_id"))
         found.append(Detections(boxes, score, label, detector.class_names_))
     return found

@@ -64,12 +64,12 @@ def calibrate_scores(
     alone: list[list[NDArray[np.bool_]]] = [[np.zeros(0, bool)] for _ in range(classes)]
     objects = np.zeros(classes, np.int64)
     for d, record, verdict in zip(found, dataset, verdicts_of(found, dataset), strict=True):
-        p = np.clip(d.score.astype(np.float64), 1e-7, 1 - 1e-7)
-        margin = (np.log(p / (1 - p)) - offset[d.label]) / slope[d.label]
-        for c in np.unique(d.label):
-            margins[c].append(margin[d.label == c])
-            verdicts[c].append(verdict[d.label == c])
-            alone[c].append(_alone(d.xyxy[d.label == c], d.score[d.label == c]))
+        p = np.clip(d.confidence.astype(np.float64), 1e-7, 1 - 1e-7)
+        margin = (np.log(p / (1 - p)) - offset[d.class_id]) / slope[d.class_id]
+        for c in np.unique(d.class_id):
+            margins[c].append(margin[d.class_id == c])
+            verdicts[c].append(verdict[d.class_id == c])
+            alone[c].append(_alone(d.xyxy[d.class_id == c], d.confidence[d.class_id == c]))
         objects += np.bincount(record.labels[~record.difficult], minlength=classes)
     all_margins, all_verdicts = [np.concatenate(m) for m in margins], [np.concatenate(v) for v in verdicts]
     kept = [np.concatenate(a) for a in alone]

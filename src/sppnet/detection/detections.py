@@ -1,83 +1,179 @@
-"""What a detector found in one picture."""
+"""What a detector found in one image."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from sppnet._types import F32, I64
 from sppnet.errors import ArgumentError, MissingDependencyError
 
-__all__ = ["Detections"]
+__all__ = ["Detection", "Detections"]
 
 
-@dataclass(frozen=True)
+class Detection(NamedTuple):
+    """One detection: its box ``(4,)``, confidence in [0, 1], class index and class name."""
+
+    xyxy: F32
+    confidence: float
+    class_id: int
+    class_name: str
+
+
+@dataclass(frozen=True, eq=False)
 class Detections:
-    """Detections of one image, best first.
+    """Detections of one image. A detector gives the most confident first.
 
-    Attributes:
-        xyxy: float32 ``(K, 4)``, pixels of the original image, half-open.
-        score: float32 ``(K,)``, in [0, 1]: the estimated probability that the detection is right.
-        label: int64 ``(K,)``, index into ``class_names``.
-        class_names: names of all classes the detector knows.
+    Fields and behaviour follow ``supervision.Detections``: ``len``, iteration, and indexing by integer, slice, mask or
+    array of integers, which gives new ``Detections``. Two are equal if boxes, confidences, classes and ``class_names``
+    are equal; ``seconds`` and ``window_count`` are not compared.
+
+    Args:
+        xyxy: boxes ``(n, 4)``: x0, y0, x1, y1 in pixels of the original image, half-open. Stored as float32.
+        confidence: ``(n,)``, in [0, 1]: estimated probability that the detection is correct. Stored as float32.
+        class_id: integers ``(n,)``: index into ``class_names``. Stored as int64.
+        class_names: names of all classes that the detector knows.
         seconds: time of each stage, where the detector measured it.
-        windows: how many windows were examined.
+        window_count: number of windows that were examined.
+
+    Raises:
+        ArgumentError: shapes do not match, or a class index is not an index into ``class_names``.
     """
 
-    xyxy: NDArray[np.float32]
-    score: NDArray[np.float32]
-    label: NDArray[np.int64]
+    xyxy: F32
+    confidence: F32
+    class_id: I64
     class_names: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
-    windows: int = 0
+    window_count: int = 0
 
     def __post_init__(self) -> None:
-        count = len(self.score)
-        if self.xyxy.shape != (count, 4) or self.score.shape != (count,) or self.label.shape != (count,):
+        """Check shapes and convert to the documented types."""
+        boxes, confidence = np.asarray(self.xyxy, np.float32), np.asarray(self.confidence, np.float32)
+        class_id = np.asarray(self.class_id)
+        count = len(confidence) if confidence.ndim else -1
+        if boxes.shape != (count, 4) or confidence.shape != (count,) or class_id.shape != (count,):
             raise ArgumentError(
-                "detections: expected xyxy (K, 4), score (K,) and label (K,), got "
-                f"{self.xyxy.shape}, {self.score.shape} and {self.label.shape}"
+                "detections: expected xyxy (n, 4), confidence (n,) and class_id (n,), got "
+                f"{boxes.shape}, {confidence.shape} and {class_id.shape}"
             )
+        if count and class_id.dtype.kind not in "iu":
+            raise ArgumentError(f"class_id: got {class_id.dtype}, expected integers")
+        names = tuple(self.class_names)
+        if count and not (0 <= int(class_id.min()) and int(class_id.max()) < len(names)):
+            raise ArgumentError(
+                f"class_id: got values {class_id.min()} to {class_id.max()}, expected an index into "
+                f"{len(names)} class_names"
+            )
+        for name, value in (("xyxy", boxes), ("confidence", confidence), ("class_id", class_id.astype(np.int64))):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "class_names", names)
+
+    @classmethod
+    def empty(cls, class_names: Sequence[str] = ()) -> Detections:
+        """Nothing found, with the given class names."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), tuple(class_names))
+
+    @classmethod
+    def merge(cls, parts: Sequence[Detections]) -> Detections:
+        """All detections of ``parts`` in the order given, for example of the tiles of one image.
+
+        Class names of all parts are joined: a name that several parts share is one class. Seconds and window counts
+        are added.
+        """
+        names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
+        if not parts:
+            return cls.empty()
+        index = {name: i for i, name in enumerate(names)}
+        moved = [np.array([index[name] for name in part.class_names], np.int64) for part in parts]
+        seconds: dict[str, float] = {}
+        for part in parts:
+            for stage, value in part.seconds.items():
+                seconds[stage] = seconds.get(stage, 0.0) + value
+        return cls(
+            np.concatenate([part.xyxy for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+            np.concatenate([new[part.class_id] for new, part in zip(moved, parts, strict=True)]),
+            names,
+            seconds,
+            sum(part.window_count for part in parts),
+        )
 
     def __len__(self) -> int:
-        return len(self.score)
+        return len(self.confidence)
+
+    def __iter__(self) -> Iterator[Detection]:
+        for box, confidence, class_id in zip(self.xyxy, self.confidence, self.class_id, strict=True):
+            yield Detection(box, float(confidence), int(class_id), self.class_names[class_id])
+
+    def __getitem__(self, index: int | slice | ArrayLike) -> Detections:
+        """Choose detections by an integer, slice, boolean mask ``(n,)`` or array of integers.
+
+        Raises:
+            IndexError: out of range.
+            ArgumentError: neither an integer, a slice, a mask nor integers.
+        """
+        chosen: Any = index
+        if not isinstance(index, slice):
+            chosen = np.asarray(index)
+            if chosen.size == 0 and chosen.dtype.kind == "f":  # an empty list
+                chosen = chosen.astype(np.int64)
+            if chosen.dtype.kind not in "iub" or chosen.ndim > 1:
+                raise ArgumentError(f"detections[{index!r}]: expected an integer, a slice, a mask or integers")
+            chosen = np.atleast_1d(chosen)
+        return Detections(
+            self.xyxy[chosen],
+            self.confidence[chosen],
+            self.class_id[chosen],
+            self.class_names,
+            self.seconds,
+            self.window_count,
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detections):
+            return NotImplemented
+        return self.class_names == other.class_names and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in ("xyxy", "confidence", "class_id")
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # compared by value, and arrays can change
 
     @property
-    def class_name(self) -> list[str]:
-        """Name of each detection's class."""
-        return [self.class_names[i] for i in self.label]
+    def class_name(self) -> NDArray[np.str_]:
+        """Name of each detection's class, ``(n,)``."""
+        return np.array([self.class_names[i] for i in self.class_id], dtype=str)
 
-    def above(self, threshold: float) -> Detections:
-        """Those whose score is at least ``threshold``."""
-        return self.chosen(self.score >= threshold)
+    @property
+    def data(self) -> dict[str, NDArray[np.str_]]:
+        """``{"class_name": names}``, as supervision's annotators read it."""
+        return {"class_name": self.class_name}
 
-    def chosen(self, keep: NDArray[np.bool_]) -> Detections:
-        """Those where ``keep (K,)`` is true."""
-        return replace(self, xyxy=self.xyxy[keep], score=self.score[keep], label=self.label[keep])
-
-    def to_dicts(self) -> list[dict[str, object]]:
-        """Plain records, for JSON: ``box`` (x0, y0, x1, y1), ``score``, ``label``, ``class_name``."""
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Convert to plain records for JSON: ``box`` (x0, y0, x1, y1), ``confidence``, ``class_id``, ``class_name``."""
         return [
             {
-                "box": [round(float(v), 2) for v in box],
-                "score": round(float(score), 4),
-                "label": int(label),
-                "class_name": name,
+                "box": [round(float(v), 2) for v in found.xyxy],
+                "confidence": round(found.confidence, 4),
+                "class_id": found.class_id,
+                "class_name": found.class_name,
             }
-            for box, score, label, name in zip(self.xyxy, self.score, self.label, self.class_name, strict=True)
+            for found in self
         ]
 
     def to_coco(self, image_id: int | str, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels) and ``score``.
+        """Convert to COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels), ``score``.
 
         Args:
-            category_ids: of each class, in the order of ``class_names``; None counts them from 1.
+            image_id: of the image.
+            category_ids: of each class, in the order of ``class_names``. None counts from 1.
 
         Raises:
-            ArgumentError: there aren't as many as classes.
+            ArgumentError: the number of category ids is not the number of classes.
         """
         ids = list(range(1, len(self.class_names) + 1)) if category_ids is None else list(category_ids)
         if len(ids) != len(self.class_names):
@@ -87,32 +183,36 @@ class Detections:
         return [
             {
                 "image_id": image_id,
-                "category_id": ids[label],
+                "category_id": ids[class_id],
                 "bbox": [round(v, 2) for v in (x0, y0, x1 - x0, y1 - y0)],
-                "score": round(float(score), 6),
+                "score": round(float(confidence), 6),
             }
-            for (x0, y0, x1, y1), score, label in zip(self.xyxy.tolist(), self.score, self.label, strict=True)
+            for (x0, y0, x1, y1), confidence, class_id in zip(
+                self.xyxy.tolist(), self.confidence, self.class_id, strict=True
+            )
         ]
 
     def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame`` with x0, y0, x1, y1 (pixels, half-open), score, label and class_name.
+        """Convert to a ``pandas.DataFrame``: x0, y0, x1, y1 (pixels, half-open), confidence, class_id, class_name.
 
         Raises:
-            MissingDependencyError: pandas isn't installed.
+            MissingDependencyError: pandas is not installed.
         """
         try:
             import pandas
         except ImportError as error:
             raise MissingDependencyError("to_pandas needs pandas: pip install pandas") from error
         columns: dict[str, Any] = dict(zip(("x0", "y0", "x1", "y1"), self.xyxy.T, strict=True))
-        names = pandas.Series(self.class_name, dtype=str)  # of strings also where nothing was found
-        return pandas.DataFrame(columns | {"score": self.score, "label": self.label, "class_name": names})
+        names = pandas.Series(self.class_name.tolist(), dtype=str)  # of strings also where nothing was found
+        return pandas.DataFrame(
+            columns | {"confidence": self.confidence, "class_id": self.class_id, "class_name": names}
+        )
 
     def to_supervision(self) -> Any:
-        """A ``supervision.Detections``: xyxy, confidence, class_id and, in its data, class_name.
+        """Convert to a ``supervision.Detections`` with xyxy, confidence, class_id and class_name in ``data``.
 
         Raises:
-            MissingDependencyError: supervision isn't installed.
+            MissingDependencyError: supervision is not installed.
         """
         try:
             import supervision
@@ -120,7 +220,7 @@ class Detections:
             raise MissingDependencyError("to_supervision needs supervision: pip install supervision") from error
         return supervision.Detections(
             xyxy=self.xyxy.copy(),
-            confidence=self.score.copy(),
-            class_id=self.label.astype(int),
-            data={"class_name": np.array(self.class_name, dtype=str)},
+            confidence=self.confidence.copy(),
+            class_id=self.class_id.astype(int),
+            data={"class_name": self.class_name},
         )

@@ -115,10 +115,10 @@ def _jsonl(path: Path, found: Sequence[Found], names: list[str], classes: list[s
 def _csv(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "x0", "y0", "x1", "y1", "label", "score"])
+    writer.writerow(["image", "x0", "y0", "x1", "y1", "label", "confidence"])
     for f, name in zip(found, names, strict=True):
         for item in f.detections.to_dicts():
-            writer.writerow([name, *item["box"], item["class_name"], item["score"]])  # type: ignore[misc]
+            writer.writerow([name, *item["box"], item["class_name"], item["confidence"]])
     return {path: text.getvalue()}
 
 
@@ -170,7 +170,9 @@ def _voc(path: Path, found: Sequence[Found], names: list[str], classes: list[str
         size = SubElement(tree, "size")
         for key, side in (("width", f.width), ("height", f.height), ("depth", 3)):
             SubElement(size, key).text = str(side)
-        for box, score, label in zip(f.detections.xyxy, f.detections.score, f.detections.class_name, strict=True):
+        for box, score, label in zip(
+            f.detections.xyxy, f.detections.confidence, f.detections.class_name.tolist(), strict=True
+        ):
             item = SubElement(tree, "object")
             SubElement(item, "name").text = label
             SubElement(item, "difficult").text = "0"
@@ -192,7 +194,7 @@ def _yolo(path: Path, found: Sequence[Found], names: list[str], classes: list[st
     files = {}
     for f, stem in zip(found, _stems(names), strict=True):
         lines = []
-        for (x0, y0, x1, y1), label in zip(f.detections.xyxy.tolist(), f.detections.label, strict=True):
+        for (x0, y0, x1, y1), label in zip(f.detections.xyxy.tolist(), f.detections.class_id, strict=True):
             values = ((x0 + x1) / 2 / f.width, (y0 + y1) / 2 / f.height, (x1 - x0) / f.width, (y1 - y0) / f.height)
             lines.append(f"{label} " + " ".join(f"{v:.6f}" for v in values) + "\n")
         files[path / "labels" / f"{stem}.txt"] = "".join(lines)
@@ -209,7 +211,7 @@ def _label_studio(
     for f, name in zip(found, names, strict=True):
         result = []
         for k, (box, score, label) in enumerate(
-            zip(f.detections.xyxy.tolist(), f.detections.score, f.detections.class_name, strict=True)
+            zip(f.detections.xyxy.tolist(), f.detections.confidence, f.detections.class_name.tolist(), strict=True)
         ):
             x0, y0, x1, y1 = (100 * v / side for v, side in zip(box, (f.width, f.height) * 2, strict=True))
             value = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
@@ -227,7 +229,7 @@ def _label_studio(
                     "value": value | {"rotation": 0, "rectanglelabels": [label]},
                 }
             )
-        best = round(float(f.detections.score.max(initial=0)), 4)
+        best = round(float(f.detections.confidence.max(initial=0)), 4)
         prediction = {"model_version": options["model"], "score": best, "result": result}
         tasks.append({"data": {"image": _url(options["image_url"], name)}, "predictions": [prediction]})
     view = Element("View")
@@ -257,7 +259,7 @@ def _cvat(path: Path, found: Sequence[Found], names: list[str], classes: list[st
         SubElement(item, "attributes")
     for i, (f, name) in enumerate(zip(found, names, strict=True)):
         image = SubElement(tree, "image", id=str(i), name=name, width=str(f.width), height=str(f.height))
-        for box, label in zip(f.detections.xyxy, f.detections.class_name, strict=True):
+        for box, label in zip(f.detections.xyxy, f.detections.class_name.tolist(), strict=True):
             corners = {key: f"{v:.2f}" for key, v in zip(("xtl", "ytl", "xbr", "ybr"), box, strict=True)}
             SubElement(image, "box", {"label": label, "occluded": "0", "source": "auto", **corners, "z_order": "0"})
     indent(tree)

@@ -164,15 +164,16 @@ def _found(detections: Sequence[DetectionsLike], dataset: DetectionDataset) -> l
     results: list[dict[str, Any]] = []
     for i, (item, record) in enumerate(zip(detections, dataset, strict=True)):
         boxes = as_boxes(item.xyxy, f"detections of {record.image_id}").astype(np.float64)
-        score, label = np.asarray(item.score, np.float64), np.asarray(item.label)
+        score, label = np.asarray(item.confidence, np.float64), np.asarray(item.class_id)
         if score.shape != (len(boxes),) or label.shape != (len(boxes),) or np.isnan(score).any():
             raise ArgumentError(
-                f"detections of {record.image_id}: {len(boxes)} boxes, score {score.shape}, label {label.shape}; "
+                f"detections of {record.image_id}: {len(boxes)} boxes, confidence {score.shape}, "
+                f"class_id {label.shape}; "
                 "expected as many of each, none NaN"
             )
         if len(label) and (label.min() < 0 or label.max() >= len(dataset.class_names)):
             raise ArgumentError(
-                f"detections of {record.image_id}: labels {label.min()}..{label.max()}, "
+                f"detections of {record.image_id}: class_id {label.min()}..{label.max()}, "
                 f"expected 0..{len(dataset.class_names) - 1}"
             )
         for box, s, c in zip(boxes, score, label, strict=True):

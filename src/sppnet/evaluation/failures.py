@@ -36,7 +36,7 @@ class Failure:
         kind: see :data:`FailureKind`.
         image: index of the picture in the data set.
         box: float32 ``(4,)``, of the detection, or of the object that was missed.
-        label: its class. score: of the detection, in [0, 1]; NaN where an object was missed.
+        class_id: its class. confidence: of the detection, in [0, 1]; NaN where an object was missed.
         other: class of the object it lies on, where that is another one; -1 otherwise.
         iou: with the object that it is compared with; 0 where there is none. Of a missed object: with the best
             detection of its class (above 0.5 where that one is another object's).
@@ -45,8 +45,8 @@ class Failure:
     kind: FailureKind
     image: int
     box: NDArray[np.float32]
-    label: int
-    score: float
+    class_id: int
+    confidence: float
     other: int = -1
     iou: float = 0.0
 
@@ -59,11 +59,11 @@ def right_or_wrong(
     iou: float = 0.5,
 ) -> NDArray[np.int8]:
     """Of each detection of an image: 1 found an object, 0 is wrong or a repetition, -1 found a difficult object."""
-    verdict = np.zeros(len(found.score), np.int8)
-    overlap = box_iou(found.xyxy, boxes) if len(boxes) else np.zeros((len(found.score), 0), np.float32)
-    overlap[found.label[:, None] != labels[None, :]] = 0
+    verdict = np.zeros(len(found.confidence), np.int8)
+    overlap = box_iou(found.xyxy, boxes) if len(boxes) else np.zeros((len(found.confidence), 0), np.float32)
+    overlap[found.class_id[:, None] != labels[None, :]] = 0
     taken = np.zeros(len(boxes), bool)
-    for k in np.argsort(-found.score, kind="stable"):
+    for k in np.argsort(-found.confidence, kind="stable"):
         best = int(overlap[k].argmax()) if len(boxes) else -1
         if best < 0 or overlap[k, best] <= iou:
             continue
@@ -87,12 +87,12 @@ def find_failures(
     right = 0
     least = np.array([thresholds[name] for name in dataset.class_names])
     for i, (item, record) in enumerate(zip(found, dataset, strict=True)):
-        shown = np.flatnonzero(item.score >= least[item.label])
-        mine = _Shown(item.xyxy[shown], item.score[shown], item.label[shown])
+        shown = np.flatnonzero(item.confidence >= least[item.class_id])
+        mine = _Shown(item.xyxy[shown], item.confidence[shown], item.class_id[shown])
         verdict = right_or_wrong(mine, record.boxes, record.labels, record.difficult, iou)
         right += int((verdict == 1).sum())
         overlap = box_iou(mine.xyxy, record.boxes)
-        same = np.where(mine.label[:, None] == record.labels[None], overlap, 0)
+        same = np.where(mine.class_id[:, None] == record.labels[None], overlap, 0)
         others = overlap - same
         for k in np.flatnonzero(verdict == 0):
             own, other = float(same[k].max(initial=0)), float(others[k].max(initial=0))
@@ -106,7 +106,9 @@ def find_failures(
                 kind, with_iou = "confused", other
             else:
                 kind, with_iou, on = "background", max(own, other), -1
-            failures.append(Failure(kind, i, mine.xyxy[k], int(mine.label[k]), float(mine.score[k]), on, with_iou))
+            failures.append(
+                Failure(kind, i, mine.xyxy[k], int(mine.class_id[k]), float(mine.confidence[k]), on, with_iou)
+            )
         best = same.max(0, initial=0)
         lost = ~record.difficult
         lost[[int(same[k].argmax()) for k in np.flatnonzero(verdict == 1)]] = False
@@ -142,7 +144,7 @@ def format_failures(failures: Sequence[Failure], right: int, dataset: DetectionD
     lines = [f"{right} detections right, {wrong} wrong, {len(failures) - wrong} objects missed"]
     for kind in get_args(FailureKind):
         mine = [f for f in failures if f.kind == kind]
-        most = Counter(names[f.label] if f.other < 0 else f"{names[f.label]} on {names[f.other]}" for f in mine)
+        most = Counter(names[f.class_id] if f.other < 0 else f"{names[f.class_id]} on {names[f.other]}" for f in mine)
         top = ", ".join(f"{name} {n}" for name, n in sorted(most.items(), key=lambda v: (-v[1], v[0]))[:4])
         lines.append(f"  {words[kind]:<29} {len(mine):>6}" + (f"  most: {top}" if top else ""))
     lines.append("objects found, by the root of their area in pixels:")
@@ -154,5 +156,5 @@ def format_failures(failures: Sequence[Failure], right: int, dataset: DetectionD
 @dataclass(frozen=True)
 class _Shown:
     xyxy: NDArray[np.float32]
-    score: NDArray[np.float32]
-    label: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    class_id: NDArray[np.int64]

@@ -41,11 +41,11 @@ class DetectionsLike(Protocol):
         """``(k, 4)``, half-open pixels."""
 
     @property
-    def score(self) -> NDArray[Any]:
+    def confidence(self) -> NDArray[Any]:
         """``(k,)``, the higher the surer."""
 
     @property
-    def label(self) -> NDArray[Any]:
+    def class_id(self) -> NDArray[Any]:
         """``(k,)`` integers, indices into the data set's ``class_names``."""
 
 
@@ -62,8 +62,8 @@ class VocResult:
         num_difficult: int64 ``(classes,)``.
         num_detections: int64 ``(classes,)``.
         num_images: images evaluated.
-        recall, precision, score: for each class, one float64 number for each detection that counts, best first:
-            recall and precision when all detections down to this one are taken, and the score of this one.
+        recall, precision, confidence: for each class, one float64 number for each detection that counts, best first:
+            recall and precision when all detections down to this one are taken, and the confidence of this one.
             Recall is NaN in a class without objects that count.
         dataset: name and split, for the table.
     """
@@ -78,7 +78,7 @@ class VocResult:
     num_images: int
     recall: tuple[F64, ...]
     precision: tuple[F64, ...]
-    score: tuple[F64, ...]
+    confidence: tuple[F64, ...]
     dataset: str = ""
 
     @property
@@ -160,7 +160,7 @@ def evaluate_voc(
         num_images=len(dataset),
         recall=tuple(recalls),
         precision=tuple(precisions),
-        score=tuple(curves),
+        confidence=tuple(curves),
         dataset=" ".join(part for part in (dataset.name, dataset.split) if part),
     )
 
@@ -217,16 +217,18 @@ def _match(
     """Scores, labels, and for every detection the object of its class it overlaps most, or -1 if not enough."""
     where = f"detections of {record.image_id}"
     boxes = as_boxes(item.xyxy, where)
-    score = np.asarray(item.score, np.float64)
-    label = np.asarray(item.label)
+    score = np.asarray(item.confidence, np.float64)
+    label = np.asarray(item.class_id)
     if score.shape != (len(boxes),) or label.shape != (len(boxes),):
-        raise ArgumentError(f"{where}: {len(boxes)} boxes, but score has shape {score.shape} and label {label.shape}")
+        raise ArgumentError(
+            f"{where}: {len(boxes)} boxes, but confidence has shape {score.shape} and class_id {label.shape}"
+        )
     if np.isnan(score).any():
-        raise ArgumentError(f"{where}: score {int(np.flatnonzero(np.isnan(score))[0])} is NaN")
+        raise ArgumentError(f"{where}: confidence {int(np.flatnonzero(np.isnan(score))[0])} is NaN")
     if not len(boxes):
         return score, np.zeros(0, np.int64), np.zeros(0, np.int64)
     if not np.issubdtype(label.dtype, np.integer) or label.min() < 0 or label.max() >= classes:
-        raise ArgumentError(f"{where}: labels must be integers 0..{classes - 1}, got {label.min()}..{label.max()}")
+        raise ArgumentError(f"{where}: class_id must be integers 0..{classes - 1}, got {label.min()}..{label.max()}")
     label = label.astype(np.int64)
     if not len(record):
         return score, label, np.full(len(boxes), -1, np.int64)
