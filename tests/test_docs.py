@@ -72,3 +72,22 @@ def test_links_exist() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_files_of_the_architecture_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for heading in ("detect", "train"):
+        way = re.findall(rf"^## The way of .* through `{heading}`\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+        steps = re.split(r"^\d+\. ", way[0], flags=re.MULTILINE)[1:]
+        assert 5 <= len(steps) <= 10
+        assert all(re.search(r"`src/sppnet/[^`]+`", step) for step in steps)
+    named = re.findall(r"`(src/[^`]+)`", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
+
+
+def test_rooms_of_the_architecture_are_all_there_are() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split("## The floors")[1].split("## The way")[0]
+    named = set(re.findall(r"`(\w+)/`", table))
+    rooms = {path.parent.name for path in (ROOT / "src" / "sppnet").glob("*/*.py")}
+    assert named == rooms
