@@ -22,7 +22,7 @@ from sppnet.classification.classifier import FixedPool
 from sppnet.classification.image_classifier import FORMAT, ImageClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
-from sppnet.datasets.folder_splits import load_folder_parts
+from sppnet.datasets.folder_splits import load_folder_splits
 from sppnet.storage.tensor_file import read_tensor_file
 from toy_data import write_toy_photos
 
@@ -112,7 +112,7 @@ def test_what_is_told_is_measured_on_photos_that_were_kept_for_it(
     sgd: Path, toy_folder: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classifier = ImageClassifier.load(sgd)
-    kept = load_folder_parts(toy_folder).validation
+    kept = load_folder_splits(toy_folder).validation
     assert kept is not None
     assert kept.counts().tolist() == [2, 2, 2]
     right = np.mean([classifier.classify(p, 1)[0].index == label for p, label in kept])

@@ -202,7 +202,7 @@ def test_bad_objects(case: str, tmp_path: Path) -> None:
     make(tmp_path)
     format = case.split()[0]
     with pytest.raises(DatasetError, match=message) as caught:
-        load_dataset(tmp_path, format=format)
+        load_dataset(tmp_path, format=format, on_error="fail")
     assert str(tmp_path) in str(caught.value)  # the file is named
     assert "; " in str(caught.value)  # and what to do
     dataset = load_dataset(tmp_path, format=format, on_error="skip")
@@ -308,7 +308,7 @@ def test_bad_files(case: str, tmp_path: Path) -> None:
     home.mkdir()
     make(home)
     with pytest.raises(DatasetError, match=f"(?s){message}") as caught:
-        load_dataset(home, format=format or None)
+        load_dataset(home, format=format or None, on_error="fail")
     assert str(home) in str(caught.value)
     assert len(str(caught.value)) < 2500
 
@@ -342,7 +342,7 @@ def test_size_that_disagrees_and_exif_told_apart(tmp_path: Path) -> None:
     voc(tmp_path)
     (tmp_path / "JPEGImages/a.png").unlink()
     with pytest.raises(DatasetError, match=f"its EXIF orientation shows it as {H}x{W}"):
-        load_dataset(tmp_path)
+        load_dataset(tmp_path, on_error="fail")
     # Annotated upright: all is well
     xml = tmp_path / "Annotations/a.xml"
     xml.write_text(xml.read_text().replace(f"<width>{W}", "<width>T").replace(f"<height>{H}", f"<height>{W}"))

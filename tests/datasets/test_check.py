@@ -14,8 +14,8 @@ from sppnet.datasets.check import check_dataset
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
 from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.splits import load_parts, load_validation, without_damaged
 from sppnet.datasets.splitting import split_dataset
+from sppnet.datasets.training_splits import load_training_splits, load_validation_split, without_damaged
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.images import load_image
 
@@ -83,7 +83,7 @@ def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert all(p["file"] and p["what"] and p["advice"] for p in found["problems"])
     # what the check refuses, the reader refuses; what it counts, the reader gives
     with pytest.raises(DatasetError):
-        load_dataset(tmp_path)
+        load_dataset(tmp_path, on_error="fail")
     data = load_dataset(tmp_path, on_error="skip")
     good, problems = without_damaged(data)
     assert len(good) == report.usable
@@ -162,39 +162,39 @@ def test_parts(tmp_path: Path) -> None:
         photo(tmp_path / f"{i}.jpg", i)
         rows.append(f"{i}.jpg,10,10,90,90,{'cat' if i % 2 else 'dog'},")
     raw = read_dataset(table(tmp_path, rows))
-    parts = load_parts(raw, seed=3)
+    parts = load_training_splits(raw, seed=3)
     assert parts.validation is not None
     assert (len(parts.train), len(parts.validation)) == (16, 4)
     assert parts.validation.count_objects().tolist() == [2, 2]
     assert "4 pictures of 20 are kept" in parts.notes[0]
     # eval finds the same pictures
-    again, note = load_validation(raw, None, ["dog"], seed=3)
+    again, note = load_validation_split(raw, None, ["dog"], seed=3)
     assert {r.image_id for r in again} == {r.image_id for r in parts.validation}
     assert "seed 3" in note
     assert again.class_names == ("dog",)
-    assert load_parts(raw, validation="none").validation is None
+    assert load_training_splits(raw, validation="none").validation is None
     # some of the classes: the same pictures, the others' objects are background
-    dogs = load_parts(raw, seed=3, class_names=["dog"])
+    dogs = load_training_splits(raw, seed=3, class_names=["dog"])
     assert dogs.validation is not None
     assert [r.image_id for r in dogs.validation] == [r.image_id for r in parts.validation]
     assert dogs.train.class_names == dogs.validation.class_names == ("dog",)
     assert dogs.train.count_objects().tolist() == [8]
     assert "objects of other classes count as background: cat" in dogs.notes
     with pytest.raises(DatasetError, match="no class 'dgo'; did you mean 'dog'"):
-        load_parts(raw, class_names=["dgo"])
+        load_training_splits(raw, class_names=["dgo"], on_error="fail")
     # a class that is only in val can't be learnt; with a split nothing is drawn
     rows = [f"{row[:-1]},{'val' if i > 15 else 'train'}" for i, row in enumerate(rows)]
     rows.append("19.jpg,10,10,50,50,zebra,val")
     raw = read_dataset(table(tmp_path, [row.replace(",,", ",") for row in rows]))
-    parts = load_parts(raw)
+    parts = load_training_splits(raw)
     assert parts.validation is not None
     assert (len(parts.train), len(parts.validation)) == (16, 4)
     assert parts.train.class_names == parts.validation.class_names == ("cat", "dog")
     with pytest.raises(DatasetError, match="no split 'tran'"):
-        load_parts(raw, "tran")
+        load_training_splits(raw, "tran", on_error="fail")
     raw = read_dataset(table(tmp_path, ["0.jpg,1,1,20,20,cat,a", "1.jpg,1,1,20,20,cat,b"]))
     with pytest.raises(DatasetError, match="none called train"):
-        load_parts(raw)
+        load_training_splits(raw, on_error="fail")
     raw = read_dataset(table(tmp_path, ["0.jpg,,,,,,train"]))
     with pytest.raises(DatasetError, match="no objects in split train to learn from"):
-        load_parts(raw)
+        load_training_splits(raw, on_error="fail")

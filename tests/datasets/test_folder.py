@@ -62,12 +62,12 @@ def test_list_gives_the_choice_and_the_order(root: Path) -> None:
     ):
         listed.write_text(f"cat/1.PNG\n{line}\n")
         with pytest.raises(DatasetError, match=message):
-            load_image_folder(root, listed)
+            load_image_folder(root, listed, on_error="fail")
     with pytest.raises(DatasetError, match="can't be read as a list"):
-        load_image_folder(root, root / "t.png")
+        load_image_folder(root, root / "t.png", on_error="fail")
     listed.write_text("\n")
     with pytest.raises(DatasetError, match="no photos"):
-        load_image_folder(root, listed)
+        load_image_folder(root, listed, on_error="fail")
 
 
 def test_classes_of_the_training_photos_keep_their_order(root: Path) -> None:
@@ -75,15 +75,15 @@ def test_classes_of_the_training_photos_keep_their_order(root: Path) -> None:
     assert _names(data, root) == [("cat/1.PNG", 2), ("cat/deep/er/2.png", 2), ("dog/a.jpg", 1), ("dog/b.png", 1)]
     assert data.counts().tolist() == [0, 2, 2]
     with pytest.raises(DatasetError, match=r"class 'dog' is none of the 2 expected \(cat, yak\)"):
-        load_image_folder(root, class_names=("cat", "yak"))
+        load_image_folder(root, class_names=("cat", "yak"), on_error="fail")
     with pytest.raises(DatasetError, match="'cat' occurs twice"):
-        load_image_folder(root, class_names=("cat", "cat", "dog"))
+        load_image_folder(root, class_names=("cat", "cat", "dog"), on_error="fail")
 
 
 def test_damaged_photos_stop_or_are_told(root: Path) -> None:
     (root / "cat/3.png").write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"cat/3\.png"):
-        load_image_folder(root)
+        load_image_folder(root, on_error="fail")
     data = load_image_folder(root, on_error="skip")
     assert len(data) == 4
     (problem,) = data.problems
@@ -92,12 +92,12 @@ def test_damaged_photos_stop_or_are_told(root: Path) -> None:
 
 def test_nothing_to_read(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder"):
-        load_image_folder(tmp_path / "missing")
+        load_image_folder(tmp_path / "missing", on_error="fail")
     with pytest.raises(DatasetError, match=r"has no folders; expected one a class"):
-        load_image_folder(root / "yak")
+        load_image_folder(root / "yak", on_error="fail")
     (tmp_path / "empty/yak").mkdir(parents=True)
     with pytest.raises(DatasetError, match="no photos"):
-        load_image_folder(tmp_path / "empty")
+        load_image_folder(tmp_path / "empty", on_error="fail")
 
 
 def test_subsets(root: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sppnet.datasets.folder import ImageFolder, load_image_folder
-from sppnet.datasets.folder_splits import damage, folder_splits, load_folder_parts, load_folder_test
+from sppnet.datasets.folder_splits import damage, find_folder_splits, load_folder_splits, load_folder_test
 from sppnet.datasets.splitting import split_folder
 from sppnet.errors import ArgumentError, DatasetError
 
@@ -35,8 +35,8 @@ def test_split_is_stratified_and_seeded() -> None:
 
 
 def test_folders_without_parts(toy_folder: Path) -> None:
-    parts = load_folder_parts(toy_folder, seed=3)
-    assert folder_splits(toy_folder) == ()
+    parts = load_folder_splits(toy_folder, seed=3)
+    assert find_folder_splits(toy_folder) == ()
     assert parts.validation is not None
     assert (parts.train.counts().tolist(), parts.validation.counts().tolist()) == ([10, 10, 10], [2, 2, 2])
     assert not set(parts.train.paths) & set(parts.validation.paths)
@@ -46,7 +46,7 @@ def test_folders_without_parts(toy_folder: Path) -> None:
     assert "only the 6 photos of 36" in note
     whole, note = load_folder_test(toy_folder, NAMES, drawn_from="other", seed=3)
     assert (len(whole), note) == (36, "")
-    everything = load_folder_parts(toy_folder, validation="none")
+    everything = load_folder_splits(toy_folder, validation="none")
     assert (len(everything.train), everything.validation, everything.notes) == (36, None, ())
 
 
@@ -57,18 +57,18 @@ def test_parts_are_folders(toy_folder: Path, tmp_path: Path) -> None:
             (root / part / name).mkdir(parents=True)
             for i in numbers:
                 shutil.copy(toy_folder / name / f"{i:02}.png", root / part / name)
-    assert folder_splits(root) == ("Train", "test", "valid")
-    parts = load_folder_parts(root)
+    assert find_folder_splits(root) == ("Train", "test", "valid")
+    parts = load_folder_splits(root)
     assert parts.validation is not None
     assert (len(parts.train), len(parts.validation), parts.sha256, parts.notes) == (18, 9, "", ())
     assert {p.parts[-3] for p in parts.validation.paths} == {"valid"}
     assert (parts.train.name, parts.train.split) == ("photos", "Train")
     assert {p.parts[-3] for p in load_folder_test(root, NAMES)[0].paths} == {"valid"}
-    named = load_folder_parts(root, "test", "Train")
+    named = load_folder_splits(root, "test", "Train")
     assert named.validation is not None
     assert (len(named.train), len(named.validation)) == (9, 18)
     shutil.rmtree(root / "valid")  # photos to test on aren't looked at in training
-    parts = load_folder_parts(root)
+    parts = load_folder_splits(root)
     assert parts.validation is not None
     assert (len(parts.train), len(parts.validation)) == (15, 3)
     assert {p.parts[-3] for p in parts.validation.paths} == {"Train"}
@@ -77,8 +77,8 @@ def test_parts_are_folders(toy_folder: Path, tmp_path: Path) -> None:
     again, _ = load_folder_test(root, NAMES, drawn_from=parts.sha256)
     assert again.paths == parts.validation.paths
     with pytest.raises(DatasetError, match=r"isn't a part of the photos.*that are there: Train"):
-        load_folder_parts(root, "test")
-    same = load_folder_parts(root, "Train", "Train")
+        load_folder_splits(root, "test", on_error="fail")
+    same = load_folder_splits(root, "Train", "Train")
     assert same.notes == ("18 photos are in both parts: what is measured on them says little",)
 
 
@@ -86,27 +86,27 @@ def test_photos_of_trains_are_a_class(toy_folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "vehicles"
     shutil.copytree(toy_folder / "red", root / "train")
     shutil.copytree(toy_folder / "green", root / "car")
-    assert folder_splits(root) == ()
-    assert load_folder_parts(root).train.class_names == ("car", "train")
+    assert find_folder_splits(root) == ()
+    assert load_folder_splits(root).train.class_names == ("car", "train")
     shutil.copytree(toy_folder, root / "test")  # folders of photos beside it, but it has photos of its own
-    assert folder_splits(root) == ()
+    assert find_folder_splits(root) == ()
 
 
 def test_lists(toy_folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "train.txt", tmp_path / "val.txt"
     first.write_text("".join(f"{name}/{i:02}.png\n" for name in NAMES for i in range(4)))
     second.write_text("red/08.png\nred/00.png\n")
-    parts = load_folder_parts(toy_folder, train_list=first, validation_list=second)
+    parts = load_folder_splits(toy_folder, train_list=first, validation_list=second)
     assert parts.validation is not None
     assert parts.train.counts().tolist() == [4, 4, 4]
     assert [p.name for p in parts.validation.paths] == ["08.png", "00.png"]
     assert parts.notes == ("1 photos are in both parts: what is measured on them says little",)
-    drawn = load_folder_parts(toy_folder, train_list=first)
+    drawn = load_folder_splits(toy_folder, train_list=first)
     assert drawn.validation is not None
     assert (len(drawn.train), len(drawn.validation)) == (9, 3)
     assert len(load_folder_test(toy_folder, NAMES, list_file=second)[0]) == 2
     with pytest.raises(DatasetError, match="its class 'red' is none of the 2 expected"):
-        load_folder_test(toy_folder, ("green", "striped"), list_file=second)
+        load_folder_test(toy_folder, ("green", "striped"), list_file=second, on_error="fail")
 
 
 def test_damage_is_told(toy_folder: Path, tmp_path: Path) -> None:

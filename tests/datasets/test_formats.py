@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sppnet.datasets.annotations import assemble
+from sppnet.datasets.assembling import assemble
 from sppnet.datasets.loading import FORMATS, detect_format, load_dataset, read_dataset, split_names
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.writers import write_dataset
+from sppnet.datasets.writing import write_dataset
 from sppnet.errors import ArgumentError, DatasetError
 
 
@@ -90,7 +90,7 @@ def test_csv(tmp_path: Path, separator: str) -> None:
     lines = ["x1,image,y0,x0,y1,label", "30,sub/a.jpg,20,10,45,dog", ",b.jpg,,,,", "40,sub\\a.jpg,1,2,9.5,cat"]
     (tmp_path / "t.csv").write_text("\ufeff" + "\r\n".join(lines).replace(",", separator))
     with pytest.raises(DatasetError, match="comes 2 times"):
-        load_dataset(tmp_path)  # one picture under two spellings
+        load_dataset(tmp_path, on_error="fail")  # one picture under two spellings
     (tmp_path / "t.csv").write_text("\ufeff" + "\r\n".join(lines).replace(",", separator).replace("\\", "/"))
     data = load_dataset(tmp_path)
     assert detect_format(tmp_path) == detect_format(tmp_path / "t.csv") == "csv"
@@ -257,7 +257,7 @@ def test_what_is_written_is_read_again(
     data = dataset_of(pictures, drawn)
     target = tmp_path_factory.mktemp("out") / "set"
     splits = {"train": ["p0", "p2"], "val": ["p1", "p3"]}
-    losses = write_dataset(data, target, format, splits=splits, pictures="symlink")
+    losses = write_dataset(data, target, format, splits=splits, placement="symlink")
     raw = read_dataset(target)
     assert raw.format == format
     again = assemble(raw, None)
@@ -308,6 +308,6 @@ def test_names_of_splits(tmp_path: Path, pictures: list[Path]) -> None:
     assert split_names(raw) == ["train", "val", "test"]
     assert len(load_dataset(tmp_path / "voc", "validation")) == 1
     with pytest.raises(DatasetError, match="no split 'tset'; did you mean 'test'"):
-        load_dataset(tmp_path / "voc", "tset")
+        load_dataset(tmp_path / "voc", "tset", on_error="fail")
     with pytest.raises(DatasetError, match="did you mean 'yolo'"):
-        load_dataset(tmp_path, format="yolov5")
+        load_dataset(tmp_path, format="yolov5", on_error="fail")

@@ -97,12 +97,12 @@ def test_roots(voc: Voc, tmp_path: Path) -> None:
         assert (dataset.name, dataset.split) == ("VOC2007", "train")
     Voc(tmp_path / "VOCdevkit" / "VOC2012")
     with pytest.raises(DatasetError, match=r"several data sets .*VOC2007.*VOC2012"):
-        load_voc(tmp_path)
+        load_voc(tmp_path, on_error="fail")
     assert len(load_voc(voc.home)) == 1
     with pytest.raises(DatasetError, match="no such folder"):
-        load_voc(tmp_path / "nothing")
+        load_voc(tmp_path / "nothing", on_error="fail")
     with pytest.raises(DatasetError, match="Annotations"):
-        load_voc(voc.home / "JPEGImages")
+        load_voc(voc.home / "JPEGImages", on_error="fail")
 
 
 def test_lists(voc: Voc) -> None:
@@ -113,11 +113,11 @@ def test_lists(voc: Voc) -> None:
     assert [item.image_id for item in load_voc(voc.home, "cat_train")] == ["a", "c d", "e 1", "b"]
     assert [item.image_id for item in load_voc(voc.home, "all")] == ["a", "b", "c d", "e 1"]
     with pytest.raises(DatasetError, match=r"trian\.txt: no such list; did you mean 'train'\? available: cat_train"):
-        load_voc(voc.home, "trian")
+        load_voc(voc.home, "trian", on_error="fail")
     with pytest.raises(DatasetError, match="the list is empty"):
-        load_voc(voc.home, "empty")
+        load_voc(voc.home, "empty", on_error="fail")
     with pytest.raises(DatasetError, match="lists 'a' 2 times"):
-        load_voc(voc.list("twice", "a\nb\na\n").home, "twice")
+        load_voc(voc.list("twice", "a\nb\na\n").home, "twice", on_error="fail")
 
 
 def test_class_names(voc: Voc) -> None:
@@ -142,7 +142,7 @@ def test_classes_asked_for(voc: Voc) -> None:
     assert len(dataset.problems) == 1
     assert "dog 2" in dataset.problems[0]
     with pytest.raises(DatasetError, match=r"no object is of a class in class_names \(Cat\); .* have cat, dog"):
-        load_voc(voc.home, class_names=["Cat"])
+        load_voc(voc.home, class_names=["Cat"], on_error="fail")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_classes_asked_for(voc: Voc) -> None:
 def test_bad_objects(voc: Voc, objects: str, message: str) -> None:
     voc.add("1", CAT + objects + CAT).list("train", "1")
     with pytest.raises(DatasetError, match=message) as caught:
-        load_voc(voc.home)
+        load_voc(voc.home, on_error="fail")
     assert str(Path("Annotations", "1.xml")) in str(caught.value)
     assert 'on_error="skip"' in str(caught.value)
     dataset = load_voc(voc.home, on_error="skip")
@@ -183,7 +183,7 @@ def test_bad_pictures_and_files(voc: Voc) -> None:
     (voc.home / "JPEGImages" / "nosize.jpg").write_text("text")
     voc.list("train", "good\nbroken\nbomb\nsvg\nencoding\nnopicture\nnosize\nunlisted\n")
     with pytest.raises(DatasetError) as caught:
-        load_voc(voc.home)
+        load_voc(voc.home, on_error="fail")
     message = str(caught.value)
     assert "7 problems" in message
     assert "and 2 more" in message
@@ -249,6 +249,6 @@ def test_bccd(shared_data: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"BloodImage_00338\.xml: object 13 \(RBC\) .*(\n.*)*BloodImage_00343\.xml: object 4"
     ):
-        load_voc(root, "all")
+        load_voc(root, "all", on_error="fail")
     dataset = load_voc(root, "all", on_error="skip")
     assert (len(dataset), len(dataset.problems)) == (364, 2)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sppnet.datasets.loading import FORMATS, detect_format, load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.writers import write_dataset
+from sppnet.datasets.writing import write_dataset
 
 SIZES = ((640, 480), (33, 1001), (97, 64))
 # as people name classes: letters of any alphabet, digits, blanks and signs inside
@@ -66,7 +66,7 @@ def test_written_and_read(format: str, pictures: list[Path], data: st.DataObject
     splits = {"train": ids[:2], "val": ids[2:]} if split else None
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder) / "data"
-        losses = write_dataset(dataset, home, format, splits=splits, pictures="symlink")
+        losses = write_dataset(dataset, home, format, splits=splits, placement="symlink")
         if format != "csv" or any(len(record) for record in dataset):
             assert detect_format(home) == format
         again = load_dataset(home, format=format)

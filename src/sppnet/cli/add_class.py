@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     cache = Path(arguments.cache or f"{output}.cache")
     file_for_output(cache / "maps", "--cache")
     detector = SPPDetector.load(None if arguments.model == "default" else arguments.model)
-    on_error: Any = "raise" if arguments.on_error == "fail" else "skip"
+    on_error = arguments.on_error
     dataset = load_dataset(arguments.data, arguments.split, on_error=on_error)
     background = _background(arguments.background, on_error) if arguments.background else None
     for problem in (*dataset.problems, *(background.problems if background else ())):

@@ -13,7 +13,7 @@ from sppnet.cli.data import count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
     from sppnet.classification.processes import Processes
-    from sppnet.datasets.folder_splits import FolderParts
+    from sppnet.datasets.folder_splits import FolderSplits
 
 __all__ = ["add_parser"]
 
@@ -153,13 +153,13 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     import shutil
 
     from sppnet.cli.classify_train_methods import as_saved, fit_svms, train_by_gradient
-    from sppnet.datasets.folder_splits import load_folder_parts
+    from sppnet.datasets.folder_splits import load_folder_splits
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
     output = file_for_output(arguments.output)
     cache = Path(arguments.cache or f"{output}.cache")
     file_for_output(cache / "photos", "--cache")
-    parts = load_folder_parts(
+    parts = load_folder_splits(
         arguments.data, arguments.split, arguments.val_split, train_list=arguments.train_list,
         validation_list=arguments.val_list, seed=arguments.seed, on_error=on_error(arguments),
     )  # fmt: skip
@@ -193,7 +193,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     return 0
 
 
-def _table(parts: FolderParts) -> str:
+def _table(parts: FolderSplits) -> str:
     """Photos of each class in both parts."""
     used = {"train": parts.train} | ({"measure": parts.validation} if parts.validation is not None else {})
     counts = {title: dict(zip(data.class_names, map(int, data.counts()), strict=True)) for title, data in used.items()}
@@ -202,7 +202,7 @@ def _table(parts: FolderParts) -> str:
     )
 
 
-def _decodable(parts: FolderParts, cache: Path, processes: Processes, arguments: argparse.Namespace) -> FolderParts:
+def _decodable(parts: FolderSplits, cache: Path, processes: Processes, arguments: argparse.Namespace) -> FolderSplits:
     """Without photos that can't be decoded; with ``--on-error fail`` such a photo ends it all, now and not in the end.
 
     Every process decodes its share.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.multisize import Batch
     from sppnet.classification.processes import Processes
-    from sppnet.datasets.folder_splits import FolderParts
+    from sppnet.datasets.folder_splits import FolderSplits
 
 __all__ = ["as_saved", "fit_svms", "train_by_gradient"]
 
@@ -40,7 +40,7 @@ def as_saved(classifier: ImageClassifier, device: torch.device) -> ImageClassifi
 
 
 def fit_svms(
-    arguments: argparse.Namespace, parts: FolderParts, cache: Path, _processes: Processes
+    arguments: argparse.Namespace, parts: FolderSplits, cache: Path, _processes: Processes
 ) -> ImageClassifier:  # fmt: skip
     """Frozen convolutions, pooled vectors, one linear SVM a class. Vectors are kept in ``cache``."""
     from sppnet.backbones.registry import backbone_spec
@@ -74,7 +74,7 @@ def fit_svms(
 
 
 def train_by_gradient(
-    arguments: argparse.Namespace, parts: FolderParts, cache: Path, processes: Processes
+    arguments: argparse.Namespace, parts: FolderSplits, cache: Path, processes: Processes
 ) -> ImageClassifier:  # fmt: skip
     """The whole network by gradient descent. The state after every epoch is kept in ``cache``."""
     import torch

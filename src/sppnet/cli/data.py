@@ -12,8 +12,8 @@ from sppnet.cli.common import EXIT_FAILED, EXIT_OK, add_quiet, file_for_output, 
 from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
-    from sppnet.datasets.annotations import Problem, RawImage
     from sppnet.datasets.check import CheckReport
+    from sppnet.datasets.raw import Problem, RawImage
     from sppnet.datasets.records import ImageRecord
 
 __all__ = ["add_data_options", "add_parser", "on_error", "refuse_problems"]
@@ -53,8 +53,8 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def on_error(arguments: argparse.Namespace) -> Any:
-    """The option as the readers take it: ``raise`` or ``skip``."""
-    return "raise" if arguments.on_error == "fail" else "skip"
+    """The option as the readers take it."""
+    return arguments.on_error
 
 
 def refuse_problems(problems: Sequence[str]) -> None:
@@ -92,8 +92,8 @@ def add_parser(subparsers: Any) -> None:
     convert.add_argument("data", metavar="SRC", help="folder or file of the data set")
     convert.add_argument("destination", metavar="DST", help="folder to write; a new one, or an empty one")
     convert.add_argument("--to", choices=_FORMATS, required=True, help="the format to write")
-    convert.add_argument("--pictures", choices=("copy", "hardlink", "symlink"), default="copy",
-                         help="copy the pictures, or make links to save space (default: %(default)s)")  # fmt: skip
+    convert.add_argument("--placement", choices=("copy", "hardlink", "symlink"), default="copy",
+                         help="copy the images, or make links to save space (default: %(default)s)")  # fmt: skip
     add_data_options(convert)
     convert.set_defaults(func=run_convert)
 
@@ -223,9 +223,9 @@ def _write_json(path: str, document: object) -> None:
 
 def run_convert(arguments: argparse.Namespace) -> int:
     """``sppnet data convert``; returns the exit status."""
-    from sppnet.datasets.annotations import assemble
+    from sppnet.datasets.assembling import assemble
     from sppnet.datasets.loading import read_dataset, split_names
-    from sppnet.datasets.writers import write_dataset
+    from sppnet.datasets.writing import write_dataset
 
     file_for_output(Path(arguments.destination) / "data", "DST")
     raw = read_dataset(arguments.data, arguments.format)
@@ -245,7 +245,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
         arguments.destination,
         arguments.to,
         splits={name: raw.splits[name] for name in names},
-        pictures=arguments.pictures,
+        placement=arguments.placement,
         progress=bar,
     )
     for loss in losses:
@@ -260,7 +260,7 @@ def run_example(arguments: argparse.Namespace) -> int:
     import tempfile
 
     from sppnet.datasets.example import make_example
-    from sppnet.datasets.writers import write_dataset
+    from sppnet.datasets.writing import write_dataset
 
     file_for_output(Path(arguments.destination) / "data", "DST")
     with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:

@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sppnet.cli.detect import stage_table
     from sppnet.datasets.loading import read_dataset
-    from sppnet.datasets.splits import load_validation
+    from sppnet.datasets.training_splits import load_validation_split
     from sppnet.detection.detector import SPPDetector
     from sppnet.errors import ArgumentError, DatasetError
 
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     use_short_side(detector, arguments.short_side)
     raw = read_dataset(arguments.data, arguments.format)
     seed = int(detector.metadata_.get("training", {}).get("seed", 0))
-    dataset, note = load_validation(
+    dataset, note = load_validation_split(
         raw, arguments.split, detector.class_names_, seed=seed, on_error=on_error(arguments)
     )  # fmt: skip
     for line in filter(None, [*(f"left out: {problem}" for problem in dataset.problems), note]):

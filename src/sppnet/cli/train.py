@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.cli.train_estimate import estimate, refuse_full_disk
     from sppnet.cli.train_resume import DecodedPictures
     from sppnet.datasets.loading import read_dataset
-    from sppnet.datasets.splits import load_parts
+    from sppnet.datasets.training_splits import load_training_splits
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.training.finetune import FinetuneOptions
 
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
     file_for_output(cache / "maps", "--cache")
     decoded = DecodedPictures(cache)
     raw = read_dataset(arguments.data, arguments.format)
-    parts = load_parts(
+    parts = load_training_splits(
         raw, arguments.split, arguments.val_split, class_names=name_list(arguments.classes), seed=arguments.seed,
         on_error=on_error(arguments),
     )  # fmt: skip
@@ -153,7 +153,7 @@ def _decodable(
     dataset: DetectionDataset, what: str, decoded: DecodedPictures, arguments: argparse.Namespace
 ) -> tuple[DetectionDataset, tuple[str, ...]]:
     """The data set without pictures that can't be decoded; with ``--on-error fail`` such a picture ends it all."""
-    from sppnet.datasets.splits import without_damaged
+    from sppnet.datasets.training_splits import without_damaged
 
     def bar(records: Iterable[ImageRecord], total: int) -> Iterable[ImageRecord]:
         return progress(records, f"checking {what}", total=total, quiet=arguments.quiet)

@@ -1,0 +1,1 @@
+"""Data sets of every format: read, judged, split, and written."""

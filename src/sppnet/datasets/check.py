@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sppnet.datasets.annotations import Problem, RawDataset, RawImage, judge_box, picture_size
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
+from sppnet.datasets.judging import judge_box, judge_size
 from sppnet.datasets.loading import read_dataset, split_names
+from sppnet.datasets.raw import Problem, RawDataset, RawImage
 from sppnet.errors import ImageError, did_you_mean
 from sppnet.images import list_images, load_image
 
@@ -139,7 +140,7 @@ def _look(image: RawImage) -> _Look:
     nothing = np.zeros(4, np.uint64)
     if not image.readable:
         return _Look(None, (), nothing)
-    size, problems = picture_size(image)
+    size, problems = judge_size(image)
     if size is None:
         return _Look(None, tuple(problems), nothing)
     try:

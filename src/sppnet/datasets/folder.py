@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet._types import OnError
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import image_size, list_images
 
@@ -104,7 +104,7 @@ def load_image_folder(
     *,
     class_names: Sequence[str] | None = None,
     split: str = "",
-    on_error: Literal["raise", "skip"] = "raise",
+    on_error: OnError = "skip",
 ) -> ImageFolder:
     """Read ``root/CLASS/photo.jpg``.
 
@@ -122,7 +122,7 @@ def load_image_folder(
     Raises:
         DatasetError: there is no folder, no class, no photo; a class isn't among ``class_names``; or the list names
             a photo that isn't there.
-        ImageError: a photo can't be read, and ``on_error`` is "raise".
+        ImageError: a photo can't be read, and ``on_error`` is "fail".
     """
     root = Path(root)
     if not root.is_dir():
@@ -143,7 +143,7 @@ def load_image_folder(
         try:
             image_size(path)
         except ImageError as error:
-            if on_error == "raise":
+            if on_error == "fail":
                 raise
             problems.append(str(error))
             continue

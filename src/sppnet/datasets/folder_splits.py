@@ -6,25 +6,27 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
+from sppnet._types import OnError
 from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.splits import SPLIT_NAMES, TEST, TRAIN, VALIDATION, first_split
 from sppnet.datasets.splitting import split_folder
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import IMAGE_EXTENSIONS, load_image
 
-__all__ = ["FolderParts", "damage", "folder_splits", "load_folder_parts", "load_folder_test", "refuse_small_classes"]
-
-OnError = Literal["raise", "skip"]
-
-_TRAIN = ("train", "training")
-_VALIDATION = ("val", "valid", "validation")
-_TEST = ("test", "testing")
+__all__ = [
+    "FolderSplits",
+    "damage",
+    "find_folder_splits",
+    "load_folder_splits",
+    "load_folder_test",
+    "refuse_small_classes",
+]
 
 
 @dataclass(frozen=True)
-class FolderParts:
-    """What :func:`load_folder_parts` found.
+class FolderSplits:
+    """What :func:`load_folder_splits` found.
 
     Attributes:
         train: photos to train on. validation: those to measure on, with the same classes, or None.
@@ -38,7 +40,7 @@ class FolderParts:
     notes: tuple[str, ...]
 
 
-def folder_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
+def find_folder_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
     """The folders of ``root`` that are parts, as in ``root/train/cat/1.jpg`` and ``root/val/cat/2.jpg``.
 
     Without a training part and another one (or nothing else) beside it there are none: ``root/train`` may as well hold
@@ -48,12 +50,12 @@ def folder_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
     if not root.is_dir():
         return ()
     folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    parts = tuple(n for n in folders if n.lower() in (*_TRAIN, *_VALIDATION, *_TEST) and _holds_classes(root / n))
-    training = any(name.lower() in _TRAIN for name in parts)
+    parts = tuple(n for n in folders if n.lower() in SPLIT_NAMES and _holds_classes(root / n))
+    training = any(name.lower() in TRAIN for name in parts)
     return parts if training and (len(parts) > 1 or len(folders) == 1) else ()
 
 
-def load_folder_parts(
+def load_folder_splits(
     root: str | os.PathLike[str],
     train: str | None = None,
     validation: str | None = None,
@@ -61,8 +63,8 @@ def load_folder_parts(
     train_list: str | os.PathLike[str] | None = None,
     validation_list: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    on_error: OnError = "raise",
-) -> FolderParts:
+    on_error: OnError = "skip",
+) -> FolderSplits:
     """Photos to train and to measure on.
 
     Args:
@@ -76,14 +78,14 @@ def load_folder_parts(
 
     Raises:
         DatasetError: there is no such part, or a class has too few photos: two to train on and, if they are drawn from
-            the same, one to measure on. ImageError: a photo can't be read, and ``on_error`` is "raise".
+            the same, one to measure on. ImageError: a photo can't be read, and ``on_error`` is "fail".
     """
     root = Path(root)
-    splits = folder_splits(root)
+    splits = find_folder_splits(root)
     if train_list is not None:
         data = load_image_folder(root, train_list, split="train", on_error=on_error)
     else:
-        train = _first_of(splits, _TRAIN) if train is None else train
+        train = first_split(splits, TRAIN) if train is None else train
         data = _part(root, train, on_error=on_error)
     second: ImageFolder | None = None
     drawn = False
@@ -91,7 +93,7 @@ def load_folder_parts(
         second = load_image_folder(
             root, validation_list, class_names=data.class_names, split="val", on_error=on_error
         )  # fmt: skip
-    elif validation is None and train_list is None and (name := _first_of(splits, _VALIDATION)) not in (None, train):
+    elif validation is None and train_list is None and (name := first_split(splits, VALIDATION)) not in (None, train):
         second = _part(root, name, data.class_names, on_error)
     elif validation is None:
         drawn = True
@@ -103,13 +105,13 @@ def load_folder_parts(
         data, second = split_folder(data, seed=seed)
         total = len(data) + len(second)
         note = f"no part to measure on: {len(second)} photos of {total} are kept for that (stratified, seed {seed})"
-        return FolderParts(data, second, sha256, (note,))
+        return FolderSplits(data, second, sha256, (note,))
     notes: tuple[str, ...] = ()
     if second is not None:
         both = {path.resolve() for path in data.paths} & {path.resolve() for path in second.paths}
         if both:
             notes = (f"{len(both)} photos are in both parts: what is measured on them says little",)
-    return FolderParts(data, second, "", notes)
+    return FolderSplits(data, second, "", notes)
 
 
 def load_folder_test(
@@ -120,27 +122,27 @@ def load_folder_test(
     list_file: str | os.PathLike[str] | None = None,
     drawn_from: str = "",
     seed: int = 0,
-    on_error: OnError = "raise",
+    on_error: OnError = "skip",
 ) -> tuple[ImageFolder, str]:
     """Photos to measure a classifier on, and a note on which they are (or an empty text).
 
     Args:
-        root: as of :func:`load_folder_parts`. class_names: of the classifier.
+        root: as of :func:`load_folder_splits`. class_names: of the classifier.
         split: the part; None: the one called val, else test; else all photos, but where the classifier was trained on
             a part of these only those that were kept to measure on.
         list_file: with one photo a line, instead of a part.
-        drawn_from, seed: ``FolderParts.sha256`` and the seed of the training.
+        drawn_from, seed: ``FolderSplits.sha256`` and the seed of the training.
 
     Raises:
         DatasetError: there is no such part, or a class that isn't among ``class_names``. ImageError: a photo can't be
-            read, and ``on_error`` is "raise".
+            read, and ``on_error`` is "fail".
     """
     root = Path(root)
     if list_file is not None:
         return load_image_folder(root, list_file, class_names=class_names, on_error=on_error), ""
-    splits = folder_splits(root)
-    name = split or _first_of(splits, _VALIDATION) or _first_of(splits, _TEST)
-    data = _part(root, name or _first_of(splits, _TRAIN), class_names, on_error)
+    splits = find_folder_splits(root)
+    name = split or first_split(splits, VALIDATION) or first_split(splits, TEST)
+    data = _part(root, name or first_split(splits, TRAIN), class_names, on_error)
     if name is None and drawn_from and data.sha256() == drawn_from:
         total = len(data)
         data = split_folder(data, seed=seed)[1]
@@ -158,12 +160,12 @@ def damage(path: Path) -> str:
 
 
 def _part(
-    root: Path, name: str | None, class_names: Sequence[str] | None = None, on_error: OnError = "raise"
+    root: Path, name: str | None, class_names: Sequence[str] | None = None, on_error: OnError = "skip"
 ) -> ImageFolder:
     if name is None:
         return load_image_folder(root, class_names=class_names, on_error=on_error)
     if root.is_dir() and not _holds_classes(root / name):
-        there = ", ".join(folder_splits(root)) or "none"
+        there = ", ".join(find_folder_splits(root)) or "none"
         raise DatasetError(
             f"{root / name}: isn't a part of the photos, which would be a folder with one folder a class; parts that "
             f"are there: {there}"
@@ -178,10 +180,6 @@ def _holds_classes(folder: Path) -> bool:
         return False
     entries = [p for p in folder.iterdir() if not p.name.startswith(".")]
     return any(p.is_dir() for p in entries) and not any(p.suffix.lower() in IMAGE_EXTENSIONS for p in entries)
-
-
-def _first_of(splits: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((split for name in names for split in splits if split.lower() == name), None)
 
 
 def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
+from sppnet._types import OnError
+from sppnet.datasets.assembling import assemble, split_ids
 from sppnet.datasets.formats.coco import coco_files, is_coco, read_coco
 from sppnet.datasets.formats.csv import csv_files, is_table, read_csv
 from sppnet.datasets.formats.labelme import is_labelme, labelme_files, read_labelme
 from sppnet.datasets.formats.voc import has_annotations, read_voc
 from sppnet.datasets.formats.yolo import find_yaml, labels_beside, read_yolo, yolo_folders
 from sppnet.datasets.parsing import read_json, read_text, short
+from sppnet.datasets.raw import RawDataset
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.splits import SPLIT_NAMES, split_order
 from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS, list_images
 
@@ -41,7 +44,7 @@ def load_dataset(
     *,
     format: str | None = None,
     class_names: Sequence[str] | None = None,
-    on_error: OnError = "raise",
+    on_error: OnError = "skip",
 ) -> DetectionDataset:
     """Read a data set in the layout of PASCAL VOC, COCO, YOLO, LabelMe or as a CSV table. See docs/data.md.
 
@@ -51,7 +54,7 @@ def load_dataset(
         format: one of :data:`FORMATS`; None finds out.
         class_names: the classes and their order; objects of others are left out, and ``problems`` says so. By default
             those that the data set declares (COCO, YOLO) or that occur in any split of it, sorted.
-        on_error: ``raise``: one DatasetError that lists what is wrong. ``skip``: what is wrong is left out, and listed
+        on_error: ``fail``: one DatasetError that lists what is wrong. ``skip``: what is wrong is left out, and listed
             in the ``problems`` of the result.
 
     Returns:
@@ -98,7 +101,7 @@ def detect_format(path: str | os.PathLike[str]) -> str:
             found = _formats_of_folder(path)
         else:
             beside = path.absolute().parent
-            hint = did_you_mean(path.name, os.listdir(beside)) if beside.is_dir() else ""
+            hint = did_you_mean(path.name, [p.name for p in beside.iterdir()]) if beside.is_dir() else ""
             raise DatasetError(f"{path}: no such file or folder; {hint}name a data set")
     except (OSError, ValueError) as error:
         if isinstance(error, DatasetError):
@@ -182,13 +185,12 @@ def _any_json(files: Sequence[Path], test: Callable[[object], bool]) -> bool:
 
 def split_names(raw: RawDataset) -> list[str]:
     """Splits that don't share pictures, ``train`` first: ``trainval`` isn't among them where ``train`` is."""
-    order = ["train", "training", "val", "valid", "validation", "test", "testing"]
-    names = sorted(raw.splits, key=lambda name: (order.index(name) if name in order else len(order), name))
+    names = sorted(raw.splits, key=split_order)
     taken: set[str] = set()
     chosen = []
     for name in names:
         ids = set(split_ids(raw, name))
-        if not ids & taken or name in order:
+        if not ids & taken or name in SPLIT_NAMES:
             chosen.append(name)
             taken |= ids
     return chosen

@@ -19,12 +19,11 @@ __all__ = [
     "read_json",
     "read_text",
     "short",
-    "split_of_name",
+    "sorted_names",
     "unique_ids",
     "whole_text",
+    "without_suffix",
 ]
-
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 
 def read_text(file: Path, expected: str) -> str:
@@ -144,7 +143,7 @@ def unique_ids(paths: Sequence[Path], root: Path) -> list[str]:
     if len(set(stems)) == len(stems):
         return stems
     names = [Path(os.path.relpath(path, root)) for path in paths]
-    ids = [os.path.splitext(name.as_posix())[0] for name in names]
+    ids = [without_suffix(name.as_posix()) for name in names]
     twice = Counter(ids)
     ids = [name.as_posix() if twice[i] > 1 else i for i, name in zip(ids, names, strict=True)]
     for i, count in Counter(ids).items():
@@ -153,10 +152,9 @@ def unique_ids(paths: Sequence[Path], root: Path) -> list[str]:
     return ids
 
 
-def split_of_name(name: str) -> str:
-    """``train`` for ``instances_train2017`` and ``train``; empty where a name names no split."""
-    stem = name.lower().removeprefix("instances_").removesuffix("_annotations").rstrip("0123456789").rstrip("_-. ")
-    return stem if stem in _SPLITS else ""
+def without_suffix(name: str) -> str:
+    """``name`` of a file without its extension; folders in it stay."""
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def sorted_names(found: Iterable[str]) -> tuple[str, ...]:

@@ -1,170 +1,34 @@
-"""Which pictures to train on and which to measure on, whatever the data set says about it."""
+"""The names of splits, and what people call them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
 
-from sppnet.datasets.annotations import OnError, RawDataset, assemble, split_ids
-from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.splitting import split_dataset
-from sppnet.errors import DatasetError, ImageError
-from sppnet.images import load_image
+__all__ = ["SPLIT_NAMES", "TEST", "TRAIN", "VALIDATION", "first_split", "split_of_name", "split_order"]
 
-__all__ = ["Parts", "load_parts", "load_validation", "without_damaged"]
-
-# Where the data set isn't split, of five pictures one is kept to measure on
-_SHARES = (0.8, 0.2)
+TRAIN = ("train", "training")
+VALIDATION = ("val", "valid", "validation")
+TEST = ("test", "testing")
+SPLIT_NAMES = (*TRAIN, *VALIDATION, *TEST)
+"""Every name that is taken for a split where it names a folder or a file."""
 
 
-@dataclass(frozen=True)
-class Parts:
-    """What :func:`load_parts` found: pictures to train on, those to measure on (or None), and what to tell about it."""
-
-    train: DetectionDataset
-    validation: DetectionDataset | None
-    notes: tuple[str, ...]
+def split_of_name(name: str) -> str:
+    """``train`` for ``instances_train2017`` and ``train``; empty where a name names no split."""
+    stem = name.lower().removeprefix("instances_").removesuffix("_annotations").rstrip("0123456789").rstrip("_-. ")
+    return stem if stem in SPLIT_NAMES else ""
 
 
-def load_parts(
-    raw: RawDataset,
-    train: str | None = None,
-    validation: str | None = None,
-    *,
-    class_names: Sequence[str] | None = None,
-    seed: int = 0,
-    on_error: OnError = "raise",
-) -> Parts:
-    """Pictures to train and to measure on.
+def first_split(splits: Iterable[str], names: tuple[str, ...]) -> str | None:
+    """The first of ``splits`` that is one of ``names`` (in the order of these), whatever its case; None where none is.
 
-    Args:
-        train: a split; None: the one called train, or where the data set isn't split four pictures of five, drawn so
-            that every class is in both parts (:func:`sppnet.datasets.splitting.split_dataset`).
-        validation: a split; ``none`` for none; None: the one called val, or one picture in five of ``train`` where
-            there is none.
-        class_names: only these classes, in this order; objects of others count as background.
-        seed: of the drawing. on_error: as for :func:`sppnet.datasets.loading.load_dataset`.
-
-    Returns:
-        Both with the classes that have an object (that isn't difficult) in ``train``.
-
-    Raises:
-        DatasetError: there is no such split or class, or nothing to learn in it.
+    >>> first_split(["Valid", "test"], VALIDATION)
+    'Valid'
     """
-    notes: list[str] = []
-    first = _training_split(raw) if train is None else train
-    if first is None and raw.splits:
-        raise DatasetError(f"{raw.root}: has the splits {', '.join(raw.splits)}, none called train; name one (--split)")
-    dataset = assemble(raw, first, on_error=on_error)
-    wanted = dataset.class_names if class_names is None else dataset.with_classes(class_names).class_names
-    names = _with_objects(dataset, wanted)
-    if not names:
-        place = f" in split {first}" if first else ""
-        raise DatasetError(f"{raw.root}: no objects{place} to learn from, in {len(dataset)} pictures; annotate some")
-    second = _validation_split(raw, first) if validation is None else validation
-    held_out: DetectionDataset | None = None
-    if validation is None and second is None and len(dataset) > 1:
-        dataset, held_out = split_dataset(dataset, _SHARES, seed)
-        notes.append(
-            f"no split to measure on: {len(held_out)} pictures of {len(dataset) + len(held_out)} are kept for that "
-            f"(stratified, seed {seed})"
-        )
-        names = _with_objects(dataset, wanted)
-        held_out = held_out.with_classes(names)
-    elif second is not None and second != "none":
-        held_out = assemble(raw, second, class_names=names if class_names is None else None, on_error=on_error)
-        held_out = held_out.with_classes(names)
-        both = {r.image_id for r in dataset} & {r.image_id for r in held_out}
-        if both:
-            notes.append(f"{len(both)} pictures are in {first} and {second}: what is measured on them says little")
-    lacking = [name for name in wanted if name not in names]
-    if lacking and (raw.declared or class_names is not None):
-        notes.append(f"classes without an object to learn from are left out: {', '.join(lacking)}")
-    others = _with_objects(dataset, [name for name in dataset.class_names if name not in wanted])
-    if others:
-        notes.append(f"objects of other classes count as background: {', '.join(others)}")
-    return Parts(dataset.with_classes(names), held_out, tuple(notes))
+    known = list(splits)
+    return next((split for name in names for split in known if split.lower() == name), None)
 
 
-def _with_objects(dataset: DetectionDataset, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``names`` that have an object that isn't difficult."""
-    counts = dict(zip(dataset.class_names, dataset.count_objects().tolist(), strict=True))
-    return tuple(name for name in names if counts[name])
-
-
-def load_validation(
-    raw: RawDataset, split: str | None, class_names: Sequence[str], *, seed: int = 0, on_error: OnError = "raise"
-) -> tuple[DetectionDataset, str]:
-    """The pictures to measure a detector on, and a note on which they are (or an empty text).
-
-    Args:
-        split: None: val, else what :func:`load_parts` with the same ``seed`` kept to measure on, else test.
-            ``val`` means that too where there is no such split.
-
-    Raises:
-        DatasetError: there is no such split.
-    """
-    name = split
-    if split in (None, "val"):
-        first = _training_split(raw)
-        name = _validation_split(raw, first)
-        if name is None and (first is not None or not raw.splits):
-            whole = assemble(raw, first, on_error=on_error)
-            chosen = {r.image_id for r in split_dataset(whole, _SHARES, seed)[1]}
-            dataset = assemble(raw, first, class_names=class_names, on_error=on_error)
-            part = dataset.subset([i for i, record in enumerate(dataset) if record.image_id in chosen])
-            note = f"no split to measure on: the {len(part)} pictures that training with seed {seed} keeps for that"
-            return replace(part, split="val", problems=dataset.problems), note
-        if name is None:
-            name = split or ("test" if "test" in raw.splits else None)
-    return assemble(raw, name, class_names=class_names, on_error=on_error), ""
-
-
-def without_damaged(
-    dataset: DetectionDataset,
-    *,
-    threads: int = 2,
-    done: Callable[[ImageRecord], bool] | None = None,
-    progress: Callable[[Iterable[ImageRecord], int], Iterable[ImageRecord]] | None = None,
-) -> tuple[DetectionDataset, tuple[str, ...]]:
-    """``dataset`` without the pictures that can't be decoded, and what is wrong with those.
-
-    Every picture is decoded once: hours of training shouldn't end at the last file.
-
-    Args:
-        done: whether a picture was decoded before, so that it needn't be again.
-        progress: wraps the pictures that are decoded and gets their number, to show how far it is.
-    """
-    todo = [i for i, record in enumerate(dataset) if done is None or not done(record)]
-    records = [dataset[i] for i in todo]
-    problems: dict[int, str] = {}
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        results = pool.map(_damage, records)
-        for i, _ in zip(todo, progress(records, len(records)) if progress and records else records, strict=True):
-            problem = next(results)
-            if problem is not None:
-                problems[i] = problem
-    kept = [i for i in range(len(dataset)) if i not in problems]
-    return (dataset if not problems else dataset.subset(kept)), tuple(problems.values())
-
-
-def _damage(record: ImageRecord) -> str | None:
-    try:
-        load_image(record.path)
-    except ImageError as error:
-        return str(error)
-    return None
-
-
-def _training_split(raw: RawDataset) -> str | None:
-    return next((name for name in ("train", "training", "trainval") if name in raw.splits), None)
-
-
-def _validation_split(raw: RawDataset, train: str | None) -> str | None:
-    """Val under one of its names, unless it shares pictures with ``train``."""
-    for name in ("val", "valid", "validation"):
-        if name in raw.splits:
-            shared = train is not None and set(raw.splits[name]) & set(split_ids(raw, train))
-            return None if shared else name
-    return None
+def split_order(name: str) -> tuple[int, str]:
+    """A key that sorts splits: train, val, test, then the others by name."""
+    return (SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES), name)

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.annotations import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.parsing import as_number, find_picture, read_json, short, split_of_name, unique_ids
+from sppnet.datasets.parsing import as_number, find_picture, read_json, short, unique_ids
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, write_json
 from sppnet.errors import DatasetError
 
-__all__ = ["coco_files", "is_coco", "read_coco"]
+__all__ = ["coco_files", "is_coco", "read_coco", "write_coco"]
 
 _EXPECTED = "COCO's JSON, an object with the lists images, annotations and categories"
 _RULE = "x, y, width, height with width > 0 and height > 0"
@@ -196,3 +198,36 @@ def _read_object(
     written = f"[{x:g}, {y:g}, {w:g}, {h:g}]"
     flat = w == 0 or h == 0
     return image, RawObject(categories[category], (x, y, x + w, y + h), written, position, crowd, flat)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_coco(job: WriteJob, progress: Wrap) -> list[str]:
+    """Write a data set; returns what the format can't hold, a sentence each."""
+    categories = [{"id": c + 1, "name": name} for c, name in enumerate(job.dataset.class_names)]
+    documents: dict[str, dict[str, list[dict[str, Any]]]] = {
+        split: {"images": [], "annotations": [], "categories": categories} for split in job.splits
+    }
+    number = 0
+    ignored = 0
+    order = [(split, i) for split, items in job.splits.items() for i in items]
+    for k in progress(range(len(order))):
+        split, i = order[k]
+        record = job.dataset[i]
+        job.place(i, job.root / (split or "images"))
+        documents[split]["images"].append(
+            {"id": i + 1, "file_name": job.names[i], "width": record.width, "height": record.height}
+        )
+        for label, (x0, y0, x1, y1), difficult in plain_objects(record):
+            number += 1
+            w, h = round(x1 - x0, 9), round(y1 - y0, 9)
+            item = {"id": number, "image_id": i + 1, "category_id": label + 1, "bbox": [x0, y0, w, h], "area": w * h}
+            item |= {"iscrowd": 0} | ({"ignore": 1} if difficult else {})
+            ignored += difficult
+            documents[split]["annotations"].append(item)
+    for split, document in documents.items():
+        write_json(job.root / "annotations" / f"instances{'_' + split if split else ''}.json", document)
+    if not ignored:
+        return []
+    return [f"{ignored} difficult objects have ignore = 1: sppnet reads that; other tools take them as ordinary ones"]

@@ -11,11 +11,13 @@ import io
 import os
 from pathlib import Path
 
-from sppnet.datasets.annotations import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.parsing import as_number, find_picture, read_text, short, sorted_names, split_of_name, unique_ids
+from sppnet.datasets.parsing import as_number, find_picture, read_text, short, sorted_names, unique_ids
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
 
-__all__ = ["csv_files", "is_table", "read_csv"]
+__all__ = ["csv_files", "is_table", "read_csv", "write_csv"]
 
 _EXPECTED = "a table with the columns image, x0, y0, x1, y1, label"
 _COLUMNS = {
@@ -161,3 +163,29 @@ def _read_object(cells: dict[str, str], position: int) -> RawObject:
         raise ValueError(f"has difficult {short(flag)}, expected 0 or 1")
     written = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
     return RawObject(cells["label"], (x0, y0, x1, y1), written, position, flag in ("1", "true"))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_csv(job: WriteJob, progress: Wrap) -> list[str]:
+    """Write a data set; returns what the format can't hold, a sentence each."""
+    flagged = any(record.difficult.any() for record in job.dataset)
+    header = ["image", "x0", "y0", "x1", "y1", "label"]
+    header += ["difficult"] * flagged + ["split"] * job.split
+    order = [(split, i) for split, items in job.splits.items() for i in items]
+    with (job.root / "annotations.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        for k in progress(range(len(order))):
+            split, i = order[k]
+            job.place(i, job.root / "images")
+            picture = f"images/{job.names[i]}"
+            tail = [split] * job.split
+            for label, box, difficult in plain_objects(job.dataset[i]):
+                numbers = [f"{v:.12g}" for v in box]
+                name = job.dataset.class_names[label]
+                writer.writerow([picture, *numbers, name, *[int(difficult)] * flagged, *tail])
+            if not len(job.dataset[i]):
+                writer.writerow([picture, *[""] * 5, *[""] * flagged, *tail])
+    return order_lost(job, ())

@@ -12,12 +12,14 @@ from math import hypot
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.annotations import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.parsing import as_number, find_picture, read_json, short, sorted_names, split_of_name, unique_ids
+from sppnet.datasets.parsing import as_number, find_picture, read_json, short, sorted_names, unique_ids
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects, write_json
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
 
-__all__ = ["is_labelme", "labelme_files", "read_labelme"]
+__all__ = ["is_labelme", "labelme_files", "read_labelme", "write_labelme"]
 
 _EXPECTED = "a JSON file of LabelMe, an object with imagePath and a list shapes"
 _RULE = "two different corners"
@@ -140,3 +142,41 @@ def _read_shape(shape: object, position: int, extras: Counter[str]) -> RawObject
     difficult = isinstance(flags, dict) and bool(flags.get("difficult"))
     written = f"({box[0]:g}, {box[1]:g}, {box[2]:g}, {box[3]:g})"
     return RawObject(label.strip(), box, written, position, difficult)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_labelme(job: WriteJob, progress: Wrap) -> list[str]:
+    """Write a data set; returns what the format can't hold, a sentence each."""
+    order = [(split, i) for split, items in job.splits.items() for i in items]
+    for k in progress(range(len(order))):
+        split, i = order[k]
+        record = job.dataset[i]
+        folder = job.root / split if split else job.root
+        job.place(i, folder)
+        shapes = [
+            {
+                "label": job.dataset.class_names[label],
+                "points": [[x0, y0], [x1, y1]],
+                "group_id": None,
+                "shape_type": "rectangle",
+                "flags": {"difficult": True} if difficult else {},
+            }
+            for label, (x0, y0, x1, y1), difficult in plain_objects(record)
+        ]
+        document = {
+            "version": "5.0.1",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": job.names[i],
+            "imageData": None,
+            "imageHeight": record.height,
+            "imageWidth": record.width,
+        }
+        write_json(folder / f"{Path(job.names[i]).stem}.json", document)
+    strange = [split for split in job.splits if split and not split_of_name(split)]
+    losses = order_lost(job, ())
+    if strange:
+        losses.append(f"only folders called train, val and test are read as splits, not {', '.join(strange)}")
+    return losses

@@ -13,18 +13,22 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element, ElementTree, ParseError, SubElement, indent
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from sppnet.datasets.annotations import OnError, Problem, RawDataset, RawImage, RawObject, assemble
-from sppnet.datasets.parsing import as_number, read_text, short, sorted_names, split_of_name
+from sppnet._types import OnError
+from sppnet.datasets.assembling import assemble
+from sppnet.datasets.parsing import as_number, read_text, short, sorted_names, without_suffix
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS
 
-__all__ = ["VOC_CLASS_NAMES", "has_annotations", "load_voc", "read_voc"]
+__all__ = ["VOC_CLASS_NAMES", "has_annotations", "load_voc", "read_voc", "write_voc"]
 
 VOC_CLASS_NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -41,7 +45,7 @@ def load_voc(
     split: str = "train",
     *,
     class_names: Sequence[str] | None = None,
-    on_error: OnError = "raise",
+    on_error: OnError = "skip",
 ) -> DetectionDataset:
     """Read a data set in VOC layout. Of pictures only the headers are read.
 
@@ -52,7 +56,7 @@ def load_voc(
         class_names: the classes and their order; objects of other classes are left out, and ``problems`` says so.
             By default the 20 classes of VOC, if all names in the data set are among them, else all names found in
             any of its annotations (of whatever split), sorted.
-        on_error: ``raise``: one DatasetError that lists what is wrong. ``skip``: objects and pictures that are wrong
+        on_error: ``fail``: one DatasetError that lists what is wrong. ``skip``: objects and pictures that are wrong
             are left out, and listed in the ``problems`` of the result.
 
     Returns:
@@ -62,7 +66,7 @@ def load_voc(
         (xmin = xmax: a stray click) counts as one without area.
 
     Raises:
-        DatasetError: no such folder or list; and for ``on_error="raise"``: malformed XML, a box without area, a
+        DatasetError: no such folder or list; and for ``on_error="fail"``: malformed XML, a box without area, a
             picture or annotation that is missing, a picture annotated before its EXIF orientation was applied.
     """
     layout = _find_layout(Path(root))
@@ -158,7 +162,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
         below = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
         for name in sorted(files):
             if not name.startswith("."):
-                stem, extension = os.path.splitext(name)
+                stem, extension = (Path(name).stem, Path(name).suffix)
                 yield (stem if below == "./" else below + stem), extension
 
 
@@ -296,7 +300,7 @@ def _read_annotation(layout: _Layout, stem: str, pictures: dict[str, dict[str, s
             _text(element, "truncated") == "1" or _text(element, "occluded") == "1"
         )
     folder = stem.rpartition("/")[0]
-    called = os.path.splitext(_text(tree, "filename"))[0]
+    called = without_suffix(_text(tree, "filename"))
     candidates = pictures.get(stem) or pictures.get(f"{folder}/{called}" if folder else called)
     if candidates:
         path = layout.pictures / candidates.get(".jpg", next(iter(candidates.values())))
@@ -342,3 +346,49 @@ def _text(element: Element, path: str) -> str:
 def _found_names(images: Iterable[RawImage]) -> tuple[str, ...]:
     names = sorted_names(item.name for image in images for item in image.objects)
     return VOC_CLASS_NAMES if set(names) <= set(VOC_CLASS_NAMES) else names
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_voc(job: WriteJob, progress: Wrap) -> list[str]:
+    """Write a data set; returns what the format can't hold, a sentence each."""
+    (job.root / "Annotations").mkdir()
+    (job.root / "JPEGImages").mkdir()
+    thin = 0
+    for name in job.dataset.class_names:
+        if name != name.strip() or re.search(r"[\x00-\x1f\ud800-\udfff\ufffe\uffff]", name):
+            raise DatasetError(f"class name {name!r} can't be written as XML; rename the class")
+    for i in progress(range(len(job.dataset))):
+        record = job.dataset[i]
+        job.place(i, job.root / "JPEGImages")
+        tree = Element("annotation")
+        SubElement(tree, "folder").text = "JPEGImages"
+        SubElement(tree, "filename").text = job.names[i]
+        size = SubElement(tree, "size")
+        for key, side in (("width", record.width), ("height", record.height), ("depth", 3)):
+            SubElement(size, key).text = str(side)
+        for label, (x0, y0, x1, y1), difficult in plain_objects(record):
+            # 1-based with both ends inside: a box of at most one pixel can't be told from a stray click
+            if x1 <= x0 + 1 or y1 <= y0 + 1:
+                thin += 1
+                continue
+            item = SubElement(tree, "object")
+            SubElement(item, "name").text = job.dataset.class_names[label]
+            SubElement(item, "difficult").text = str(int(difficult))
+            corners = SubElement(item, "bndbox")
+            for key, value in (("xmin", x0 + 1), ("ymin", y0 + 1), ("xmax", x1), ("ymax", y1)):
+                SubElement(corners, key).text = f"{round(value, 7):.12g}"
+        indent(tree)
+        file = job.root / "Annotations" / f"{Path(job.names[i]).stem}.xml"
+        ElementTree(tree).write(file, encoding="utf-8")
+    if job.split:
+        lists = job.root / "ImageSets" / "Main"
+        lists.mkdir(parents=True)
+        for split, items in job.splits.items():
+            text = "".join(f"{Path(job.names[i]).stem}\n" for i in items)
+            (lists / f"{split}.txt").write_text(text, encoding="utf-8")
+    losses = order_lost(job, VOC_CLASS_NAMES)
+    if thin:
+        losses.append(f"{thin} objects at most one pixel wide or high are left out: VOC can't hold them")
+    return losses

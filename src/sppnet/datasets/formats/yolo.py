@@ -15,12 +15,14 @@ from typing import Any
 
 import yaml
 
-from sppnet.datasets.annotations import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.parsing import as_number, find_picture, read_text, short, split_of_name, unique_ids, whole_text
+from sppnet.datasets.parsing import as_number, find_picture, read_text, short, unique_ids, whole_text
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects
 from sppnet.errors import DatasetError
 from sppnet.images import list_images
 
-__all__ = ["find_yaml", "labels_beside", "read_yolo", "yolo_folders"]
+__all__ = ["find_yaml", "labels_beside", "read_yolo", "write_yolo", "yolo_folders"]
 
 _EXPECTED = "a YAML file with the names of the classes (names) and the folders of pictures (train, val)"
 _RULE = "cx cy width height in fractions from 0 to 1 with width > 0 and height > 0"
@@ -126,7 +128,7 @@ def _read_yaml(file: Path) -> Any:
         if file.stat().st_size > _MAX_YAML_BYTES:
             raise DatasetError(f"{file}: more than {_MAX_YAML_BYTES} bytes; expected {_EXPECTED}")
         # BaseLoader makes texts, lists and dictionaries only: nothing is executed, and a class "no" stays "no".
-        return whole_text(yaml.load(read_text(file, _EXPECTED), Loader=yaml.BaseLoader))
+        return whole_text(yaml.load(read_text(file, _EXPECTED), Loader=yaml.BaseLoader))  # noqa: S506 (makes no objects)
     except (yaml.YAMLError, RecursionError, ValueError, OSError) as error:
         if isinstance(error, DatasetError):
             raise
@@ -323,3 +325,41 @@ def _read_line(
     numbers.add(int(number))
     name = names[int(number)] if names is not None else str(int(number))
     return RawObject(name, box, " ".join(f"{v:g}" for v in values[:4]), position, flat=flat)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_yolo(job: WriteJob, progress: Wrap) -> list[str]:
+    """Write a data set; returns what the format can't hold, a sentence each."""
+    losses = []
+    splits = job.splits
+    if not job.split:
+        splits = {"train": job.splits[""]}
+        losses.append("the data set isn't split and YOLO's format wants it: every picture is put into train")
+    order = [(split, i) for split, items in splits.items() for i in items]
+    flags = 0
+    for k in progress(range(len(order))):
+        split, i = order[k]
+        record = job.dataset[i]
+        job.place(i, job.root / "images" / split)
+        lines = []
+        for label, (x0, y0, x1, y1), difficult in plain_objects(record):
+            flags += difficult
+            centre = [(x0 + x1) / 2 / record.width, (y0 + y1) / 2 / record.height]
+            values = [*centre, (x1 - x0) / record.width, (y1 - y0) / record.height]
+            lines.append(f"{label} " + " ".join(f"{v:.12g}" for v in values) + "\n")
+        file = job.root / "labels" / split / f"{Path(job.names[i]).stem}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(lines), encoding="utf-8")
+    known = [split for split in splits if split in ("train", "val", "valid", "test")]
+    strange = [split for split in splits if split not in known]
+    document: dict[str, Any] = {split: f"images/{split}" for split in known}
+    document["names"] = dict(enumerate(job.dataset.class_names))
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=1000)
+    (job.root / "data.yaml").write_text(text, encoding="utf-8")
+    if strange:
+        losses.append(f"data.yaml knows train, val and test only; not in it: {', '.join(strange)}")
+    if flags:
+        losses.append(f"{flags} difficult flags are lost: those objects become ordinary ones")
+    return losses
