@@ -165,7 +165,7 @@ def write_labelme(job: WriteJob, progress: Wrap) -> list[str]:
             }
             for label, (x0, y0, x1, y1), difficult in plain_objects(record)
         ]
-        document = {
+        document: dict[str, Any] = {
             "version": "5.0.1",
             "flags": {},
             "shapes": shapes,
