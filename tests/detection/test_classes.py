@@ -38,7 +38,8 @@ def cats(train: DetectionDataset, toy_voc: Path, cache: Path) -> SPPDetector:
     )  # fmt: skip
     detector.fit(train.with_classes(["cat"]), cache=cache)
     val = load_voc(toy_voc, "val").with_classes(["cat"])
-    return detector.calibrate([detector.detect(r.path, threshold=0.0) for r in val], val)
+    detector.calibrate([detector.detect(r.path, threshold=0.0) for r in val], val)
+    return detector
 
 
 @pytest.fixture(scope="module")

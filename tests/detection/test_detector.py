@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -42,13 +43,27 @@ def saved(detector: SPPDetector, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return path
 
 
+def assert_same_detections(got: Detections, wanted: Detections) -> None:
+    """Same boxes to the last bit; confidences as float32 can hold them; order up to equal confidences."""
+    assert len(got) == len(wanted)
+    for c in range(len(wanted.class_names)):
+        mine, other = got[got.class_id == c], wanted[wanted.class_id == c]
+        first, second = (np.lexsort(d.xyxy.T) for d in (mine, other))
+        assert np.array_equal(mine.xyxy[first], other.xyxy[second])
+        np.testing.assert_allclose(mine.confidence[first], other.confidence[second], rtol=1e-4, atol=1e-7)
+    assert (np.diff(got.confidence) <= 0).all()
+
+
 def test_learns_and_finds_in_new_pictures(detector: SPPDetector, toy_voc: Path) -> None:
     val = load_voc(toy_voc, "val")
     found = [detector.detect(r.path, threshold=0.0) for r in val]
     result = evaluate_voc(found, val, protocol="voc-area")
     assert result.map > 0.8
-    detector.calibrate(found, val)
+    rescored = detector.calibrate(found, val)
     again = [detector.detect(r.path, threshold=0.0) for r in val]
+    for mine, other, before in zip(rescored, again, found, strict=True):
+        assert_same_detections(mine, other)
+        assert not np.allclose(mine.confidence, before.confidence, atol=1e-3)  # or nothing would have been tested
     assert evaluate_voc(again, val, protocol="voc-area").map == pytest.approx(result.map, abs=1e-6)
     sure = [detector.detect(r.path) for r in val]
     assert sum(map(len, sure)) >= 0.6 * sum(len(r) for r in val)
@@ -59,6 +74,28 @@ def test_learns_and_finds_in_new_pictures(detector: SPPDetector, toy_voc: Path) 
         ]  # fmt: skip
     assert (np.diff(best.confidence) <= 0).all()
     assert best.class_name.tolist() == [detector.class_names_[i] for i in best.class_id]
+
+
+def test_calibrating_again_rescores(detector: SPPDetector, toy_voc: Path) -> None:
+    val = load_voc(toy_voc, "val").subset(range(6))
+    other = copy.copy(detector)
+    other.metadata_ = copy.deepcopy(detector.metadata_)
+    found = [other.detect(r.path, threshold=0.0) for r in val]
+    for mine, record in zip(other.calibrate(found, val), val, strict=True):
+        assert_same_detections(mine, other.detect(record.path, threshold=0.0))
+
+
+def test_parts_give_the_same_as_the_whole(detector: SPPDetector, toy_voc: Path, tmp_path: Path) -> None:
+    val = load_voc(toy_voc, "val").subset([0, 1])
+    for record in val:
+        maps, windows = detector.feature_maps(record.path), detector.propose(record.path)
+        assert detector.detect_windows(maps, windows, 0.1) == detector.detect(record.path, 0.1)
+    images = detector.training_images(val, tmp_path)
+    image = images.load(0)  # float16 from the cache
+    stored, fresh = detector.detect_windows(image.maps, image.windows, 0.5), detector.detect(val[0].path, 0.5)
+    assert np.array_equal(image.windows, detector.propose(val[0].path))
+    assert np.array_equal(stored.class_id, fresh.class_id)
+    np.testing.assert_allclose(stored.xyxy, fresh.xyxy, atol=1)
 
 
 def test_file_gives_the_same_detections(detector: SPPDetector, saved: Path, train: DetectionDataset) -> None:

@@ -234,9 +234,7 @@ def calibrate_and_measure(
     detector.save(fitted, precision)
     saved = SPPDetector.load(fitted)
     fitted.unlink()
-    saved.calibrate(detect_and_keep(saved, validation, cache, "calibrating", quiet=quiet), validation)
-    # Once more: the second look and the voting of boxes depend on probabilities, so calibration moves some detections
-    found = detect_and_keep(saved, validation, cache, "measuring", quiet=quiet)
+    found = saved.calibrate(detect_and_keep(saved, validation, cache, "measuring", quiet=quiet), validation)
     results = [evaluate_voc(found, validation, protocol=protocol) for protocol in ("voc07-11pt", "voc-area")]
     saved.metadata_["metrics"] = {
         result.protocol: {

@@ -62,19 +62,18 @@ def detect_and_keep(
 
     from sppnet.detection.detections import Detections
     from sppnet.detection.identity import identity_of_detector
-    from sppnet.detection.training.images import TrainingImages
     from sppnet.storage.feature_cache import FeatureCache
 
     store = FeatureCache(cache)
     identity = identity_of_detector(detector, torch.get_num_threads())
-    data = TrainingImages(dataset, detector._features(), None, detector._proposer(), store)
+    data = detector.training_images(dataset, cache)
     found = []
     for i, record in enumerate(progress(dataset, what, total=len(dataset), quiet=quiet)):
         key = store.key(record.path, "detections, calibrated last", identity)
         entry = store.get(key)
         if entry is None:
             image = data.load(i)
-            new = detector._detect_in(image.maps.float(), image.windows, 0.0)
+            new = detector.detect_windows(image.maps, image.windows, 0.0)
             entry = {name: torch.from_numpy(getattr(new, name)) for name in ("xyxy", "confidence", "class_id")}
             store.put(key, entry)
         boxes, score, label = (entry[name].numpy() for name in ("xyxy", "confidence", "class_id"))

@@ -6,7 +6,7 @@ And the probability from which on a detection is worth being shown: the threshol
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sppnet.boxes import box_iou
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detections import Detections
+from sppnet.detection.weights import DetectorWeights
 from sppnet.evaluation.failures import right_or_wrong
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "best_f1_threshold",
     "calibrate_scores",
     "fit_sigmoids",
+    "rescore",
 ]
 
 F64 = NDArray[np.float64]
@@ -64,8 +66,7 @@ def calibrate_scores(
     alone: list[list[NDArray[np.bool_]]] = [[np.zeros(0, bool)] for _ in range(classes)]
     objects = np.zeros(classes, np.int64)
     for d, record, verdict in zip(found, dataset, verdicts_of(found, dataset), strict=True):
-        p = np.clip(d.confidence.astype(np.float64), 1e-7, 1 - 1e-7)
-        margin = (np.log(p / (1 - p)) - offset[d.class_id]) / slope[d.class_id]
+        margin = _margins(d.confidence, slope[d.class_id], offset[d.class_id])
         for c in np.unique(d.class_id):
             margins[c].append(margin[d.class_id == c])
             verdicts[c].append(verdict[d.class_id == c])
@@ -81,6 +82,33 @@ def calibrate_scores(
         for a, b, m, v, n in zip(new_slope, new_offset, all_margins, all_verdicts, objects, strict=True)
     ]
     return Calibration(new_slope, new_offset, np.array(thresholds))
+
+
+def rescore(found: Detections, before: DetectorWeights, after: DetectorWeights) -> Detections:
+    """Give detections (threshold 0) the confidences of other sigmoids, best first.
+
+    Args:
+        found: of a detector with the sigmoids ``before``, in the order that it gave them.
+        before: weights whose ``slope`` and ``offset`` (classes,) gave the confidences.
+        after: weights with the new ``slope`` and ``offset``.
+    """
+    order = np.argsort(found.class_id, kind="stable")  # as suppression leaves them: class by class
+    label = found.class_id[order]
+    old_slope, old_offset, slope, offset = (
+        v.double().numpy()[label] for v in (before.slope, before.offset, after.slope, after.offset)
+    )
+    z = slope * _margins(found.confidence[order], old_slope, old_offset) + offset
+    confidence = (1 / (1 + np.exp(-z))).astype(np.float32)
+    best = np.argsort(-confidence, kind="stable")
+    boxes = found.xyxy[order]
+    return replace(found, xyxy=boxes[best], confidence=confidence[best], class_id=label[best])
+
+
+def _margins(confidence: NDArray[np.float32], slope: NDArray[np.floating], offset: NDArray[np.floating]) -> F64:
+    """Margins whose calibrated confidence this is: the inverse of :meth:`DetectorWeights.probability`."""
+    p = np.clip(confidence.astype(np.float64), 1e-45, 1 - 2.0**-24)
+    most = np.log((1 - 1e-7) / 1e-7)
+    return np.clip((np.log(p / (1 - p)) - offset) / slope, -most, most)
 
 
 def _alone(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.bool_]:

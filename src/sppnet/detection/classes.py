@@ -29,7 +29,6 @@ from sppnet.detection.training.images import Progress, TrainingImage, TrainingIm
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
 from sppnet.errors import ArgumentError, DatasetError, did_you_mean
 from sppnet.evaluation.voc import evaluate_voc
-from sppnet.storage.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
@@ -90,7 +89,7 @@ def add_classes(
         if not count:
             raise DatasetError(f"class {name!r} has no object (that isn't difficult) in {len(dataset)} images")
     options = svm_options or SvmOptions()
-    data = TrainingImages(merged, detector._features(), None, detector._proposer(), FeatureCache(cache))
+    data = detector.training_images(merged, cache)
     data.prepare(progress)
     # where a class was seen too seldom to say, its sigmoid is like those of the others
     centre = (float(old.slope.mean()), float(old.offset.mean()))

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import sppnet
 from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores
+from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores, rescore
 from sppnet.detection.classes import add_classes, remove_classes, rename_class
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
@@ -161,8 +161,7 @@ class SPPDetector(Parameters):
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
                 return self.fit(dataset, cache=folder, progress=progress, report=report)
         started = time.perf_counter()
-        flipped = self._features(self.flip_short_sides_px) if self.flip_short_sides_px else None
-        data = TrainingImages(dataset, self._features(), flipped, self._proposer(), FeatureCache(cache))
+        data = self.training_images(dataset, cache, mirrored=True)
         if report is not None:
             report(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
         data.prepare(progress)
@@ -215,11 +214,18 @@ class SPPDetector(Parameters):
         }
         return self
 
-    def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> SPPDetector:
-        """Fit the sigmoids that turn margins into probabilities, on detections (threshold 0) of ``dataset``.
+    def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> list[Detections]:
+        """Fit the sigmoids that turn margins into probabilities, on detections of images not trained on.
 
-        The thresholds of best F1 are kept too, as what :meth:`detect` shows by default. Scores are calibrated last,
-        so neither boxes nor the order of scores within a class change. Use images that it wasn't trained on.
+        The thresholds of best F1 are stored too, as what :meth:`detect` shows by default. Confidence is calibrated
+        last, so boxes do not change, nor the order within a class: no second detection pass is needed.
+
+        Args:
+            found: what :meth:`detect` gave for each image of ``dataset`` with threshold 0.
+            dataset: the images and their annotations.
+
+        Returns:
+            ``found`` with the new confidences: what :meth:`detect` gives from now on.
         """
         weights = self._fitted()
         new = calibrate_scores(found, dataset, weights.slope.numpy(), weights.offset.numpy())
@@ -227,7 +233,7 @@ class SPPDetector(Parameters):
         self.weights_ = DetectorWeights(**parts)
         self.metadata_["thresholds"] = dict(zip(self.class_names_, new.thresholds.tolist(), strict=True))
         self.metadata_["calibrated_on"] = f"{dataset.name} {dataset.split} ({len(dataset)} images)"
-        return self
+        return [rescore(item, weights, self.weights_) for item in found]
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
@@ -256,17 +262,50 @@ class SPPDetector(Parameters):
         clock = _Clock()
         pixels = load_image(image)
         clock.lap("decoding")
-        windows = np.ascontiguousarray(self._proposer()(pixels), np.float32)
+        windows = self.propose(pixels)
         clock.lap("proposals")
-        maps = self._features().maps(pixels)
+        maps = self.feature_maps(pixels)
         clock.lap("convolutions")
         return self._detect_in(maps, windows, threshold, clock)
+
+    def propose(self, image: ImageSource) -> NDArray[np.float32]:
+        """Windows of ``image`` that may hold an object: ``(K, 4)`` in pixels of the image, best first."""
+        return np.ascontiguousarray(self._proposer()(load_image(image)), np.float32)
+
+    def feature_maps(self, image: ImageSource) -> ImageMaps:
+        """Run the convolutions over ``image``: one feature map a scale."""
+        return self._features().maps(load_image(image))
+
+    def detect_windows(self, maps: ImageMaps, windows: ArrayLike, threshold: float | None = None) -> Detections:
+        """Find objects in an image whose maps and windows are known already.
+
+        Args:
+            maps: of :meth:`feature_maps` or :meth:`TrainingImages.load`, float32 or float16.
+            windows: ``(K, 4)`` in pixels of the image, for example of :meth:`propose`.
+            threshold: as for :meth:`detect`.
+
+        Returns:
+            What :meth:`detect` gives for the same maps and windows.
+        """
+        return self._detect_in(maps.float(), np.ascontiguousarray(windows, np.float32), threshold)
+
+    def training_images(
+        self, dataset: DetectionDataset, cache: str | os.PathLike[str], *, mirrored: bool = False
+    ) -> TrainingImages:
+        """Give access to the maps and windows of ``dataset``: computed at first use, then read from ``cache``.
+
+        Args:
+            dataset: images with their annotations.
+            cache: folder for maps and windows.
+            mirrored: whether mirror images belong to them, at the scales of ``flip_short_sides_px``.
+        """
+        flipped = self._features(self.flip_short_sides_px) if mirrored and self.flip_short_sides_px else None
+        return TrainingImages(dataset, self._features(), flipped, self._proposer(), FeatureCache(cache))
 
     @torch.inference_mode()
     def _detect_in(
         self, maps: ImageMaps, windows: NDArray[np.float32], threshold: float | None, clock: _Clock | None = None
     ) -> Detections:
-        """What :meth:`detect` does once it has the maps and windows of an image."""
         weights = self._fitted()
         clock = clock or _Clock()
         least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
