@@ -4,7 +4,8 @@ What is decided here, once for the whole project:
 
 - The EXIF (or XMP) orientation is applied, so arrays are as a viewer shows the picture.
 - Transparency (RGBA, LA, palettes and colours with a transparent entry) is composited on white.
-- 16-bit gray is scaled by 1/257 to 8 bits, rounded; it isn't clipped. Mode ``I`` is read as 16-bit gray.
+- 16-bit gray is scaled by 1/257 to 8 bits, rounded; it isn't clipped. Mode ``I`` is read as 16-bit gray. A file whose
+  values all fit 12 bits (many cameras and X-ray machines) is scaled as 12-bit gray, by 255/4095.
 - Float gray in [0, 1] is scaled by 255; otherwise it must lie in [0, 255] and is rounded.
 - Of several frames or pages, the first counts.
 - The number of pixels is checked from the header, before anything is decoded.
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from sppnet.errors import ImageError
+from sppnet.storage.walking import walk_files
 
 __all__ = [
     "IMAGE_EXTENSIONS",
@@ -47,11 +49,14 @@ IMAGE_EXTENSIONS = frozenset(
         ".avif",
         ".bmp",
         ".gif",
+        ".heic",
+        ".heif",
         ".jfif",
         ".jp2",
         ".jpe",
         ".jpeg",
         ".jpg",
+        ".mpo",
         ".pgm",
         ".png",
         ".ppm",
@@ -60,14 +65,16 @@ IMAGE_EXTENSIONS = frozenset(
         ".webp",
     }
 )
-"""Names that :func:`list_images` takes from a directory (lower case). A file named outright may have any name."""
+"""Names that :func:`list_images` takes from a folder (lower case). A file named outright may have any name.
 
-# What phones make and is not read here; listed all the same, so that nobody wonders where his photos are
-_PHONE_EXTENSIONS = frozenset({".heic", ".heif"})
+HEIC is among them, though reading it needs an extra: nobody should wonder where the images of a phone are.
+"""
 
 # Formats of photos. Not among them: EPS and the like, which start other programs in order to decode.
 # Pillow opens MPO (phones, stereo cameras) as JPEG.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
+# What HEIC files call themselves; those of AVIF and of video are others
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _ORIENTATION = 0x0112
 _header_lock = threading.Lock()
 
@@ -146,24 +153,26 @@ def resize_short_side(image: U8, short_side_px: int, max_long_side_px: int | Non
 
 
 def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """Files as they are named, and the pictures in and below every directory, in the order given.
+    """List files as they are named, and the images in and below every folder, in the order given.
 
-    Directories are walked in sorted order; of their files those count whose extension is in
-    :data:`IMAGE_EXTENSIONS` (any case) and whose names don't begin with a dot; HEIC too, though loading it gives an
-    error. A file named outright is taken whatever it is called, also when it is missing: loading it gives the error.
-    A second mention is dropped.
+    Folders are walked in sorted order (:func:`sppnet.storage.walking.walk_files`), links to folders included. Of their
+    files those count whose extension is in :data:`IMAGE_EXTENSIONS` (any case) and whose names don't begin with a dot.
+    A file named outright is taken whatever it is called, also when it is missing: loading it gives the error. So is a
+    folder that can't be read. A second mention is dropped.
+
+    Args:
+        paths: files and folders.
     """
     found: dict[Path, None] = {}
-    extensions = IMAGE_EXTENSIONS | _PHONE_EXTENSIONS
     for path in map(Path, paths):
         if not path.is_dir():
             found[path] = None
             continue
-        for folder, folders, files in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                if not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions:
-                    found[Path(folder, name)] = None
+        unreadable: list[Path] = []
+        for file in walk_files(path, unreadable=unreadable):
+            if file.suffix.lower() in IMAGE_EXTENSIONS:
+                found[file] = None
+        found |= dict.fromkeys(unreadable)
     return list(found)
 
 
@@ -187,10 +196,10 @@ def _decoding(name: str) -> Iterator[None]:
     except ImageError:
         raise
     except UnidentifiedImageError as error:
-        if os.path.splitext(name)[1].lower() in _PHONE_EXTENSIONS:
+        if Path(name).suffix.lower() in (".heic", ".heif") or _is_heic(name):
             raise ImageError(
-                f"{name}: HEIC isn't read here; save it as JPEG first (iPhones make JPEG themselves: "
-                "Settings, Camera, Formats, Most Compatible)"
+                f"{name}: is an HEIC image, which needs an extra (pip install 'sppnet[heic]'); or save it as JPEG "
+                "(iPhones make JPEG themselves: Settings, Camera, Formats, Most Compatible)"
             ) from error
         raise ImageError(f"{name}: not a picture in a format that is known here ({', '.join(_FORMATS)})") from error
     except Image.DecompressionBombError as error:
@@ -205,10 +214,36 @@ def _decoding(name: str) -> Iterator[None]:
         raise ImageError(f"{name}: damaged or incomplete ({detail}); get or export the file again") from error
 
 
+def _is_heic(source: str | BinaryIO) -> bool:
+    """Whether a file begins as HEIC does, whatever its name says."""
+    try:
+        if isinstance(source, str):
+            with Path(source).open("rb") as file:
+                head = file.read(64)
+        else:
+            head = source.read(64)
+            source.seek(0)
+    except (OSError, ValueError):
+        return False
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS and b"avif" not in head
+
+
+def _know_heic() -> bool:
+    """Teach Pillow to read HEIC, where the extra is installed."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener(thumbnails=False)
+    return True
+
+
 def _open_file(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
-            raise ImageError(f"{path}: is a directory; name a picture in it")
+            if not os.access(path, os.R_OK | os.X_OK):
+                raise ImageError(f"{path}: the folder can't be read (permission denied); make it readable")
+            raise ImageError(f"{path}: is a folder; name an image in it")
         if path.exists() and not path.is_file():
             raise ImageError(f"{path}: not a regular file; save the picture to a file first")
         file = path.open("rb")
@@ -230,7 +265,8 @@ def _open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         Image.init()
-        image = Image.open(file, formats=[item for item in _FORMATS if item in Image.OPEN])
+        formats = ("HEIF",) if _is_heic(file) and _know_heic() else _FORMATS
+        image = Image.open(file, formats=[item for item in formats if item in Image.OPEN])
         _check_budget(name, image.size, max_pixels)
     return image
 
@@ -284,7 +320,7 @@ def _decode(image: Image.Image, name: str) -> U8:
     image.load()
     orientation = _orientation(image)  # Pillow turns a TIFF upright while loading, and takes the tag away
     if image.mode.startswith("I"):
-        pixels = _gray_from_16_bit(np.asarray(image), name)
+        pixels = _gray_from_16_bit(np.asarray(image), name, bits_12=True)
     elif image.mode == "F":
         pixels = _gray_from_float(np.asarray(image), name)
     else:
@@ -305,8 +341,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _gray_from_16_bit(values: NDArray[Any], name: str) -> U8:
+def _gray_from_16_bit(values: NDArray[Any], name: str, *, bits_12: bool = False) -> U8:
+    """16-bit gray as 8-bit. ``bits_12``: values that all fit 12 bits are such (255 and less may be anything)."""
     low, high = int(values.min()), int(values.max())
+    if bits_12 and low >= 0 and 255 < high <= 4095:
+        return ((values.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8)
     if low < 0 or high > 65535:
         raise ImageError(f"{name}: gray values {low}..{high}, expected 16 bits (0..65535); scale the picture to 8 bits")
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)  # = round(value / 257)
