@@ -10,6 +10,8 @@ from PIL import Image
 
 from sppnet import Detections
 from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.errors import ArgumentError
+from sppnet.evaluation.failure_page import write_failure_page
 from sppnet.evaluation.failures import find_failures, format_failures, recall_by_size
 
 NAMES = ("cat", "dog")
@@ -84,11 +86,9 @@ def test_counts(data: DetectionDataset) -> None:
 
 
 def test_page(data: DetectionDataset, tmp_path: Path) -> None:
-    from sppnet.cli.eval_failures import write_failures
-
     folder = tmp_path / "page"
     found = [detections(rows) for rows in FOUND]
-    text = write_failures(found, data, {"cat": 0.2, "dog": 0.2}, folder, "a <model>")
+    text = write_failure_page(folder, found, data, {"cat": 0.2, "dog": 0.2}, model="a <model>")
     page = (folder / "index.html").read_text()
     assert "a &lt;model&gt;" in page
     assert text.splitlines()[0] in page
@@ -99,5 +99,15 @@ def test_page(data: DetectionDataset, tmp_path: Path) -> None:
         assert red.any() == (kind != "missed")
     # with nothing wrong no sheet of an earlier run stays
     right = [detections([(*map(float, b), 0.9, int(c)) for b, c in zip(r.boxes, r.labels, strict=True)]) for r in data]
-    write_failures(right, data, {"cat": 0.2, "dog": 0.2}, folder, "m")
+    write_failure_page(folder, right, data, {"cat": 0.2, "dog": 0.2})
     assert not list(folder.glob("*.jpg"))
+
+
+@pytest.mark.parametrize("name", ["index.html", "missed.jpg"])
+def test_page_replaces_no_file_of_the_user(data: DetectionDataset, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    found = [detections(rows) for rows in FOUND]
+    with pytest.raises(ArgumentError, match=f"{name}: is there already"):
+        write_failure_page(tmp_path, found, data, {"cat": 0.2, "dog": 0.2})
+    assert (tmp_path / name).read_text() == "mine"
+    assert not list(tmp_path.glob("loose*"))

@@ -92,9 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
         plot_curves(evaluate_voc(found, dataset, protocol="voc07-11pt"), arguments.plot)
         print(f"drawn: {arguments.plot}")
     if arguments.failures:
-        from sppnet.cli.eval_failures import write_failures
+        from sppnet.evaluation.failure_page import write_failure_page
 
-        text = write_failures(found, dataset, detector.thresholds_, Path(arguments.failures), arguments.model)
+        text = write_failure_page(
+            Path(arguments.failures), found, dataset, detector.thresholds_, model=arguments.model
+        )  # fmt: skip
         print(f"\n{text}\nshown in {Path(arguments.failures) / 'index.html'}")
     if arguments.json:
         with write_atomic(Path(arguments.json)) as temporary:
