@@ -30,7 +30,7 @@ def test_equals_scikit_learn(classes: int, images: int, seed: int) -> None:
     everything = np.arange(classes)
     assert result.top1 == pytest.approx(accuracy_score(labels, best))
     assert result.top5 == pytest.approx(top_k_accuracy_score(labels, scores, k=5, labels=everything))
-    with warnings.catch_warnings():  # scikit-learn warns of classes without a photo, and leaves them out as we do
+    with warnings.catch_warnings():  # scikit-learn warns of classes without an image, and leaves them out as we do
         warnings.simplefilter("ignore")
         assert result.mean_class_accuracy == pytest.approx(balanced_accuracy_score(labels, best))
         assert np.array_equal(result.confusion, confusion_matrix(labels, best, labels=everything))
@@ -47,7 +47,7 @@ def test_by_hand_with_ties_and_few_classes() -> None:
     result = evaluate_classification([[1, 1], [0, 2], [5, 1], [3, 0]], [1, 1, 0, 0], ["a", "b"])
     assert result.confusion.tolist() == [[2, 0], [1, 1]]
     assert (result.top1, result.top5, result.mean_class_accuracy) == (0.75, 1.0, 0.75)
-    # a large class counts no more than a small one; one without photos not at all
+    # a large class counts no more than a small one; one without images not at all
     result = evaluate_classification(np.eye(3)[[0, 0, 0, 0]], [0, 0, 0, 1], ["large", "small", "none"])
     assert (result.top1, result.mean_class_accuracy) == (0.75, 0.5)
     document = json.loads(json.dumps(result.to_dict(), allow_nan=False))
@@ -55,7 +55,7 @@ def test_by_hand_with_ties_and_few_classes() -> None:
     assert document["images"] == 4
     text = format_classification(result)
     assert "mean class accuracy  0.5000" in text
-    assert "small  taken for large: 1 of 1" in text
+    assert "small  predicted as large: 1 of 1" in text
     assert "confused" not in format_classification(evaluate_classification(np.eye(2), [0, 1], ["a", "b"]))
 
 
@@ -66,7 +66,7 @@ def test_wrong_input_is_told() -> None:
         evaluate_classification(np.zeros((0, 2)), [], ["a", "b"])
     with pytest.raises(ArgumentError, match="from 0 to 2, expected 0 to 1"):
         evaluate_classification(np.zeros((2, 2)), [0, 2], ["a", "b"])
-    with pytest.raises(ArgumentError, match="photo 1 has scores that are not numbers"):
+    with pytest.raises(ArgumentError, match="image 1 has scores that are not numbers"):
         evaluate_classification(np.array([[0, 1], [np.nan, 1]]), [0, 1], ["a", "b"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from sppnet.errors import ArgumentError, MissingDependencyError
 from sppnet.evaluation.proposals import best_overlaps, evaluate_proposals, plot_recall, summarise
 
 
-def record(path: Path, boxes: list, labels: list[int], difficult: list[bool]) -> ImageRecord:
-    return ImageRecord(path, np.array(boxes, np.float32).reshape(-1, 4), labels, difficult, 40, 20, path.stem)
+def record(path: Path, boxes: Sequence[Sequence[float]], labels: list[int], difficult: list[bool]) -> ImageRecord:
+    return ImageRecord(
+        path, np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, np.int64), np.array(difficult, bool),
+        40, 20, path.stem,
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ def record(path: Path, boxes: list[tuple[float, ...]], labels: list[int], diffic
     )  # fmt: skip
 
 
-def detections(rows: list[tuple[float, float, float, float, float, int]]) -> Detections:
+def detections(rows: Sequence[Sequence[float]]) -> Detections:
     table = np.array(rows, np.float64).reshape(-1, 6)
     return Detections(
         table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64), NAMES
@@ -39,7 +40,7 @@ def data(tmp_path: Path) -> DetectionDataset:
     return DetectionDataset(name="made", split="val", class_names=NAMES, records=[first, second])
 
 
-FOUND = [
+FOUND: list[list[tuple[float, ...]]] = [
     [
         (0, 0, 40, 40, 0.9, 0),  # right
         (0, 0, 40, 36, 0.8, 0),  # the same again

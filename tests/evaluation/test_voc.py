@@ -31,8 +31,8 @@ def image(boxes: Any, labels: Any = None, difficult: Any = None, name: str = "a"
     return ImageRecord(
         Path(f"{name}.jpg"),
         boxes,
-        labels if labels is not None else [0] * count,
-        difficult if difficult is not None else [False] * count,
+        np.array(labels if labels is not None else [0] * count, np.int64),
+        np.array(difficult if difficult is not None else [False] * count, bool),
         1000,
         1000,
         name,
@@ -335,7 +335,9 @@ def test_curves_against_pycocotools(rng: np.random.Generator) -> None:
     coco_module = pytest.importorskip("pycocotools.coco")
     eval_module = pytest.importorskip("pycocotools.cocoeval")
     places = np.stack(np.meshgrid(np.arange(5), np.arange(5)), -1).reshape(-1, 2) * 180 + 20
-    records, detections, truth, results = [], [], [], []
+    records, detections = [], []
+    truth: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for number in range(1, 31):
         chosen = places[rng.permutation(25)[: rng.integers(1, 12)]]
         boxes = np.concatenate([chosen, chosen + rng.integers(30, 120, chosen.shape)], 1).astype(np.float64)

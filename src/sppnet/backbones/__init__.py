@@ -1,0 +1,1 @@
+"""Convolutions that end at a feature map: registry, weights files, adapters, receptive fields."""

@@ -1,0 +1,1 @@
+"""Classification of images of any size: networks, training, files, measurement."""

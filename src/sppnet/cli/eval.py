@@ -110,25 +110,11 @@ def _measure(found: list[Detections], dataset: DetectionDataset, protocol: str) 
     from sppnet.evaluation.coco import evaluate_coco, format_coco_table
     from sppnet.evaluation.voc import evaluate_voc, format_table
 
-    def known(value: float) -> float | None:
-        return None if value != value else float(value)
-
     if protocol == "coco":
         coco = evaluate_coco(found, dataset)
-        figures: dict[str, Any] = {
-            "map": known(coco.map),
-            "ap": {n: known(a) for n, a in zip(coco.class_names, coco.ap, strict=True)},
-            "iou": "0.50:0.95",
-            "summary": {name: known(value) for name, value in coco.summary.items()},
-        }
-        return format_coco_table(coco), figures | {"images": coco.num_images, "data": coco.dataset}
+        return format_coco_table(coco), coco.to_dict()
     voc = evaluate_voc(found, dataset, protocol="voc07-11pt" if protocol == "voc07-11pt" else "voc-area")
-    figures = {
-        "map": known(voc.map),
-        "ap": {n: known(a) for n, a in zip(voc.class_names, voc.ap, strict=True)},
-        "iou": voc.iou,
-    }
-    return format_table(voc), figures | {"images": voc.num_images, "data": voc.dataset}
+    return format_table(voc), voc.to_dict()
 
 
 def detect_all(detector: SPPDetector, dataset: DetectionDataset, *, quiet: bool = False) -> list[Detections]:

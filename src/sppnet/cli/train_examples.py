@@ -31,13 +31,13 @@ def draw_examples(
         found: of each picture, with threshold 0. thresholds: of each class, for what is shown and counted.
     """
     from sppnet.datasets.contact_sheet import contact_sheet
-    from sppnet.evaluation.failures import right_or_wrong
+    from sppnet.evaluation.failures import judge_detections
 
     least = np.array([thresholds[name] for name in dataset.class_names])
     found = [item[item.confidence >= least[item.class_id]] for item in found]
     scored = []
     for i, (item, record) in enumerate(zip(found, dataset, strict=True)):
-        verdict = right_or_wrong(item, record.boxes, record.labels, record.difficult)
+        verdict = judge_detections(item, record.boxes, record.labels, record.difficult)
         hits, wrong = int((verdict == 1).sum()), int((verdict == 0).sum())
         missed = int((~record.difficult).sum()) - hits
         if hits + wrong + missed:

@@ -24,14 +24,14 @@ def hits_and_misses(
     Args:
         found: of each picture, with threshold 0. thresholds: of each class; what is below isn't counted.
     """
-    from sppnet.evaluation.failures import right_or_wrong
+    from sppnet.evaluation.failures import judge_detections
 
     classes = len(dataset.class_names)
     least = np.array([thresholds[name] for name in dataset.class_names])
     counts = np.zeros((classes, 3), np.int64)
     for item, record in zip(found, dataset, strict=True):
         shown = item[item.confidence >= least[item.class_id]]
-        verdict = right_or_wrong(shown, record.boxes, record.labels, record.difficult)
+        verdict = judge_detections(shown, record.boxes, record.labels, record.difficult)
         counts[:, 0] += np.bincount(shown.class_id[verdict == 1], minlength=classes)
         counts[:, 1] += np.bincount(record.labels[~record.difficult], minlength=classes)
         counts[:, 2] += np.bincount(shown.class_id[verdict == 0], minlength=classes)

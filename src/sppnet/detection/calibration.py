@@ -15,7 +15,7 @@ from sppnet.boxes import box_iou
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.weights import DetectorWeights
-from sppnet.evaluation.failures import right_or_wrong
+from sppnet.evaluation.failures import judge_detections
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -124,7 +124,7 @@ def best_f1_threshold(scores: NDArray[np.floating], verdicts: NDArray[np.int8], 
     """The threshold in [0, 1] at which detections of a class have the best F1, midway to the next lower score.
 
     Args:
-        scores, verdicts: ``(n,)``, verdicts as of :func:`right_or_wrong`. objects: how many there were to be found.
+        scores, verdicts: ``(n,)``, verdicts as of :func:`judge_detections`. objects: how many there were to be found.
 
     Returns:
         ``DEFAULT_THRESHOLD`` where nothing was found, or nothing was there. Of equal F1 the highest threshold.
@@ -154,7 +154,7 @@ def fit_sigmoids(
     that a class with few detections doesn't get a wild one. Slopes stay positive: the order within a class is kept.
 
     Args:
-        margins, verdicts: one array a class, from :func:`right_or_wrong`; -1 is left out.
+        margins, verdicts: one array a class, from :func:`judge_detections`; -1 is left out.
         centre: slope and offset to use instead of the common sigmoid.
     """
     kept = [
@@ -202,8 +202,8 @@ def _fit(m: F64, v: F64, centre: F64, precision: F64) -> F64:
 
 
 def verdicts_of(found: Sequence[Detections], dataset: DetectionDataset) -> list[NDArray[np.int8]]:
-    """:func:`right_or_wrong` for every image of ``dataset``."""
+    """:func:`judge_detections` for every image of ``dataset``."""
     return [
-        right_or_wrong(d, record.boxes, record.labels, record.difficult)
+        judge_detections(d, record.boxes, record.labels, record.difficult)
         for d, record in zip(found, dataset, strict=True)
     ]

@@ -1,0 +1,1 @@
+"""Measures of detectors, classifiers and windows, each by a named protocol."""

@@ -1,4 +1,4 @@
-"""How good a classifier is: top-1, top-5, mean class accuracy, and which classes it takes for which."""
+"""Quality of a classifier: top-1, top-5 and mean class accuracy, and which classes it confuses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from sppnet._types import F64, I64
 from sppnet.errors import ArgumentError
 from sppnet.plots import figure_for
 from sppnet.storage.atomic import write_atomic
@@ -19,27 +20,30 @@ __all__ = ["ClassificationResult", "evaluate_classification", "format_classifica
 
 @dataclass(frozen=True, eq=False)
 class ClassificationResult:
-    """Figures of a classifier on some photos. All accuracies are in [0, 1].
+    """Figures of a classifier on some images. All accuracies are in [0, 1].
 
     Attributes:
-        top1: share of photos whose best class is right. top5: whose class is among the best five.
-        mean_class_accuracy: mean over the classes (that have photos) of the share of their photos that is right. It is
-            what Caltech-101 is measured with: large classes count no more than small ones.
-        class_accuracy: float64 ``(classes,)``; NaN for a class without photos.
-        confusion: int64 ``(classes, classes)``; row: the true class, column: the one it was taken for.
-        class_names: of rows and columns. images: how many.
+        top1: share of the images whose best class is right.
+        top5: share of the images whose class is among the best five.
+        mean_class_accuracy: mean over the classes that have images of ``class_accuracy``. Large classes count no more
+            than small ones; Caltech-101 is measured with it.
+        class_accuracy: float64 ``(classes,)``, share of the images of a class that is right; NaN for a class without
+            images.
+        confusion: int64 ``(classes, classes)``, number of images by true class (row) and predicted class (column).
+        class_names: of rows and columns.
+        images: how many were measured.
     """
 
     top1: float
     top5: float
     mean_class_accuracy: float
-    class_accuracy: NDArray[np.float64]
-    confusion: NDArray[np.int64]
+    class_accuracy: F64
+    confusion: I64
     class_names: tuple[str, ...]
     images: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the figures as JSON can hold them."""
         return {
             "images": self.images,
             "top1": round(self.top1, 4),
@@ -50,16 +54,31 @@ class ClassificationResult:
                 for name, a in zip(self.class_names, self.class_accuracy, strict=True)
                 if a == a
             },
-        }  # fmt: skip
+        }
+
+    def confused(self) -> dict[str, dict[str, int]]:
+        """Return the confusion matrix by names: how often each true class was predicted as which."""
+        names = self.class_names
+        return {
+            names[row]: {names[column]: int(self.confusion[row, column]) for column in counts.nonzero()[0]}
+            for row, counts in enumerate(self.confusion)
+            if counts.any()
+        }
 
 
 def evaluate_classification(scores: ArrayLike, labels: ArrayLike, class_names: Sequence[str]) -> ClassificationResult:
-    """Compare ``scores (n, classes)`` (higher is better) with the true ``labels (n,)``.
+    """Compare the scores of a classifier with the true classes.
 
-    Of equal scores the first class is taken.
+    Args:
+        scores: ``(n, classes)``, higher is better. Of equal scores the first class is taken.
+        labels: ``(n,)``, the true class indices.
+        class_names: of the classes.
+
+    Returns:
+        Accuracies and the confusion matrix.
 
     Raises:
-        ArgumentError: shapes that don't fit, no photo, a label out of range, or scores that aren't numbers.
+        ArgumentError: shapes that don't fit, no image, a label out of range, or scores that aren't numbers.
     """
     s, y = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
     classes = len(class_names)
@@ -70,7 +89,7 @@ def evaluate_classification(scores: ArrayLike, labels: ArrayLike, class_names: S
     if y.min() < 0 or y.max() >= classes:
         raise ArgumentError(f"labels: from {y.min()} to {y.max()}, expected 0 to {classes - 1}")
     if np.isnan(s).any():
-        raise ArgumentError(f"scores: photo {int(np.isnan(s).any(1).argmax())} has scores that are not numbers")
+        raise ArgumentError(f"scores: image {int(np.isnan(s).any(1).argmax())} has scores that are not numbers")
     order = np.argsort(-s, axis=1, kind="stable")
     hit = order[:, :5] == y[:, None]
     confusion = np.zeros((classes, classes), np.int64)
@@ -90,7 +109,15 @@ def evaluate_classification(scores: ArrayLike, labels: ArrayLike, class_names: S
 
 
 def format_classification(result: ClassificationResult, worst: int = 5) -> str:
-    """A few lines: the three accuracies, and the classes with which it has the most trouble."""
+    """Format a result as text: the accuracies, and the pairs of classes that are confused most often.
+
+    Args:
+        result: of :func:`evaluate_classification`.
+        worst: at most so many pairs.
+
+    Returns:
+        Several lines.
+    """
     lines = [
         f"{result.images} images, {len(result.class_names)} classes",
         f"top-1 accuracy       {result.top1:.4f}",
@@ -104,7 +131,7 @@ def format_classification(result: ClassificationResult, worst: int = 5) -> str:
         lines.append("most often confused:")
         width = max(len(result.class_names[r]) for r, _ in rows)
         lines += [
-            f"  {result.class_names[r]:<{width}}  taken for {result.class_names[c]}: {wrong[r, c]} of "
+            f"  {result.class_names[r]:<{width}}  predicted as {result.class_names[c]}: {wrong[r, c]} of "
             f"{result.confusion[r].sum()}"
             for r, c in rows
         ]
@@ -112,10 +139,15 @@ def format_classification(result: ClassificationResult, worst: int = 5) -> str:
 
 
 def plot_confusion(result: ClassificationResult, path: str | Path) -> None:
-    """Draw the confusion matrix, each row a share of its class, to ``.png``, ``.svg`` or ``.pdf``.
+    """Draw the confusion matrix, in each row the shares of a true class.
+
+    Args:
+        result: of :func:`evaluate_classification`.
+        path: a file ``.png``, ``.svg`` or ``.pdf``.
 
     Raises:
-        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
+        MissingDependencyError: matplotlib isn't installed.
+        ArgumentError: another extension.
     """
     classes = len(result.class_names)
     side = min(22.0, max(4.5, 2.5 + 0.19 * classes))
@@ -126,7 +158,7 @@ def plot_confusion(result: ClassificationResult, path: str | Path) -> None:
     size = 9 if classes <= 20 else 6
     axis.set_xticks(range(classes), result.class_names, rotation=90, fontsize=size, parse_math=False)
     axis.set_yticks(range(classes), result.class_names, fontsize=size, parse_math=False)
-    axis.set(xlabel="taken for", ylabel="true class")
+    axis.set(xlabel="predicted class", ylabel="true class")
     axis.set_title(f"mean class accuracy {result.mean_class_accuracy:.3f}, {result.images} images", fontsize=10)
     if classes <= 20:
         for row, column in zip(*np.nonzero(result.confusion), strict=True):

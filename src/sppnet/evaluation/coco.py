@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sppnet._types import F64, I64
 from sppnet.boxes import as_boxes
 from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import ArgumentError, MissingDependencyError
-from sppnet.evaluation.voc import DetectionsLike
+from sppnet.evaluation.voc import DetectionsLike, known
 
 __all__ = ["CocoResult", "evaluate_coco", "format_coco_table"]
 
-F64 = NDArray[np.float64]
 # What COCOeval.stats holds, in its order
 _SUMMARY = (
     "AP", "AP50", "AP75", "AP small", "AP medium", "AP large",
@@ -28,25 +27,30 @@ _SUMMARY = (
 
 @dataclass(frozen=True, eq=False)
 class CocoResult:
-    """What :func:`evaluate_coco` found; arrays have one item a class. NaN stands where there is nothing to measure.
+    """Result of :func:`evaluate_coco`. Arrays have one item for each class; NaN where there is nothing to measure.
 
     Attributes:
         class_names: of the data set.
         ap: float64 ``(classes,)`` in [0, 1]: the mean over the IoUs 0.50, 0.55 ... 0.95, 101 recalls each.
-        ap50, ap75: the same at one IoU.
-        num_objects: objects that count. num_ignored: difficult ones.
+        ap50: average precision at IoU 0.50.
+        ap75: average precision at IoU 0.75.
+        num_objects: objects that count.
+        num_ignored: difficult objects.
+        num_detections: of all images.
         summary: COCO's twelve figures by name: AP, AP50, AP75, AP small (area below 32 * 32), AP medium, AP large
             (above 96 * 96), and the average recalls AR 1, AR 10, AR 100, AR small, AR medium, AR large.
-        num_images: images evaluated. dataset: name and split, for the table.
+        num_images: images evaluated.
+        dataset: name and split, for the table.
+        protocol: always ``coco``.
     """
 
     class_names: tuple[str, ...]
     ap: F64
     ap50: F64
     ap75: F64
-    num_objects: NDArray[np.int64]
-    num_ignored: NDArray[np.int64]
-    num_detections: NDArray[np.int64]
+    num_objects: I64
+    num_ignored: I64
+    num_detections: I64
     summary: dict[str, float]
     num_images: int
     dataset: str = ""
@@ -58,19 +62,34 @@ class CocoResult:
         counted = self.ap[~np.isnan(self.ap)]
         return float(counted.mean()) if counted.size else float("nan")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them; None stands where there is nothing to measure."""
+        return {
+            "map": known(self.map),
+            "ap": {name: known(value) for name, value in zip(self.class_names, self.ap, strict=True)},
+            "iou": "0.50:0.95",
+            "summary": {name: known(value) for name, value in self.summary.items()},
+            "images": self.num_images,
+            "data": self.dataset,
+        }
+
 
 def evaluate_coco(detections: Sequence[DetectionsLike], dataset: DetectionDataset) -> CocoResult:
-    """COCO's average precision and recall of every class, at most 100 detections a class and image.
+    """Compute COCO's average precision and recall of every class, of at most 100 detections a class and image.
 
     Difficult objects are treated as COCO's crowds: a detection that lies on one (the share of the detection counts) is
     neither right nor wrong, and nobody has to find it.
 
     Args:
-        detections: one item an image, in the order of ``dataset``. dataset: the ground truth.
+        detections: one item for each image, in the order of ``dataset``.
+        dataset: the ground truth.
+
+    Returns:
+        Average precisions of each class, and COCO's twelve figures.
 
     Raises:
         MissingDependencyError: pycocotools isn't installed.
-        ArgumentError: as many detections as images are expected; shapes differ; a label isn't a class.
+        ArgumentError: the number of detections isn't that of the images; shapes differ; a label isn't a class.
     """
     try:
         from pycocotools.coco import COCO
@@ -113,7 +132,14 @@ def evaluate_coco(detections: Sequence[DetectionsLike], dataset: DetectionDatase
 
 
 def format_coco_table(result: CocoResult) -> str:
-    """The result as text: a line a class, the mean, then COCO's figures by size and number of detections."""
+    """Format a result as a table that names protocol and data set.
+
+    Args:
+        result: of :func:`evaluate_coco`.
+
+    Returns:
+        Text with a line for each class, the mean, and COCO's figures by size and number of detections.
+    """
     names = [*result.class_names, "mean / total"]
     width = max(len(name) for name in [*names, "class"])
     head = (

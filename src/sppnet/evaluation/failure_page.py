@@ -36,9 +36,9 @@ _WHY = {
     "background": ("Nothing there", "No annotated object is near. Look at these twice: some are objects that nobody "
                    "annotated. Others are things that look like the class on the feature map. Training images of "
                    "such things, without any object, help."),
-    "twice": ("Found twice", "Another box had found the object with a higher confidence. Two boxes of one object both "
+    "twice": ("Found twice", "Another box found the object with a higher confidence. Two boxes of one object both "
               "stay when they overlap less than the threshold of non-maximum suppression."),
-    "missed": ("Missed", "No detection above the threshold of its class overlaps the object with an IoU over 0.5. Small "
+    "missed": ("Missed", "No detection above its class threshold overlaps the object with an IoU over 0.5. Small "
                "objects cover few cells of the feature map: a larger scale (sppnet train --scales) sees more of them "
                "and takes longer. Missed objects are drawn in white, the largest first."),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a detector gets wrong, and in which way: too loose a box, another class, nothing there, found twice, missed."""
+"""Failures of a detector by kind: box too loose, another class, nothing there, found twice, missed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet._types import F32, I64, BoolArray
 from sppnet.boxes import box_area, box_iou
 from sppnet.datasets.records import DetectionDataset
 from sppnet.evaluation.voc import DetectionsLike
 
-__all__ = ["Failure", "FailureKind", "find_failures", "format_failures", "recall_by_size", "right_or_wrong"]
+__all__ = ["Failure", "FailureKind", "find_failures", "format_failures", "judge_detections", "recall_by_size"]
 
 FailureKind = Literal["loose", "confused", "background", "twice", "missed"]
-"""``loose``: IoU with an object of its class in [0.1, 0.5]; ``confused``: with one of another class, 0.1 or more;
-``background``: neither; ``twice``: an object that a better detection has found; ``missed``: an object without detection
-(Hoiem, Chodpathumwan and Dai, 2012, whose similar and other classes are one kind here)."""
+"""Kinds of failure, after Hoiem, Chodpathumwan and Dai (2012), whose similar and other classes are one kind here.
 
-# A detection that overlaps an object by less has nothing to do with it
+- ``loose``: the detection has an IoU from 0.1 to 0.5 with an object of its class.
+- ``confused``: it has an IoU of 0.1 or more with an object of another class.
+- ``background``: neither.
+- ``twice``: it lies on an object that a detection of higher confidence has found.
+- ``missed``: an object that no detection has found.
+"""
+
+# A detection with a lower IoU has nothing to do with the object
 _TOUCHES = 0.1
-# Objects are counted by the root of their area, in pixels of the photo, up to these
+# Borders between the sizes by which objects are counted: root of their area in pixels of the image
 SIZES_PX = (32, 64, 128)
 
 
@@ -34,31 +40,43 @@ class Failure:
 
     Attributes:
         kind: see :data:`FailureKind`.
-        image: index of the picture in the data set.
-        box: float32 ``(4,)``, of the detection, or of the object that was missed.
-        class_id: its class. confidence: of the detection, in [0, 1]; NaN where an object was missed.
-        other: class of the object it lies on, where that is another one; -1 otherwise.
-        iou: with the object that it is compared with; 0 where there is none. Of a missed object: with the best
-            detection of its class (above 0.5 where that one is another object's).
+        image: index of the image in the data set.
+        box: float32 ``(4,)``, of the detection, or of the missed object.
+        class_id: class of the detection, or of the missed object.
+        confidence: of the detection, in [0, 1]; NaN for a missed object.
+        other: class of the object that a ``confused`` detection lies on; otherwise -1.
+        iou: of the detection with the object that it is compared with; 0 where there is none. For a missed object, the
+            largest IoU of a detection of its class (above 0.5 where that detection found another object).
     """
 
     kind: FailureKind
     image: int
-    box: NDArray[np.float32]
+    box: F32
     class_id: int
     confidence: float
     other: int = -1
     iou: float = 0.0
 
 
-def right_or_wrong(
+def judge_detections(
     found: DetectionsLike,
-    boxes: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    difficult: NDArray[np.bool_],
+    boxes: F32,
+    labels: I64,
+    difficult: BoolArray,
     iou: float = 0.5,
 ) -> NDArray[np.int8]:
-    """Of each detection of an image: 1 found an object, 0 is wrong or a repetition, -1 found a difficult object."""
+    """Decide for each detection of an image whether it is right, by the rules of PASCAL VOC.
+
+    Args:
+        found: ``n`` detections of one image.
+        boxes: ``(k, 4)``, of its objects.
+        labels: ``(k,)``, class indices of its objects.
+        difficult: ``(k,)``, whether an object is difficult.
+        iou: a detection is right when its IoU with an object of its class is larger.
+
+    Returns:
+        int8 ``(n,)``: 1 right; 0 wrong, or an object found twice; -1 a difficult object, which counts neither way.
+    """
     verdict = np.zeros(len(found.confidence), np.int8)
     overlap = box_iou(found.xyxy, boxes) if len(boxes) else np.zeros((len(found.confidence), 0), np.float32)
     overlap[found.class_id[:, None] != labels[None, :]] = 0
@@ -77,11 +95,16 @@ def right_or_wrong(
 def find_failures(
     found: Sequence[DetectionsLike], dataset: DetectionDataset, thresholds: Mapping[str, float], iou: float = 0.5
 ) -> tuple[list[Failure], int]:
-    """All failures, picture by picture, and the number of right detections.
+    """Find all failures, image by image.
 
     Args:
-        found: detections of each picture of ``dataset``. thresholds: by class; what scores less isn't looked at.
-        iou: a right detection has more.
+        found: detections of each image of ``dataset``.
+        dataset: the ground truth.
+        thresholds: confidence by class name; less sure detections are left out.
+        iou: a detection is right when its IoU with an object of its class is larger.
+
+    Returns:
+        The failures, and the number of right detections.
     """
     failures: list[Failure] = []
     right = 0
@@ -89,7 +112,7 @@ def find_failures(
     for i, (item, record) in enumerate(zip(found, dataset, strict=True)):
         shown = np.flatnonzero(item.confidence >= least[item.class_id])
         mine = _Shown(item.xyxy[shown], item.confidence[shown], item.class_id[shown])
-        verdict = right_or_wrong(mine, record.boxes, record.labels, record.difficult, iou)
+        verdict = judge_detections(mine, record.boxes, record.labels, record.difficult, iou)
         right += int((verdict == 1).sum())
         overlap = box_iou(mine.xyxy, record.boxes)
         same = np.where(mine.class_id[:, None] == record.labels[None], overlap, 0)
@@ -119,7 +142,15 @@ def find_failures(
 
 
 def recall_by_size(failures: Sequence[Failure], dataset: DetectionDataset) -> list[tuple[str, int, int]]:
-    """``(sizes, objects, found)`` for small to large objects that aren't difficult; see :data:`SIZES_PX`."""
+    """Count objects and found objects by size, difficult ones left out.
+
+    Args:
+        failures: what :func:`find_failures` returned.
+        dataset: the ground truth.
+
+    Returns:
+        ``(size, objects, found)`` for each size from small to large; see :data:`SIZES_PX`.
+    """
     sides = [box_area(r.boxes[~r.difficult]) ** 0.5 for r in dataset]
     everything = np.searchsorted(SIZES_PX, np.concatenate([np.zeros(0), *sides]), side="right")
     missed = [float(box_area(f.box[None])[0]) ** 0.5 for f in failures if f.kind == "missed"]
@@ -131,7 +162,16 @@ def recall_by_size(failures: Sequence[Failure], dataset: DetectionDataset) -> li
 
 
 def format_failures(failures: Sequence[Failure], right: int, dataset: DetectionDataset) -> str:
-    """Counts by kind, with the classes that have most of each, and the share of objects found by size, as text."""
+    """Format the failures as text: counts by kind with the classes that have most, and objects found by size.
+
+    Args:
+        failures: what :func:`find_failures` returned.
+        right: number of right detections.
+        dataset: the ground truth.
+
+    Returns:
+        Several lines.
+    """
     names = dataset.class_names
     words = {
         "loose": f"box too loose (IoU {_TOUCHES} to 0.5)",
@@ -155,6 +195,6 @@ def format_failures(failures: Sequence[Failure], right: int, dataset: DetectionD
 
 @dataclass(frozen=True)
 class _Shown:
-    xyxy: NDArray[np.float32]
-    confidence: NDArray[np.float32]
-    class_id: NDArray[np.int64]
+    xyxy: F32
+    confidence: F32
+    class_id: I64

@@ -1,7 +1,7 @@
-"""How good windows are: how many objects they cover, how well, and with how many windows.
+"""Quality of windows: how many objects they cover, how well, and with how many windows.
 
-Objects marked difficult are neither hit nor miss. An object is found at a threshold if the best window overlaps it by
-that IoU or more.
+Objects marked difficult are neither hit nor miss. An object is found at a threshold if the best window has that IoU or
+more with it.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from sppnet._types import F32, F64, I64, U8
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import ImageRecord
 from sppnet.errors import ArgumentError
+from sppnet.images import load_image
 from sppnet.plots import figure_for
 from sppnet.storage.atomic import write_atomic
 
 __all__ = ["COUNTS", "ProposalReport", "best_overlaps", "evaluate_proposals", "plot_recall", "summarise"]
 
 COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
-F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +33,15 @@ class ProposalReport:
     """Quality of windows over a data set.
 
     Attributes:
-        images, objects: how many were looked at; difficult objects aren't counted.
-        counts: numbers of windows, ascending; the last is at least the most windows any image has.
+        images: how many were measured.
+        objects: how many they have, difficult ones left out.
+        counts: numbers of windows, ascending; the last is at least the largest number of windows of an image.
         thresholds: IoU values.
-        recall: ``(thresholds, counts)`` float64 in [0, 1]: share of the objects found by the first windows.
-        overlap: ``(counts,)`` float64 in [0, 1]: average over objects of the best IoU (ABO).
-        class_overlap: ``(counts,)``: average over classes of the average best overlap (MABO).
-        windows: median number of windows an image.
-        seconds: median time an image, without decoding; NaN where it wasn't measured.
+        recall: float64 ``(thresholds, counts)`` in [0, 1]: share of the objects found by the first windows.
+        overlap: float64 ``(counts,)`` in [0, 1]: average over objects of the best IoU (ABO).
+        class_overlap: float64 ``(counts,)`` in [0, 1]: average over classes of the average best overlap (MABO).
+        windows: median number of windows of an image.
+        seconds: median time for an image, without decoding; NaN where it wasn't measured.
     """
 
     images: int
@@ -53,7 +55,7 @@ class ProposalReport:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON."""
+        """Return the figures as JSON can hold them."""
         return {
             "images": self.images,
             "objects": self.objects,
@@ -66,7 +68,7 @@ class ProposalReport:
         }
 
     def table(self) -> str:
-        """Rows of numbers of windows, and what they find."""
+        """Format the report: a row for each number of windows, with what they find."""
         head = "windows  " + "  ".join(f"recall@{t:g}" for t in self.thresholds) + "    ABO   MABO"
         rows = [
             f"{count:7d}  "
@@ -85,9 +87,15 @@ class ProposalReport:
 
 
 def best_overlaps(objects: ArrayLike, windows: ArrayLike, counts: Sequence[int]) -> F64:
-    """``(n, counts)`` float64: the best IoU of each object ``(n, 4)`` among the first windows of ``(K, 4)``.
+    """Compute the best IoU of each object with the first windows.
 
-    0 where there are no windows.
+    Args:
+        objects: boxes ``(n, 4)``.
+        windows: boxes ``(K, 4)``, best first.
+        counts: numbers of windows.
+
+    Returns:
+        float64 ``(n, counts)``; 0 where there are no windows.
     """
     objects = as_boxes(objects, "objects").astype(np.float64)
     windows = as_boxes(windows, "windows").astype(np.float64)
@@ -99,14 +107,26 @@ def best_overlaps(objects: ArrayLike, windows: ArrayLike, counts: Sequence[int])
 
 def summarise(
     overlaps: Sequence[F64],
-    labels: Sequence[NDArray[np.int64]],
+    labels: Sequence[I64],
     windows: Sequence[int],
     counts: Sequence[int],
     *,
     thresholds: Sequence[float] = (0.5, 0.7),
     seconds: Sequence[float] = (),
 ) -> ProposalReport:
-    """The report of :func:`best_overlaps` of every image, with its objects' class labels and number of windows."""
+    """Summarise the overlaps of many images.
+
+    Args:
+        overlaps: of each image, what :func:`best_overlaps` returned.
+        labels: of each image, the class indices ``(n,)`` of its objects.
+        windows: of each image, its number of windows.
+        counts: numbers of windows, as given to :func:`best_overlaps`.
+        thresholds: IoU values.
+        seconds: of each image; empty where time wasn't measured.
+
+    Returns:
+        The report.
+    """
     every = np.concatenate([*overlaps, np.zeros((0, len(counts)))])
     of_class = np.concatenate([*labels, np.zeros(0, np.int64)])
     if len(every):
@@ -131,7 +151,7 @@ def summarise(
 
 def evaluate_proposals(
     records: Iterable[ImageRecord],
-    proposer: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    proposer: Callable[[U8], F32],
     *,
     thresholds: Sequence[float] = (0.5, 0.7),
     max_windows: int = 2000,
@@ -139,16 +159,18 @@ def evaluate_proposals(
     """Run a proposer over a data set and measure its windows and its time.
 
     Args:
-        records: pictures with objects, as ``load_voc(...)`` gives.
-        proposer: see :class:`sppnet.proposals.Proposer`.
+        records: images with objects, for instance a :class:`~sppnet.datasets.records.DetectionDataset`.
+        proposer: makes windows ``(K, 4)`` of an image.
         thresholds: IoU values in (0, 1].
-        max_windows: windows after these are left out, >= 1.
+        max_windows: at least 1; later windows are left out.
+
+    Returns:
+        The report.
 
     Raises:
-        ArgumentError: an argument out of range. ImageError: a picture can't be read.
+        ArgumentError: an argument out of range.
+        ImageError: an image can't be read.
     """
-    from sppnet.images import load_image
-
     if max_windows < 1:
         raise ArgumentError(f"max_windows: expected a whole number >= 1, got {max_windows!r}")
     if not thresholds or not all(0 < t <= 1 for t in thresholds):
@@ -168,10 +190,15 @@ def evaluate_proposals(
 
 
 def plot_recall(reports: dict[str, ProposalReport], path: str | Path) -> None:
-    """Draw recall and average best overlap against the number of windows, one line a report, to ``.png`` or ``.svg``.
+    """Draw recall and average best overlap against the number of windows, one line for each report.
+
+    Args:
+        reports: by the name to show; all with the same thresholds.
+        path: a file ``.png``, ``.svg`` or ``.pdf``.
 
     Raises:
-        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
+        MissingDependencyError: matplotlib isn't installed.
+        ArgumentError: another extension.
     """
     thresholds = next(iter(reports.values())).thresholds
     path, figure = figure_for(path, (4 * (len(thresholds) + 1), 3.6))

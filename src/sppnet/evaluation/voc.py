@@ -1,11 +1,12 @@
 """Average precision by the rules of PASCAL VOC.
 
-For every class, detections of all images are taken best score first (equal scores in the order given: image by image).
-Each is compared with the object of its class in its image that it overlaps most, difficult ones included:
+For each class, the detections of all images are sorted by confidence, highest first (equal ones stay in the order
+given: image by image). Each is compared with the object of its class in its image that it overlaps most, difficult
+objects included:
 
-- IoU not above the threshold: a false positive.
+- Its IoU is not above the threshold: a false positive.
 - The object is difficult: the detection counts neither way.
-- The object was found before, by a better detection: a false positive.
+- The object was found before, by a detection of higher confidence: a false positive.
 - Otherwise: a hit.
 
 Boxes are half-open here, so that areas and IoU equal those of VOC's inclusive corners with their "+ 1".
@@ -21,6 +22,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet._types import F64, I64
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import ArgumentError
@@ -29,29 +31,32 @@ from sppnet.storage.atomic import write_atomic
 
 __all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table", "plot_curves"]
 
-F64 = NDArray[np.float64]
 VocProtocol = Literal["voc07-11pt", "voc-area"]
+"""``voc07-11pt``: the eleven recalls of VOC 2007. ``voc-area``: the area of VOC 2010 and later."""
 
 
 class DetectionsLike(Protocol):
-    """Detections of one image: k boxes with their scores and class indices."""
+    """Detections of one image: k boxes with their confidences and classes."""
 
     @property
     def xyxy(self) -> NDArray[Any]:
-        """``(k, 4)``, half-open pixels."""
+        """Boxes ``(k, 4)``, half-open, in pixels of the original image."""
+        ...
 
     @property
     def confidence(self) -> NDArray[Any]:
-        """``(k,)``, the higher the surer."""
+        """Confidence ``(k,)``; higher means surer."""
+        ...
 
     @property
     def class_id(self) -> NDArray[Any]:
-        """``(k,)`` integers, indices into the data set's ``class_names``."""
+        """Integers ``(k,)``, indices into the data set's ``class_names``."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class VocResult:
-    """What :func:`evaluate_voc` found. Arrays and tuples have one item a class, in the order of ``class_names``.
+    """Result of :func:`evaluate_voc`. Arrays and tuples have one item for each class, in the order of ``class_names``.
 
     Attributes:
         protocol: ``voc07-11pt`` or ``voc-area``.
@@ -72,9 +77,9 @@ class VocResult:
     iou: float
     class_names: tuple[str, ...]
     ap: F64
-    num_objects: NDArray[np.int64]
-    num_difficult: NDArray[np.int64]
-    num_detections: NDArray[np.int64]
+    num_objects: I64
+    num_difficult: I64
+    num_detections: I64
     num_images: int
     recall: tuple[F64, ...]
     precision: tuple[F64, ...]
@@ -87,6 +92,21 @@ class VocResult:
         counted = self.ap[~np.isnan(self.ap)]
         return float(counted.mean()) if counted.size else float("nan")
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them; None stands where there is nothing to measure."""
+        return {
+            "map": known(self.map),
+            "ap": {name: known(value) for name, value in zip(self.class_names, self.ap, strict=True)},
+            "iou": self.iou,
+            "images": self.num_images,
+            "data": self.dataset,
+        }
+
+
+def known(value: float) -> float | None:
+    """Return ``value``, or None for NaN, which JSON doesn't have."""
+    return None if np.isnan(value) else float(value)
+
 
 def evaluate_voc(
     detections: Sequence[DetectionsLike],
@@ -95,10 +115,10 @@ def evaluate_voc(
     iou: float = 0.5,
     protocol: VocProtocol = "voc07-11pt",
 ) -> VocResult:
-    """Average precision of every class, by the rules of PASCAL VOC.
+    """Compute the average precision of every class, by the rules of PASCAL VOC.
 
     Args:
-        detections: one item an image, in the order of ``dataset``.
+        detections: one item for each image, in the order of ``dataset``.
         dataset: the ground truth.
         iou: in [0, 1); an overlap must exceed it. (VOC's text says "exceed 50 %", and so do the usual Python
             evaluators; its MATLAB code also takes an IoU of exactly 0.5.)
@@ -106,8 +126,12 @@ def evaluate_voc(
             (VOC 2007; comparisons of recall are exact, in integers). ``voc-area``: area under the curve of best
             precision at that recall or above (VOC 2010 and later).
 
+    Returns:
+        Average precisions, and the curves of precision and recall that they come from.
+
     Raises:
-        ArgumentError: as many detections as images are expected; a score is NaN; a label isn't a class; shapes differ.
+        ArgumentError: the number of detections isn't that of the images; a confidence is NaN; a class
+            index has no class; shapes differ.
     """
     if protocol not in get_args(VocProtocol):
         raise ArgumentError(f"protocol is {protocol!r}, expected one of {', '.join(get_args(VocProtocol))}")
@@ -166,7 +190,14 @@ def evaluate_voc(
 
 
 def format_table(result: VocResult) -> str:
-    """The result as text: a line a class, then the mean; the protocol, the threshold and the data set are named."""
+    """Format a result as a table that names protocol, threshold and data set.
+
+    Args:
+        result: of :func:`evaluate_voc`.
+
+    Returns:
+        Text with a line for each class, and the mean.
+    """
     names = [*result.class_names, "mean / total"]
     width = max(len(name) for name in [*names, "class"])
     head = f"{'class':<{width}}  {'AP':>6}  {'objects':>7}  {'difficult':>9}  {'detections':>10}"
@@ -185,10 +216,15 @@ def format_table(result: VocResult) -> str:
 
 
 def plot_curves(result: VocResult, path: str | Path) -> None:
-    """Draw precision against recall, one small plot a class, to ``.png``, ``.svg`` or ``.pdf``.
+    """Draw precision against recall, one small plot for each class.
+
+    Args:
+        result: of :func:`evaluate_voc`.
+        path: a file ``.png``, ``.svg`` or ``.pdf``.
 
     Raises:
-        MissingDependencyError: matplotlib isn't installed. ArgumentError: another extension.
+        MissingDependencyError: matplotlib isn't installed.
+        ArgumentError: another extension.
     """
     columns = min(5, len(result.class_names))
     rows = -(-len(result.class_names) // columns)
@@ -211,9 +247,7 @@ def plot_curves(result: VocResult, path: str | Path) -> None:
         figure.savefig(temporary, dpi=110)
 
 
-def _match(
-    item: DetectionsLike, record: ImageRecord, classes: int, threshold: float
-) -> tuple[F64, NDArray[np.int64], NDArray[np.int64]]:
+def _match(item: DetectionsLike, record: ImageRecord, classes: int, threshold: float) -> tuple[F64, I64, I64]:
     """Scores, labels, and for every detection the object of its class it overlaps most, or -1 if not enough."""
     where = f"detections of {record.image_id}"
     boxes = as_boxes(item.xyxy, where)
@@ -238,14 +272,14 @@ def _match(
     return score, label, np.where(overlap[np.arange(len(best)), best] > threshold, best, -1)
 
 
-def _ap_11_points(hits: NDArray[np.int64], precision: F64, total: int) -> float:
+def _ap_11_points(hits: I64, precision: F64, total: int) -> float:
     best = _envelope(precision)
     # The first place where recall reaches i/10: hits/total >= i/10, without rounding.
     places = np.searchsorted(hits * 10, np.arange(11) * total)
     return float(np.append(best, 0.0)[places].sum() / 11)
 
 
-def _ap_area(hits: NDArray[np.int64], precision: F64, total: int) -> float:
+def _ap_area(hits: I64, precision: F64, total: int) -> float:
     steps = np.diff(hits, prepend=0)
     return float((_envelope(precision) * steps).sum() / total)
 

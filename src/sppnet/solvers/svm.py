@@ -27,11 +27,18 @@ __all__ = ["LinearSVMs", "svm_objective", "train_svms"]
 
 @dataclass(frozen=True)
 class LinearSVMs:
-    """``weight (classes, D)`` and ``bias (classes,)``, float32; the margin of x is ``weight @ x + bias``."""
+    """Linear SVMs of several classes; the margin of x is ``weight @ x + bias``.
+
+    Attributes:
+        weight: float32 ``(classes, D)``.
+        bias: float32 ``(classes,)``.
+        objective: float64 ``(classes,)``, at the solution.
+        iterations: that the solver took.
+    """
 
     weight: Tensor
     bias: Tensor
-    objective: Tensor  # (classes,) float64, at the solution
+    objective: Tensor
     iterations: int
 
 
@@ -47,10 +54,21 @@ def svm_objective(
     prior: tuple[Tensor, Tensor] | None = None,
     block: int = 65536,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Objective ``(classes,)`` in float64, and its gradients by ``weight`` and ``bias``.
+    """Compute the objective of each class, and its gradients.
 
     Args:
-        x: ``(N, D)`` float32 (float16 is converted a block at a time). y: ``(N, classes)`` int8 of -1, 0, +1.
+        x: float32 or float16 ``(N, D)``; float16 is converted a block at a time.
+        y: int8 ``(N, classes)`` of -1, 0, +1.
+        weight: ``(classes, D)``.
+        bias: ``(classes,)``.
+        c: cost of a violated margin.
+        positive_weight: factor on the cost of positives.
+        bias_scale: intercept scaling.
+        prior: weight and bias from which the distance is penalised; None: the length is.
+        block: rows of ``x`` that are worked on at once.
+
+    Returns:
+        Objective float64 ``(classes,)``, gradient by ``weight`` ``(classes, D)``, gradient by ``bias`` ``(classes,)``.
     """
     away, away_b = (weight, bias) if prior is None else (weight - prior[0], bias - prior[1])
     loss = 0.5 * (away.double().square().sum(1) + (away_b.double() / bias_scale).square())
@@ -88,12 +106,19 @@ def train_svms(
     of another; a class whose gradient has fallen to ``tolerance`` times its first one stands still.
 
     Args:
-        x: features ``(N, D)``, float32 or float16. y: ``(N, classes)`` int8, +1, -1, or 0 to leave the example out.
-        c: cost of a violated margin. positive_weight: factor on the cost of positives.
+        x: features float32 or float16 ``(N, D)``.
+        y: int8 ``(N, classes)``: +1, -1, or 0 to leave the example out of a class.
+        c: cost of a violated margin.
+        positive_weight: factor on the cost of positives.
         bias_scale: intercept scaling; larger means that the bias is regularised less.
         prior: weight ``(classes, D)`` and bias ``(classes,)`` that the solution is drawn to, instead of to zero.
-        start: warm start, e.g. the solution before some negatives were added.
-        progress: called with the iteration's number.
+        start: the solution to begin with, e.g. the one before some negatives were added.
+        max_iterations: the solver stops then, solved or not.
+        tolerance: a class is solved when its gradient is this many times shorter than at zero.
+        progress: called with the number of each iteration.
+
+    Returns:
+        The SVMs.
 
     Raises:
         ArgumentError: shapes that don't fit, or a class without a positive or without a negative.
