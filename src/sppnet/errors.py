@@ -13,9 +13,11 @@ __all__ = [
     "ArgumentError",
     "DatasetError",
     "ImageError",
+    "InputFileError",
     "MissingDependencyError",
     "ModelFileError",
     "NotFittedError",
+    "OutputError",
     "ProposalError",
     "SppnetError",
     "UnknownFormatError",
@@ -44,6 +46,14 @@ class ArgumentError(SppnetError, ValueError):
 
 class ImageError(SppnetError, ValueError):
     """A picture can't be decoded or is outside the pixel budget. The message names the file."""
+
+
+class InputFileError(SppnetError, OSError):
+    """A file is not a regular file, or is larger than allowed. The message names the file."""
+
+
+class OutputError(SppnetError, OSError):
+    """A file can't be written, or a file of the user's is in its place. The message names the file."""
 
 
 class DatasetError(SppnetError, ValueError):

@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 
 from sppnet.classification.classifier import FixedPool
-from sppnet.classification.image_classifier import FORMAT, ImageClassifier
+from sppnet.classification.image_classifier import FORMAT, FORMAT_VERSION, ImageClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
 from sppnet.datasets.folder_splits import load_folder_splits
-from sppnet.storage.tensor_file import read_tensor_file
+from sppnet.storage.envelope import read_envelope
 from toy_data import write_toy_photos
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,7 +37,7 @@ def _train(data: Path, model: Path, *options: str) -> int:
 
 
 def _training(model: Path) -> dict[str, Any]:
-    training: dict[str, Any] = read_tensor_file(model, FORMAT, "a classifier")[1]["training"]
+    training: dict[str, Any] = read_envelope(model, FORMAT, FORMAT_VERSION, "a classifier").metadata["training"]
     return training
 
 
@@ -164,7 +164,7 @@ def test_killed_and_run_again_it_writes_the_same_file(sgd: Path, toy_folder: Pat
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert not model.exists()
-    done = len(read_tensor_file(checkpoint, "sppnet-checkpoint-2", "a checkpoint")[1]["history"])
+    done = len(read_envelope(checkpoint, "sppnet-training", 1, "a checkpoint").metadata["history"])
     assert 1 <= done < 16
     assert _train(toy_folder, model, *SMALL, "--epochs", "16") == 0
     assert model.read_bytes() == sgd.read_bytes()
@@ -193,9 +193,11 @@ def test_two_processes_have_the_losses_of_one(toy_folder: Path, tmp_path: Path) 
         assert [e[key] for e in histories[0]] == pytest.approx([e[key] for e in histories[1]], rel=1e-4), key
     assert histories[0][-1]["loss"] != histories[0][0]["loss"]
     assert [_training(path)["processes"] for path in (both, alone)] == [2, 1]
-    weights = [read_tensor_file(path, FORMAT, "a classifier")[0] for path in (both, alone)]
+    weights = [read_envelope(path, FORMAT, FORMAT_VERSION, "a classifier").arrays for path in (both, alone)]
     for name, value in weights[1].items():
-        torch.testing.assert_close(weights[0][name].float(), value.float(), rtol=1e-2, atol=1e-3, msg=name)
+        np.testing.assert_allclose(
+            weights[0][name].astype(float), value.astype(float), rtol=1e-2, atol=1e-3, err_msg=name
+        )
 
 
 def test_parts_in_folders_in_lists_and_without_pyramid(

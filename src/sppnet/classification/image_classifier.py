@@ -26,12 +26,14 @@ from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
+from sppnet.storage.envelope import read_envelope, write_envelope
 from sppnet.storage.feature_cache import FeatureCache
-from sppnet.storage.tensor_file import read_tensor_file, write_tensor_file
+from sppnet.storage.tensors import to_arrays, to_tensors
 
 __all__ = ["FORMAT", "FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 
-FORMAT = "sppnet-classifier-1"
+# 1: without a digest. 2: with one
+FORMAT, FORMAT_VERSION = "sppnet-classifier", 2
 FROZEN_BACKBONE = "efficientnet-lite0+stride32"
 IMAGENET_VIEWS = (View(224), View(224, "crop"))
 """All of the photo, and its middle, where photographers put what matters and for which the weights were trained."""
@@ -308,7 +310,7 @@ class ImageClassifier:
             "views": [view.to_dict() for view in self.views],
             "scale": self.scale_,
         }
-        write_tensor_file(path, stored, metadata, FORMAT)
+        write_envelope(path, to_arrays(stored), metadata, FORMAT, FORMAT_VERSION)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> ImageClassifier:
@@ -320,7 +322,9 @@ class ImageClassifier:
         """
         if path is None:
             return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS)
-        tensors, metadata = read_tensor_file(path, FORMAT, "a classifier that ImageClassifier.save wrote")
+        what = "a classifier that ImageClassifier.save wrote"
+        stored = read_envelope(path, FORMAT, FORMAT_VERSION, what, digest_since=2)
+        tensors, metadata = to_tensors(stored.arrays), stored.metadata
         where = os.fspath(path)
         try:
             described = metadata["backbone"]

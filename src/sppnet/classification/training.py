@@ -23,11 +23,12 @@ from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.images import image_size, load_image, resize_short_side
 from sppnet.plots import figure_for
 from sppnet.storage.atomic import write_atomic
-from sppnet.storage.tensor_file import read_tensor_file, write_tensor_file
+from sppnet.storage.envelope import read_envelope, write_envelope
+from sppnet.storage.tensors import to_arrays, to_tensors
 
 __all__ = ["TrainingOptions", "plot_history", "train_network"]
 
-_CHECKPOINT = "sppnet-checkpoint-2"
+_CHECKPOINT = "sppnet-training"
 _PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -258,13 +259,14 @@ class _State:
             if buffer is not None:
                 tensors[f"momentum.{name}"] = buffer
         metadata = {"identity": self.identity, "history": history, "scaler": self.scaler.state_dict()}
-        write_tensor_file(path, tensors, metadata, _CHECKPOINT)
+        write_envelope(path, to_arrays(tensors), metadata, _CHECKPOINT, 1)
 
     def resume(self, path: str | os.PathLike[str]) -> list[dict[str, float]]:
         """The history of the training that was stopped; empty where there is no file."""
         if not Path(path).exists():
             return []
-        tensors, metadata = read_tensor_file(path, _CHECKPOINT, "a checkpoint of a training")
+        found = read_envelope(path, _CHECKPOINT, 1, "a checkpoint of a training")
+        tensors, metadata = to_tensors(found.arrays), found.metadata
         mine, stored = json.loads(json.dumps(self.identity)), metadata.get("identity", {})
         for key, value in mine.items():
             if stored.get(key) != value:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import add_quiet, file_for_output, name_list, positive_int, progress
+from sppnet.cli.common import add_quiet, file_for_output, name_list, positive_int, progress, remove_own_cache
 
 __all__ = ["add_parser"]
 
@@ -50,7 +50,6 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     import shlex
-    import shutil
 
     from sppnet.datasets.loading import load_dataset
     from sppnet.detection.detector import SPPDetector
@@ -81,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     result.save(output, result.metadata_.get("precision", "int8"))
     if arguments.cache is None:
-        shutil.rmtree(cache, ignore_errors=True)
+        remove_own_cache(cache)
     print(f"{output}: {len(result.class_names_)} classes. Use it with:")
     print(f"  sppnet detect PHOTO --model {shlex.quote(str(output))}")
     return 0

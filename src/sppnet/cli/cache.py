@@ -40,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "info":
         print(f"{folder}: {files} files, {size / 1e6:.1f} MB")
     else:
-        cache.clear()
-        print(f"{folder}: removed {files} files, {size / 1e6:.1f} MB")
+        kept = cache.clear()
+        rest = f"; {len(kept)} other entries stay in it" if kept else ""
+        print(f"{folder}: removed {files} files, {size / 1e6:.1f} MB{rest}")
     return 0

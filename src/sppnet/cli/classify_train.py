@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.classify_eval import add_folder_options, measure, plot_for_output
-from sppnet.cli.common import EXIT_USAGE, add_quiet, file_for_output, fraction, positive_int, progress
+from sppnet.cli.common import EXIT_USAGE, add_quiet, file_for_output, fraction, positive_int, progress, remove_own_cache
 from sppnet.cli.data import count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
@@ -150,7 +150,6 @@ def _fill_in(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     import shlex
-    import shutil
 
     from sppnet.cli.classify_train_methods import as_saved, fit_svms, train_by_gradient
     from sppnet.datasets.folder_splits import load_folder_splits
@@ -186,7 +185,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
             print(f"written: {arguments.confusion}")
     classifier.save(output)
     if arguments.cache is None:
-        shutil.rmtree(cache, ignore_errors=True)
+        remove_own_cache(cache)
     size = output.stat().st_size / 1e6
     print(f"\n{output}: {size:.2g} MB, {len(classifier.class_names_)} classes. Use it with:")
     print(f"  sppnet classify PHOTO --model {shlex.quote(str(output))}")

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
@@ -33,6 +33,7 @@ __all__ = [
     "name_list",
     "positive_int",
     "progress",
+    "remove_own_cache",
     "use_short_side",
     "write_atomic",
 ]
@@ -247,6 +248,18 @@ def file_for_output(path: str | Path, option: str = "--output", example: str = "
     if not os.access(above, os.W_OK):
         raise ArgumentError(f"{option}: the folder {above} may not be written to; name another")
     return file
+
+
+def remove_own_cache(folder: Path) -> None:
+    """Remove what sppnet wrote into ``folder``, and the folder; what else is in it stays, and is named."""
+    from sppnet.storage.feature_cache import FeatureCache
+
+    kept = FeatureCache(folder).clear()
+    if not kept:
+        with suppress(OSError):
+            folder.rmdir()
+    else:
+        print(f"{folder}: {len(kept)} entries that sppnet didn't write stay in it, such as {kept[0].name!a}")
 
 
 def folder_for_output(path: str | Path) -> Path:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from sppnet.cli.common import add_quiet, file_for_output, fraction, name_list, positive_int, progress
+from sppnet.cli.common import add_quiet, file_for_output, fraction, name_list, positive_int, progress, remove_own_cache
 from sppnet.cli.data import add_data_options, count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
@@ -82,7 +82,6 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     import shlex
-    import shutil
 
     from sppnet.cli.train_estimate import estimate, refuse_full_disk
     from sppnet.cli.train_resume import DecodedPictures
@@ -143,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
         detector, dataset, validation, output, cache, arguments.precision, quiet=arguments.quiet, examples=examples
     )
     if arguments.cache is None:
-        shutil.rmtree(cache, ignore_errors=True)
+        remove_own_cache(cache)
     print(f"\n{output}: {output.stat().st_size / 1e6:.1f} MB, {len(detector.class_names_)} classes. Use it with:")
     print(f"  sppnet detect PHOTO --model {shlex.quote(str(output))} --output found")
     return 0
@@ -223,6 +222,8 @@ def calibrate_and_measure(
     Args:
         cache: what was found in the pictures is kept there. examples: a picture of the best and worst detections.
     """
+    import tempfile
+
     from sppnet.cli.train_examples import draw_examples
     from sppnet.cli.train_report import measured_table
     from sppnet.cli.train_resume import detect_and_keep
@@ -230,10 +231,9 @@ def calibrate_and_measure(
     from sppnet.evaluation.voc import evaluate_voc
 
     # What is measured is what will be saved, in its precision
-    fitted = cache / "fitted.safetensors"
-    detector.save(fitted, precision)
-    saved = SPPDetector.load(fitted)
-    fitted.unlink()
+    with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
+        detector.save(Path(folder) / "fitted.safetensors", precision)
+        saved = SPPDetector.load(Path(folder) / "fitted.safetensors")
     found = saved.calibrate(detect_and_keep(saved, validation, cache, "measuring", quiet=quiet), validation)
     results = [evaluate_voc(found, validation, protocol=protocol) for protocol in ("voc07-11pt", "voc-area")]
     saved.metadata_["metrics"] = {

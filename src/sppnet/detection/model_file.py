@@ -6,33 +6,27 @@ The header names the version of the format and the SHA-256 of the content. Every
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.storage.atomic import stable_safetensors, write_atomic
+from sppnet.storage.envelope import read_envelope, write_envelope
+from sppnet.storage.tensors import to_arrays, to_tensors
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 
 # 1: sppnet 0.1.0 before its release. 2: a checksum in the header, thresholds in the metadata. 3: there may be an
 # fc7, and soft suppression.
 FORMAT_VERSION = 3
-_NAME = "sppnet-detector-"
-FORMAT = f"{_NAME}{FORMAT_VERSION}"
+_KIND = "sppnet-detector"
+FORMAT = f"{_KIND}-{FORMAT_VERSION}"
 PRECISIONS = ("float32", "float16", "int8")
-_MAX_HEADER_BYTES = 16 << 20
 _INT8_FROM = 65536  # elements of a matrix from which on it is stored as int8
 
 
@@ -106,10 +100,7 @@ def write_model(
             stored[name], stored[f"{name}.scale"] = _to_int8(value, old)
         else:
             stored[name] = value.to(_storage(value, precision, before)).contiguous()
-    text = json.dumps(metadata, sort_keys=True, allow_nan=False)
-    header = {"format": FORMAT, "sppnet": text, "sha256": _digest(stored, text)}
-    with write_atomic(path) as temporary:
-        temporary.write_bytes(stable_safetensors(save(stored, metadata=header)))
+    write_envelope(path, to_arrays(stored), metadata, _KIND, FORMAT_VERSION)
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -128,40 +119,9 @@ def read_stored(path: str | os.PathLike[str]) -> StoredModel:
     Raises:
         ModelFileError: the file is missing, damaged, no detector, or of a later version.
     """
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "no such file"
-        raise ModelFileError(f"{path}: {what}; expected a detector that `sppnet train` wrote")
-    _check_header(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            version = _version(path, header.get("format", ""))
-            metadata = json.loads(header["sppnet"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except ModelFileError:
-        raise
-    except (SafetensorError, OSError, KeyError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: damaged, or not a detector file ({error})") from error
-    if version >= 2 and header.get("sha256") != _digest(tensors, header["sppnet"]):
-        raise ModelFileError(f"{path}: its content doesn't have the SHA-256 that its header names; the file is damaged")
-    if not isinstance(metadata, dict):
-        raise ModelFileError(f"{path}: metadata is a {type(metadata).__name__}, expected an object")
-    _check_metadata(path, metadata)
-    return StoredModel(tensors, metadata, version)
-
-
-def _version(path: Path, name: str) -> int:
-    """Number of the format ``name``; refuses what isn't ours or is from the future."""
-    match = re.fullmatch(rf"{_NAME}([1-9]\d{{0,5}})", name)
-    if match is None:
-        found = f"format {name!r}" if name else "a safetensors file of something else"
-        raise ModelFileError(f"{path}: {found}, expected {FORMAT!r} or earlier: a detector that `sppnet train` wrote")
-    if int(match[1]) > FORMAT_VERSION:
-        raise ModelFileError(
-            f"{path}: format {name!r}, expected {FORMAT!r} or earlier: it was written by a later sppnet; update sppnet"
-        )
-    return int(match[1])
+    found = read_envelope(path, _KIND, FORMAT_VERSION, "a detector that `sppnet train` wrote", digest_since=2)
+    _check_metadata(Path(path), found.metadata)
+    return StoredModel(to_tensors(found.arrays), found.metadata, found.version)
 
 
 def _check_metadata(path: Path, metadata: dict[str, Any]) -> None:
@@ -201,26 +161,6 @@ def _check_metadata(path: Path, metadata: dict[str, Any]) -> None:
             got = repr(metadata[key])
             shown = got if len(got) <= 60 else got[:60] + "..."
             raise ModelFileError(f"{path}: {key} in its metadata is {shown}, expected {expected}; the file is damaged")
-
-
-def _check_header(path: Path) -> None:
-    """Refuse a file whose header can't be right before anything is allocated for it."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(8)
-    length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-    if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-        raise ModelFileError(f"{path}: {size} bytes that are not a safetensors file; expected a detector")
-
-
-def _digest(stored: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 of all tensors and the metadata."""
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(stored):
-        value = stored[name].contiguous()
-        digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _storage(value: Tensor, precision: str, before: Tensor | None) -> torch.dtype:

@@ -1,0 +1,1 @@
+"""Files of this project: written in one step, read with limits, and marked as its own."""

@@ -1,73 +1,166 @@
-"""Writing files so that a reader never meets half of one."""
+"""Write files so that a reader never meets half of one, and so that every error names the file."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import platform
 import re
 import secrets
 import shutil
-import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["stable_safetensors", "write_atomic"]
+from sppnet.errors import OutputError
 
-# Of whichever machine a temporary file is, or whether its process lives: after a day it is rubbish
+__all__ = ["Buffer", "sweep", "write_atomic", "write_bytes", "write_text"]
+
+Buffer = bytes | bytearray | memoryview
+
+# A temporary file of another machine or container is rubbish when nothing was written to it for so long
 _RUBBISH_S = 24 * 3600.0
-_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:4]
-# .NAME-PROCESS-MACHINE+RANDOM.part.EXTENSION
+# .NAME-PROCESS-PLACE+RANDOM.part.EXTENSION
 _TEMPORARY = re.compile(r"\..*-(\d+)-([0-9a-f]{4})[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
 
 _swept: set[Path] = set()  # folders in which this process has looked for rubbish
 _busy: set[str] = set()  # names of temporary files that this process is writing
 
 
+def _place() -> str:
+    """Name where process numbers mean the same as here: this start of this machine, and this container of it."""
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
+    with contextlib.suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:4]
+
+
+_PLACE = _place()
+
+
 @contextmanager
 def write_atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; it becomes ``path`` when the block ends well, else it is removed.
+    """Give a temporary name beside ``path`` to write to; it becomes ``path`` when the block ends well.
 
-    Folders above ``path`` are made as needed. The temporary name keeps the extension, so that libraries that choose a
-    format by it choose the right one. What is at ``path`` already stays untouched until it is replaced, in one step.
-    The block may also make a folder of that name; then ``path`` may be at most an empty folder.
+    Otherwise it is removed. Folders above ``path`` are made as needed. The temporary name keeps the extension, so that
+    libraries that choose a format by it choose the right one. What is at ``path`` already stays untouched until it is
+    replaced, in one step. The block may also make a folder of that name; then ``path`` may be at most an empty folder.
 
     The first time that a process writes into a folder, it removes what killed ones left there under temporary names.
+
+    Libraries that write to a path may not notice a full disk. Where the content fits in memory, encode it there and
+    use :func:`write_bytes`.
 
     >>> with write_atomic("out/table.json") as temporary:  # doctest: +SKIP
     ...     temporary.write_text("{}")
 
     Args:
+        path: the file, or folder, to write.
         sync: the content is on the disk before the name is, so that not even a power cut leaves half a file. Without,
             thousands of small files are written faster; after a power cut one may be empty.
 
+    Yields:
+        The temporary name. Nothing is there yet.
+
     Raises:
-        OSError: the folder can't be made or written to, or the block wrote nothing.
+        OutputError: the folder can't be made or written to, or the disk is full.
+        OSError: the block raised it for another file, or the block wrote nothing.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
-    mark = f"{os.getpid()}-{_MACHINE}{secrets.token_hex(4)}"
+    with _errors_name(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
+    mark = f"{os.getpid()}-{_PLACE}{secrets.token_hex(4)}"
     temporary = target.with_name(f".{target.stem[:40]}-{mark}.part{target.suffix}")
     _busy.add(temporary.name)
     try:
-        yield temporary
-        if temporary.is_dir():
-            if target.is_dir():
-                target.rmdir()
-        elif sync:
-            _to_disk(temporary)
-        os.replace(temporary, target)
+        with _errors_name(target, temporary):
+            yield temporary
+        with _errors_name(target, temporary, target):
+            if temporary.is_dir():
+                if target.is_dir():
+                    target.rmdir()
+            elif sync:
+                _to_disk(temporary)
+            temporary.replace(target)
     except BaseException:
         _remove(temporary)
         raise
     finally:
         _busy.discard(temporary.name)
+
+
+def write_bytes(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, sync: bool = True) -> None:
+    """Write ``data`` to ``path`` in one step.
+
+    Args:
+        path: the file. Folders above it are made as needed.
+        data: the content, or its pieces one after the other.
+        sync: see :func:`write_atomic`.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    pieces: Iterable[Buffer] = [data] if isinstance(data, Buffer) else data
+    with write_atomic(path, sync=sync) as temporary, temporary.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def write_text(path: str | os.PathLike[str], text: str, *, sync: bool = True) -> None:
+    """Write ``text`` to ``path`` as UTF-8 in one step; line ends stay as they are.
+
+    Args:
+        path: the file. Folders above it are made as needed.
+        text: the content.
+        sync: see :func:`write_atomic`.
+
+    Raises:
+        OutputError: it can't be written, or holds half of a surrogate pair.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        wrong = ascii(text[error.start : error.start + 20])
+        raise OutputError(f"{os.fspath(path)}: {wrong} can't be written as UTF-8; rename it") from None
+    write_bytes(path, data, sync=sync)
+
+
+@contextmanager
+def _errors_name(target: Path, *own: Path) -> Iterator[None]:
+    """Turn an OSError that names no file, or one of ``own``, into an OutputError that names ``target``."""
+    try:
+        yield
+    except (OutputError, BrokenPipeError):
+        raise
+    except FileNotFoundError as error:
+        if not own or error.filename is None or own[0].parent.exists():
+            raise
+        raise _output_error(target, error) from error
+    except OSError as error:
+        foreign = own and error.filename is not None and Path(os.fsdecode(error.filename)) not in own
+        if foreign or error.errno is None:
+            raise
+        raise _output_error(target, error) from error
+
+
+def _output_error(target: Path, error: OSError) -> OutputError:
+    advice = {
+        errno.ENOSPC: "free some space, or name another place",
+        errno.EDQUOT: "free some space, or name another place",
+        errno.EACCES: "name another place, or change its permissions",
+        errno.EPERM: "name another place, or change its permissions",
+        errno.EROFS: "name another place",
+        errno.ENAMETOOLONG: "choose a shorter name",
+    }.get(error.errno or 0, "name another place")
+    result = OutputError(f"{target}: can't be written ({error.strerror or error}); {advice}")
+    result.errno = error.errno
+    return result
 
 
 def _to_disk(path: Path) -> None:
@@ -79,10 +172,10 @@ def _to_disk(path: Path) -> None:
                 raise
 
 
-def _sweep(folder: Path) -> None:
-    """Remove temporary files of processes that are gone; once a process and folder."""
+def sweep(folder: Path, *, again: bool = False) -> None:
+    """Remove temporary files of processes that are gone; once a process and folder, or ``again``."""
     folder = folder.absolute()
-    if folder in _swept:
+    if folder in _swept and not again:
         return
     _swept.add(folder)
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -90,9 +183,15 @@ def _sweep(folder: Path) -> None:
             match = _TEMPORARY.fullmatch(entry.name)
             if match and entry.name not in _busy:
                 with contextlib.suppress(OSError):
-                    old = time.time() - entry.stat(follow_symlinks=False).st_mtime > _RUBBISH_S
-                    if old or (match[2] == _MACHINE and not _lives(int(match[1]))):
+                    ours = match[2] == _PLACE
+                    if (ours and not _lives(int(match[1]))) or (not ours and _untouched(Path(entry.path))):
                         _remove(Path(entry.path))
+
+
+def _untouched(path: Path) -> bool:
+    """Whether nothing in ``path``, a file or a folder, was written for a long time."""
+    inside = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    return time.time() - max(item.lstat().st_mtime for item in inside) > _RUBBISH_S
 
 
 def _lives(process: int) -> bool:
@@ -115,17 +214,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
-
-
-def stable_safetensors(data: bytes) -> bytes:
-    """A safetensors file as ``safetensors.torch.save`` gives it, the same each time.
-
-    The library writes the entries of the metadata in an order that differs from call to call. Here they are sorted.
-    """
-    (length,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + length])
-    if "__metadata__" in header:
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
-from sppnet.storage.atomic import write_atomic
+from sppnet.errors import ModelFileError
+from sppnet.storage.envelope import read_envelope, write_envelope
+from sppnet.storage.tensors import to_arrays, to_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 __all__ = ["Checkpoints", "optimiser_tensors", "restore_generator", "restore_optimiser", "state_of_generator"]
+
+_KIND, _VERSION = "sppnet-checkpoint", 1
+_log = logging.getLogger("sppnet")
 
 
 class Checkpoints:
@@ -44,29 +49,40 @@ class Checkpoints:
         return self.folder is not None and time.monotonic() - self._last >= self.every_seconds
 
     def save(self, stage: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Replace the checkpoint of ``stage`` in one step. ``state`` is whatever JSON can hold."""
+        """Replace the checkpoint of ``stage`` in one step. ``state`` is whatever JSON can hold.
+
+        Raises:
+            OutputError: it can't be written.
+        """
         if self.folder is not None:
-            with write_atomic(self.folder / f"{stage}.safetensors") as temporary:
-                stored = {name: value.contiguous() for name, value in tensors.items()}
-                temporary.write_bytes(save(stored, metadata={"state": json.dumps(dict(state))}))
+            metadata = {"stage": stage, "state": dict(state)}
+            write_envelope(self._path(stage), to_arrays(tensors), metadata, _KIND, _VERSION)
         self._last = time.monotonic()
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and state of ``stage``, or None where there is no checkpoint, or only a damaged one."""
-        if self.folder is None:
+        if self.folder is None or not self._path(stage).is_file():
             return None
+        path = self._path(stage)
         try:
-            with safe_open(self.folder / f"{stage}.safetensors", framework="pt") as file:
-                state = json.loads((file.metadata() or {})["state"])
-                return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 - not a mapping
-        except (FileNotFoundError, SafetensorError, OSError, KeyError, ValueError):
+            found = read_envelope(path, _KIND, _VERSION, "a checkpoint")
+            state = found.metadata.get("state")
+            if found.metadata.get("stage") != stage or not isinstance(state, dict):
+                raise ModelFileError(f"{path}: isn't a checkpoint of {stage}")
+        except ModelFileError as error:
+            _log.warning("%s; the work since the last good checkpoint is done again", error)
             return None
+        return to_tensors(found.arrays), state
 
     def remove(self, *stages: str) -> None:
         """Remove the checkpoints of these stages, where there are any."""
         if self.folder is not None:
             for stage in stages:
-                (self.folder / f"{stage}.safetensors").unlink(missing_ok=True)
+                self._path(stage).unlink(missing_ok=True)
+
+    def _path(self, stage: str) -> Path:
+        assert self.folder is not None  # noqa: S101 - for mypy; callers have looked
+        return self.folder / f"{stage}.safetensors"
 
 
 def state_of_generator(rng: np.random.Generator) -> dict[str, Any]:

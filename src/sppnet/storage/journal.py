@@ -1,4 +1,4 @@
-"""What is done already, a line at a time, so that work on thousands of pictures may be killed at any moment."""
+"""What is done already, a line at a time, so that work on thousands of images may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from filelock import FileLock, Timeout
+
 from sppnet.errors import ArgumentError
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.reading import read_regular
 
 __all__ = ["Journal", "identity_of"]
 
 _KIND = "sppnet-journal-1"
+_LIMIT_BYTES = 4 << 30
 
 
 def identity_of(*parts: object) -> str:
@@ -30,7 +33,8 @@ def identity_of(*parts: object) -> str:
 class Journal:
     """A file of JSON Lines: a header, then a line for each finished item.
 
-    A line that a kill cut off is dropped, and what is written next begins on a line of its own.
+    A line that a kill cut off is dropped, and what is written next begins on a line of its own. While it is open a
+    lock beside it, ``.NAME.lock``, keeps other runs from it, and from removing it.
 
     Args:
         path: created if it isn't there. A journal of another identity is begun anew.
@@ -49,26 +53,38 @@ class Journal:
         self.path = Path(path)
         self.done: dict[str, dict[str, Any]] = {}
         self.note = ""
-        header = {"journal": _KIND, "identity": identity}
         if self.path.is_dir():
             raise ArgumentError(f"{self.path}: is a folder; name a file for the journal")
+        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        try:
+            self._lock.acquire()
+        except Timeout:
+            raise ArgumentError(
+                f"{self.path}: another run is writing it; wait for that one, or name another journal"
+            ) from None
+        try:
+            self._file: BinaryIO = self._open(identity, fresh)
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _open(self, identity: str, fresh: bool) -> BinaryIO:
+        header = {"journal": _KIND, "identity": identity}
         lines, size = self._read()
         known = bool(lines) and lines[0].get("journal") == _KIND
         if not known and self.path.is_file() and self.path.stat().st_size:
             raise ArgumentError(f"{self.path}: exists and isn't a journal of sppnet; name another file")
+        file = self.path.open("r+b" if self.path.exists() else "x+b")
         if known and not fresh and lines[0].get("identity") == identity:
             self.done = {line["key"]: line for line in lines[1:] if isinstance(line.get("key"), str)}
         else:
             if known and not fresh:
                 self.note = f"{self.path} is of another model, version or settings: everything is done anew"
-            text = (json.dumps(header) + "\n").encode()
-            with write_atomic(self.path) as temporary:
-                temporary.write_bytes(text)
-            size = len(text)
-        self._file: BinaryIO = self.path.open("r+b")
-        self._lock()
-        self._file.truncate(size)
-        self._file.seek(size)
+            size = file.write((json.dumps(header) + "\n").encode())
+            file.flush()
+        file.truncate(size)
+        file.seek(size)
+        return file
 
     def append(self, key: str, record: dict[str, Any]) -> None:
         """Write that ``key`` is done; it is in the file when this returns."""
@@ -78,8 +94,9 @@ class Journal:
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and remove it where all is done."""
         self._file.close()
-        if remove:
+        if remove and self._lock.is_locked:
             self.path.unlink(missing_ok=True)
+        self._unlock()
 
     def __enter__(self) -> Self:
         return self
@@ -87,12 +104,12 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()
 
     def _read(self) -> tuple[list[dict[str, Any]], int]:
         """Whole lines that are JSON objects, and where the last whole line ends."""
         try:
-            data = self.path.read_bytes()
+            data = read_regular(self.path, _LIMIT_BYTES, error=ArgumentError)
         except FileNotFoundError:
             return [], 0
         end = data.rfind(b"\n") + 1
@@ -104,15 +121,8 @@ class Journal:
                     lines.append(line)
         return lines, end
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise ArgumentError(
-                f"{self.path}: another run is writing it; wait for that one, or name another journal"
-            ) from None
+    def _unlock(self) -> None:
+        if self._lock.is_locked:
+            if os.name != "nt":  # there a file that is open can't be removed
+                Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
