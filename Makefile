@@ -1,9 +1,14 @@
-# Two commands: `make demo` sets up and runs the main job, `make test` sets up and runs lint, types and tests.
+# `make demo` sets up and runs the main job. `make test` sets up and runs lint and all tests. The rest is for developers.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
-PHOTOS := astronaut chelsea motorcycle_left
+IMAGES := astronaut chelsea motorcycle_left
+FAST := not slow and not data and not gpu
+# One thread a worker, and threads that wait for work don't spin: workers would take each other's cores
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
+COVERAGE_FLOOR := 85
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-fast lint coverage docs bench dist clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -13,14 +18,14 @@ $(BIN)/python:
 	@touch $@
 
 .venv/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	@touch $@ .venv/.demo
 
 demo: .venv/.demo
 	$(BIN)/python -c "import skimage.data, pathlib, shutil; src = pathlib.Path(skimage.data.__file__).parent; \
-	  dst = pathlib.Path('demo/photos'); dst.mkdir(parents=True, exist_ok=True); \
-	  [shutil.copy(next(src.glob(n + '.*[gG]')), dst) for n in '$(PHOTOS)'.split()]"
-	$(BIN)/sppnet detect demo/photos --output demo/detections --json demo/detections.json
+	  dst = pathlib.Path('demo/images'); dst.mkdir(parents=True, exist_ok=True); \
+	  [shutil.copy(next(src.glob(n + '.*[gG]')), dst) for n in '$(IMAGES)'.split()]"
+	$(BIN)/sppnet detect demo/images --output demo/detections --json demo/detections.json
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -29,7 +34,24 @@ lint: .venv/.dev
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-fast: .venv/.dev
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "$(FAST)"
+
+coverage: .venv/.dev
+	$(TEST_ENV) $(BIN)/python -m pytest -m "$(FAST)" --cov=sppnet --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR)
+
+docs: .venv/.dev
+	$(BIN)/mkdocs build --strict
+
+bench: .venv/.dev
+	$(BIN)/python benchmarks/gate.py
+
+dist: .venv/.dev
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf .venv demo out build dist
+	rm -rf .venv demo out build dist site

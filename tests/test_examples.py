@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sppnet import spatial_pyramid_pool
 from sppnet.boxes import box_iou, decode_deltas, encode_deltas, nms
@@ -71,3 +73,60 @@ def test_it_finds_what_it_never_saw(paper: dict[str, Any]) -> None:
             ious.append(box_iou(best[2][None], true_box[None])[0, 0])
     assert min(ious) > 0.5
     assert np.median(ious) > 0.8
+
+
+def run(script: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """What ``examples/SCRIPT`` prints when it runs in ``folder``, as a user would start it without arguments."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("sys.argv", [script])
+    runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_scripts_are_short() -> None:
+    assert len((EXAMPLES / "spp_from_scratch.py").read_text().splitlines()) <= 160
+    for path in EXAMPLES.glob("*.py"):
+        assert path.name == "spp_from_scratch.py" or len(path.read_text().splitlines()) < 80, path.name
+
+
+def test_windows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run("windows_only.py", tmp_path, monkeypatch, capsys)
+    assert "500 windows in an image of 512 x 512 pixels" in printed
+    with Image.open(tmp_path / "windows.png") as drawn:
+        assert drawn.size == (512, 512)
+
+
+@pytest.mark.slow
+def test_window_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The face of the cat is found again, mirrored, where it is in the smaller image."""
+    printed = run("window_vectors.py", tmp_path, monkeypatch, capsys)
+    hits = re.findall(r"^0\.\d+  (.*), window \[(.*)\]$", printed, re.MULTILINE)
+    assert len(hits) == 3
+    face = np.array([[(451 - 340) / 2, 5, (451 - 90) / 2, 145]])
+    for name, window in hits:
+        assert name == "the same cat, smaller and mirrored"
+        inside = np.array([[float(v) for v in window.split()]])
+        assert box_iou(inside, face)[0, 0] > 0.3
+
+
+@pytest.mark.slow
+def test_layer_in_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shares = re.findall(r"([\d.]+)% right", run("layer_in_torch.py", tmp_path, monkeypatch, capsys))
+    assert len(shares) == 3
+    assert min(map(float, shares)) > 90
+
+
+@pytest.mark.slow
+def test_add_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run("add_class.py", tmp_path, monkeypatch, capsys)
+    assert "classes before: 20 after: 21" in printed
+    assert "to the last bit: True" in printed
+    assert (tmp_path / "with-zero.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run("own_images.py", tmp_path, monkeypatch, capsys)
+    assert np.mean([float(ap) for ap in re.findall(r"average precision ([\d.]+)", printed)]) > 0.5
+    assert (tmp_path / "own.safetensors").is_file()
+    assert (tmp_path / "found.png").is_file()

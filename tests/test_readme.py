@@ -62,6 +62,7 @@ def done(folder: Path) -> dict[str, str]:
     return outputs
 
 
+@pytest.mark.slow
 def test_commands_in_order(done: dict[str, str], folder: Path) -> None:
     words = [shlex.split(command)[:2] for command in COMMANDS]
     assert words[0] == ["pip", "install"]
@@ -78,6 +79,7 @@ def test_commands_in_order(done: dict[str, str], folder: Path) -> None:
     assert any((folder / "windows").iterdir())
 
 
+@pytest.mark.slow
 def test_what_pip_installed_is_whole(done: dict[str, str], folder: Path) -> None:
     site = next((folder / "env").rglob("site-packages/sppnet"))
     assert site.is_relative_to(folder)

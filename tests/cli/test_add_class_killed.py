@@ -19,6 +19,7 @@ from toy_data import write_toy_voc
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_tiny_model(tmp_path / "tiny.safetensors", ("cat", "bowl"))
     data = write_toy_voc(tmp_path / "VOC", {"train": 6})

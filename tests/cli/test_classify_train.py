@@ -144,6 +144,7 @@ def test_what_is_told_is_measured_on_photos_that_were_kept_for_it(
     assert picture.read_text(encoding="utf-8").startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_killed_and_run_again_it_writes_the_same_file(sgd: Path, toy_folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "net.safetensors"
     checkpoint = tmp_path / "net.safetensors.cache" / "training.safetensors"
@@ -171,6 +172,7 @@ def test_killed_and_run_again_it_writes_the_same_file(sgd: Path, toy_folder: Pat
     assert {path.name for path in tmp_path.iterdir()} == {"net.safetensors", "net-curve.png"}
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(toy_folder: Path, tmp_path: Path) -> None:
     """Whole photos in batches of one aspect, 10 over both processes. Sums are added in another order: 1e-4."""
     options = [*SMALL, "--epochs", "3", "--view", "full"]

@@ -78,6 +78,7 @@ def test_damaged_picture_stops_training_before_it_begins_or_is_left_out(
     assert set(json.loads(figures.read_text())["coco"]["ap"]) == {"cat", "cup"}
 
 
+@pytest.mark.slow
 def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line.strip() for line in TUTORIAL.splitlines() if re.match(r" {4}sppnet ", line)]
     assert [shlex.split(c)[1] for c in commands] == ["data", "data", "data", "train", "eval", "detect", "data"]
@@ -102,6 +103,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert len(list((tmp_path / "found").iterdir())) == 48
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert main(["data", "example", str(data), "--images", "10", "--quiet"]) == 0

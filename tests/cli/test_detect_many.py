@@ -90,6 +90,7 @@ def test_thresholds_of_the_model_hold_unless_overridden(model: Path, photos: Pat
     assert all(score >= 0.95 - 1e-4 for _, score in scores("--threshold", "0.95"))
 
 
+@pytest.mark.slow
 def test_resumes_after_kills(model: Path, photos: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     """Killed a few times, at moments that differ; then run to its end."""
     code = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]))"

@@ -28,6 +28,7 @@ def test_train_leaves_the_model_and_a_picture_of_examples(model: Path) -> None:
     assert sorted(p.name for p in model.parent.iterdir()) == ["toy-examples.jpg", "toy.safetensors"]
 
 
+@pytest.mark.slow
 def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
     """SVMs and ridge regression, at several scales."""
     data = write_toy_voc(tmp_path / "VOC", {"train": 12, "val": 4})
@@ -43,6 +44,7 @@ def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
     assert stored["metrics"]["voc-area"]["map"] > 0.5
 
 
+@pytest.mark.slow
 def test_train_without_a_fully_connected_layer(toy_voc: Path, tmp_path: Path) -> None:
     path = tmp_path / "pool.safetensors"
     assert main(["train", str(toy_voc), "--output", str(path), "--short-side", "240", "--layers", "pool"]) == 0
@@ -53,6 +55,7 @@ def test_train_without_a_fully_connected_layer(toy_voc: Path, tmp_path: Path) ->
     assert stored["metrics"]["voc-area"]["map"] > 0.7
 
 
+@pytest.mark.slow
 def test_train_as_rcnn(tmp_path: Path) -> None:
     """A pass of the convolutions a window; what it finds it finds with such passes, too."""
     data = write_toy_voc(tmp_path / "VOC", {"train": 2})
@@ -95,6 +98,7 @@ def test_eval_prints_both_protocols(
     assert str(page / "index.html") in text
 
 
+@pytest.mark.slow
 def test_other_scales_than_the_models(model: Path, toy_voc: Path, tmp_path: Path) -> None:
     found = {}
     for name, sides in (("own", []), ("same", ["240"]), ("more", ["416", "240", "160"])):

@@ -63,6 +63,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.native"))
 
 
+@pytest.mark.slow
 def test_a_second_process_needs_no_numba(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
 
@@ -81,6 +82,7 @@ def test_a_second_process_needs_no_numba(tmp_path: Path) -> None:
     assert first_result() == cold
 
 
+@pytest.mark.slow
 def test_every_kernel_stands_alone() -> None:
     cells = [[0, 0, 7, 6], [1, 2, 5, 3], [6, 5, 7, 6]]
     for dtype in (torch.float32, torch.float64, torch.bfloat16):

@@ -36,6 +36,7 @@ def _tolerance(dtype: torch.dtype) -> dict[str, float]:
     return {"rtol": 2e-2, "atol": 2e-2} if small else {"rtol": 1e-6, "atol": 1e-6}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["max", "avg"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_interpreted_kernels_equal_the_cpu(interpreted: ModuleType, dtype: torch.dtype, mode: str) -> None:
@@ -71,6 +72,7 @@ def test_interpreted_special_values(interpreted: ModuleType) -> None:
     assert interpreted.pool_cuda_backward(grad[:0], maps, cells[:0], None, [(1, 1)], "max")[0].eq(0).all()
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("mode", ["max", "avg"])
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -105,6 +105,7 @@ def test_compile_fullgraph(mode: str) -> None:
         torch.testing.assert_close(gradient, torch.autograd.grad(pool(x).sum(), x)[0])
 
 
+@pytest.mark.slow
 def test_compile_with_inductor() -> None:
     net = nn.Sequential(nn.ReLU(), SpatialPyramidPool((3, 1)))
     x = torch.randn(1, 8, 9, 9)

@@ -20,8 +20,6 @@ from sppnet.boxes import box_iou
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.proposals import MODES, Mode, Proposer, SelectiveSearch, compiled, kernels_ranking, selective_search
 
-DATA = Path(__file__).parents[2] / "../shared/data/voc2007/VOC2007"
-
 
 def scene(height: int = 150, width: int = 200, seed: int = 3) -> np.ndarray:
     """A picture with a dozen coloured things and noise, the same on every machine (integers only)."""
@@ -53,6 +51,7 @@ def test_threads_do_not_change_a_bit(mode: str, threads) -> None:
     assert len(set(results)) == 1
 
 
+@pytest.mark.slow
 def test_processes_and_hash_seeds_do_not_change_a_bit() -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_selective_search as t;"
@@ -214,13 +213,12 @@ def test_is_a_proposer_and_imports_lazily() -> None:
     assert "cv2" not in run.stdout
 
 
-def test_finds_the_objects_of_voc() -> None:
-    if not DATA.is_dir():
-        pytest.skip(f"needs the VOC2007 images in {DATA}")
+@pytest.mark.slow
+def test_finds_the_objects_of_voc(shared_data: Path) -> None:
     from sppnet.datasets.formats.voc import load_voc
     from sppnet.evaluation.proposals import evaluate_proposals
 
-    report = evaluate_proposals(list(load_voc(DATA, "val"))[::60], SelectiveSearch())
+    report = evaluate_proposals(list(load_voc(shared_data / "voc2007" / "VOC2007", "val"))[::60], SelectiveSearch())
     assert report.recall[0, -1] > 0.9
     assert report.overlap[-1] > 0.75
     assert (np.diff(report.recall, axis=1) >= 0).all()

@@ -84,10 +84,13 @@ def test_gradient_vanishes_at_the_solution(seed: int, n: int, d: int, c: float) 
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.normal(size=(n, d)).astype(np.float32))
     y = torch.from_numpy(np.where(np.arange(n) % 2, 1, -1)[:, None].astype(np.int8))
-    got = train_svms(x, y, c=c, max_iterations=1000)
+    got = train_svms(x, y, c=c, max_iterations=300)
     _, gw, _ = svm_objective(x, y, got.weight, got.bias, c=c)
     _, start, _ = svm_objective(x, y, torch.zeros(1, d), torch.zeros(1), c=c)
-    assert float(gw.norm()) <= 1e-2 * float(start.norm()) + 1e-3
+    # The gradient is a sum that cancels, so what float32 leaves of it depends on the size of its terms
+    slack = (1 - y * (x @ got.weight.T + got.bias)).clamp(min=0)
+    terms = 2 * c * (slack * x.norm(dim=1, keepdim=True)).sum()
+    assert float(gw.norm()) <= 1e-2 * float(start.norm()) + 2e-4 * float(terms) + 1e-5
 
 
 def test_bad_input() -> None:
