@@ -1,7 +1,7 @@
-"""Backbones from elsewhere: any module of one's own, torchvision, timm, and Hugging Face transformers.
+"""Backbones of other libraries: any module of your own, torchvision, timm, and Hugging Face transformers.
 
-None of these libraries is needed by sppnet, or imported before a function here is called. They fetch their weights
-themselves, where they do; ``pretrained=False`` or a folder of one's own keeps them from it.
+sppnet doesn't need these libraries, and imports one only when its function here is called. They download weights
+themselves; ``pretrained=False`` or a folder of your own prevents that.
 """
 
 from __future__ import annotations
@@ -31,18 +31,27 @@ def from_module(
     trainable: bool = False,
     licence: str = "",
 ) -> Backbone:
-    """Any module that makes a map ``(N, C, h, w)`` of pictures ``(N, 3, H, W)``, as a :class:`Backbone`.
+    """Make a :class:`Backbone` of any module that computes a feature map.
 
-    Channels, stride and offset are taken from the module itself: it is run once on the meta device, and every operator
-    on the way is looked at (:func:`~sppnet.backbones.receptive_field.receptive_field`). Where that isn't possible
-    (attention, interpolation) the cells are taken to share out the picture evenly, and the module is run once.
+    Channels, stride and offset are found by running the module once on the meta device
+    (:func:`~sppnet.backbones.receptive_field.receptive_field`). Where that isn't possible (attention, interpolation),
+    the cells are assumed to divide the image evenly, and the module is run once.
 
     Args:
-        module: is used itself, not copied. preprocess: from bytes to its input.
-        size: a height and width that it takes, in pixels. size_multiple: of the sides; by default the stride.
+        module: computes a map ``(N, C, h, w)`` of images ``(N, 3, H, W)``. It is used itself, not copied.
+        name: any name.
+        preprocess: conversion of bytes to its input.
+        size: a height and width that it takes, in pixels.
+        size_multiple: input sides should be multiples of this many pixels. Default: the stride.
+        min_side_px: the smallest side that still gives a cell.
+        trainable: whether its parameters take gradients.
+        licence: of its weights.
+
+    Returns:
+        The backbone.
 
     Raises:
-        ArgumentError: it gives no map, or its strides are unequal in x and y, or not whole numbers.
+        ArgumentError: the module computes no map; or its strides are unequal in x and y, or not whole numbers.
     """
     multiple = size_multiple
     try:
@@ -106,10 +115,16 @@ def _even_cells(
 def from_torchvision(
     model: str | nn.Module, *, pretrained: bool = True, size: tuple[int, int] = (224, 224), trainable: bool = False
 ) -> Backbone:
-    """The convolutions of a torchvision classifier: its ``features``, or all that comes before ``avgpool``.
+    """Take the convolutions of a torchvision classifier: its ``features``, or everything before ``avgpool``.
 
     Args:
-        model: a name that ``torchvision.models.get_model`` knows, or a model. pretrained: with its default weights.
+        model: a name that ``torchvision.models.get_model`` knows, or a model.
+        pretrained: load its default weights, where a name is given.
+        size: a height and width that it takes, in pixels.
+        trainable: whether its parameters take gradients.
+
+    Returns:
+        The backbone.
 
     Raises:
         MissingDependencyError: torchvision isn't installed (and a name was given).
@@ -118,9 +133,10 @@ def from_torchvision(
     name = model if isinstance(model, str) else type(model).__name__.lower()
     if isinstance(model, str):
         models: Any = _need("torchvision.models", "torchvision")
-        model = models.get_model(model, weights="DEFAULT" if pretrained else None)
-    assert isinstance(model, nn.Module)
-    children = dict(model.named_children())
+        module: nn.Module = models.get_model(model, weights="DEFAULT" if pretrained else None)
+    else:
+        module = model
+    children = dict(module.named_children())
     if "features" in children:
         layers = children["features"]
     elif "avgpool" in children:
@@ -150,10 +166,17 @@ def from_timm(
     name: str, *, out_index: int = -1, pretrained: bool = True, size: tuple[int, int] | None = None,
     trainable: bool = False,
 ) -> Backbone:  # fmt: skip
-    """A map of any timm model that has ``features_only``.
+    """Take a feature map of any timm model that has ``features_only``.
 
     Args:
+        name: of the model.
         out_index: which of its maps; -1 is the last (usually stride 32), -2 the one before.
+        pretrained: load its default weights.
+        size: a height and width that it takes, in pixels. Default: the model's own.
+        trainable: whether its parameters take gradients.
+
+    Returns:
+        The backbone.
 
     Raises:
         MissingDependencyError: timm isn't installed.
@@ -175,10 +198,16 @@ def from_timm(
 def from_transformers(
     name: str, *, out_feature: str | None = None, size: tuple[int, int] = (224, 224), trainable: bool = False
 ) -> Backbone:
-    """A map of a backbone of Hugging Face transformers (``AutoBackbone``).
+    """Take a feature map of a backbone of Hugging Face transformers (``AutoBackbone``).
 
     Args:
-        name: of a model, or a folder with one. out_feature: name of the stage; None takes the last.
+        name: of a model, or a folder with one.
+        out_feature: name of the stage. Default: the last.
+        size: a height and width that it takes, in pixels.
+        trainable: whether its parameters take gradients.
+
+    Returns:
+        The backbone.
 
     Raises:
         MissingDependencyError: transformers isn't installed.

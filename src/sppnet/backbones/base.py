@@ -1,4 +1,4 @@
-"""What every backbone is to the rest of the project: convolutions that end at a map, and where its cells are."""
+"""Backbones: convolutions that end at a feature map, with the position of its cells."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sppnet._types import U8
 from sppnet.errors import ArgumentError
 
 __all__ = ["IMAGENET", "Backbone", "Preprocess"]
@@ -18,10 +18,11 @@ __all__ = ["IMAGENET", "Backbone", "Preprocess"]
 
 @dataclass(frozen=True)
 class Preprocess:
-    """From bytes to what a network takes: ``(pixel - mean) / std`` for each channel.
+    """Conversion of bytes to the input of a network: ``(pixel - mean) / std`` for each channel.
 
     Attributes:
-        mean, std: of bytes 0..255, one for all channels or three, in the order in which the network takes them.
+        mean: of bytes 0 to 255; one for all channels or three, in the order in which the network takes them.
+        std: standard deviation of bytes 0 to 255, likewise.
         bgr: whether the network takes blue, green, red.
     """
 
@@ -29,8 +30,14 @@ class Preprocess:
     std: tuple[float, ...]
     bgr: bool = False
 
-    def __call__(self, image: NDArray[np.uint8]) -> Tensor:
-        """``(H, W, 3)`` RGB bytes, or a batch ``(N, H, W, 3)``, to float32 ``(N, 3, H, W)``, channels last in memory.
+    def __call__(self, image: U8) -> Tensor:
+        """Convert an image or a batch of images of one size.
+
+        Args:
+            image: uint8 ``(H, W, 3)`` or ``(N, H, W, 3)``, RGB.
+
+        Returns:
+            float32 ``(N, 3, H, W)``, channels last in memory.
 
         Raises:
             ArgumentError: another shape or dtype.
@@ -50,27 +57,31 @@ IMAGENET = Preprocess((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 class Backbone(nn.Module):
-    """Convolutions that end at a map, with what a detector or classifier must know of them.
+    """Convolutions that end at a feature map, with what a detector or classifier must know of them.
 
-    Frozen unless ``trainable``: its parameters take no gradient, it stays in evaluation mode, and it runs without
-    recording anything.
+    Unless ``trainable``, it is frozen: its parameters take no gradient, it stays in evaluation mode, and it runs
+    without recording for gradients.
 
     Args:
         name: in the registry, or any name.
-        layers: takes ``(N, 3, H, W)`` and gives ``(N, channels, h, w)``. With ``mid`` it must be an ``nn.Sequential``.
-        channels: of the map of the last layer.
+        layers: takes ``(N, 3, H, W)`` and returns ``(N, channels, h, w)``. With ``mid`` it must be an
+            ``nn.Sequential``.
+        channels: of the last layer's map.
         stride: pixels between neighbouring cells.
         offset: position of the centre of cell 0, in pixels from the left and top edge, for inputs whose sides are
             multiples of ``size_multiple``. That is half a pixel more than
             :func:`~sppnet.backbones.receptive_field.receptive_field` says, which counts from the centre of pixel 0.
-        preprocess: from bytes to the network's input.
-        size_multiple: input sides should be multiples of this many pixels.
-        min_side_px: the least side that still gives a cell. Smaller inputs are padded with zeros (the mean colour) on
-            the right and at the bottom.
-        native_side_px: side of the pictures that the weights were trained on; 0 where it isn't known.
-        mid: the map of ``layers[mid]`` comes before the last one's, as ``mid_channels`` further channels. Both must
-            have one size.
-        weights_sha256: of the weights file; empty where there is none. licence: of the weights.
+        preprocess: conversion of bytes to the network's input.
+        size_multiple: input sides should be multiples of this many pixels. Default: the stride.
+        min_side_px: the smallest side that still gives a cell. Smaller inputs are padded with zeros (the mean colour)
+            on the right and at the bottom.
+        native_side_px: side of the images that the weights were trained on; 0 where it isn't known.
+        mid: number of a layer whose map is put before the last layer's map, as further channels. Both must have one
+            size.
+        mid_channels: of that layer's map.
+        weights_sha256: of the weights file; empty where there is none.
+        licence: of the weights.
+        trainable: whether the parameters take gradients.
     """
 
     def __init__(
@@ -109,11 +120,25 @@ class Backbone(nn.Module):
         self.train(trainable)
 
     def train(self, mode: bool = True) -> Self:
-        """As of every module, but frozen convolutions stay in evaluation mode."""
+        """Set training mode, as of every module; frozen convolutions stay in evaluation mode.
+
+        Args:
+            mode: True for training mode.
+
+        Returns:
+            The backbone itself.
+        """
         return super().train(mode and self.trainable)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(N, channels, H / stride, W / stride)`` of the input ``(N, 3, H, W)``, in channels-last memory."""
+        """Compute the feature map.
+
+        Args:
+            x: float32 ``(N, 3, H, W)``, as ``preprocess`` makes it.
+
+        Returns:
+            The map ``(N, channels, H / stride, W / stride)``, channels last in memory.
+        """
         if self.trainable:
             return self._map(x)
         with torch.inference_mode():
@@ -125,13 +150,22 @@ class Backbone(nn.Module):
             x = nn.functional.pad(x, (0, short_w, 0, short_h))
         x = x.contiguous(memory_format=torch.channels_last)
         if self.mid is None:
-            return self.layers(x).contiguous(memory_format=torch.channels_last)
+            last: Tensor = self.layers(x)
+            return last.contiguous(memory_format=torch.channels_last)
         mid = self.layers[: self.mid + 1](x)
         both = torch.cat([mid, self.layers[self.mid + 1 :](mid)], 1)
         return both.contiguous(memory_format=torch.channels_last)
 
     def map_size(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of the map of an input of ``height`` x ``width`` pixels, found without computing it."""
+        """Find the size of a feature map without computing it.
+
+        Args:
+            height: of the input in pixels.
+            width: of the input in pixels.
+
+        Returns:
+            Rows and columns of the map.
+        """
         x = torch.empty(1, 3, height, width, device="meta")
         state = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         meta = {name: torch.empty_like(t, device="meta") for name, t in state.items()}
@@ -139,4 +173,5 @@ class Backbone(nn.Module):
         return int(shape[-2]), int(shape[-1])
 
     def extra_repr(self) -> str:
+        """Describe the backbone for ``repr``."""
         return f"{self.name!r}, channels={self.channels}, stride={self.stride}, offset={self.offset}"

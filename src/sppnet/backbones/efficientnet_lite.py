@@ -54,10 +54,10 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         image_bytes = int(x.shape[2]) * int(x.shape[3]) * self.width * x.element_size()
         if len(x) * image_bytes > STRIP_BYTES and x.device.type == "cpu" and not (
-            torch.is_grad_enabled() or self.training or torch.jit.is_tracing() or torch.compiler.is_compiling()
+            torch.is_grad_enabled() or self.training or _is_traced()
         ):  # fmt: skip
             return self._in_strips(x, image_bytes)
-        y = self.project(self.depthwise(self.expand(x)))
+        y: Tensor = self.project(self.depthwise(self.expand(x)))
         return y + x if self.residual else y
 
     def _in_strips(self, x: Tensor, image_bytes: int) -> Tensor:
@@ -87,8 +87,14 @@ class _Block(nn.Module):
         return out
 
 
+def _is_traced() -> bool:
+    """Whether torch records the operators, as for export; strips depend on the size of the input."""
+    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch has no types for it
+    return traced or torch.compiler.is_compiling()
+
+
 class EfficientNetLite(nn.Module):
-    """The whole classification network; :meth:`features` gives the map before its head.
+    """The whole classification network; :meth:`features` computes the map before its head.
 
     Input: float ``(N, 3, H, W)``, RGB, ``(pixel - 127) / 128``. Padding is computed for each input size; with sides
     that are multiples of 32 (16 when dilated) it is the same at all of them, and so is the position of the cells.
@@ -122,13 +128,18 @@ class EfficientNetLite(nn.Module):
         self.classifier = nn.Linear(1280, num_classes) if head else None
 
     def dilate_last_stride(self) -> EfficientNetLite:
-        """Remove the last stride of 2 and dilate every depthwise layer behind it by 2, in place. Stride becomes 16."""
+        """Remove the last stride of 2 and dilate every depthwise layer behind it by 2, in place. Stride becomes 16.
+
+        Returns:
+            The network itself.
+        """
         if self.stride != 32:
             return self
         dilate = False
         strided = [b for b in self.blocks if isinstance(b, _Block) and b.depthwise.conv.stride == (2, 2)]
         for block in self.blocks:
-            assert isinstance(block, _Block)
+            if not isinstance(block, _Block):
+                continue
             conv = block.depthwise.conv
             if dilate:
                 conv.dilation = (2, 2)
@@ -139,14 +150,23 @@ class EfficientNetLite(nn.Module):
         return self
 
     def features(self, x: Tensor) -> Tensor:
-        """The map before the head: ``(N, channels, ceil(H / stride), ceil(W / stride))``, linear (signed)."""
-        return self.blocks(self.stem(x))
+        """Compute the map before the head.
+
+        Args:
+            x: ``(N, 3, H, W)``.
+
+        Returns:
+            ``(N, channels, ceil(H / stride), ceil(W / stride))``, linear (signed).
+        """
+        maps: Tensor = self.blocks(self.stem(x))
+        return maps
 
     def forward(self, x: Tensor) -> Tensor:
-        """Class logits ``(N, num_classes)``."""
+        """Compute class logits ``(N, num_classes)`` of images ``(N, 3, H, W)``."""
         if self.head is None or self.classifier is None:
             raise RuntimeError("this network was built without its head: call features(), or build it with head=True")
-        return self.classifier(self.head(self.features(x)).mean((2, 3)))
+        logits: Tensor = self.classifier(self.head(self.features(x)).mean((2, 3)))
+        return logits
 
 
 def _round_channels(value: float) -> int:

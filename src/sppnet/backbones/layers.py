@@ -10,12 +10,22 @@ __all__ = ["ConvBN", "SamePadConv2d", "fuse"]
 
 
 class SamePadConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's ``SAME``: output size is ``ceil(input / stride)``, and where the padding is
-    odd the extra row or column is at the bottom or right. It depends on the input's size, so it is computed each time.
+    """A convolution padded as TensorFlow's ``SAME``: the output's size is ``ceil(input / stride)``.
+
+    Where the padding is odd, the extra row or column is at the bottom or right. The padding depends on the input's
+    size, so it is computed each time. Arguments are those of ``nn.Conv2d``.
     """
 
     def same_padding(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Padding ``(left, right, top, bottom)`` in cells for an input of ``height`` x ``width`` cells."""
+        """Compute the padding of an input.
+
+        Args:
+            height: of the input in cells.
+            width: of the input in cells.
+
+        Returns:
+            ``(left, right, top, bottom)`` in cells.
+        """
         pads: list[int] = []
         for size, k, s, d in ((width, *self._axis(1)), (height, *self._axis(0))):
             total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
@@ -26,20 +36,38 @@ class SamePadConv2d(nn.Conv2d):
         return self.kernel_size[i], self.stride[i], self.dilation[i]
 
     def symmetric(self, height: int, width: int) -> tuple[Tensor, tuple[int, int]]:
-        """Kernel and padding (rows, columns; as much on either side) that give what ``SAME`` gives.
+        """Find a kernel with symmetric padding that gives the same result as ``SAME``.
 
-        Where a row or column more is needed at the end than at the start, the kernel gets a row or column of zeros at
-        its start instead: padding the map by itself would copy it, which takes as long as the convolution does.
+        Where one more row or column is needed at the end than at the start, the kernel gets a row or column of zeros at
+        its start instead: padding the map itself would copy it, which takes as long as the convolution.
+
+        Args:
+            height: of the input in cells.
+            width: of the input in cells.
+
+        Returns:
+            The kernel, and its padding ``(rows, columns)`` on either side.
+
+        Raises:
+            RuntimeError: odd padding of a dilated kernel, which no kernel of ours has.
         """
         left, right, top, bottom = self.same_padding(height, width)
         if (left, top) == (right, bottom):
             return self.weight, (top, left)
-        assert self.dilation == (1, 1)  # an even number of cells, the same on both sides, otherwise
+        if self.dilation != (1, 1):
+            raise RuntimeError(f"SAME padding: dilation {self.dilation} with unequal sides isn't supported")
         return functional.pad(self.weight, (right - left, 0, bottom - top, 0)), (bottom, right)
 
     def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
-        """The convolution of ``x (N, C, H, W)``; with ``rows = (first, last, height)`` only rows ``first`` to ``last``
-        (exclusive) of the result, of an input of ``height`` rows of which ``x`` holds those of :meth:`rows_needed`.
+        """Compute the convolution, or some rows of it.
+
+        Args:
+            x: the input ``(N, C, H, W)``.
+            rows: None, or ``(first, last, height)``: only rows ``first`` to ``last`` (exclusive) of the result are
+                computed, for an input of ``height`` rows of which ``x`` holds those of :meth:`rows_needed`.
+
+        Returns:
+            The map ``(N, C', ceil(H / stride), ceil(W / stride))``, or its rows.
         """
         if x.device.type != "cpu":  # on the meta device the kernel's size is looked at
             x = functional.pad(x, self.same_padding(int(x.shape[-2]), int(x.shape[-1])))
@@ -54,7 +82,17 @@ class SamePadConv2d(nn.Conv2d):
         return functional.conv2d(x, weight, self.bias, self.stride, (pad_rows, pad_columns), self.dilation, self.groups)
 
     def rows_needed(self, first: int, last: int, height: int, width: int) -> tuple[int, int]:
-        """Rows of an input of ``height`` x ``width`` cells that rows ``first`` to ``last`` of the result depend on."""
+        """Find the rows of an input that some rows of the result depend on.
+
+        Args:
+            first: first row of the result.
+            last: row after the last.
+            height: of the input in cells.
+            width: of the input in cells.
+
+        Returns:
+            First row of the input, and the row after the last.
+        """
         weight, (pad_rows, _) = self.symmetric(height, width)
         start, end = self._window(first, last, weight, pad_rows)
         return max(0, start), min(height, end)
@@ -65,7 +103,16 @@ class SamePadConv2d(nn.Conv2d):
 
 
 class ConvBN(nn.Module):
-    """Convolution (SAME padding, no bias), batch normalisation, then ReLU6 unless ``linear``."""
+    """Convolution (SAME padding, no bias), batch normalisation, then ReLU6 unless ``linear``.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+        kernel: side of the kernel in cells.
+        stride: in cells.
+        depthwise: whether each channel has a kernel of its own.
+        linear: leave the ReLU6 out.
+    """
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, depthwise: bool = False, linear: bool = False
@@ -77,7 +124,7 @@ class ConvBN(nn.Module):
         self.linear = linear
 
     def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
-        """``rows``: see :meth:`SamePadConv2d.forward`."""
+        """Apply the three. Arguments as of :meth:`SamePadConv2d.forward`."""
         x = self.bn(self.conv(x, rows))
         if self.linear:
             return x
@@ -88,13 +135,19 @@ def fuse(module: nn.Module) -> nn.Module:
     """Fold the batch normalisations of every :class:`ConvBN` in ``module`` into its convolutions, in place.
 
     For inference only (running statistics are frozen). Saves a pass over memory for each layer. The product is formed
-    in float64, so the fused weights are the correctly rounded ones.
+    in float64, so the fused weights are correctly rounded.
+
+    Args:
+        module: is changed.
+
+    Returns:
+        The module itself.
     """
     for part in module.modules():
         if isinstance(part, ConvBN) and isinstance(part.bn, nn.BatchNorm2d):
             bn, conv = part.bn, part.conv
-            assert bn.running_mean is not None
-            assert bn.running_var is not None
+            if bn.running_mean is None or bn.running_var is None:
+                raise RuntimeError("a batch normalisation without running statistics can't be folded in")
             with torch.no_grad():
                 scale = bn.weight.double() / torch.sqrt(bn.running_var.double() + bn.eps)
                 bias = bn.bias.double() - bn.running_mean.double() * scale

@@ -1,6 +1,6 @@
 """The convolutional nets of the paper (section 3.1, table 1), as definitions: their weights were never on PyPI.
 
-Each ends at its last convolution (with ReLU). The paper's table, for a picture of 224 x 224:
+Each ends at its last convolution (with ReLU). The paper's table, for an image of 224 x 224:
 
     name         conv1            conv2           conv3        conv4    conv5    conv6, 7   map
     zf5          96 7x7 /2        256 5x5 /2      384 3x3      384 3x3  256 3x3  -          13 x 13
@@ -28,9 +28,16 @@ __all__ = ["PAPER_NETS", "LocalResponseNorm", "PaperNet", "paper_net"]
 
 
 class LocalResponseNorm(nn.Module):
-    """Local response normalisation across channels, as ``nn.LocalResponseNorm``, of maps ``(N, C, H, W)``.
+    """Local response normalisation across channels of maps ``(N, C, H, W)``, equal to ``nn.LocalResponseNorm``.
 
-    By slices of the channels: quicker than torch's three-dimensional pooling, and its receptive field can be told.
+    Computed by slices of the channels: faster than torch's three-dimensional pooling, and
+    :func:`~sppnet.backbones.receptive_field.receptive_field` can follow it.
+
+    Args:
+        size: number of channels that are summed.
+        alpha: factor of the mean of squares.
+        beta: exponent.
+        k: constant that is added.
     """
 
     def __init__(self, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
@@ -38,6 +45,7 @@ class LocalResponseNorm(nn.Module):
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x (N, C, H, W)``."""
         before = self.size // 2
         square = nn.functional.pad(x * x, (0, 0, 0, 0, before, self.size - 1 - before))
         total = sum((square[:, i : i + x.shape[1]] for i in range(self.size)), torch.zeros_like(x))
@@ -58,10 +66,13 @@ class PaperNet:
     """One column of the table.
 
     Attributes:
-        layers: of convolutions. stride, offset: of the map's cells, as of :class:`~sppnet.backbones.base.Backbone`.
-        channels: of the map. min_side_px: the least picture that gives a cell.
-        fixed_pool: kernel and stride of the last pooling of the network without pyramid: the map at 224 x 224 becomes
-            6 x 6.
+        layers: its convolutions.
+        channels: of the feature map.
+        stride: of the map's cells, as of :class:`~sppnet.backbones.base.Backbone`.
+        offset: of the map's cells, likewise.
+        min_side_px: the smallest side of an image that gives a cell.
+        fixed_pool: kernel and stride of the last pooling of the network without pyramid, which makes the map of an
+            image of 224 x 224 pixels 6 x 6.
     """
 
     layers: tuple[_Layer, ...]
@@ -100,11 +111,14 @@ PAPER_NETS = {
 
 
 def paper_net(name: str, width: float = 1.0) -> nn.Sequential:
-    """The convolutions of a net of the paper, with random weights (He initialisation, from torch's generator).
+    """Build the convolutions of a net of the paper, with random weights (He initialisation, from torch's generator).
 
     Args:
         name: a key of :data:`PAPER_NETS`.
-        width: factor on the number of channels of every layer (rounded to multiples of 8), for trials on a small scale.
+        width: factor on the number of channels of every layer (rounded to multiples of 8), for small experiments.
+
+    Returns:
+        The layers.
 
     Raises:
         ArgumentError: an unknown name or a width that isn't positive.

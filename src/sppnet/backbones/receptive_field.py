@@ -1,4 +1,4 @@
-"""Where the units of a feature map look: stride, offset and size of any stack of convolutions and poolings.
+"""Receptive fields: stride, offset and size of the units of any stack of convolutions and poolings.
 
 Unit ``i`` of a map (along one axis) sees the pixels ``start + stride * i`` to ``start + stride * i + size - 1``, less
 those outside the image or dropped at the far edge by a layer on the way; its centre is ``offset + stride * i`` with
@@ -32,7 +32,13 @@ __all__ = ["LayerField", "ReceptiveField", "receptive_field"]
 class LayerField:
     """What the units of one layer's output see. Pairs are (x, y), in pixels of the input image.
 
-    ``stride``: from unit to unit. ``offset``: centre of unit 0. ``size``: pixels that a unit sees. ``map_size``: units.
+    Attributes:
+        name: of the layer in the module.
+        kind: name of its class.
+        stride: distance from unit to unit.
+        offset: position of the centre of unit 0.
+        size: pixels that a unit sees.
+        map_size: number of units.
     """
 
     name: str
@@ -45,9 +51,13 @@ class LayerField:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Stride, offset and size of the module's output, as in :class:`LayerField`, and of every layer on the way.
+    """Stride, offset and size of a module's output, and of every layer on the way.
 
-    ``stride`` and ``offset`` are what :func:`sppnet.pooling.windows.pool_windows` takes.
+    Attributes:
+        stride: as of :class:`LayerField`; :func:`sppnet.pooling.windows.pool_windows` takes it.
+        offset: as of :class:`LayerField`, counted from the centre of pixel 0.
+        size: as of :class:`LayerField`.
+        layers: every layer on the way.
     """
 
     stride: tuple[float, float]
@@ -66,16 +76,19 @@ class ReceptiveField:
 
 
 def receptive_field(module: nn.Module, size: tuple[int, int] = (224, 224), channels: int = 3) -> ReceptiveField:
-    """Stride, offset and size of the units of ``module(image)``, a map ``(N, C, H, W)``.
+    """Find stride, offset and size of the units of ``module(image)``, a feature map ``(N, C, H, W)``.
 
     Branches that meet (addition, concatenation) must have one stride; a unit then sees what any branch sees. A gate
-    computed from the whole map (squeeze and excitation: a mean over all cells that scales channels) is left out of
-    account, though through it a unit depends weakly on the whole image.
+    computed from the whole map (squeeze and excitation: a mean over all cells that scales channels) is ignored, though
+    through it a unit depends weakly on the whole image.
 
     Args:
         module: is run on the meta device; its parameters and its training flag stay as they are.
         size: height and width of the image in pixels. Matters only for modules whose padding depends on it.
         channels: of the image.
+
+    Returns:
+        What a unit of the output sees, and the same of every layer.
 
     Raises:
         ArgumentError: the result isn't a map; branches of unequal stride meet; or an operator moves or mixes cells in a
@@ -161,7 +174,7 @@ class _Tracker(TorchDispatchMode):
     """Follows the field of every tensor that holds a map. ``_GLOBAL`` marks what was computed from a whole map."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call] # torch has no types for it
         self.fields: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Backbones by name: ``load_backbone("efficientnet-lite0")`` gives a network that ends at a map."""
+"""Backbones by name: ``load_backbone("efficientnet-lite0")`` returns convolutions that end at a feature map."""
 
 from __future__ import annotations
 
@@ -74,14 +74,13 @@ class BackboneSpec:
     mid_channels: int = 0
 
     def parameters(self) -> int:
-        """Number of weights and biases up to the map."""
+        """Count weights and biases up to the feature map."""
         with torch.device("meta"):
             return sum(p.numel() for p in self.layers(self.build()).parameters())
 
 
-# The endings of a name, after that of an EfficientNet-Lite:
-# the map of the last block before the stride that was dilated away comes first. It has the same size, sharper edges and
-# less meaning.
+# The endings of an EfficientNet-Lite's name.
+# +mid: the map of the last block before the removed stride comes first; it has the same size, and sharper edges.
 _MID = "+mid"
 _STRIDE32 = "+stride32"  # as published, without dilation: a quarter of the cells, for classification
 _HEAD = "+head"  # the same with the 1280 channels of the head (1x1 convolution, ReLU6)
@@ -101,7 +100,8 @@ def _lite(variant: str, ending: str) -> BackboneSpec:
     mid = shape.last_strided_block if ending == _MID else None  # in layers, where the stem is 0
 
     def layers(network: nn.Module) -> nn.Sequential:
-        assert isinstance(network, EfficientNetLite)
+        if not isinstance(network, EfficientNetLite):
+            raise TypeError(f"expected an EfficientNetLite, got {type(network).__name__}")
         if dilated:
             network.dilate_last_stride()
         head = [network.head] if ending == _HEAD and network.head is not None else []
@@ -125,7 +125,8 @@ def _lite(variant: str, ending: str) -> BackboneSpec:
 
 
 def _whole(network: nn.Module) -> nn.Sequential:
-    assert isinstance(network, nn.Sequential)
+    if not isinstance(network, nn.Sequential):
+        raise TypeError(f"expected nn.Sequential, got {type(network).__name__}")
     return network
 
 
@@ -153,14 +154,19 @@ _SPECS: dict[str, Callable[[], BackboneSpec]] = {
 
 
 def backbone_names() -> tuple[str, ...]:
-    """Names that :func:`load_backbone` takes."""
+    """List the names that :func:`load_backbone` takes."""
     return tuple(_SPECS)
 
 
 def backbone_spec(name: str) -> BackboneSpec:
-    """What is known of the backbone ``name``.
+    """Describe a backbone without loading it.
 
-    The nets of the paper may have ``@width`` at the end of their name: ``zf5@0.25`` has a quarter of the channels.
+    Args:
+        name: one of :func:`backbone_names`. The nets of the paper may have ``@width`` at the end of their name:
+            ``zf5@0.25`` has a quarter of the channels.
+
+    Returns:
+        The description.
 
     Raises:
         ArgumentError: no backbone has that name.
