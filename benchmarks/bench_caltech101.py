@@ -5,7 +5,7 @@
 
 DATA holds ``101_ObjectCategories``, ``train.txt`` and ``test.txt``. Every row's cost C, and the row that is called the
 choice, come from cross-validation on the training list. The test list is read after that, once. The time of a row is
-that of everything it needs, from nothing: loading the nets, every photo of both lists through the convolutions,
+that of everything it needs, from nothing: loading the nets, every image of both lists through the convolutions,
 cross-validation and SVMs. (Where rows share a pass, the pass counts in each of them whole.)
 """
 
@@ -42,7 +42,7 @@ class Kind(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """How photos go through which convolutions."""
+    """How images go through which convolutions."""
 
     backbone: str
     view: View
@@ -58,19 +58,19 @@ HEAD, ROOT = Kind("head", (2, 1), "avg"), Kind("head", (2, 1), "avg root")
 THREE = (AVG, MAX, ROOT)
 # Name: passes, kinds. Of one kind the vectors of all passes are averaged; several kinds are put one after the other.
 ROWS: dict[str, tuple[tuple[Pass, ...], tuple[Kind, ...]]] = {
-    "whole photo, pyramid 3 2 1": ((FULL,), (AVG,)),
-    "whole photo, pyramid 3 2 1, max": ((FULL,), (MAX,)),
-    "whole photo, no pyramid": ((FULL,), (AVG_1,)),
-    "whole photo, head, pyramid 2 1": ((FULL,), (HEAD,)),
-    "whole photo, head, no pyramid": ((FULL,), (HEAD_1,)),
+    "whole image, pyramid 3 2 1": ((FULL,), (AVG,)),
+    "whole image, pyramid 3 2 1, max": ((FULL,), (MAX,)),
+    "whole image, no pyramid": ((FULL,), (AVG_1,)),
+    "whole image, head, pyramid 2 1": ((FULL,), (HEAD,)),
+    "whole image, head, no pyramid": ((FULL,), (HEAD_1,)),
     "crop, pyramid 3 2 1": ((CROP,), (AVG,)),
     "crop, no pyramid": ((CROP,), (AVG_1,)),
     "warp, pyramid 3 2 1": ((WARP,), (AVG,)),
     "warp, no pyramid": ((WARP,), (AVG_1,)),
-    "whole photo at 320 px, pyramid 3 2 1": ((FULL_320,), (AVG,)),
-    "whole photo and its mirror image, pyramid 3 2 1": ((FULL, MIRROR), (AVG,)),
-    "whole photo at 224 and 320 px, pyramid 3 2 1": ((FULL, FULL_320), (AVG,)),
-    "whole photo, avg and max and head": ((FULL,), THREE),
+    "whole image at 320 px, pyramid 3 2 1": ((FULL_320,), (AVG,)),
+    "whole image and its mirror image, pyramid 3 2 1": ((FULL, MIRROR), (AVG,)),
+    "whole image at 224 and 320 px, pyramid 3 2 1": ((FULL, FULL_320), (AVG,)),
+    "whole image, avg and max and head": ((FULL,), THREE),
     "the same at 224 and 320 px, and by Lite2 at 256 px": ((FULL, FULL_320, OTHER), THREE),
 }
 LEAST_SQUARES = tuple(ROWS)[-2:] + tuple(ROWS)[:1]  # these also with least-squares SVMs
@@ -78,7 +78,7 @@ LEAST_SQUARES = tuple(ROWS)[-2:] + tuple(ROWS)[:1]  # these also with least-squa
 
 @torch.inference_mode()
 def pool_all(one: Pass, data: ImageFolder, kinds: set[Kind]) -> dict[Kind, Tensor]:
-    """Unit vectors of every photo of ``data``."""
+    """Unit vectors of every image of ``data``."""
     backbone = load_backbone(f"{one.backbone}+head")
     blocks, head = backbone.layers[:-1], backbone.layers[-1]
     out: dict[Kind, list[Tensor]] = {kind: [] for kind in sorted(kinds)}

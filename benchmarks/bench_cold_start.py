@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 _IMPORT = "import time; t = time.perf_counter(); import {what}; print(time.perf_counter() - t)"
 _AFTER_TORCH = (
@@ -73,8 +74,7 @@ def main() -> None:
     for what, (wall, *cpu) in rows.items():
         print(f"  {what:60} {wall:8.3f} s" + "".join(f" ({seconds:.3f})" for seconds in cpu))
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(rows, file, indent=1)
+        Path(options.json).write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python benchmarks/bench_from_nothing.py DATA --json from_nothing.json
 
 DATA holds ``101_ObjectCategories``, ``train.txt`` and ``test.txt`` of Caltech-101; every fifth class is used. The net
-is ZF-5 with a quarter of its channels, for pictures of 96 pixels (77 is to 96 as 180 to 224). All runs see the same
-photos in the same order, and as many of them. Tested on the middle crop of 96 pixels, and (pyramid only) on the whole
-photo.
+is ZF-5 with a quarter of its channels, for images of 96 pixels (77 is to 96 as 180 to 224). All runs see the same
+images in the same order, and as many of them. Tested on the middle crop of 96 pixels, and (pyramid only) on the whole
+image.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
     root = arguments.data / "101_ObjectCategories"
     train = every_fifth(load_image_folder(root, arguments.data / "train.txt"))
     test = every_fifth(load_image_folder(root, arguments.data / "test.txt"))
-    print(f"{len(train)} photos to train on, {len(test)} to test, {len(train.class_names)} classes", flush=True)
+    print(f"{len(train)} images to train on, {len(test)} to test, {len(train.class_names)} classes", flush=True)
     found: dict[str, list[Any]] = {name: [] for name in RUNS}
     for seed in range(arguments.seeds):
         for name, (pooling, sizes) in RUNS.items():
@@ -97,7 +97,7 @@ def main() -> None:
                 }  # fmt: skip
                 with write_atomic(arguments.json) as temporary:
                     temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    print(f"\nmean class accuracy{'':<16}  middle crop       whole photo     (mean, least to greatest of the seeds)")
+    print(f"\nmean class accuracy{'':<16}  middle crop       whole image     (mean, least to greatest of the seeds)")
     for name, results in found.items():
         cells = []
         for key in ("crop", "full"):

@@ -1,10 +1,10 @@
 """Multi-view testing from the feature maps (the paper's section 3.1.5) against each crop through the convolutions.
 
-    python benchmarks/bench_multiview.py PHOTO... --json multiview.json
+    python benchmarks/bench_multiview.py IMAGE... --json multiview.json
 
-Both ways see the same pictures of the same photos: 10 views at one scale, 96 at six. "Crops" puts all crops of one size
+Both ways see the same views of the same images: 10 views at one scale, 96 at six. "Crops" puts all crops of one size
 into batches, as one would; "maps" runs the convolutions once a scale and once mirrored, and pools windows. The two take
-turns, and medians over photos and repeats are given. What the convolutions see is counted in pixels beside it, which
+turns, and medians over images and repeats are given. What the convolutions see is counted in pixels beside it, which
 doesn't depend on the machine. (The best classes of a network with random weights mean nothing; its times do.)
 """
 
@@ -48,9 +48,9 @@ VIEWS = {"10 views": TEN_VIEWS, "96 views": VIEWS_96}
 def crops_of(network: SPPClassifier, pixels: NDArray[np.uint8], views: MapViews) -> list[NDArray[np.uint8]]:
     out = []
     for one in views.passes():
-        picture = one.apply(pixels, network.backbone.size_multiple)
-        windows = views.windows(*picture.shape[:2])
-        out += [np.ascontiguousarray(picture[y0:y1, x0:x1]) for x0, y0, x1, y1 in windows]
+        image = one.apply(pixels, network.backbone.size_multiple)
+        windows = views.windows(*image.shape[:2])
+        out += [np.ascontiguousarray(image[y0:y1, x0:x1]) for x0, y0, x1, y1 in windows]
     return out
 
 
@@ -73,11 +73,11 @@ def seen(network: SPPClassifier, pixels: NDArray[np.uint8], views: MapViews) -> 
     return sum(c[..., 0].size for c in crops_of(network, pixels, views)), whole
 
 
-def compare(network: SPPClassifier, photos: list[NDArray[np.uint8]], views: MapViews, repeats: int) -> dict[str, Any]:
+def compare(network: SPPClassifier, images: list[NDArray[np.uint8]], views: MapViews, repeats: int) -> dict[str, Any]:
     ways = {"crops": by_crops, "maps": by_maps}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     agree, distance = [], []
-    for pixels in photos:
+    for pixels in images:
         found = {way: run(network, pixels, views) for way, run in ways.items()}  # also warms up
         a, b = (found[way].mean(0) for way in ways)
         agree.append(bool(a.argmax() == b.argmax()))
@@ -88,7 +88,7 @@ def compare(network: SPPClassifier, photos: list[NDArray[np.uint8]], views: MapV
                 run(network, pixels, views)
                 seconds[way].append(time.perf_counter() - start)
     medians = {way: statistics.median(s) for way, s in seconds.items()}
-    pixels_seen = np.array([seen(network, pixels, views) for pixels in photos]).sum(0)
+    pixels_seen = np.array([seen(network, pixels, views) for pixels in images]).sum(0)
     return {
         "ms": {way: round(1000 * s, 1) for way, s in medians.items()},
         "times_faster": round(medians["crops"] / medians["maps"], 2),
@@ -101,20 +101,20 @@ def compare(network: SPPClassifier, photos: list[NDArray[np.uint8]], views: MapV
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    photos = [load_image(path) for path in arguments.photos]
+    images = [load_image(path) for path in arguments.images]
     report: dict[str, Any] = {
-        "photos": len(photos), "repeats": arguments.repeats, "threads": torch.get_num_threads(),
+        "images": len(images), "repeats": arguments.repeats, "threads": torch.get_num_threads(),
         "torch": torch.__version__, "rows": {},
     }  # fmt: skip
     print(f"{'':<48} crops, ms   maps, ms  times faster  fewer pixels  same best class")
     for name, make in NETWORKS.items():
         network = make()
         for title, views in VIEWS.items():
-            row = compare(network, photos, views, arguments.repeats)
+            row = compare(network, images, views, arguments.repeats)
             report["rows"][f"{name}, {title}"] = row
             print(
                 f"{name + ', ' + title:<48} {row['ms']['crops']:>9} {row['ms']['maps']:>10} {row['times_faster']:>13} "

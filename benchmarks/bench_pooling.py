@@ -2,7 +2,7 @@
 
     python benchmarks/bench_pooling.py [--json FILE] [--threads 2] [--repeat 9] [--only forward,backward,...]
 
-Windows have the sizes of selective search (deciles measured on VOC2007 photos, fast mode). Times are medians in
+Windows have the sizes of selective search (deciles measured on VOC2007 images, fast mode). Times are medians in
 milliseconds, the least in brackets. The load of the machine is printed with them: above the number of threads, the
 figures of memory-bound rows are too high.
 """
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from sppnet.pooling.pyramid import spatial_pyramid_pool
 from sppnet.pooling.windows import pool_windows, score_windows
 
 LEVELS = (6, 3, 2, 1)
-# Square root of the share of the image that a window of selective search covers (5941 windows of 6 photos).
+# Square root of the share of the image that a window of selective search covers (5941 windows of 6 images).
 SIDE_DECILES = (0.041, 0.079, 0.101, 0.122, 0.144, 0.173, 0.21, 0.256, 0.321, 0.437, 1.0)
 ASPECT_STD = 0.75  # of the logarithm of width / height
 SHAPES = {"256 ch, 43 x 60": (256, 43, 60), "512 ch, 43 x 60": (512, 43, 60), "320 ch, 60 x 80": (320, 60, 80)}
@@ -87,7 +88,7 @@ def adaptive_loop(features: Tensor, cells: list[list[int]]) -> Tensor:
 
 
 def onnx_roi_pool(features: Tensor, cells: Tensor, threads: int) -> Callable[[], Any] | None:
-    """ONNX Runtime's MaxRoiPool, one node a level. (Its bins differ slightly; the work is the same.)"""
+    """ONNX Runtime's MaxRoiPool, one node a level. Its bins differ slightly, the work is the same."""
     try:
         import onnxruntime
         from onnx import TensorProto, helper
@@ -190,9 +191,7 @@ print(status("VmHWM") - resident)
 
 def peak_memory_mb(call: str, outputs: int, threads: int) -> float:
     """Peak memory in MB above inputs and result, in a process of its own (Linux)."""
-    code = _MEMORY.format(
-        folder=os.path.dirname(os.path.abspath(__file__)), threads=threads, outputs=outputs, call=call
-    )
+    code = _MEMORY.format(folder=Path(__file__).resolve().parent, threads=threads, outputs=outputs, call=call)
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
 
 
@@ -308,8 +307,7 @@ def main() -> None:
             )
             print(f"  {row['case']:30} {row['what']:40} {row['median_ms']:10.3f} ({row['min_ms']:.3f}){extra}")
     if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
+        Path(options.json).write_text(json.dumps(results, indent=1), encoding="utf-8")
     print(f"peak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
 

@@ -112,7 +112,7 @@ def peers(modes: list[str], with_package: bool) -> dict[str, Search]:
 
 
 def kept(name: str, search: Search, folder: Path) -> Search:
-    """``search``, whose results are kept as one file a picture (found by its pixels) in ``folder``."""
+    """``search``, whose results are kept as one file an image (found by its pixels) in ``folder``."""
 
     def look_up(image: np.ndarray) -> np.ndarray:
         path = folder / name.replace(" ", "-") / f"{hashlib.sha256(image.tobytes()).hexdigest()[:24]}.npy"
@@ -161,8 +161,8 @@ def measure(records: list[Any], searches: dict[str, Search], repeat: int, slow_i
     }
 
 
-def large_photo(repeat: int) -> dict[str, float]:
-    """Median seconds of a 12-megapixel picture and of the same picture at 500x375."""
+def large_image(repeat: int) -> dict[str, float]:
+    """Median seconds of a 12-megapixel image and of the same image at 500x375."""
     rng = np.random.default_rng(0)
     small = rng.integers(0, 256, (24, 32, 3)).repeat(16, 0).repeat(16, 1)[:375, :500].astype(np.uint8)
     large = small.repeat(8, 0).repeat(8, 1)
@@ -229,8 +229,8 @@ def main() -> None:
     if not arguments.recall:
         import tempfile
 
-        result["large photo"] = times = large_photo(9)
-        print("large photo: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in times.items()))
+        result["large image"] = times = large_image(9)
+        print("large image: " + ", ".join(f"{name} {1000 * value:.1f} ms" for name, value in times.items()))
         with tempfile.TemporaryDirectory() as cache:
             result["cold start, no cache"] = child(COLD, cache=cache)
             result["cold start, cached"] = child(COLD, cache=cache)

@@ -1,6 +1,6 @@
 """Features of all windows of an image: SPP-net's way (one pass) against R-CNN's (one pass a window), in one run.
 
-    python benchmarks/bench_rcnn.py --photo chelsea            a photo of scikit-image (or --photo FILE)
+    python benchmarks/bench_rcnn.py --image chelsea           an image of scikit-image (or --image FILE)
 
 Same backbone, same windows, vectors of the same length; only the way to them differs (``SPPDetector(features=...)``).
 Prints medians and the ratio, writes JSON (``--output``). R-CNN takes about a minute for 2000 windows on two cores.
@@ -29,8 +29,8 @@ from sppnet.proposals import SelectiveSearch
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photo", default="chelsea", help="a file, or a name in skimage.data")
-    parser.add_argument("--size", default="500x375", help="the photo is resized to this (default: %(default)s)")
+    parser.add_argument("--image", default="chelsea", help="a file, or a name in skimage.data")
+    parser.add_argument("--size", default="500x375", help="the image is resized to this (default: %(default)s)")
     parser.add_argument("--backbone", default="efficientnet-lite0+mid")
     parser.add_argument("--short-side", type=int, nargs="+", default=[352, 608])
     parser.add_argument("--windows", type=int, default=2000, help="at most so many windows")
@@ -38,12 +38,12 @@ def main() -> None:
     parser.add_argument("--output", default="bench_rcnn.json")
     arguments = parser.parse_args()
 
-    if Path(arguments.photo).is_file():
-        pixels = load_image(arguments.photo)
+    if Path(arguments.image).is_file():
+        pixels = load_image(arguments.image)
     else:
         import skimage.data
 
-        pixels = getattr(skimage.data, arguments.photo)()
+        pixels = getattr(skimage.data, arguments.image)()
     width, height = (int(side) for side in arguments.size.split("x"))
     image = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
     windows = SelectiveSearch(max_windows=arguments.windows)(image)
@@ -74,7 +74,7 @@ def main() -> None:
         "backbone": arguments.backbone,
     }
     threads, spread = torch.get_num_threads(), f"{min(seconds):.3f} to {max(seconds):.3f}"
-    print(f"{len(windows)} windows of a photo of {width}x{height}, {arguments.backbone}, {threads} threads")
+    print(f"{len(windows)} windows of an image of {width}x{height}, {arguments.backbone}, {threads} threads")
     print(f"SPP-net: {fast:.3f} s ({spread}); R-CNN: {slow:.1f} s; {slow / fast:.0f} times")
     Path(arguments.output).write_text(json.dumps(result, indent=1))
 

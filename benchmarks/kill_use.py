@@ -1,6 +1,6 @@
 """Kill ``detect DIR`` or ``add-class`` at random moments; the next run must end as an undisturbed one does.
 
-    python benchmarks/kill_use.py detect PHOTOS [--model MODEL] [--kills 20]
+    python benchmarks/kill_use.py detect IMAGES [--model MODEL] [--kills 20]
     python benchmarks/kill_use.py add-class DATA [--model MODEL] [--kills 20]
 
 Each time the program is killed (SIGKILL) after a random share of the time that an undisturbed run takes, in a folder of

@@ -4,7 +4,7 @@
 
 Trains the same recipe twice: on ``train``, which is calibrated and measured on ``val`` (``OUTPUT-train``), and on
 ``trainval``. The file is the second one, with the sigmoids and thresholds of the first: nothing can be fitted on
-pictures that it was trained on. The figures in its metadata are those of the first, and say so. May be stopped at any
+images that it was trained on. The figures in its metadata are those of the first, and say so. May be stopped at any
 time. About 50 minutes on two cores from an empty cache, 20 GB of disk.
 """
 

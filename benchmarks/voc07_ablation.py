@@ -2,8 +2,8 @@
 
     python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --output docs/results.md
 
-Trained on ``train``, measured on ``val`` (``--limit N`` takes N pictures of each). Maps, windows, every training and
-every picture's detections are kept in the cache folder: it may be stopped at any time and goes on, and another row
+Trained on ``train``, measured on ``val`` (``--limit N`` takes N images of each). Maps, windows, every training and
+every image's detections are kept in the cache folder: it may be stopped at any time and goes on, and another row
 costs only itself. ``--rows`` does only some, by their keys (``--rows list`` prints them). From an empty cache on two
 cores: 10 to 15 minutes for the maps and windows of a set of scales, 6 to 10 for a fully connected layer, as much for
 SVMs, 2 to 5 for measuring each of them.
@@ -113,7 +113,7 @@ def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | Non
 
 
 class Measured:
-    """Detections of the rows of one training, picture by picture, kept in the cache."""
+    """Detections of the rows of one training, image by image, kept in the cache."""
 
     def __init__(
         self, parameters: dict[str, Any], rows: dict[str, Row], detector: SPPDetector, train: DetectionDataset,
@@ -138,7 +138,7 @@ class Measured:
                 keys = {row: self.cache.key(self.val[i].path, "ablation", name) for row, name in self.names.items()}
                 stored = {row: self.cache.get(key) for row, key in keys.items()}
                 if any(entry is None for entry in stored.values()):
-                    new = self._picture(i, pool, [row for row, entry in stored.items() if entry is None])
+                    new = self._image(i, pool, [row for row, entry in stored.items() if entry is None])
                     for row, entry in new.items():
                         self.cache.put(keys[row], entry)
                         stored[row] = entry
@@ -148,7 +148,7 @@ class Measured:
                     found[row].append(Detections(box, score, label, self.val.class_names))
         return found
 
-    def _picture(self, i: int, pool: PooledWindows, rows: list[str]) -> dict[str, dict[str, Tensor]]:
+    def _image(self, i: int, pool: PooledWindows, rows: list[str]) -> dict[str, dict[str, Tensor]]:
         image = self.data.load(i)
         maps = image.maps.float()
         whole: list[Tensor] = []
@@ -182,7 +182,7 @@ def stage_times(detector: SPPDetector, val: DetectionDataset, count: int) -> dic
 
 
 def small_objects(found: list[Detections], val: DetectionDataset) -> dict[str, float]:
-    """Share of objects found by size, with the 5 surest detections a picture and object."""
+    """Share of objects found by size, with the 5 surest detections an image and object."""
     few = []
     for item, record in zip(found, val, strict=True):
         few.append(item[np.arange(len(item.confidence)) < 5 * max(1, int((~record.difficult).sum()))])
@@ -230,8 +230,8 @@ def main() -> None:
     parser.add_argument("--cache")
     parser.add_argument("--rows", default="", help="keys of the rows to do, e.g. fc6,fc6-all; default: all")
     parser.add_argument("--limit", type=int, default=0)
-    parser.add_argument("--every", type=int, default=1, help="measure on every so-manieth picture of val only")
-    parser.add_argument("--timed", type=int, default=24, help="pictures to time each detector on; 0: none")
+    parser.add_argument("--every", type=int, default=1, help="measure on every n-th image of val only")
+    parser.add_argument("--timed", type=int, default=24, help="images to time each detector on; 0: none")
     parser.add_argument("--train-only", action="store_true", help="train what the rows need, and measure nothing")
     parser.add_argument("--output", type=Path, help="Markdown file with the two lines to write between, or a new one")
     parser.add_argument("--json", type=Path, default=Path("voc07_ablation.json"))
@@ -294,12 +294,12 @@ def main() -> None:
         "recall by size": sizes,
     }
     lines = [
-        f"Trained on train ({len(train)} pictures), measured on val ({len(val)}), IoU > 0.5, one seed. {machine}.",
+        f"Trained on train ({len(train)} images), measured on val ({len(val)}), IoU > 0.5, one seed. {machine}.",
         "",
         f"    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --rows {','.join(chosen)}",
         "",
         "Right of the two mean average precisions: the share of objects that are among the five surest detections for",
-        "each object of a picture, by the root of the object's area.",
+        "each object of an image, by the root of the object's area.",
         "",
         *table(results, sizes),
         "",
@@ -310,7 +310,7 @@ def main() -> None:
     ]
     if arguments.timed:
         lines += [
-            "Seconds of training behind the maps (with the threads above; -: not kept), and milliseconds a picture on",
+            "Seconds of training behind the maps (with the threads above; -: not kept), and milliseconds an image on",
             f"all cores, medians of {arguments.timed}:",
             "",
             *time_table(times),
