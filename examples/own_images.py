@@ -15,14 +15,13 @@ from sppnet.datasets.example import make_example
 from sppnet.drawing import draw_detections
 
 if len(sys.argv) > 1:
-    data = load_dataset(sys.argv[1])
-    scales = {}
-else:
+    data, detector = load_dataset(sys.argv[1]), SPPDetector()
+else:  # these images are small, 320 x 240, so they are looked at at a small scale
     data = make_example("digits", images=36)
-    scales = {"short_sides_px": (240,), "flip_short_sides_px": (200,)}  # these images are small, 320 x 240
+    detector = SPPDetector(short_sides_px=(240,), flip_short_sides_px=(200,))
 
 training, validation = split_dataset(data, (0.8, 0.2))
-detector = SPPDetector(**scales).fit(training, cache="digits-cache", report=print)
+detector.fit(training, cache="digits-cache", report=print)
 
 # Confidences and thresholds come from images that were not trained on
 found = [detector.detect(record.path, threshold=0) for record in validation]

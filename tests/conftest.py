@@ -38,7 +38,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """For small pictures and layers: several threads gain little, and wait for each other on a busy machine."""
+    """For small images and layers: several threads gain little, and wait for each other on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -52,7 +52,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def toy_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A generated data set of two classes in VOC layout: 24 pictures to train on, 8 to validate."""
+    """A generated data set of two classes in VOC layout: 24 images to train on, 8 to validate."""
     return write_toy_voc(tmp_path_factory.mktemp("toy") / "VOC", {"train": 24, "val": 8})
 
 

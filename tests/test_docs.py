@@ -40,15 +40,15 @@ def test_commands_exist(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the reader of docs/data.md and docs/models.md has: a data set with mugs, photos, windows of them."""
+    """What the reader of docs/data.md and docs/models.md has: a data set with mugs, images, windows of them."""
     home = tmp_path_factory.mktemp("reader")
     write_toy_voc(home / "my-data", {"train": 5, "val": 2})
     for file in (home / "my-data" / "Annotations").iterdir():
         file.write_text(file.read_text().replace("<name>cup<", "<name>mug<"))
-    (home / "photos").mkdir()
+    (home / "images").mkdir()
     for source in sorted((home / "my-data" / "JPEGImages").iterdir())[:3]:
-        shutil.copy(source, home / "photos")
-    windows = {path.name: [[0, 0, 100, 100], [10, 20, 200, 220]] for path in (home / "photos").iterdir()}
+        shutil.copy(source, home / "images")
+    windows = {path.name: [[0, 0, 100, 100], [10, 20, 200, 220]] for path in (home / "images").iterdir()}
     (home / "windows.json").write_text(json.dumps(windows))
     save_tiny_model(home / "default.safetensors", ("cat", "sofa", "chair"))  # the real one is run in the README
     return home

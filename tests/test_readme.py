@@ -23,17 +23,17 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources, and photos of the README's reader."""
+    """The sources, and images of the README's reader."""
     home = tmp_path_factory.mktemp("reader")
     for name in ("src", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, home / name)
-    photos = Path(skimage.data.__file__).parent
+    images = Path(skimage.data.__file__).parent
     (home / "holiday").mkdir()
-    shutil.copy(photos / "chelsea.png", home / "holiday" / "cat.png")
+    shutil.copy(images / "chelsea.png", home / "holiday" / "cat.png")
     from PIL import Image
 
-    Image.open(photos / "motorcycle_left.png").convert("RGB").resize((370, 250)).save(home / "photo.jpg")
+    Image.open(images / "motorcycle_left.png").convert("RGB").resize((370, 250)).save(home / "image.jpg")
     return home
 
 
@@ -74,7 +74,7 @@ def test_commands_in_order(done: dict[str, str], folder: Path) -> None:
     trained = next(text for command, text in done.items() if " train " in command)
     assert float(re.findall(r"mean / total +\S+ +(\S+)", trained)[0]) > 0.4  # one's own classes are found
     assert (folder / "my.safetensors").is_file()
-    assert {p.name for p in (folder / "found").iterdir()} >= {"photo.jpg", "cat.jpg", "0003.jpg"}
+    assert {p.name for p in (folder / "found").iterdir()} >= {"image.jpg", "cat.jpg", "0003.jpg"}
     assert (folder / "found.json").is_file()
     assert any((folder / "windows").iterdir())
 
@@ -105,7 +105,7 @@ def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert tuple(getattr(names["vectors"], "shape"))[1:] == (50, 256)  # noqa: B009
 
 
-def test_links_and_pictures_exist() -> None:
+def test_links_and_images_exist() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).is_file(), target
 
