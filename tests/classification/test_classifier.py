@@ -85,7 +85,7 @@ def test_fixed_pooling_takes_one_size() -> None:
     with torch.no_grad():
         windows = network.backbone.layers(x).unfold(2, 3, 2).unfold(3, 3, 2)  # (1, 7, 2, 4, 3, 3)
         torch.testing.assert_close(network.pooled(x), windows.amax((4, 5)).flatten(1))
-        with pytest.raises(ArgumentError, match=r"takes maps of \(5, 9\) cells only, got \(9, 5\)"):
+        with pytest.raises(ArgumentError, match=r"takes feature maps of \(5, 9\) cells only, got \(9, 5\)"):
             network(_images((72, 40)))
     with pytest.raises(ArgumentError, match="at least 6 rows"):
         FixedPool(6, 2, (5, 9))

@@ -247,7 +247,7 @@ def test_folds_and_costs() -> None:
     assert fit_scale(margins, drawn) == pytest.approx(3, rel=0.1)
     with pytest.raises(ArgumentError, match="costs"):
         cross_validate(vectors, labels, 3, ())
-    with pytest.raises(DatasetError, match="class number 2 has 0 photos"):
+    with pytest.raises(DatasetError, match="class number 2 has 0 images"):
         cross_validate(vectors[:17], labels[:17], 3)
 
 

@@ -123,7 +123,7 @@ def test_every_photo_once_and_one_size_a_batch() -> None:
     sizes = [[b.side_px for b in s] for s in shares]
     assert sizes[0] == sizes[1] == sizes[2]
     assert len(set(sizes[0])) > 1
-    with pytest.raises(ArgumentError, match="can't be shared out to 4"):
+    with pytest.raises(ArgumentError, match="can't be divided among 4"):
         batches_of_epoch(23, 6, (224,), world=4)
 
 

@@ -1,4 +1,4 @@
-"""The classifier of the paper: convolutions, spatial pyramid pooling, fully connected layers; images of any size."""
+"""The network of the paper: convolutions, spatial pyramid pooling, fully connected layers, for images of any size."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ _BATCH_PIXELS = 64 * 256 * 256
 class FixedPool(nn.Module):
     """The last pooling of a network *without* pyramid: a window that slides with a fixed stride.
 
-    Fully connected layers behind it need one number of cells, and so one size of image: the paper's reason for the
-    pyramid. Here for comparison.
+    It is here for comparison. Fully connected layers behind it need a fixed number of cells, and so images of one size;
+    this is the paper's reason for the pyramid.
 
     Args:
-        kernel, stride: of the window in cells. map_size: rows and columns of the map that it takes.
+        kernel: side of the window in cells.
+        stride: of the window in cells.
+        map_size: rows and columns of the feature map that it takes.
+
+    Raises:
+        ArgumentError: numbers out of range.
     """
 
     def __init__(self, kernel: int, stride: int, map_size: tuple[int, int]) -> None:
@@ -43,39 +48,51 @@ class FixedPool(nn.Module):
         self.bins = rows * columns
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(N, C, *map_size)`` to ``(N, bins * C)``.
+        """Pool feature maps.
+
+        Args:
+            features: ``(N, C, *map_size)``.
+
+        Returns:
+            ``(N, bins * C)``.
 
         Raises:
             ArgumentError: a map of another size.
         """
         if tuple(features.shape[2:]) != self.map_size:
             raise ArgumentError(
-                f"a network with fixed pooling takes maps of {self.map_size} cells only, got "
+                f"a network with fixed pooling takes feature maps of {self.map_size} cells only, got "
                 f"{tuple(features.shape[2:])}: give images of the size it was made for, or use a pyramid"
             )
         return nn.functional.max_pool2d(features, self.kernel, self.stride).flatten(1)
 
     def out_features(self, channels: int) -> int:
-        """Length of the vector of a map of ``channels`` channels."""
+        """Length of the pooled vector of a feature map with ``channels`` channels."""
         return self.bins * channels
 
     def extra_repr(self) -> str:
+        """Describe the pooling for ``repr``."""
         return f"kernel={self.kernel}, stride={self.stride}, map_size={self.map_size}"
 
 
 class SPPClassifier(nn.Module):
     """SPP-net for classification (He et al., 2014, sections 2 and 3).
 
+    :class:`~sppnet.classification.image_classifier.ImageClassifier` puts it to use on images.
+
     Args:
         backbone: convolutions; see :func:`sppnet.backbones.registry.load_backbone` and
             :mod:`sppnet.backbones.adapters`.
         levels: of the pyramid; or a :class:`FixedPool`, for a network without one.
-        num_classes: outputs.
+        num_classes: number of outputs.
         mode: ``max`` (the paper's) or ``avg`` pooling.
-        hidden: widths of the fully connected layers before the last; the paper has (4096, 4096). Empty makes the
-            classifier linear.
-        dropout: before each of the hidden layers, in training.
-        normalise: scale every pooled vector to unit length (what a linear SVM wants).
+        hidden: widths of the fully connected layers before the last; the paper has (4096, 4096). Without any the
+            classifier is linear.
+        dropout: probability before each of the hidden layers, in training.
+        normalise: scale every pooled vector to unit length, as linear SVMs need it.
+
+    Raises:
+        ArgumentError: no outputs.
     """
 
     def __init__(
@@ -104,13 +121,27 @@ class SPPClassifier(nn.Module):
             parts += [nn.Dropout(dropout), nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
         self.fc = nn.Sequential(*parts, nn.Linear(widths[-1], num_classes))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The last fully connected layer."""
+        layer = self.fc[-1]
+        if not isinstance(layer, nn.Linear):
+            raise TypeError(f"fc: expected nn.Linear as the last layer, got {type(layer).__name__}")
+        return layer
+
     def set_last_layer(self, weight: Tensor, bias: Tensor) -> SPPClassifier:
-        """Put ``weight (num_classes, D)`` and ``bias (num_classes,)`` into the last layer, in place."""
-        last = self.fc[-1]
-        assert isinstance(last, nn.Linear)
+        """Set the weights of the last layer, in place.
+
+        Args:
+            weight: ``(num_classes, D)``.
+            bias: ``(num_classes,)``.
+
+        Returns:
+            The network itself.
+        """
         with torch.no_grad():
-            last.weight.copy_(weight)
-            last.bias.copy_(bias)
+            self.last.weight.copy_(weight)
+            self.last.bias.copy_(bias)
         return self
 
     @property
@@ -119,21 +150,37 @@ class SPPClassifier(nn.Module):
         return int(self.pool.out_features(self.backbone.channels))
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """Logits ``(N, num_classes)``.
+        """Compute the outputs of images.
+
+        Images of one size go through the convolutions together; nothing is padded. An image has the same outputs alone
+        and with others, except for the last bits of float32 (a matrix product may add in another order: about 1e-5 of
+        the largest output).
 
         Args:
             images: a batch ``(N, 3, H, W)``, or a list of images ``(3, H_i, W_i)`` of any sizes, as
-                ``backbone.preprocess`` makes them. Those of one size go through the convolutions together; nothing is
-                padded. An image has the same logits alone and in company, but for the last bits of float32 (a matrix
-                product may add in another order: about 1e-5 of the largest logit).
+                ``backbone.preprocess`` makes them.
+
+        Returns:
+            Logits ``(N, num_classes)``.
 
         Raises:
             ArgumentError: another shape, or no image.
         """
-        return self.fc(self.pooled(images))
+        logits: Tensor = self.fc(self.pooled(images))
+        return logits
 
     def pooled(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """The vectors ``(N, dims)`` that the fully connected layers get. For images as :meth:`forward` takes them."""
+        """Compute the input of the fully connected layers.
+
+        Args:
+            images: as of :meth:`forward`.
+
+        Returns:
+            Vectors ``(N, dims)``.
+
+        Raises:
+            ArgumentError: another shape, or no image.
+        """
         if isinstance(images, Tensor):
             if images.ndim != 4 or images.shape[1] != 3 or not len(images):
                 raise ArgumentError(f"images: expected (N, 3, H, W) with N >= 1, got {tuple(images.shape)}")
@@ -157,22 +204,26 @@ class SPPClassifier(nn.Module):
         return torch.cat([self.from_maps(self.backbone(part)) for part in images.split(step)])
 
     def from_maps(self, maps: Tensor) -> Tensor:
-        """Pooled (and, with ``normalise``, scaled) vectors ``(N, dims)`` of maps ``(N, C, h, w)``."""
+        """Pool feature maps ``(N, C, h, w)`` to vectors ``(N, dims)``; of unit length with ``normalise``."""
         return self._scaled(self.pool(maps))
 
     def windows(self, image: Tensor, windows: Windows) -> Tensor:
-        """The vectors ``(K, dims)`` of windows of one image, which goes through the convolutions once.
+        """Pool windows of one image, which goes through the convolutions once.
 
         Args:
-            image: ``(3, H, W)``. windows: ``(K, 4)``, ``(x0, y0, x1, y1)`` in its pixels; a window's cells are those
-                whose centres lie inside it.
+            image: ``(3, H, W)``.
+            windows: ``(K, 4)``, ``(x0, y0, x1, y1)`` in its pixels. The cells of a window are those whose centres lie
+                inside it.
+
+        Returns:
+            Vectors ``(K, dims)``.
 
         Raises:
             ArgumentError: another shape, or the network has no pyramid.
         """
         if not isinstance(self.pool, SpatialPyramidPool):
             raise ArgumentError(
-                "a network without pyramid can't pool windows of a map; give it images (crops) of the size it takes"
+                "a network without pyramid can't pool windows of a feature map; give it images (crops) of its size"
             )
         if image.ndim != 3 or image.shape[0] != 3:
             raise ArgumentError(f"image: expected (3, H, W), got {tuple(image.shape)}")

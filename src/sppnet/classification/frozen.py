@@ -1,7 +1,7 @@
 """Linear SVMs on pooled vectors of frozen convolutions (the paper's section 3.3): minutes instead of days.
 
-The cost C is chosen by cross-validation on the training photos, and so is the scale that turns margins into
-probabilities; no other photo is looked at.
+Cross-validation on the training images chooses the cost C and the scale that turns margins into probabilities. No other
+image is used.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet._types import I64
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.solvers.svm import LinearSVMs, train_svms
 
@@ -22,12 +22,12 @@ __all__ = ["SvmChoice", "cross_validate", "fit_least_squares", "fit_scale", "fit
 
 @dataclass(frozen=True)
 class SvmChoice:
-    """What cross-validation found.
+    """Result of cross-validation.
 
     Attributes:
         c: the cost with the best held-out accuracy (of equal ones the smallest).
         accuracy: mean class accuracy on held-out folds, for each cost tried.
-        margins: float32 ``(n, classes)``: of each photo, from the SVMs that haven't seen it, at the chosen cost.
+        margins: float32 ``(n, classes)``, of each image, from the SVMs that weren't trained on it, at the chosen cost.
     """
 
     c: float
@@ -35,8 +35,17 @@ class SvmChoice:
     margins: Tensor
 
 
-def folds_of(labels: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np.int64]:
-    """The fold 0 ... ``folds - 1`` of each photo; each class is spread over all folds as evenly as can be."""
+def folds_of(labels: I64, folds: int, seed: int = 0) -> I64:
+    """Draw the folds of a cross-validation; each class is spread over them as evenly as possible.
+
+    Args:
+        labels: ``(n,)``, class indices.
+        folds: how many.
+        seed: of the drawing.
+
+    Returns:
+        int64 ``(n,)``, the fold of each image, 0 to ``folds - 1``.
+    """
     rng = np.random.default_rng(seed)
     fold = np.zeros(len(labels), np.int64)
     for c in np.unique(labels):
@@ -46,26 +55,47 @@ def folds_of(labels: NDArray[np.int64], folds: int, seed: int = 0) -> NDArray[np
 
 
 def fit_svms(
-    vectors: Tensor, labels: NDArray[np.int64], classes: int, c: float, *, tolerance: float = 1e-4,
+    vectors: Tensor, labels: I64, classes: int, c: float, *, tolerance: float = 1e-4,
     start: LinearSVMs | None = None,
 ) -> LinearSVMs:  # fmt: skip
-    """One linear SVM a class against all others, all at once. ``vectors (n, D)`` float32, of unit length or so."""
+    """Train one linear SVM for each class against all others.
+
+    Args:
+        vectors: float32 ``(n, D)``, of about unit length.
+        labels: ``(n,)``, 0 to ``classes - 1``.
+        classes: how many.
+        c: cost of a violated margin.
+        tolerance: as of :func:`~sppnet.solvers.svm.train_svms`.
+        start: the solution to begin with.
+
+    Returns:
+        The SVMs.
+    """
     y = torch.full((len(labels), classes), -1, dtype=torch.int8)
     y[torch.arange(len(labels)), torch.from_numpy(np.array(labels))] = 1
-    if start is None:  # nearly all photos are negatives of a class: there a bias of -1 is right at once
+    if start is None:  # nearly all images are negatives of a class: a bias of -1 is right for those
         zero = torch.zeros(classes, vectors.shape[1])
         start = LinearSVMs(zero, -torch.ones(classes), torch.zeros(classes, dtype=torch.float64), 0)
     return train_svms(vectors, y, c=c, tolerance=tolerance, start=start)
 
 
-def fit_least_squares(vectors: Tensor, labels: NDArray[np.int64], classes: int, c: float) -> LinearSVMs:
-    """One least-squares SVM a class: the squared distance from +1 or -1 in place of the squared hinge, in closed form.
+def fit_least_squares(vectors: Tensor, labels: I64, classes: int, c: float) -> LinearSVMs:
+    """Train one least-squares SVM for each class, in closed form.
 
-    ``0.5 |w|^2 + c * sum_i (y_i - x_i . w - b)^2``. Every photo counts, not only those near the border; where vectors
-    are long and photos few (several nets, each photo looked at in several ways) it was the better one.
-    ``vectors (n, D)`` float32; takes n^2 (or, if that is less, D^2) numbers of memory.
+    It minimises ``0.5 |w|^2 + c * sum_i (y_i - x_i . w - b)^2``: squared distance from +1 or -1 instead of the squared
+    hinge. Every image counts, not only those near the border. With long vectors and few images (several backbones,
+    several views of each image) it was the better one. Memory: n^2 or D^2 numbers, whichever is less.
 
     Source: Suykens and Vandewalle, "Least squares support vector machine classifiers", 1999.
+
+    Args:
+        vectors: float32 ``(n, D)``.
+        labels: ``(n,)``, 0 to ``classes - 1``.
+        classes: how many.
+        c: cost of a distance.
+
+    Returns:
+        The SVMs.
     """
     y = torch.full((len(labels), classes), -1.0, dtype=torch.float64)
     y[torch.arange(len(labels)), torch.from_numpy(np.array(labels))] = 1
@@ -84,7 +114,7 @@ def fit_least_squares(vectors: Tensor, labels: NDArray[np.int64], classes: int, 
 
 def cross_validate(
     vectors: Tensor,
-    labels: NDArray[np.int64],
+    labels: I64,
     classes: int,
     costs: Sequence[float] = (1.0, 10.0, 100.0),
     *,
@@ -93,23 +123,31 @@ def cross_validate(
     step: Callable[[], None] = lambda: None,
     least_squares: bool = False,
 ) -> SvmChoice:
-    """Choose C: train on all folds but one, measure mean class accuracy on that one, for every fold and cost.
+    """Choose C: train on all folds but one and measure mean class accuracy on that one, for every fold and cost.
 
     Args:
-        vectors: ``(n, D)``. labels: ``(n,)``, 0 ... ``classes - 1``.
-        folds: at most the number of photos of the smallest class is used, at least 2. step: called after every one of
-            the ``folds * len(costs)`` trainings.
-        least_squares: by :func:`fit_least_squares`, not :func:`fit_svms`.
+        vectors: float32 ``(n, D)``.
+        labels: ``(n,)``, 0 to ``classes - 1``.
+        classes: how many.
+        costs: to be tried.
+        folds: how many; at least 2, and at most the number of images of the smallest class is used.
+        seed: of the folds.
+        step: called after every one of the ``folds * len(costs)`` trainings.
+        least_squares: train with :func:`fit_least_squares` instead of :func:`fit_svms`.
+
+    Returns:
+        The cost, and what was measured.
 
     Raises:
-        DatasetError: a class has fewer than two photos.
+        DatasetError: a class has fewer than two images.
         ArgumentError: no costs, or one that isn't positive.
     """
     if not costs or not all(c > 0 for c in costs):
         raise ArgumentError(f"costs: got {costs!r}, expected positive numbers")
-    smallest = int(np.bincount(labels, minlength=classes).min())
+    counts = np.bincount(labels, minlength=classes)
+    smallest = int(counts.min())
     if smallest < 2:
-        raise DatasetError(f"class number {int(np.bincount(labels, minlength=classes).argmin())} has {smallest} photos")
+        raise DatasetError(f"class number {int(counts.argmin())} has {smallest} images, expected at least 2")
     folds = max(2, min(folds, smallest))
     fold = folds_of(labels, folds, seed)
     costs = sorted(costs)
@@ -130,10 +168,15 @@ def cross_validate(
     return SvmChoice(best, accuracy, margins[best])
 
 
-def fit_scale(margins: Tensor, labels: NDArray[np.int64]) -> float:
-    """The factor s for which ``softmax(s * margins)`` fits ``labels`` best (least cross-entropy).
+def fit_scale(margins: Tensor, labels: I64) -> float:
+    """Find the factor s for which ``softmax(s * margins)`` fits the labels best (least cross-entropy).
 
-    Margins must be of photos that the SVMs haven't seen.
+    Args:
+        margins: ``(n, classes)``, of images that the SVMs weren't trained on.
+        labels: ``(n,)``, class indices.
+
+    Returns:
+        The factor, from 0.1 to 100.
     """
     y = torch.from_numpy(np.array(labels))
     grid = torch.logspace(-1, 2, 121, dtype=torch.float64)
@@ -141,7 +184,7 @@ def fit_scale(margins: Tensor, labels: NDArray[np.int64]) -> float:
     return float(grid[int(np.argmin(losses))])
 
 
-def _mean_class_accuracy(margins: Tensor, labels: NDArray[np.int64], classes: int) -> float:
+def _mean_class_accuracy(margins: Tensor, labels: I64, classes: int) -> float:
     hit = (margins.argmax(1).numpy() == labels).astype(np.float64)
     count = np.bincount(labels, minlength=classes)
     return float((np.bincount(labels, hit, classes)[count > 0] / count[count > 0]).mean())

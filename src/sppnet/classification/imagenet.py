@@ -1,4 +1,4 @@
-"""The 1000 classes of ImageNet, by the head that comes with the backbone's published weights."""
+"""The classifier of the 1000 ImageNet classes: the head that comes with a backbone's published weights."""
 
 from __future__ import annotations
 
@@ -17,29 +17,40 @@ __all__ = ["imagenet_class_names", "imagenet_classifier"]
 
 @cache
 def imagenet_class_names() -> tuple[str, ...]:
-    """The 1000 classes of ILSVRC in their order: 0 is the tench, 281 the tabby cat, 967 espresso."""
+    """List the 1000 classes of ILSVRC in their order.
+
+    >>> names = imagenet_class_names()
+    >>> len(names), names[0], names[967]
+    (1000, 'tench', 'espresso')
+    """
     text = (resources.files("sppnet.classification") / "imagenet_classes.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
 def imagenet_classifier(name: str = DEFAULT_BACKBONE, path: Path | None = None) -> SPPClassifier:
-    """An EfficientNet-Lite as published, with its own head, for images of any size.
+    """Load an EfficientNet-Lite as published, with its own head, for images of any size.
 
-    The mean over the head's map is pyramid pooling with the single level 1, so it takes the whole photo at its own
-    aspect. At its native size it is the published network.
+    The mean over the head's feature map is pyramid pooling with the single level 1, so the network takes the whole
+    image at its own aspect. At its native size it is the published network.
 
     Args:
-        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``. path: of the weights file, where it isn't installed.
+        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``.
+        path: of the weights file, where it isn't installed.
+
+    Returns:
+        The network, frozen.
 
     Raises:
-        ArgumentError: another name. WeightsError: the weights are missing or not the published ones.
+        ArgumentError: another name.
+        WeightsError: the weights are missing or not the published ones.
     """
     known = [n for n in SOURCES if n.startswith("efficientnet-lite")]
     if name not in known:
         raise ArgumentError(f"name: got {name!r}, expected one with an ImageNet head: {', '.join(known)}")
     network = EfficientNetLite(name)
     network.load_state_dict(convert_state_dict(load_weights(SOURCES[name], path)))
-    assert network.classifier is not None
+    if network.classifier is None:
+        raise RuntimeError(f"{name} was built without its head")
     whole = SPPClassifier(load_backbone(f"{name}+head", path), (1,), 1000, mode="avg", hidden=())
     whole.set_last_layer(network.classifier.weight, network.classifier.bias)
     return whole.requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""Which photos go together, and at which size, so that every batch has one size (the paper's section 2.3)."""
+"""Training with several sizes (the paper's section 2.3): which images form a batch, and at which size."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
 
+from sppnet._types import F64, I64, U8
 from sppnet.errors import ArgumentError
 
 __all__ = ["Batch", "aspects_of_groups", "augment", "batches_of_epoch", "size_of"]
 
-# Width to height of photos as they are made
+# Aspects (width to height) of images as cameras make them
 _WIDE = (4 / 3, 3 / 2, 16 / 9, 7 / 3, 3.0)
 _ASPECTS = (*(1 / a for a in reversed(_WIDE)), 1.0, *_WIDE)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Indices of photos, and the size to which all of them are brought.
+    """Images that are trained together, and the size to which all of them are resized.
 
     Attributes:
-        side_px: the short side. aspect: width divided by height; None for square crops.
+        indices: of the images.
+        side_px: the short side.
+        aspect: width divided by height; None for square crops.
     """
 
     indices: tuple[int, ...]
@@ -32,15 +35,19 @@ class Batch:
     aspect: float | None = None
 
 
-def aspects_of_groups(aspects: ArrayLike, least: int = 1) -> NDArray[np.float64]:
-    """The aspect to which each photo is brought, so that photos can be trained whole in batches of one size.
+def aspects_of_groups(aspects: ArrayLike, least: int = 1) -> F64:
+    """Find the aspect to which each image is resized, so that whole images can be trained in batches of one size.
 
-    It is the nearest of a few (1, 4:3, 3:2, 16:9, 7:3, 3:1 and those upright), which stretches a photo by a factor of
-    1.16 at most, unless it is longer than 3:1. Where fewer than ``least`` photos would be brought to an aspect, they
-    are brought to the next one nearer to the square, or from there to the commonest.
+    It is the nearest of a few (1, 4:3, 3:2, 16:9, 7:3, 3:1 and those upright), which stretches an image by a factor of
+    1.16 at most, unless it is longer than 3:1.
 
     Args:
         aspects: ``(n,)``, width divided by height.
+        least: where fewer images than this have an aspect, they get the next one nearer to the square; square ones get
+            the most frequent aspect.
+
+    Returns:
+        float64 ``(n,)``, the aspect of each image.
 
     Raises:
         ArgumentError: numbers that aren't positive, or none.
@@ -57,15 +64,23 @@ def aspects_of_groups(aspects: ArrayLike, least: int = 1) -> NDArray[np.float64]
                 group[group == place] += inwards
     if 0 < (group == square).sum() < least and (group != square).any():
         group[group == square] = np.bincount(group[group != square]).argmax()
-    return np.asarray(_ASPECTS)[group]
+    chosen: F64 = np.asarray(_ASPECTS)[group]
+    return chosen
 
 
 def size_of(sizes: Sequence[int], how: Literal["alternate", "random"], epoch: int, batch: int, seed: int) -> int:
-    """Side in pixels of a batch.
+    """Choose the side of a batch.
 
     Args:
+        sizes: sides in pixels.
         how: ``alternate``: one size for a whole epoch, then the next (the paper: 224, then 180: two networks that share
-            their weights). ``random``: any whole number from the least to the greatest of ``sizes``, for each batch.
+            their weights). ``random``: any whole number from the smallest to the largest of ``sizes``, for each batch.
+        epoch: number of the epoch.
+        batch: number of the batch in the epoch.
+        seed: of the random choice.
+
+    Returns:
+        The side in pixels.
     """
     if how == "alternate":
         return int(sizes[epoch % len(sizes)])
@@ -83,16 +98,25 @@ def batches_of_epoch(
     seed: int = 0,
     rank: int = 0,
     world: int = 1,
-    aspects: NDArray[np.float64] | None = None,
+    aspects: F64 | None = None,
 ) -> list[Batch]:
-    """The batches of one epoch: every photo once, in an order that depends on ``seed`` and ``epoch`` only.
+    """Make the batches of one epoch: every image once, in an order that depends only on ``seed`` and ``epoch``.
 
     Args:
-        count: of photos. batch_size: over all processes together. sizes: sides in pixels.
-        rank, world: of distributed training: process ``rank`` gets every ``world``-th photo of each batch, so that all
-            of them have the same sizes at the same time. A last batch too small for all is left out.
-        aspects: ``(count,)``, of :func:`aspects_of_groups`: the photos of a batch have one aspect, too. Those of an
-            aspect are shared out evenly to as few batches as can be, and the batches come in any order.
+        count: number of images.
+        batch_size: images in a batch, over all processes together.
+        sizes: sides in pixels.
+        how: as of :func:`size_of`.
+        epoch: number of the epoch.
+        seed: of the order.
+        rank: number of this process in distributed training. It gets every ``world``-th image of each batch, so that
+            all processes have the same sizes at the same time.
+        world: number of processes. A last batch that is too small for all of them is left out.
+        aspects: ``(count,)``, of :func:`aspects_of_groups`: the images of a batch have one aspect, too. Images of an
+            aspect are divided evenly among as few batches as possible, and the batches are shuffled.
+
+    Returns:
+        The batches of this process.
 
     Raises:
         ArgumentError: numbers out of range.
@@ -100,10 +124,10 @@ def batches_of_epoch(
     if count < 1 or batch_size < 1 or not sizes or min(sizes) < 1 or how not in ("alternate", "random"):
         raise ArgumentError(f"expected positive numbers, got {count=}, {batch_size=}, {sizes=}, {how=}")
     if not 0 <= rank < world or batch_size % world:
-        raise ArgumentError(f"batch_size {batch_size} can't be shared out to {world} processes (this is number {rank})")
+        raise ArgumentError(f"batch_size {batch_size} can't be divided among {world} processes (this is number {rank})")
     rng = np.random.default_rng((seed, epoch, 0))
     order = rng.permutation(count)
-    batches: list[tuple[NDArray[np.int64], float | None]] = []
+    batches: list[tuple[I64, float | None]] = []
     if aspects is None:
         batches = [(order[start : start + batch_size], None) for start in range(0, count, batch_size)]
     else:
@@ -125,18 +149,22 @@ _COLOUR_VECTORS = np.array(
 )
 
 
-def augment(
-    image: NDArray[np.uint8], side_px: int, rng: np.random.Generator, aspect: float | None = None
-) -> NDArray[np.uint8]:
-    """The paper's augmentation (section 3.1): ``(H, W, 3)`` to ``(side_px, side_px, 3)``.
+def augment(image: U8, side_px: int, rng: np.random.Generator, aspect: float | None = None) -> U8:
+    """Change an image at random as the paper does (section 3.1).
 
-    A square of 224/256 of the short side, in the middle or in one of the four corners of the *whole* photo, mirrored or
-    not, its colours shifted along their principal components (deviation 0.1). At every ``side_px`` it is the same
-    square, brought to another resolution.
+    The result is a square of 224/256 of the short side, in the middle or in one of the four corners of the *whole*
+    image, mirrored or not, its colours shifted along their principal components (standard deviation 0.1). At every
+    ``side_px`` it is the same square at another resolution.
 
     Args:
-        aspect: width divided by height: instead of a square, all of the photo is brought to that aspect, with
+        image: uint8 ``(H, W, 3)``.
+        side_px: side of the square.
+        rng: for the choices.
+        aspect: width divided by height. Instead of a square, all of the image is resized to that aspect, with
             ``side_px`` as its short side.
+
+    Returns:
+        uint8 ``(side_px, side_px, 3)``, or of the aspect.
     """
     height, width = image.shape[:2]
     size, box = (side_px, side_px), None
@@ -152,4 +180,5 @@ def augment(
     if rng.random() < 0.5:
         out = out[:, ::-1]
     shift = _COLOUR_VECTORS @ (rng.normal(0, 0.1, 3).astype(np.float32) * _COLOUR_DEVIATIONS)
-    return np.clip(np.rint(out + shift), 0, 255).astype(np.uint8)
+    changed: U8 = np.clip(np.rint(out + shift), 0, 255).astype(np.uint8)
+    return changed

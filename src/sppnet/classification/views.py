@@ -1,7 +1,8 @@
-"""From a photo to what a classifier looks at: the whole photo at its own aspect, a crop, or a warp.
+"""Views of an image, the input of a classifier: the whole image at its own aspect, a crop, or a warp.
 
-The paper compares the three (sections 3.1.4 and 3.3): a network without pyramid pooling needs one size, and so cuts
-the photo (losing what is outside) or distorts it; with the pyramid it may see all of it as it is.
+The paper compares the three (sections 3.1.4 and 3.3). A network without pyramid pooling needs one size, so the image is
+cropped (what is outside is lost) or warped (what is inside is distorted). With the pyramid, the network takes all of
+the image as it is.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from sppnet._types import U8
 from sppnet.errors import ArgumentError
 
 __all__ = ["View", "full_size"]
@@ -22,14 +23,14 @@ _HOWS = ("full", "crop", "warp")
 
 @dataclass(frozen=True)
 class View:
-    """One look at a photo.
+    """One view of an image.
 
     Attributes:
-        side_px: the short side of a ``full`` view, or both sides of the others.
-        how: ``full``: all of the photo at its own aspect. ``crop``: the square in the middle, after the short side
-            became ``side_px * 256 / 224``. ``warp``: all of the photo, made square.
-        flip: its mirror image.
-        max_aspect: of a ``full`` view: the long side gets at most this many times ``side_px``, and the short side
+        side_px: the short side of a ``full`` view; both sides of the others.
+        how: ``full``: all of the image at its own aspect. ``crop``: the square in the middle, after the short side
+            was resized to ``side_px * 256 / 224``. ``warp``: all of the image, resized to a square.
+        flip: whether the view is mirrored.
+        max_aspect: limit of a ``full`` view: its long side has at most this many times ``side_px``, and its short side
             fewer pixels then. It bounds time and memory for panoramas.
 
     Raises:
@@ -47,8 +48,16 @@ class View:
         if self.side_px < 1 or not self.max_aspect >= 1:
             raise ArgumentError(f"expected side_px >= 1 and max_aspect >= 1, got {self.side_px}, {self.max_aspect}")
 
-    def apply(self, image: NDArray[np.uint8], multiple: int = 1) -> NDArray[np.uint8]:
-        """The view of ``image (H, W, 3)``: uint8 ``(h, w, 3)``, both sides multiples of ``multiple`` pixels."""
+    def apply(self, image: U8, multiple: int = 1) -> U8:
+        """Make the view of an image.
+
+        Args:
+            image: uint8 ``(H, W, 3)``.
+            multiple: both sides of the view are multiples of this many pixels.
+
+        Returns:
+            uint8 ``(h, w, 3)``.
+        """
         height, width = image.shape[:2]
         side = max(multiple, round(self.side_px / multiple) * multiple)
         box: tuple[float, float, float, float] | None = None
@@ -65,12 +74,23 @@ class View:
         return np.ascontiguousarray(image[:, ::-1]) if self.flip else image
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it; ``View(**d)`` gives it back."""
+        """Return the view as JSON can hold it; ``View(**d)`` makes it again."""
         return {"side_px": self.side_px, "how": self.how, "flip": self.flip, "max_aspect": self.max_aspect}
 
 
 def full_size(height: int, width: int, side_px: int, multiple: int, max_aspect: float = 3.0) -> tuple[int, int]:
-    """Height and width of a photo whose short side becomes ``side_px``, rounded to multiples of ``multiple``."""
+    """Compute the size of an image whose short side becomes ``side_px``.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        side_px: the new short side.
+        multiple: new sides are rounded to multiples of this many pixels.
+        max_aspect: as of :class:`View`.
+
+    Returns:
+        New height and width.
+    """
     factor = min(side_px / min(height, width), max_aspect * side_px / max(height, width))
     h, w = (max(multiple, round(side * factor / multiple) * multiple) for side in (height, width))
     return h, w
