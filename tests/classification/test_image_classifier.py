@@ -15,7 +15,8 @@ from sppnet.backbones.base import Backbone
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
-from sppnet.classification.image_classifier import FORMAT, FORMAT_VERSION, IMAGENET_VIEWS, ImageClassifier
+from sppnet.classification.classifier_file import FORMAT, FORMAT_VERSION
+from sppnet.classification.image_classifier import IMAGENET_VIEWS, ImageClassifier
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder

@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from sppnet.classification.classifier import FixedPool
-from sppnet.classification.image_classifier import FORMAT, FORMAT_VERSION, ImageClassifier
+from sppnet.classification.classifier_file import FORMAT, FORMAT_VERSION
+from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.views import View
 from sppnet.cli.main import main
 from sppnet.datasets.folder_splits import load_folder_splits

@@ -17,23 +17,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import sppnet
-from sppnet.backbones.registry import Backbone, backbone_spec, load_backbone
-from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.backbones.registry import Backbone, load_backbone
+from sppnet.classification.classifier import SPPClassifier
+from sppnet.classification.classifier_file import ClassifierFile, read_classifier, write_classifier
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.multiview import AnyView, view_from_dict, view_vectors
+from sppnet.classification.multiview import AnyView, view_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
-from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
+from sppnet.errors import ArgumentError, DatasetError, ImageError, NotFittedError
 from sppnet.images import ImageSource, load_image
-from sppnet.storage.envelope import read_envelope, write_envelope
 from sppnet.storage.feature_cache import FeatureCache
-from sppnet.storage.tensors import to_arrays, to_tensors
 
-__all__ = ["FORMAT", "FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
+__all__ = ["FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 
-# 1: without a digest. 2: with one
-FORMAT, FORMAT_VERSION = "sppnet-classifier", 2
 FROZEN_BACKBONE = "efficientnet-lite0+stride32"
 IMAGENET_VIEWS = (View(224), View(224, "crop"))
 """All of the photo, and its middle, where photographers put what matters and for which the weights were trained."""
@@ -280,37 +277,8 @@ class ImageClassifier:
             NotFittedError: there is nothing to save yet.
             ArgumentError: the backbone has a name by which it can't be loaded again (an adapter's, or your own).
         """
-        network = self._fitted()
-        bone = network.backbone
-        spec = backbone_spec(bone.name)
-        published = spec.source is not None and bone.weights_sha256 == spec.source.sha256
-        copied = bone.trainable or not published
-        tensors = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
-        if copied:
-            tensors |= {f"layers.{name}": value for name, value in bone.layers.state_dict().items()}
-        stored = {n: t.half() if t.ndim == 2 else t for n, t in tensors.items()}
-        pool: dict[str, Any]
-        if isinstance(network.pool, FixedPool):
-            pool = {"fixed": [network.pool.kernel, network.pool.stride, *network.pool.map_size]}
-        else:
-            pool = {"levels": [list(level) for level in network.pool.levels], "mode": network.pool.mode}
-        metadata = self.metadata_ | {
-            "sppnet_version": sppnet.__version__,
-            "backbone": {
-                "name": bone.name,
-                "weights_sha256": bone.weights_sha256,
-                "weights_in_file": copied,
-                "trainable": bone.trainable,
-            },
-            "pool": pool,
-            "hidden": list(network.hidden),
-            "dropout": network.dropout,
-            "normalise": network.normalise,
-            "class_names": list(self.class_names_),
-            "views": [view.to_dict() for view in self.views],
-            "scale": self.scale_,
-        }
-        write_envelope(path, to_arrays(stored), metadata, FORMAT, FORMAT_VERSION)
+        content = ClassifierFile(self._fitted(), self.class_names_, tuple(self.views), self.scale_, self.metadata_)
+        write_classifier(path, content, sppnet.__version__)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> ImageClassifier:
@@ -322,55 +290,10 @@ class ImageClassifier:
         """
         if path is None:
             return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS)
-        what = "a classifier that ImageClassifier.save wrote"
-        stored = read_envelope(path, FORMAT, FORMAT_VERSION, what, digest_since=2)
-        tensors, metadata = to_tensors(stored.arrays), stored.metadata
-        where = os.fspath(path)
-        try:
-            described = metadata["backbone"]
-            name, sha256, copied = described["name"], described["weights_sha256"], described["weights_in_file"]
-            trainable = bool(described["trainable"])
-            pool = metadata["pool"]
-            levels = (
-                FixedPool(pool["fixed"][0], pool["fixed"][1], (pool["fixed"][2], pool["fixed"][3]))
-                if "fixed" in pool
-                else tuple((int(r), int(c)) for r, c in pool["levels"])
-            )
-            views = tuple(view_from_dict(view) for view in metadata["views"])
-            class_names = tuple(str(n) for n in metadata["class_names"])
-            hidden = tuple(int(n) for n in metadata["hidden"])
-            scale, normalise, dropout = (
-                float(metadata["scale"]), bool(metadata["normalise"]), float(metadata["dropout"])
-            )  # fmt: skip
-            mode = str(pool.get("mode", "max"))
-            if not math.isfinite(scale):
-                raise ValueError(f"scale {scale}")
-            backbone_spec(name)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
-        bone = load_backbone(name, pretrained=not copied, trainable=trainable)
-        if not copied and bone.weights_sha256 != sha256:
-            raise ModelFileError(
-                f"{where}: made for weights of {name} with sha256 {sha256}, found {bone.weights_sha256}"
-            )
-        try:
-            network = SPPClassifier(
-                bone, levels, len(class_names), mode=mode, hidden=hidden, dropout=dropout, normalise=normalise
-            )
-        except (ValueError, RuntimeError) as error:
-            raise ModelFileError(f"{where}: describes no network ({error}); the file is damaged") from None
-        try:
-            network.fc.load_state_dict(_part(tensors, "fc."))
-            if copied:
-                bone.layers.load_state_dict(_part(tensors, "layers."))
-        except RuntimeError as error:
-            raise ModelFileError(f"{where}: its matrices don't fit its description ({error})") from None
-        extra: dict[str, Any] = {key: metadata[key] for key in ("training", "metrics") if key in metadata}
-        classifier = cls.from_network(network, class_names, views, scale=scale, metadata=extra)
-        for part in (network.fc, bone.layers):
-            if not all(bool(torch.isfinite(p).all()) for p in part.parameters()):
-                raise ModelFileError(f"{where}: has values that are not finite; the file is damaged")
-        return classifier
+        found = read_classifier(path)
+        return cls.from_network(
+            found.network, found.class_names, found.views, scale=found.scale, metadata=found.metadata
+        )
 
 
 def _weights_id(backbone: Backbone) -> str:
@@ -382,11 +305,3 @@ def _weights_id(backbone: Backbone) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        n.removeprefix(prefix): t.float() if t.is_floating_point() else t
-        for n, t in tensors.items()
-        if n.startswith(prefix)
-    }

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sppnet.errors import DatasetError, did_you_mean
+from sppnet.storage.names import class_names_problem
 
 __all__ = ["DetectionDataset", "ImageRecord"]
 
@@ -116,6 +117,9 @@ class DetectionDataset:
             twice = _first_repeated(values)
             if twice is not None:
                 raise DatasetError(f"{self._title()}: {kind} {twice!r} occurs twice; each must be unique")
+        problem = class_names_problem(self.class_names)
+        if problem:
+            raise DatasetError(f"{self._title()}: class names: {problem}; rename it")
         for record in self.records:
             if len(record) and record.labels.max() >= len(self.class_names):
                 raise DatasetError(

@@ -6,15 +6,16 @@ The header names the version of the format and the SHA-256 of the content. Every
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sppnet.detection.model_checks import metadata_problem, tensors_problem
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.storage.envelope import read_envelope, write_envelope
 from sppnet.storage.tensors import to_arrays, to_tensors
@@ -48,22 +49,18 @@ class StoredModel:
         """The tensors in float32, without the scales.
 
         Raises:
-            ModelFileError: int8 without scales, or values that are not finite.
+            ModelFileError: there are values that are not finite.
         """
         out: dict[str, Tensor] = {}
         for name, value in self.tensors.items():
             if name.endswith(".scale"):
                 continue
-            if value.dtype not in (torch.int8, torch.float16, torch.float32):
-                raise ModelFileError(f"{where}: {name} is {value.dtype}, expected int8 or floats; the file is damaged")
             if value.dtype == torch.int8:
-                scale = self.tensors.get(f"{name}.scale")
-                if scale is None or scale.shape != value.shape[:1]:
-                    raise ModelFileError(f"{where}: {name} has no row scales; the file is damaged")
-                out[name] = _from_int8(value, scale)
+                out[name] = _from_int8(value, self.tensors[f"{name}.scale"])
             else:
                 out[name] = value.float()
-            if not bool(torch.isfinite(out[name]).all()):
+            # the sum is finite only if every value is; a second look tells an overflow of the sum
+            if not bool(torch.isfinite(out[name].sum())) and not bool(torch.isfinite(out[name]).all()):
                 raise ModelFileError(f"{where}: {name} has values that are not finite; the file is damaged")
         return out
 
@@ -88,10 +85,13 @@ def write_model(
             others.
 
     Raises:
-        ArgumentError: an unknown precision.
+        ArgumentError: an unknown precision, or metadata that couldn't be loaded again.
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    problem = metadata_problem(json.loads(json.dumps(metadata, allow_nan=False)))
+    if problem:
+        raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
     stored: dict[str, Tensor] = {}
     for name, value in tensors.items():
         before = (like or {}).get(name)
@@ -120,47 +120,14 @@ def read_stored(path: str | os.PathLike[str]) -> StoredModel:
         ModelFileError: the file is missing, damaged, no detector, or of a later version.
     """
     found = read_envelope(path, _KIND, FORMAT_VERSION, "a detector that `sppnet train` wrote", digest_since=2)
-    _check_metadata(Path(path), found.metadata)
+    problem = metadata_problem(found.metadata) or tensors_problem(
+        {name: value.dtype.name for name, value in found.arrays.items()},
+        {name: value.shape for name, value in found.arrays.items()},
+        found.metadata,
+    )
+    if problem:
+        raise ModelFileError(f"{os.fspath(path)}: {problem}; the file is damaged, or somebody tampered with it")
     return StoredModel(to_tensors(found.arrays), found.metadata, found.version)
-
-
-def _check_metadata(path: Path, metadata: dict[str, Any]) -> None:
-    """What is there of the parts that decide how a detector computes must be of the right kind and range."""
-
-    def whole(value: object, most: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-
-    def wholes(value: object, most: int) -> bool:
-        return isinstance(value, list) and 0 < len(value) <= 64 and all(whole(v, most) for v in value)
-
-    def share(value: object) -> bool:
-        return isinstance(value, int | float) and 0 <= value <= 1
-
-    def names(value: object) -> bool:
-        return isinstance(value, list) and all(isinstance(v, str) for v in value) and len(set(value)) == len(value)
-
-    def named(value: object) -> bool:
-        return isinstance(value, dict) and isinstance(value.get("name", ""), str)
-
-    rules: dict[str, tuple[Callable[[object], bool], str]] = {
-        "backbone": (named, "an object with a name"),
-        "class_names": (names, "a list of different names"),
-        "levels": (lambda v: wholes(v, 1024), "whole numbers, at least 1"),
-        "short_sides_px": (lambda v: wholes(v, 1 << 16), "whole numbers, at least 1"),
-        "proposer": (lambda v: named(v) and whole(v.get("max_windows", 1), 10**7), "an object with max_windows"),  # type: ignore[attr-defined]
-        "nms_iou": (share, "a number in [0, 1]"),
-        "soft_sigma": (share, "a number in [0, 1]"),
-        "training": (lambda v: isinstance(v, dict), "an object"),
-        "thresholds": (
-            lambda v: isinstance(v, dict) and all(share(t) for t in v.values()),
-            "numbers in [0, 1] by class",
-        ),
-    }
-    for key, (good, expected) in rules.items():
-        if key in metadata and not good(metadata[key]):
-            got = repr(metadata[key])
-            shown = got if len(got) <= 60 else got[:60] + "..."
-            raise ModelFileError(f"{path}: {key} in its metadata is {shown}, expected {expected}; the file is damaged")
 
 
 def _storage(value: Tensor, precision: str, before: Tensor | None) -> torch.dtype:

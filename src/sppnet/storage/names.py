@@ -1,0 +1,50 @@
+"""Names that come from files: what a class may be called, and how a name is shown on a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable"]
+
+MAX_CLASSES = 20_000
+_MAX_LENGTH = 200
+# Control characters, halves of surrogate pairs, separators of lines, and what turns the direction of writing
+_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: object) -> str:
+    r"""Show ``text`` on one line of a terminal that it can't control: hidden characters become ``\x1b`` and the like.
+
+    >>> printable("caf\u00e9\n\x1b[31m")
+    'caf\xe9\\n\\x1b[31m'
+    """
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), str(text))
+
+
+def name_problem(name: object) -> str:
+    """Say why ``name`` can't be the name of a class; empty where it can."""
+    if not isinstance(name, str):
+        return f"{name!r:.60} is no text"
+    if not name.strip():
+        return f"{name[:60]!r} is empty"
+    if len(name) > _MAX_LENGTH:
+        return f"{printable(name[:30])!r}... has {len(name)} characters, at most {_MAX_LENGTH} are allowed"
+    found = _HIDDEN.search(name)
+    if found:
+        return f"{printable(name[:60])!r} holds a control character (U+{ord(found[0]):04X})"
+    return ""
+
+
+def class_names_problem(names: Sequence[object]) -> str:
+    """Say why ``names`` can't be the names of the classes of a data set or model; empty where they can."""
+    if len(names) > MAX_CLASSES:
+        return f"{len(names)} classes, at most {MAX_CLASSES} are allowed"
+    problem = next(filter(None, map(name_problem, names)), "")
+    if problem:
+        return problem
+    if len(set(names)) < len(names):
+        seen: set[object] = set()
+        twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        return f"{twice!r} occurs twice"
+    return ""
