@@ -47,7 +47,7 @@ def measure(model: str | None, scales: list[int], folder: str | None, count: int
     from sppnet import SPPDetector
 
     detector = SPPDetector.load(model)
-    detector.short_sides_px = tuple(scales)
+    detector.set_params(features__short_sides_px=tuple(scales))
     images = load_images(folder, count)
     detector.detect(images[0], threshold=0.0)
     seconds: list[dict[str, float]] = []

@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.features import PooledWindows, WindowFeatures
-from sppnet.detection.inference import find_objects
+from sppnet.detection.inference import decode_detections
+from sppnet.detection.options import SuppressionOptions
 from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
 from sppnet.evaluation.failures import find_failures, recall_by_size
@@ -54,7 +56,7 @@ class Row:
     """One line of the table.
 
     Attributes:
-        name: what it is. parameters: of the detector. boxes: whether boxes are regressed. options: of find_objects.
+        name: what it is. parameters: of the detector. boxes: whether boxes are regressed. options: of suppression.
         test_px: short sides of the maps that it is tested on, where those are others than it was trained on.
     """
 
@@ -65,17 +67,18 @@ class Row:
     test_px: tuple[int, ...] = ()
 
 
-BASE = {"short_sides_px": [608], "flip_short_sides_px": [512]}
-ALL = {"second_look": True, "voting": True}
+T = TypeVar("T")
+BASE = {"features__short_sides_px": [608], "features__flip_short_sides_px": [512]}
+ALL = {"second_look": True, "box_voting": True, "nms_iou": 0.3, "soft_sigma": 0.0}
 SOFT = ALL | {"nms_iou": 0.5, "soft_sigma": 0.3}
-NONE = {"second_look": False, "voting": False}
+NONE = ALL | {"second_look": False, "box_voting": False}
 ONE, TWO = {"backbone": "efficientnet-lite0"}, {"backbone": "efficientnet-lite0+mid"}
-PAPER = {"classifier": "svm", "box_regression": "ridge"}
-POOL = TWO | PAPER | {"hidden": 0, "rank": 512}
-FC7 = TWO | {"fc_layers": 2}
-SMALL = TWO | {"short_sides_px": [352, 608], "flip_short_sides_px": [296, 512]}
-TINY = TWO | {"short_sides_px": [208, 352, 608], "flip_short_sides_px": [176, 296, 512]}
-THREE = TWO | {"short_sides_px": [352, 608, 1000], "flip_short_sides_px": [296, 512]}
+PAPER = {"head__classifier": "svm", "head__box_regression": "ridge"}
+POOL = TWO | PAPER | {"head__hidden": 0, "head__rank": 512}
+FC7 = TWO | {"head__layers": 2}
+SMALL = TWO | {"features__short_sides_px": [352, 608], "features__flip_short_sides_px": [296, 512]}
+TINY = TWO | {"features__short_sides_px": [208, 352, 608], "features__flip_short_sides_px": [176, 296, 512]}
+THREE = TWO | {"features__short_sides_px": [352, 608, 1000], "features__flip_short_sides_px": [296, 512]}
 ROWS = {
     "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
     "pool-boxes": Row("pooled windows (512 principal components), SVMs, ridge boxes", POOL, True, NONE),
@@ -85,8 +88,8 @@ ROWS = {
     "fc7-svm-boxes": Row("fc6 and fc7, SVMs, ridge boxes", FC7 | PAPER, True, NONE),
     "fc6": Row("fc6, softmax", TWO, False, NONE),
     "fc6-boxes": Row("fc6, softmax, joint boxes", TWO, True, NONE),
-    "fc6-voting": Row("the same, voting", TWO, True, {"second_look": False, "voting": True}),
-    "fc6-look": Row("the same, second look", TWO, True, {"second_look": True, "voting": False}),
+    "fc6-voting": Row("the same, voting", TWO, True, ALL | {"second_look": False}),
+    "fc6-look": Row("the same, second look", TWO, True, ALL | {"box_voting": False}),
     "fc6-all": Row("the same, second look and voting", TWO, True, ALL),
     "fc6-soft": Row("the same, soft suppression", TWO, True, SOFT),
     "one-map": Row("the same with one map (320 channels)", ONE, True, SOFT),
@@ -100,9 +103,9 @@ ROWS = {
 }
 
 
-def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
+def bar(items: Iterable[T], what: str, *, total: int | None = None) -> Iterable[T]:
     """Progress on stderr."""
-    return iter(tqdm(items, what, total, mininterval=10, file=sys.stderr))
+    return tqdm(items, what, total, mininterval=10, file=sys.stderr)
 
 
 def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | None = None) -> str:
@@ -125,8 +128,9 @@ class Measured:
         none = ("box_weight", "box_bias")
         parts = self.weights.tensors()
         self.fixed = DetectorWeights(**parts | {n: torch.zeros_like(parts[n]) for n in none})
-        sides = next(iter(rows.values())).test_px or detector.short_sides_px
-        self.features = WindowFeatures(detector._backbone(), detector.levels, sides)
+        sides = next(iter(rows.values())).test_px or detector.features.short_sides_px
+        own = detector.window_features()
+        self.features = WindowFeatures(own.backbone, own.levels, sides)
         self.data = TrainingImages(val, self.features, None, SelectiveSearch(), cache)
 
     def run(self) -> dict[str, list[Detections]]:
@@ -134,7 +138,7 @@ class Measured:
         pool = PooledWindows(self.features)
         found: dict[str, list[Detections]] = {key: [] for key in self.rows}
         with torch.inference_mode():
-            for i in bar(range(len(self.val)), f"measuring {', '.join(self.rows)}", len(self.val)):
+            for i in bar(range(len(self.val)), f"measuring {', '.join(self.rows)}", total=len(self.val)):
                 keys = {row: self.cache.key(self.val[i].path, "ablation", name) for row, name in self.names.items()}
                 stored = {row: self.cache.get(key) for row, key in keys.items()}
                 if any(entry is None for entry in stored.values()):
@@ -154,17 +158,21 @@ class Measured:
         whole: list[Tensor] = []
 
         def fc(boxes: NDArray[np.float32]) -> Tensor:
-            if boxes is not image.windows:
-                return self.weights.fc(pool(maps, boxes))
-            if not whole:  # the rows differ behind it
-                whole.append(self.weights.fc(pool(maps, boxes)))
-            return whole[0]
+            if boxes is image.windows and whole:  # the rows differ behind it
+                return whole[0]
+            with pool(maps, boxes) as pooled:
+                features = self.weights.fc(pooled)
+            if boxes is image.windows:
+                whole.append(features)
+            return features
 
         out = {}
         for key in rows:
             row = self.rows[key]
             weights = self.weights if row.boxes else self.fixed
-            parts = find_objects(weights, fc, image.windows, maps.height, maps.width, **row.options)
+            parts = decode_detections(
+                weights, fc, image.windows, maps.height, maps.width, SuppressionOptions(**row.options)
+            )
             out[key] = {n: torch.from_numpy(v) for n, v in zip(("xyxy", "confidence", "class_id"), parts, strict=True)}
         return out
 
@@ -251,6 +259,7 @@ def main() -> None:
         if START not in page or END not in page:
             parser.error(f"--output: {arguments.output} has no lines {START!r} and {END!r} to write between")
 
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     train, val = (load_voc(arguments.data, split, on_error="skip") for split in ("train", "val"))
     if arguments.limit:
         train, val = (d.subset(range(min(arguments.limit, len(d)))) for d in (train, val))
@@ -265,15 +274,15 @@ def main() -> None:
     for rows in groups.values():
         parameters, test_px = next((r.parameters, r.test_px) for r in rows.values())
         started = time.perf_counter()
-        detector = SPPDetector(**(BASE | parameters)).fit(
-            train, cache=arguments.cache, progress=bar, report=lambda line: tqdm.write(line, file=sys.stderr)
-        )
+        detector = SPPDetector().set_params(**(BASE | parameters))
+        detector.fit(train, cache=arguments.cache, progress=bar)
         tqdm.write(f"{', '.join(rows)}: {time.perf_counter() - started:.0f} s {detector.fit_seconds_}", file=sys.stderr)
         if arguments.train_only:
             continue
         measured = Measured(parameters, rows, detector, train, val, cache)
         found |= measured.run()
-        detector.short_sides_px = test_px or detector.short_sides_px
+        if test_px:
+            detector.set_params(features__short_sides_px=test_px)
         training = {k: v for k, v in detector.fit_seconds_.items() if k != "windows and maps"}
         detecting = stage_times(detector, val, arguments.timed) if arguments.timed else {}
         times[", ".join(rows)] = {"training": training, "detecting": detecting}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from sppnet import SPPDetector
+from sppnet import SelectiveSearch, SPPDetector
+from sppnet.detection.options import FeatureOptions
 from sppnet.detection.weights import DetectorWeights
 
 __all__ = ["save_tiny_model"]
@@ -14,8 +15,10 @@ __all__ = ["save_tiny_model"]
 
 def save_tiny_model(path: Path, names: tuple[str, ...] = ("cat", "cup", "dög")) -> Path:
     """Random weights behind the real backbone, at short side 160 with 120 windows; finds something everywhere."""
-    detector = SPPDetector(levels=(2, 1), short_sides_px=(160,), max_windows=120)
-    dims, hidden, classes = detector._features().dims, 48, len(names)
+    detector = SPPDetector(
+        features=FeatureOptions(levels=(2, 1), short_sides_px=(160,)), proposer=SelectiveSearch(max_windows=120)
+    )
+    dims, hidden, classes = detector.window_features().dims, 48, len(names)
     g = torch.Generator().manual_seed(0)
     detector.weights_ = DetectorWeights(
         reduce_weight=torch.randn(24, dims, generator=g) * 0.02,

@@ -204,7 +204,7 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     assert main([*base, "--output", str(out)]) == 0
     got = load_file(out)
     assert len(got) == 24
-    detector = SPPDetector.load(model).set_params(max_windows=50)
+    detector = SPPDetector.load(model).set_params(proposer__max_windows=50)
     for name in ("01.jpg", next(n for n in got if n.endswith("more/00.jpg/vectors"))[: -len("/vectors")]):
         boxes, vectors = window_vectors(detector, photos / ("more/00.jpg" if "more" in name else name))
         assert np.array_equal(got[f"{name}/windows"], boxes)
@@ -216,7 +216,7 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     more = ["--boxes", str(tmp_path / "b.json"), "--kind", "pooled", "--float16", "--output", str(out)]
     assert main(["features", *some, "--model", str(model), "--quiet", *more]) == 0
     half = load_file(out)
-    assert half["02.jpg/vectors"].shape == (3, detector._features().dims)
+    assert half["02.jpg/vectors"].shape == (3, detector.window_features().dims)
     assert half["02.jpg/vectors"].dtype == np.float16
     assert half["02.jpg/windows"].tolist() == given
     exact = window_vectors(detector, photos / "02.jpg", given, kind="pooled")[1].numpy()

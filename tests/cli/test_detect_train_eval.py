@@ -65,8 +65,8 @@ def test_train_as_rcnn(tmp_path: Path) -> None:
     from sppnet.detection.detector import SPPDetector
 
     detector = SPPDetector.load(path)
-    assert detector.features == "rcnn"
-    detector.max_windows = 20
+    assert detector.features.method == "rcnn"
+    detector.set_params(proposer__max_windows=20)
     photo = next((data / "JPEGImages").glob("*.jpg"))
     timing = detector.detect(photo).seconds
     assert timing["convolutions"] < timing["pooling"]  # the crops' passes are behind the windows

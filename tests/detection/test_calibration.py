@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.base import clone
 
-from sppnet import SPPDetector
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.detection.calibration import best_f1_threshold, calibrate_scores, fit_sigmoids
 from sppnet.detection.detections import Detections
-from sppnet.detection.training.finetune import FinetuneOptions
-from sppnet.errors import ArgumentError, NotFittedError
 
 
 @settings(deadline=None, max_examples=60)
@@ -81,24 +77,3 @@ def test_few_detections_stay_near_the_centre() -> None:
     assert offset[0] == pytest.approx(-2, abs=0.5)
     slope, offset = fit_sigmoids([np.zeros(0)], [np.zeros(0, np.int8)], centre=(4.0, -2.0))
     assert (slope[0], offset[0]) == (4, -2)
-
-
-def test_parameters_as_scikit_learn() -> None:
-    options = FinetuneOptions(epochs=2)
-    detector = SPPDetector(levels=[3, 1], finetune_options=options, seed=7)
-    params = detector.get_params()
-    assert params["levels"] == [3, 1]
-    assert params["finetune_options"] is options
-    assert params["nms_iou"] == 0.5
-    detector.class_names_ = ("a",)
-    copy = clone(detector)
-    assert copy.get_params() == params
-    assert not hasattr(copy, "class_names_")
-    assert copy.set_params(seed=8, nms_iou=0.4) is copy
-    assert (copy.seed, copy.nms_iou, detector.seed) == (8, 0.4, 7)
-    with pytest.raises(ArgumentError, match=r"SPPDetector has no parameter 'leves', expected one of .*levels"):
-        copy.set_params(leves=3, seed=9)
-    assert copy.seed == 8
-    assert repr(detector) == f"SPPDetector(levels=[3, 1], finetune_options={options!r}, seed=7)"
-    with pytest.raises(NotFittedError):
-        _ = clone(detector).thresholds_

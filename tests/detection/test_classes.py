@@ -11,12 +11,13 @@ import torch
 from sppnet import SPPDetector, evaluate_voc, load_voc
 from sppnet.cli.main import main
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.classes import _parts
 from sppnet.detection.model_file import read_stored
-from sppnet.detection.training.finetune import FinetuneOptions
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions
+from sppnet.detection.training.add_classes import _folds
 from sppnet.detection.weights import CLASS_ROWS
 from sppnet.errors import ArgumentError, DatasetError, NotFittedError
 from sppnet.images import load_image
+from sppnet.proposals.search import SelectiveSearch
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,8 @@ def train(toy_voc: Path) -> DetectionDataset:
 def cats(train: DetectionDataset, toy_voc: Path, cache: Path) -> SPPDetector:
     """Knows cats only, calibrated."""
     detector = SPPDetector(
-        short_sides_px=(240,), flip_short_sides_px=(), max_windows=300, rank=32, hidden=600,
-        finetune_options=FinetuneOptions(epochs=6, windows_per_image=32),
+        features=FeatureOptions(short_sides_px=(240,), flip_short_sides_px=()), head=HeadOptions(rank=32, hidden=600),
+        proposer=SelectiveSearch(max_windows=300), finetune=FinetuneOptions(epochs=6, windows_per_image=32),
     )  # fmt: skip
     detector.fit(train.with_classes(["cat"]), cache=cache)
     val = load_voc(toy_voc, "val").with_classes(["cat"])
@@ -132,18 +133,20 @@ def test_background_that_knows_nothing_of_the_class(cats: SPPDetector, train: De
     assert change["objects"] == {"cup": int(some.count_objects()[1])}
 
 
-def test_one_picture_is_enough_but_cannot_be_measured(cats: SPPDetector, train: DetectionDataset, cache: Path) -> None:
+def test_one_picture_is_enough_but_cannot_be_measured(
+    cats: SPPDetector, train: DetectionDataset, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     first = next(i for i, r in enumerate(train) if (r.labels == 1).any())
-    lines: list[str] = []
-    got = cats.add_classes(train.subset([first]), cache=cache, report=lines.append)
+    with caplog.at_level("INFO", "sppnet"):
+        got = cats.add_classes(train.subset([first]), cache=cache)
     assert got.class_names_ == ("cat", "cup")
     assert got.thresholds_["cup"] == 0.5
-    assert "too few images" in lines[-1]
+    assert "too few images" in caplog.messages[-1]
     assert got.weights_.slope[1] == cats.weights_.slope.mean()
 
 
 def test_parts_are_stratified(train: DetectionDataset) -> None:
-    parts = _parts(train, 4, 0)
+    parts = _folds(train, 4, 0)
     assert max(np.bincount(parts)) - min(np.bincount(parts)) <= 2
     cup = [int(p) for p, r in zip(parts, train, strict=True) if (r.labels == 1).any()]
     assert max(np.bincount(cup)) - min(np.bincount(cup)) <= 1

@@ -13,8 +13,9 @@ from torch.nn import functional
 from sppnet import SPPDetector, load_voc
 from sppnet.backbones.registry import Backbone, load_backbone
 from sppnet.detection.crops import CropFeatures
-from sppnet.detection.training.finetune import FinetuneOptions
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions
 from sppnet.images import load_image
+from sppnet.proposals.search import SelectiveSearch
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,14 @@ def test_senseless_windows_give_a_crop(backbone: Backbone, window: list[float]) 
 def test_learns_and_keeps_its_kind_in_the_file(toy_voc: Path, tmp_path: Path) -> None:
     data = load_voc(toy_voc, "train").subset(range(4))
     detector = SPPDetector(
-        features="rcnn", max_windows=8, rank=16, hidden=32, classifier="softmax", flip_short_sides_px=(),
-        second_look=False, finetune_options=FinetuneOptions(epochs=1, windows_per_image=8),
+        features=FeatureOptions("rcnn", flip_short_sides_px=()), head=HeadOptions(rank=16, hidden=32),
+        suppression=SuppressionOptions(second_look=False), proposer=SelectiveSearch(max_windows=8),
+        finetune=FinetuneOptions(epochs=1, windows_per_image=8),
     ).fit(data)  # fmt: skip
     path = tmp_path / "rcnn.safetensors"
     detector.save(path, "float32")
     again = SPPDetector.load(path)
-    assert again.features == "rcnn"
+    assert again.features.method == "rcnn"
     image = load_image(data[0].path)
     ours, theirs = (d.detect(image, threshold=0.0) for d in (detector, again))
     assert len(ours)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from importlib import resources
 from pathlib import Path
 
@@ -59,20 +60,17 @@ def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
     """The score of one window, computed by the slow definitions, stage by stage, is the detector's."""
     pixels = load_image(PHOTOS / "chelsea.png")
     window = np.array([[40, 10, 360, 290]], np.float32)
-    detector.proposer = lambda image: window
-    detector.second_look = detector.box_voting = False
-    try:
-        got = detector.detect(pixels, threshold=0.0)
-        maps = detector._features().maps(pixels)
-    finally:
-        detector.proposer = None
-        detector.second_look = detector.box_voting = True
+    plain = copy.copy(detector).set_params(
+        proposer=lambda image: window, suppression__second_look=False, suppression__box_voting=False
+    )
+    got = plain.detect(pixels, threshold=0.0)
+    maps = plain.feature_maps(pixels)
     area = [float((window[0, 2] - window[0, 0]) * sx * (window[0, 3] - window[0, 1]) * sy) for sx, sy in maps.scale]
     best = min(range(len(area)), key=lambda k: abs(np.log(area[k] / 224**2)))  # the scale that the window is seen at
     scale = np.concatenate([maps.scale[best], maps.scale[best]])
     located = (window[0] * scale - 15.5) / 16
     cells = [[int(np.floor(v)) + 1 for v in located[:2]] + [int(np.ceil(v)) for v in located[2:]]]
-    pooled = pool_reference(maps.maps[best].numpy(), np.array(cells), [(n, n) for n in detector.levels])
+    pooled = pool_reference(maps.maps[best].numpy(), np.array(cells), [(n, n) for n in detector.features.levels])
     pooled = pooled.reshape(-1)
     w = {k: v.numpy().astype(np.float64) for k, v in detector.weights_.tensors().items()}
     h = w["fc6_weight"] @ (w["reduce_weight"] @ pooled + w["reduce_bias"]) + w["fc6_bias"]

@@ -79,7 +79,7 @@ def test_iteration(found: Detections) -> None:
 def test_equality_by_value(found: Detections) -> None:
     same = Detections(BOXES.copy(), found.confidence.copy(), found.class_id.copy(), NAMES)
     assert found == same  # seconds and window_count are not compared
-    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301  # our own
+    assert pickle.loads(pickle.dumps(found)) == found
     others = [
         found[:3],
         Detections(BOXES + 1, found.confidence, found.class_id, NAMES),

@@ -12,12 +12,14 @@ from PIL import Image
 
 from sppnet import Detections, SPPDetector, evaluate_voc, load_voc
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.training.finetune import FinetuneOptions
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
+from sppnet.proposals.search import SelectiveSearch
 
 SMALL = {
-    "short_sides_px": (240,), "flip_short_sides_px": (208,), "max_windows": 400, "rank": 32, "hidden": 128,
-    "finetune_options": FinetuneOptions(epochs=6, windows_per_image=32),
+    "features": FeatureOptions(short_sides_px=(240,), flip_short_sides_px=(208,)),
+    "head": HeadOptions(rank=32, hidden=128), "proposer": SelectiveSearch(max_windows=400),
+    "finetune": FinetuneOptions(epochs=6, windows_per_image=32),
 }  # fmt: skip
 
 

@@ -9,9 +9,10 @@ import torch
 
 from sppnet import SPPDetector, load_voc
 from sppnet.detection.fc_head import FcHead
-from sppnet.detection.training.finetune import FinetuneOptions
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError, ModelFileError
+from sppnet.proposals.search import SelectiveSearch
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -35,20 +36,21 @@ def test_weights_compute_what_the_head_does(layers: int) -> None:
 def test_fc7_is_trained_kept_and_read(toy_voc: Path, tmp_path: Path) -> None:
     train = load_voc(toy_voc, "train").subset(range(8))
     detector = SPPDetector(
-        short_sides_px=(128,), flip_short_sides_px=(), max_windows=100, rank=16, hidden=32, fc_layers=2,
-        finetune_options=FinetuneOptions(epochs=2, images_per_batch=4, windows_per_image=16),
+        features=FeatureOptions(short_sides_px=(128,), flip_short_sides_px=()),
+        head=HeadOptions(rank=16, hidden=32, layers=2), proposer=SelectiveSearch(max_windows=100),
+        finetune=FinetuneOptions(epochs=2, images_per_batch=4, windows_per_image=16),
     ).fit(train)  # fmt: skip
     path = tmp_path / "m.safetensors"
     detector.save(path, "float32")
     loaded = SPPDetector.load(path)
-    assert loaded.fc_layers == 2
+    assert loaded.head.layers == 2
     assert loaded.weights_.fc7_weight.shape == (32, 32)
-    x = torch.rand(20, detector._features().dims)
+    x = torch.rand(20, detector.window_features().dims)
     assert torch.equal(loaded.weights_.fc(x), detector.weights_.fc(x))
     tensors = detector.weights_.tensors()
     with pytest.raises(ModelFileError, match="fc7_bias is missing"):
         DetectorWeights.from_tensors({n: v for n, v in tensors.items() if n != "fc7_bias"}, "f")
     with pytest.raises(ModelFileError, match="fc7_weight has shape"):
         DetectorWeights.from_tensors(tensors | {"fc7_weight": torch.zeros(32, 31)}, "f")
-    with pytest.raises(ArgumentError, match="fc_layers: got 3"):
-        SPPDetector(fc_layers=3).fit(train)
+    with pytest.raises(ArgumentError, match="layers: got 3"):
+        SPPDetector(head=HeadOptions(layers=3))

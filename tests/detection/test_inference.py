@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sppnet.boxes import decode_deltas, nms
-from sppnet.detection.inference import find_objects
+from sppnet.detection.inference import decode_detections
+from sppnet.detection.options import SuppressionOptions
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
 
 HIDDEN, WINDOWS = 96, 450
@@ -21,6 +22,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
+
+
+HARD = SuppressionOptions(nms_iou=0.3, soft_sigma=0.0)
 
 
 def random_weights(classes: int) -> DetectorWeights:
@@ -63,7 +67,7 @@ def test_other_classes_change_no_bit(threads: int, threshold: float) -> None:
         def fc(b: np.ndarray) -> torch.Tensor:
             return weights.fc(torch.from_numpy(b))
 
-        got = find_objects(weights, fc, boxes, 300, 320, threshold=threshold)
+        got = decode_detections(weights, fc, boxes, 300, 320, HARD, threshold=threshold)
         return [tuple(part[got[2] == i] for part in got[:2]) for i in range(len(classes))]
 
     some = [0, 3, 7, 12, 19, 31, 39]
@@ -83,11 +87,11 @@ def test_a_threshold_for_each_class() -> None:
         return weights.fc(torch.from_numpy(b))
 
     least = torch.tensor([0.9, 0.2, 1.0])
-    box, score, label = find_objects(weights, fc, boxes, 300, 320, threshold=least)
+    box, score, label = decode_detections(weights, fc, boxes, 300, 320, HARD, threshold=least)
     assert len(score) > 5
     assert (score >= least.numpy()[label]).all()
     for c in (0, 1):
-        alone = find_objects(weights, fc, boxes, 300, 320, threshold=float(least[c]))
+        alone = decode_detections(weights, fc, boxes, 300, 320, HARD, threshold=float(least[c]))
         assert np.array_equal(alone[1][alone[2] == c], score[label == c])
         assert np.array_equal(alone[0][alone[2] == c], box[label == c])
 
@@ -95,10 +99,13 @@ def test_a_threshold_for_each_class() -> None:
 def test_soft_suppression_lowers_scores_in_place_of_lives() -> None:
     weights, boxes = random_weights(3), windows()
 
-    def run(**options: float) -> tuple[np.ndarray, ...]:
-        return find_objects(weights, lambda b: weights.fc(torch.from_numpy(b)), boxes, 300, 320, **options)
+    def run(soft_sigma: float, threshold: float = 0.0) -> tuple[np.ndarray, ...]:
+        return decode_detections(
+            weights, lambda b: weights.fc(torch.from_numpy(b)), boxes, 300, 320,
+            SuppressionOptions(nms_iou=0.5, soft_sigma=soft_sigma), threshold=threshold,
+        )  # fmt: skip
 
-    hard, soft = run(nms_iou=0.5), run(nms_iou=0.5, soft_sigma=0.3)
+    hard, soft = run(0.0), run(0.3)
     for c in range(3):
         a, b = (tuple(part[got[2] == c] for part in got[:2]) for got in (hard, soft))
         assert a[1][0] == b[1][0]  # the best keeps its score
@@ -111,7 +118,7 @@ def test_soft_suppression_lowers_scores_in_place_of_lives() -> None:
         assert all(after <= was + 1e-6 for was, after in common)
         assert any(after < was - 1e-3 for was, after in common)
     least = 0.6
-    some = run(nms_iou=0.5, soft_sigma=0.3, threshold=least)
+    some = run(0.3, least)
     assert (some[1] >= least).all()
     assert len(some[1]) == int((soft[1] >= least).sum())
 
@@ -121,8 +128,8 @@ def test_plain_path_equals_the_formulas() -> None:
     weights, boxes = random_weights(9), windows()
     h = weights.fc(torch.from_numpy(boxes))
     for threshold in (0.0, 0.7):  # many windows, and few: two ways to regress their boxes
-        box, score, label = find_objects(
-            weights, lambda b: h, boxes, 300, 320, threshold=threshold, second_look=False, voting=False
+        box, score, label = decode_detections(
+            weights, lambda b: h, boxes, 300, 320, SuppressionOptions(0.3, 0.0, False, False), threshold=threshold
         )
         for c in range(9):
             margin = h.double() @ weights.class_weight[c].double() + weights.class_bias[c].double()

@@ -6,12 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet import SPPDetector
-from sppnet.datasets.formats.voc import load_voc
-from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.training.projection import principal_components
 from sppnet.detection.weights import DetectorWeights
-from sppnet.errors import ArgumentError
 
 
 def vectors(seed: int = 0) -> torch.Tensor:
@@ -54,9 +50,3 @@ def test_without_a_layer_the_coordinates_themselves_are_scored() -> None:
     assert weights.features == 5
     assert torch.allclose(weights.fc(x), x @ weight.T + bias, atol=1e-4)
     assert (weights.fc(x) < 0).any()  # no ReLU
-
-
-def test_what_is_trained_with_the_layer_is_refused_without_it(toy_voc: object) -> None:
-    data: DetectionDataset = load_voc(toy_voc, "val")  # type: ignore[arg-type]
-    with pytest.raises(ArgumentError, match=r"hidden: got 0.*expected 'svm' and 'ridge'"):
-        SPPDetector(hidden=0).fit(data)

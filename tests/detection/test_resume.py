@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
 
 from sppnet import SPPDetector, load_voc
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.training.finetune import FinetuneOptions
-from sppnet.detection.training.hard_negatives import SvmOptions
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SvmOptions
+from sppnet.proposals.search import SelectiveSearch
 from sppnet.storage.checkpoints import Checkpoints
 
+T = TypeVar("T")
 OPTIONS = {
-    "short_sides_px": (160,), "flip_short_sides_px": (128,), "max_windows": 150, "rank": 16, "hidden": 48,
-    "finetune_options": FinetuneOptions(epochs=3, images_per_batch=4, windows_per_image=16),
-    "svm_options": SvmOptions(retrain_every=200), "box_regression": "ridge",
+    "features": FeatureOptions(short_sides_px=(160,), flip_short_sides_px=(128,)),
+    "head": HeadOptions(rank=16, hidden=48, box_regression="ridge"), "proposer": SelectiveSearch(max_windows=150),
+    "finetune": FinetuneOptions(epochs=3, images_per_batch=4, windows_per_image=16),
+    "svm": SvmOptions(retrain_every=200),
 }  # fmt: skip
 
 
@@ -54,7 +57,7 @@ def test_stopped_again_and_again(
     left = {"n": 0}
     stages: list[str] = []  # in which it was stopped
 
-    def interrupted(items: Iterable[int], what: str, total: int) -> Iterator[int]:
+    def interrupted(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
         if what == "windows and maps" and what in stages:
             yield from items  # what is there is only looked at, but it's looked at every time
             return
@@ -87,7 +90,7 @@ def test_a_finished_training_is_not_done_again(
 ) -> None:
     detector, cache = undisturbed
 
-    def nothing(items: Iterable[int], what: str, total: int) -> Iterator[int]:
+    def nothing(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
         assert what == "windows and maps"  # a look at what is there
         return iter(items)
 

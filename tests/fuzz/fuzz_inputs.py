@@ -154,10 +154,11 @@ def model_bytes() -> bytes:
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.fc_head import FcHead
     from sppnet.detection.features import WindowFeatures
+    from sppnet.detection.options import FeatureOptions
     from sppnet.detection.weights import DetectorWeights
 
-    detector = SPPDetector(levels=(1,))
-    dims = WindowFeatures(load_backbone(detector.backbone), (1,), (64,)).dims
+    detector = SPPDetector(features=FeatureOptions(levels=(1,)))
+    dims = WindowFeatures(load_backbone("efficientnet-lite0+mid"), (1,), (64,)).dims
     torch.manual_seed(0)
     detector.weights_ = DetectorWeights.from_head(FcHead(dims, 2, rank=2, hidden=2))
     detector.class_names_ = ("cat", "dog")

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sppnet.cli.common import add_quiet, file_for_output, name_list, positive_int, progress, remove_own_cache
+from sppnet.cli.common import (
+    add_quiet,
+    file_for_output,
+    log_lines,
+    name_list,
+    positive_int,
+    progress,
+    remove_own_cache,
+)
 
 __all__ = ["add_parser"]
+
+T = TypeVar("T")
 
 DESCRIPTION = """\
 Add classes to a detector: only their own SVMs and box regressors are trained, in seconds, on the frozen rest.
@@ -70,14 +80,15 @@ def run(arguments: argparse.Namespace) -> int:
         where = f"in {len(dataset)} photos{more}"
         print(f"{', '.join(new)}: whatever isn't annotated as such, {where}, counts as background")
 
-    def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
-        unit = "part" if what == "cross-validation" else "image"
-        return iter(progress(items, what, total=total, quiet=arguments.quiet, unit=unit))
+    def bar(items: Iterable[T], what: str, *, total: int | None = None) -> Iterable[T]:
+        unit = "fold" if what == "cross-validation" else "image"
+        return progress(items, what, total=total, quiet=arguments.quiet, unit=unit)
 
-    result = detector.add_classes(
-        dataset, class_names=names, background=background, folds=arguments.folds, cache=cache, seed=arguments.seed,
-        progress=bar, report=print,
-    )  # fmt: skip
+    with log_lines(print):
+        result = detector.add_classes(
+            dataset, class_names=names, background=background, folds=arguments.folds, cache=cache, seed=arguments.seed,
+            progress=bar,
+        )  # fmt: skip
     result.save(output, result.metadata_.get("precision", "int8"))
     if arguments.cache is None:
         remove_own_cache(cache)

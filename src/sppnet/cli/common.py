@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
@@ -30,6 +31,7 @@ __all__ = [
     "file_for_output",
     "folder_for_output",
     "fraction",
+    "log_lines",
     "name_list",
     "positive_int",
     "progress",
@@ -50,6 +52,29 @@ _LEAST_SIDE_PX, _LARGEST_SIDE_PX = 32, 4000
 
 # How often a log file hears of the progress
 SECONDS_A_LINE = 60.0
+
+
+class _Handler(logging.Handler):
+    def __init__(self, write: Callable[[str], object]) -> None:
+        super().__init__(logging.INFO)
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(record.getMessage())
+
+
+@contextmanager
+def log_lines(write: Callable[[str], object]) -> Iterator[None]:
+    """Give each message of the library to ``write`` as a line of text."""
+    logger, handler = logging.getLogger("sppnet"), _Handler(write)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def progress(
@@ -206,14 +231,14 @@ def use_short_side(detector: SPPDetector, sides: Sequence[int] | None) -> None:
     """
     if sides is None:
         return
-    if detector.features != "spp":
+    if detector.features.method != "spp":
         raise ArgumentError(
             "--short-side: this detector cuts out every window (rcnn), so it has no scales; leave it out"
         )
     for side in sides:
         if not _LEAST_SIDE_PX <= side <= _LARGEST_SIDE_PX:
             raise ArgumentError(f"--short-side: got {side}, expected {_LEAST_SIDE_PX} to {_LARGEST_SIDE_PX} pixels")
-    detector.short_sides_px = tuple(sorted(set(sides)))
+    detector.set_params(features__short_sides_px=tuple(sorted(set(sides))))
 
 
 def name_list(text: str | None) -> list[str] | None:

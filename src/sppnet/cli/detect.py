@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.max_windows is not None:
         if arguments.max_windows < 1:
             raise ArgumentError(f"--max-windows: got {arguments.max_windows}, expected at least 1")
-        detector.max_windows = arguments.max_windows
+        detector.set_params(proposer__max_windows=arguments.max_windows)
     use_short_side(detector, arguments.short_side)
     drawings = _drawings(photos, output)
     journal = _open_journal(arguments, detector, photos)

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     photos = collect_images(arguments.photos)
     stored = load_proposals(arguments.boxes) if arguments.boxes else None
     detector = SPPDetector.load(arguments.model)
-    detector.max_windows = arguments.max_windows
+    detector.set_params(proposer__max_windows=arguments.max_windows)
     dims = vector_length(detector, arguments.kind)
     each = 2 if arguments.float16 else 4
     failures = FileFailures()

@@ -5,13 +5,21 @@ from __future__ import annotations
 import argparse
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
 
-from sppnet.cli.common import add_quiet, file_for_output, fraction, name_list, positive_int, progress, remove_own_cache
+from sppnet.cli.common import (
+    add_quiet,
+    file_for_output,
+    log_lines,
+    name_list,
+    positive_int,
+    progress,
+    remove_own_cache,
+)
 from sppnet.cli.data import add_data_options, count_table, on_error, refuse_problems
 
 if TYPE_CHECKING:
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
 
 __all__ = ["add_parser"]
+
+T = TypeVar("T")
 
 DESCRIPTION = """\
 Train a detector on photos with boxes, on a CPU, in minutes. The data set may be in the layout of PASCAL VOC, COCO, YOLO
@@ -71,7 +81,6 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--features", choices=("spp", "rcnn"), default="spp",
                         help="rcnn: the convolutions run once for each window instead of once for the photo: the "
                         "baseline, about 100 times slower (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--dropout", type=fraction, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--precision", choices=("int8", "float16", "float32"), default="int8",
                         help="of the large matrices in the file (default: %(default)s)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random (default: %(default)s)")
@@ -88,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_training_splits
     from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.training.finetune import FinetuneOptions
+    from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions
 
     output = file_for_output(arguments.output)
     cache = Path(arguments.cache or f"{output}.cache")
@@ -110,29 +119,24 @@ def run(arguments: argparse.Namespace) -> int:
     for note in parts.notes:
         print(note)
     print(_describe(dataset, validation))
-    options: dict[str, Any] = {
-        "seed": arguments.seed,
-        "features": arguments.features,
-        "classifier": arguments.classifier,
-        "box_regression": arguments.box_regression,
-    }
+    options: dict[str, Any] = {"seed": arguments.seed}
+    head: dict[str, Any] = {"classifier": arguments.classifier, "box_regression": arguments.box_regression}
+    features: dict[str, Any] = {"method": arguments.features}
     if arguments.layers == "pool":
-        options |= {"hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
+        head |= {"hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
     if arguments.layers == "fc7":
-        options["fc_layers"] = 2
+        head["layers"] = 2
     if arguments.backbone is not None:
         options["backbone"] = arguments.backbone
     if arguments.epochs is not None:
-        options["finetune_options"] = FinetuneOptions(epochs=arguments.epochs)
+        options["finetune"] = FinetuneOptions(epochs=arguments.epochs)
     if arguments.short_side is not None:
         # mirror images at 5/6 of them, so that each object is seen at two sizes
-        options |= {
+        features |= {
             "short_sides_px": tuple(sorted(set(arguments.short_side))),
             "flip_short_sides_px": tuple(max(16, side * 5 // 6) for side in sorted(set(arguments.short_side))),
         }
-    if arguments.dropout is not None:
-        options["dropout"] = arguments.dropout
-    detector = SPPDetector(**options)
+    detector = SPPDetector(features=FeatureOptions(**features), head=HeadOptions(**head), **options)
     expected = estimate(detector, dataset, validation, quiet=arguments.quiet)
     print(expected.text(cache))
     refuse_full_disk(expected, cache)
@@ -188,14 +192,15 @@ def train_and_save(
     """
     started = time.perf_counter()
 
-    def bar(items: Iterable[int], what: str, total: int) -> Iterator[int]:
-        return iter(progress(items, what, total=total, quiet=quiet, unit="step" if "layer" in what else "image"))
+    def bar(items: Iterable[T], what: str, *, total: int | None = None) -> Iterable[T]:
+        return progress(items, what, total=total, quiet=quiet, unit="step" if "layer" in what else "image")
 
     def report(line: str) -> None:
         tqdm.write(f"[{(time.perf_counter() - started) / 60:5.1f} min] {line}")
 
     report(f"{len(dataset)} images, {sum(map(len, dataset))} objects, {len(dataset.class_names)} classes")
-    detector.fit(dataset, cache=cache, progress=bar, report=report)
+    with log_lines(report):
+        detector.fit(dataset, cache=cache, progress=bar)
     training = detector.metadata_["training"]
     training["data"] = dataset.name
     training["machine"] = f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}"

@@ -15,7 +15,7 @@ from sppnet.cli.common import progress
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.training.finetune import FinetuneOptions
+    from sppnet.detection.options import FinetuneOptions
 
 __all__ = ["Estimate", "estimate", "refuse_full_disk"]
 
@@ -59,16 +59,16 @@ def estimate(
     from sppnet.backbones.registry import load_backbone
     from sppnet.detection.crops import CropFeatures
     from sppnet.detection.features import WindowFeatures, half_precision
-    from sppnet.detection.training.finetune import FinetuneOptions
     from sppnet.images import load_image
-    from sppnet.proposals.search import SelectiveSearch
 
-    search = SelectiveSearch(max_windows=detector.max_windows)
+    search = detector.proposer
     backbone = load_backbone(detector.backbone)
-    sides = [side for side in (detector.short_sides_px, detector.flip_short_sides_px) if side]
-    crops = CropFeatures(backbone, detector.levels)
-    rcnn = detector.features == "rcnn"
-    views: list[WindowFeatures] = [crops if rcnn else WindowFeatures(backbone, detector.levels, side) for side in sides]
+    sides = [side for side in (detector.features.short_sides_px, detector.features.flip_short_sides_px) if side]
+    crops = CropFeatures(backbone, detector.features.levels)
+    rcnn = detector.features.method == "rcnn"
+    views: list[WindowFeatures] = [
+        crops if rcnn else WindowFeatures(backbone, detector.features.levels, side) for side in sides
+    ]
     # The first picture loads kernels and warms caches, so it isn't timed; a few spread over the data set are
     chosen = np.unique(np.linspace(0, len(dataset) - 1, 4).round().astype(int))
     seconds, sizes, pixels, window_s, windows = [], [], [], [], []
@@ -89,17 +89,17 @@ def estimate(
     each = float(np.mean(seconds))
     # This machine against the one of the figures above, at as many pixels; a part of the work doesn't depend on pixels
     factor = each / (_WINDOWS_AND_MAPS * max(float(np.mean(pixels)) / _MEGAPIXELS, 0.25))
-    finetuning = detector.finetune_options or FinetuneOptions()
+    finetuning = detector.finetune
     epochs = finetuning.epochs
     if rcnn:
         window, count_a_picture, size = (float(np.mean(values)) for values in (window_s, windows, sizes))
         return _estimate_rcnn(
             detector, len(dataset), validation, each, window, count_a_picture, size, len(chosen), finetuning
         )
-    layers = (_EPOCH * epochs + (_SVMS if detector.classifier == "svm" else 0)) * factor
+    layers = (_EPOCH * epochs + (_SVMS if detector.head.classifier == "svm" else 0)) * factor
     count = len(validation) if validation is not None else 0
     # Without the mirror image, but twice with the layers behind the pooling
-    share = len(detector.short_sides_px) / max(1, sum(map(len, sides)))
+    share = len(detector.features.short_sides_px) / max(1, sum(map(len, sides)))
     return Estimate(
         each * len(dataset),
         layers * len(dataset),
@@ -124,9 +124,9 @@ def _estimate_rcnn(
     finetuning: FinetuneOptions,
 ) -> Estimate:
     """A pass of the convolutions a window: whenever windows are drawn, for SVMs, and twice over when measuring."""
-    views = 2 if detector.flip_short_sides_px else 1
+    views = 2 if detector.features.flip_short_sides_px else 1
     drawn = finetuning.epochs * finetuning.windows_per_image * views
-    every = windows if detector.classifier == "svm" or detector.box_regression == "ridge" else 0
+    every = windows if detector.head.classifier == "svm" or detector.head.box_regression == "ridge" else 0
     count = len(validation) if validation is not None else 0
     return Estimate(
         each * images,

@@ -47,8 +47,7 @@ class CropFeatures(WindowFeatures):
 
     def settings(self) -> tuple[object, ...]:
         """What tells these features from others."""
-        network = self.backbone
-        return "rcnn", network.name, network.weights_sha256, self.levels, self.mode, self.crop_px, self.context_px
+        return "rcnn", *self._network_identity(), self.levels, self.mode, self.crop_px, self.context_px
 
     def map_settings(self) -> tuple[object, ...]:
         """What is kept of an image, its pixels, depends on nothing."""
@@ -67,12 +66,12 @@ class CropFeatures(WindowFeatures):
     def pool(self, maps: ImageMaps, windows: NDArray[np.float32], out: Tensor | None = None) -> Tensor:
         """Vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in image pixels."""
         if out is None:
-            out = torch.empty(len(windows), self.dims)
+            out = torch.empty(len(windows), self.dims, device=self.device)
         picture = Image.fromarray(maps.maps[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy())
         bins = sum(n * n for n in self.levels)
         for start in range(0, len(windows), _BATCH):
             crops = [self.warp(picture, window) for window in windows[start : start + _BATCH]]
-            found = self.backbone(torch.cat([self.backbone.preprocess(crop) for crop in crops]))
+            found = self.backbone(torch.cat([self.backbone.preprocess(crop) for crop in crops]).to(self.device))
             pooled = spatial_pyramid_pool(found, self.levels, self.mode)
             # the pooling layer gives channels before bins, level by level; windows have bins before channels
             at = 0

@@ -1,126 +1,135 @@
-"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, scores, NMS."""
+"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, scores, suppression."""
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Self, overload
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from torch import Tensor
 
-import sppnet
-from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, load_backbone
+from sppnet._types import F32, Progress, no_progress
+from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, backbone_spec, load_backbone
 from sppnet.datasets.records import DetectionDataset
+from sppnet.detection import classes
 from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores, rescore
-from sppnet.detection.classes import add_classes, remove_classes, rename_class
+from sppnet.detection.classes import Fitted
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import ImageMaps, PooledWindows, WindowFeatures
-from sppnet.detection.inference import find_objects
+from sppnet.detection.inference import decode_detections
 from sppnet.detection.model_file import read_stored, write_model
-from sppnet.detection.training.finetune import FinetuneOptions
-from sppnet.detection.training.hard_negatives import SvmOptions
-from sppnet.detection.training.images import Progress, TrainingImages, no_progress
-from sppnet.detection.training.layers import train_layers, training_identity
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+from sppnet.detection.parts import Parts, as_device, plain_inference, plain_precision
+from sppnet.detection.recipe import recipe_from_metadata, recipe_metadata
+from sppnet.detection.training.add_classes import add_classes
+from sppnet.detection.training.fit import fit_detector
+from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
-from sppnet.errors import ArgumentError, DatasetError, ModelFileError, NotFittedError
+from sppnet.errors import ArgumentError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
 from sppnet.parameters import Parameters
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.search import SelectiveSearch
-from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.feature_cache import FeatureCache
 
 __all__ = ["SPPDetector"]
+
+_FEATURES, _HEAD, _SUPPRESSION = FeatureOptions(), HeadOptions(), SuppressionOptions()
+_FINETUNE, _SVM, _PROPOSER = FinetuneOptions(), SvmOptions(), SelectiveSearch()
 
 
 class SPPDetector(Parameters):
     """SPP-net for detection (He et al., 2014, section 4) on frozen convolutions.
 
-    ``SPPDetector.load()`` gives the detector of the 20 VOC classes that comes with the package.
+    ``SPPDetector.load()`` gives the detector of the 20 VOC classes that comes with the package. One detector may be
+    used from several threads at once; it can be copied, pickled and sent to other processes. Parameters are scikit-
+    learn's: ``get_params``, ``set_params`` (also of fields: ``features__levels=(2, 1)``), ``clone``.
 
     Args:
-        backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`.
-        features: ``spp``: the convolutions run once over the image, or ``rcnn``: once for each window, cut out and
-            warped (the baseline, about 2000 times the work).
-        levels: of the pyramid; each window becomes ``channels * sum(n * n for n in levels)`` numbers.
-        short_sides_px: scales at which the convolutions run; a window uses the one where its area is nearest 224 x 224.
-        flip_short_sides_px: scales of the mirror images in training; empty trains without mirror images.
-        max_windows: of selective search, for each image.
-        rank, hidden, dropout: of the fully connected layer, see :class:`sppnet.detection.fc_head.FcHead`. With
-            ``hidden`` 0 there is none: SVMs and ridge regression see the pooled windows along their first ``rank``
-            principal components (the paper's pool5 row).
-        fc_layers: 1, or 2 for a second fully connected layer (the paper's fc7).
-        classifier: ``softmax``: the log odds of each class against background, as they are trained with the
-            fully connected layer, or ``svm`` (the paper's): linear SVMs with hard negatives on its features.
-        box_regression: ``joint``: the layer trained with the fully connected one, or ``ridge``: in closed form after it
-            (the paper's).
-        finetune_options, svm_options: how the parts are trained.
-        nms_iou: overlap above which the worse of two detections of a class is dropped (paper: 0.3, with soft_sigma 0).
-        soft_sigma: above 0, the worse of two detections that overlap less loses a part of its score (soft suppression).
-        second_look: the most probable boxes are pooled, scored and regressed once more (iterated box regression).
-        box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
-        proposer: gives the windows instead of selective search; any callable from image to boxes.
+        backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`, or a backbone of your
+            own.
+        features: how windows become vectors: scales and pyramid.
+        head: which layers stand behind the pooling.
+        suppression: how scored windows become detections.
+        finetune: how the fully connected layers are trained.
+        svm: how SVMs and box regressors are trained.
+        proposer: gives the windows of an image. Any callable from image to boxes will do.
+        device: ``cpu``, or ``cuda`` for convolutions, pooling, fully connected layers, suppression and training.
+            Proposals are computed on the CPU.
         seed: of everything that is drawn at random in training.
 
     Attributes:
         class_names_: after fit or load.
         weights_: the trained matrices.
         metadata_: how it was trained, and what was measured.
+
+    Raises:
+        ArgumentError: a value out of its range, or a device that isn't there.
     """
+
+    class_names_: tuple[str, ...]
+    weights_: DetectorWeights
+    metadata_: dict[str, Any]
+    fit_seconds_: dict[str, float]
 
     def __init__(
         self,
-        backbone: str = f"{DEFAULT_BACKBONE}+mid",
-        features: Literal["spp", "rcnn"] = "spp",
-        levels: Sequence[int] = (4, 2, 1),
-        short_sides_px: Sequence[int] = (352, 608),
-        flip_short_sides_px: Sequence[int] = (296, 512),
-        max_windows: int = 2000,
-        rank: int = 256,
-        hidden: int = 1024,
-        dropout: float = 0.5,
-        fc_layers: int = 1,
-        classifier: Literal["softmax", "svm"] = "softmax",
-        box_regression: Literal["joint", "ridge"] = "joint",
-        finetune_options: FinetuneOptions | None = None,
-        svm_options: SvmOptions | None = None,
-        nms_iou: float = 0.5,
-        soft_sigma: float = 0.3,
-        second_look: bool = True,
-        box_voting: bool = True,
-        proposer: Proposer | None = None,
+        backbone: str | Backbone = f"{DEFAULT_BACKBONE}+mid",
+        features: FeatureOptions = _FEATURES,
+        head: HeadOptions = _HEAD,
+        suppression: SuppressionOptions = _SUPPRESSION,
+        finetune: FinetuneOptions = _FINETUNE,
+        svm: SvmOptions = _SVM,
+        proposer: Proposer = _PROPOSER,
+        device: str = "cpu",
         seed: int = 0,
     ) -> None:
         self.backbone = backbone
         self.features = features
-        self.levels = levels
-        self.short_sides_px = short_sides_px
-        self.flip_short_sides_px = flip_short_sides_px
-        self.max_windows = max_windows
-        self.rank = rank
-        self.hidden = hidden
-        self.dropout = dropout
-        self.fc_layers = fc_layers
-        self.classifier = classifier
-        self.box_regression = box_regression
-        self.finetune_options = finetune_options
-        self.svm_options = svm_options
-        self.nms_iou = nms_iou
-        self.soft_sigma = soft_sigma
-        self.second_look = second_look
-        self.box_voting = box_voting
+        self.head = head
+        self.suppression = suppression
+        self.finetune = finetune
+        self.svm = svm
         self.proposer = proposer
+        self.device = device
         self.seed = seed
-        self._network: Backbone | None = None
-        self._pool: PooledWindows | None = None
+        self._parts = Parts()
         self._stored: dict[str, Tensor] = {}  # of the file it was loaded from
+        self._check_parameters(self.get_params(deep=False))
+
+    def _check_parameters(self, values: Mapping[str, Any]) -> None:
+        for name, kind in (
+            ("features", FeatureOptions),
+            ("head", HeadOptions),
+            ("suppression", SuppressionOptions),
+            ("finetune", FinetuneOptions),
+            ("svm", SvmOptions),
+        ):
+            if not isinstance(values[name], kind):
+                raise ArgumentError(f"{name}: got {values[name]!r}, expected {kind.__name__}(...)")
+        backbone = values["backbone"]
+        if isinstance(backbone, str):
+            backbone_spec(backbone)
+        elif not isinstance(backbone, Backbone):
+            raise ArgumentError(f"backbone: got {type(backbone).__name__}, expected a name or a Backbone")
+        if not callable(values["proposer"]):
+            raise ArgumentError(
+                f"proposer: got {values['proposer']!r}, expected a function from an image to boxes (K, 4)"
+            )
+        seed = values["seed"]
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+            raise ArgumentError(f"seed: got {seed!r}, expected a whole number of at least 0")
+        as_device(values["device"])
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -130,88 +139,27 @@ class SPPDetector(Parameters):
         *,
         cache: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
-        report: Callable[[str], None] | None = None,
-    ) -> SPPDetector:
+    ) -> Self:
         """Train on ``dataset``: windows and maps of every image once, then what stands behind the pooling.
 
         Args:
-            cache: folder for maps and windows; what is there already isn't computed again. None uses a temporary one.
-            progress: shows how far each stage is. report: called with a line of text now and then.
+            dataset: images and their annotations.
+            cache: folder for maps and windows; what is there isn't computed again. None uses a temporary one.
+            progress: shows how far each stage is. Messages go to the logger ``sppnet``.
 
         Raises:
             DatasetError: there are no images, or a class has no object that isn't difficult.
-            ImageError: a picture can't be read.
+            ImageError: an image can't be read.
         """
-        _check_trainable(dataset)
-        options_known: tuple[tuple[str, object, Sequence[object]], ...] = (
-            ("features", self.features, ("spp", "rcnn")),
-            ("classifier", self.classifier, ("svm", "softmax")),
-            ("box_regression", self.box_regression, ("joint", "ridge")),
-            ("fc_layers", self.fc_layers, (1, 2)),
-        )
-        for name, value, known in options_known:
-            if value not in known:
-                raise ArgumentError(f"{name}: got {value!r}, expected one of {', '.join(map(str, known))}")
-        if not self.hidden and (self.classifier, self.box_regression) != ("svm", "ridge"):
-            raise ArgumentError(
-                f"hidden: got 0 (no fully connected layer) with classifier={self.classifier!r} and box_regression="
-                f"{self.box_regression!r}, which are trained with that layer; expected 'svm' and 'ridge'"
-            )
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
-                return self.fit(dataset, cache=folder, progress=progress, report=report)
-        started = time.perf_counter()
-        data = self.training_images(dataset, cache, mirrored=True)
-        if report is not None:
-            report(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
-        data.prepare(progress)
-        prepared = round(time.perf_counter() - started, 1)
-
-        options = self.finetune_options or FinetuneOptions()
-        svm_options = self.svm_options or SvmOptions()
-        common = training_identity(data, sppnet.__version__, self.rank, self.hidden, self.dropout, self.seed, options)
-        if self.fc_layers != 1:
-            common = (*common, "fc layers", self.fc_layers)
-        own = (self.classifier, self.box_regression, vars(svm_options))
-        trained = train_layers(
-            data,
-            rank=self.rank,
-            hidden=self.hidden,
-            dropout=self.dropout,
-            fc_layers=self.fc_layers,
-            classifier=self.classifier,
-            box_regression=self.box_regression,
-            finetune_options=options,
-            svm_options=svm_options,
-            seed=self.seed,
-            fc_checkpoints=Checkpoints(cache, common),
-            checkpoints=Checkpoints(cache, (common, own)),
-            progress=progress,
-            report=report,
-        )
-        self.weights_ = trained.weights
-        self.fit_seconds_ = {"windows and maps": prepared} | trained.seconds
-        self.class_names_ = dataset.class_names
-        # Nothing that differs from run to run belongs in here: the same seed gives the same file
-        self.metadata_: dict[str, Any] = {
-            "sppnet_version": sppnet.__version__,
-            "training": {
-                "images": len(dataset),
-                "objects": {
-                    name: int(sum(int(((r.labels == c) & ~r.difficult).sum()) for r in dataset))
-                    for c, name in enumerate(dataset.class_names)
-                },
-                "split": dataset.split,
-                "seed": self.seed,
-                "finetune": vars(options),
-                "classifier": self.classifier,
-                "box_regression": self.box_regression,
-                "svm": vars(svm_options),
-                "flip_short_sides_px": list(self.flip_short_sides_px),
-                "losses": [round(v, 4) for v in trained.losses],
-                "threads": torch.get_num_threads(),
-            },
-        }
+                return self.fit(dataset, cache=folder, progress=progress)
+        with plain_precision():
+            data = self.training_images(dataset, cache, mirrored=True)
+            trained = fit_detector(data, self.head, self.finetune, self.svm, self.seed, cache, progress)
+        self.weights_, self.class_names_ = trained.fitted.weights, trained.fitted.class_names
+        self.metadata_, self.fit_seconds_ = trained.fitted.metadata, trained.seconds
+        self._stored = {}
         return self
 
     def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> list[Detections]:
@@ -231,50 +179,73 @@ class SPPDetector(Parameters):
         new = calibrate_scores(found, dataset, weights.slope.numpy(), weights.offset.numpy())
         parts = weights.tensors() | {"slope": torch.from_numpy(new.slope), "offset": torch.from_numpy(new.offset)}
         self.weights_ = DetectorWeights(**parts)
-        self.metadata_["thresholds"] = dict(zip(self.class_names_, new.thresholds.tolist(), strict=True))
-        self.metadata_["calibrated_on"] = f"{dataset.name} {dataset.split} ({len(dataset)} images)"
+        self.metadata_ = copy.deepcopy(self.metadata_) | {
+            "thresholds": dict(zip(self.class_names_, new.thresholds.tolist(), strict=True)),
+            "calibrated_on": f"{dataset.name} {dataset.split} ({len(dataset)} images)",
+        }
         return [rescore(item, weights, self.weights_) for item in found]
+
+    def training_images(
+        self, dataset: DetectionDataset, cache: str | os.PathLike[str], *, mirrored: bool = False
+    ) -> TrainingImages:
+        """Give access to the maps and windows of ``dataset``: computed at first use, then read from ``cache``.
+
+        Args:
+            dataset: images with their annotations.
+            cache: folder for maps and windows.
+            mirrored: whether mirror images belong to them, at the scales of ``features.flip_short_sides_px``.
+        """
+        sides = self.features.flip_short_sides_px
+        flipped = self._build_features(sides) if mirrored and sides else None
+        return TrainingImages(dataset, self.window_features(), flipped, self.proposer, FeatureCache(cache))
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
-    def warm_up(self) -> SPPDetector:
-        """Load or compile all kernels and the convolutions now, so that no picture has to wait for them."""
+    def warm_up(self) -> Self:
+        """Load or compile all kernels and the convolutions now, so that no image has to wait for them."""
         self.detect(np.zeros((64, 96, 3), np.uint8))
         return self
 
-    @torch.inference_mode()
-    def detect(self, image: ImageSource, threshold: float | None = None) -> Detections:
-        """Find objects in ``image`` (path, PIL image or array).
+    @overload
+    def detect(self, image: ImageSource, threshold: float | None = None) -> Detections: ...
+
+    @overload
+    def detect(self, image: Iterable[ImageSource], threshold: float | None = None) -> list[Detections]: ...
+
+    def detect(
+        self, image: ImageSource | Iterable[ImageSource], threshold: float | None = None
+    ) -> Detections | list[Detections]:
+        """Find objects in an image, or in each of several.
 
         Args:
-            threshold: least probability, in [0, 1]; None: that of each class in :attr:`thresholds_`. With 0 every
-                detection is given that non-maximum suppression leaves, up to 100 a class, as evaluation needs them.
+            image: path, PIL image or array ``(H, W, 3)``; or a list (any iterable) of them.
+            threshold: minimum confidence, in [0, 1]. None: that of each class in :attr:`thresholds_`. 0 gives every
+                detection that suppression leaves, up to 100 a class, as evaluation needs them.
 
         Returns:
-            Detections, best first, with the seconds that each stage took.
+            Detections, most confident first, with the seconds that each stage took. For several images a list of them.
 
         Raises:
-            ImageError: the picture can't be read. NotFittedError: neither trained nor loaded. ArgumentError: threshold.
+            ImageError: an image can't be read.
+            NotFittedError: the detector is neither trained nor loaded.
+            ArgumentError: ``threshold`` is not in [0, 1].
         """
         if threshold is not None and not 0 <= threshold <= 1:
-            raise ArgumentError(f"threshold: got {threshold}, expected a probability in [0, 1]")
+            raise ArgumentError(f"threshold: got {threshold}, expected a number in [0, 1]")
         self._fitted()
-        clock = _Clock()
-        pixels = load_image(image)
-        clock.lap("decoding")
-        windows = self.propose(pixels)
-        clock.lap("proposals")
-        maps = self.feature_maps(pixels)
-        clock.lap("convolutions")
-        return self._detect_in(maps, windows, threshold, clock)
+        one = isinstance(image, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
+        if one or hasattr(image, "__array_interface__") or not isinstance(image, Iterable):
+            return self._finish(*self._prepare(image), threshold)
+        return list(self._detect_each(image, threshold))
 
-    def propose(self, image: ImageSource) -> NDArray[np.float32]:
+    def propose(self, image: ImageSource) -> F32:
         """Windows of ``image`` that may hold an object: ``(K, 4)`` in pixels of the image, best first."""
-        return np.ascontiguousarray(self._proposer()(load_image(image)), np.float32)
+        return np.ascontiguousarray(self.proposer(load_image(image)), np.float32)
 
     def feature_maps(self, image: ImageSource) -> ImageMaps:
         """Run the convolutions over ``image``: one feature map a scale."""
-        return self._features().maps(load_image(image))
+        with plain_inference():
+            return self.window_features().maps(load_image(image))
 
     def detect_windows(self, maps: ImageMaps, windows: ArrayLike, threshold: float | None = None) -> Detections:
         """Find objects in an image whose maps and windows are known already.
@@ -287,151 +258,266 @@ class SPPDetector(Parameters):
         Returns:
             What :meth:`detect` gives for the same maps and windows.
         """
-        return self._detect_in(maps.float(), np.ascontiguousarray(windows, np.float32), threshold)
+        with plain_inference():
+            return self._decode(maps.float(), np.ascontiguousarray(windows, np.float32), threshold, _Clock())
 
-    def training_images(
-        self, dataset: DetectionDataset, cache: str | os.PathLike[str], *, mirrored: bool = False
-    ) -> TrainingImages:
-        """Give access to the maps and windows of ``dataset``: computed at first use, then read from ``cache``.
+    def pool(self, maps: ImageMaps, windows: ArrayLike) -> Tensor:
+        """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in pixels of the image."""
+        with plain_inference():
+            return self.window_features().pool(maps, np.ascontiguousarray(windows, np.float32))
 
-        Args:
-            dataset: images with their annotations.
-            cache: folder for maps and windows.
-            mirrored: whether mirror images belong to them, at the scales of ``flip_short_sides_px``.
-        """
-        flipped = self._features(self.flip_short_sides_px) if mirrored and self.flip_short_sides_px else None
-        return TrainingImages(dataset, self._features(), flipped, self._proposer(), FeatureCache(cache))
-
-    @torch.inference_mode()
-    def _detect_in(
-        self, maps: ImageMaps, windows: NDArray[np.float32], threshold: float | None, clock: _Clock | None = None
-    ) -> Detections:
-        weights = self._fitted()
-        clock = clock or _Clock()
-        least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
-        pooled = self._pooled()
-
-        def fc(boxes: NDArray[np.float32]) -> Tensor:
-            vectors = pooled(maps, boxes)
-            clock.lap("pooling")
-            return weights.fc(vectors)
-
-        boxes, score, label = find_objects(
-            weights,
-            fc,
-            windows,
-            maps.height,
-            maps.width,
-            threshold=least,
-            nms_iou=self.nms_iou,
-            soft_sigma=self.soft_sigma,
-            second_look=self.second_look,
-            voting=self.box_voting,
-            lap=clock.lap,
-        )
-        return Detections(boxes, score, label, self.class_names_, clock.seconds, len(windows))
+    def fc(self, pooled: Tensor) -> Tensor:
+        """Fully connected features ``(K, H)`` of pooled vectors ``(K, dims)``."""
+        with plain_inference():
+            return self._weights().fc(pooled)
 
     @property
     def thresholds_(self) -> dict[str, float]:
-        """The least probability that :meth:`detect` shows, of each class: that of best F1 where it was calibrated."""
+        """Minimum confidence that :meth:`detect` shows, of each class: that of best F1 where it was calibrated."""
         self._fitted()
         tuned = self.metadata_.get("thresholds", {})
         return {name: tuned.get(name, DEFAULT_THRESHOLD) for name in self.class_names_}
 
+    def _detect_each(self, images: Iterable[ImageSource], threshold: float | None) -> Iterator[Detections]:
+        """Detections of each image. Where a device does the work, the next image is prepared on the CPU meanwhile."""
+        if self.device == "cpu":
+            for image in images:
+                yield self._finish(*self._prepare(image), threshold)
+            return
+        source = iter(images)
+        with ThreadPoolExecutor(1, "sppnet-proposals") as ahead:
+            coming = [ahead.submit(self._prepare, image) for _, image in zip(range(2), source, strict=False)]
+            while coming:
+                ready = coming.pop(0).result()
+                coming += [ahead.submit(self._prepare, image) for _, image in zip(range(1), source, strict=False)]
+                yield self._finish(*ready, threshold)
+
+    def _prepare(self, image: ImageSource) -> tuple[NDArray[np.uint8], F32, _Clock]:
+        """Do what the CPU does for an image: decoding and proposals."""
+        clock = _Clock()
+        pixels = load_image(image)
+        clock.lap("decoding")
+        windows = np.ascontiguousarray(self.proposer(pixels), np.float32)
+        clock.lap("proposals")
+        return pixels, windows, clock
+
+    def _finish(self, pixels: NDArray[np.uint8], windows: F32, clock: _Clock, threshold: float | None) -> Detections:
+        with plain_inference():
+            clock.start()
+            maps = self.window_features().maps(pixels)
+            clock.lap("convolutions")
+            return self._decode(maps, windows, threshold, clock)
+
+    def _decode(self, maps: ImageMaps, windows: F32, threshold: float | None, clock: _Clock) -> Detections:
+        weights = self._weights()
+        least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
+        vectors = self._pooled()
+
+        def fc(boxes: F32) -> Tensor:
+            with vectors(maps, boxes) as pooled:
+                clock.lap("pooling")
+                return weights.fc(pooled)
+
+        boxes, confidence, class_id = decode_detections(
+            weights, fc, windows, maps.height, maps.width, self.suppression, threshold=least, lap=clock.lap
+        )
+        return Detections(boxes, confidence, class_id, self.class_names_, clock.seconds, len(windows))
+
     # --- classes: each gives a new detector, and leaves the other classes as they are to the last bit ----------------
 
-    add_classes = add_classes
-    remove_classes = remove_classes
-    rename_class = rename_class
+    def add_classes(
+        self,
+        dataset: DetectionDataset,
+        *,
+        class_names: Sequence[str] | None = None,
+        background: DetectionDataset | None = None,
+        folds: int = 4,
+        svm: SvmOptions = _SVM,
+        cache: str | os.PathLike[str] | None = None,
+        seed: int = 0,
+        progress: Progress = no_progress,
+    ) -> SPPDetector:
+        """Give a detector that knows more classes; this one, and what is found of the old classes, doesn't change.
+
+        Confidence and thresholds of the new classes are calibrated by cross-validation: SVMs trained on the other
+        folds look at each fold of the images.
+
+        Args:
+            dataset: images with objects of the new classes. Objects of other classes count as background.
+            class_names: the new ones, among those of ``dataset``. None takes all that the detector doesn't know.
+            background: more images. Where nobody annotated the new classes in them, their objects count as background
+                too: look through such images first.
+            folds: of the cross-validation, at least 2.
+            svm: how SVMs and box regressors are trained.
+            cache: folder for maps and windows; what is there isn't computed again. None uses a temporary one.
+            seed: of the windows and the folds that are drawn.
+            progress: shows how far each stage is.
+
+        Raises:
+            ArgumentError: no new class, a class that the detector knows already, or one that isn't in ``dataset``.
+            DatasetError: a new class has no object that isn't difficult.
+            ImageError: an image can't be read.
+            NotFittedError: the detector isn't trained.
+        """
+        fitted = self._learned()
+        if cache is None:
+            with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
+                return self.add_classes(
+                    dataset, class_names=class_names, background=background, folds=folds, svm=svm, cache=folder,
+                    seed=seed, progress=progress,
+                )  # fmt: skip
+        with plain_precision():
+            return self._with(
+                add_classes(
+                    fitted, dataset, lambda images: self.training_images(images, cache), self.suppression, svm,
+                    class_names=class_names, background=background, folds=folds, seed=seed, progress=progress,
+                )
+            )  # fmt: skip
+
+    def remove_classes(self, names: Sequence[str]) -> SPPDetector:
+        """Give a detector without the classes ``names``; this one doesn't change, nor what is found of the others.
+
+        Raises:
+            ArgumentError: one isn't known, or none would be left.
+            NotFittedError: the detector isn't trained.
+        """
+        return self._with(classes.remove_classes(self._learned(), names))
+
+    def rename_class(self, old: str, new: str) -> SPPDetector:
+        """Give a detector in which the class ``old`` is called ``new``; this one doesn't change.
+
+        Raises:
+            ArgumentError: ``old`` isn't known, or ``new`` is empty or another class's name.
+            NotFittedError: the detector isn't trained.
+        """
+        return self._with(classes.rename_class(self._learned(), old, new))
+
+    def _learned(self) -> Fitted:
+        return Fitted(self._fitted(), self.class_names_, self.metadata_)
+
+    def _with(self, fitted: Fitted) -> SPPDetector:
+        result = copy.copy(self)
+        result.weights_, result.class_names_, result.metadata_ = fitted.weights, fitted.class_names, fitted.metadata
+        return result
 
     # --- files -------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str], precision: str = "int8") -> None:
-        """Write the detector to one safetensors file with JSON metadata.
+        """Write the detector, with its whole recipe, to one safetensors file with JSON metadata.
 
         Args:
+            path: of the file. It appears when it is complete.
             precision: of the large matrices: ``int8`` (one scale a row), ``float16`` or ``float32``.
 
         Raises:
-            NotFittedError: there is nothing to save yet. ArgumentError: another proposer than selective search was
-                given, which the file can't hold.
+            NotFittedError: there is nothing to save yet.
+            ArgumentError: an unknown precision, or a proposer or backbone of your own that a file can't hold.
         """
         weights = self._fitted()
-        if self.proposer is not None and not isinstance(self.proposer, SelectiveSearch):
-            raise ArgumentError("save: this detector uses a proposer of your own, which a model file can't hold")
-        network = self._backbone()
+        network = self._network()
+        if not network.weights_sha256:
+            raise ArgumentError(
+                f"save: the backbone {network.name!r} comes from no weights file, so the model file can't name it; "
+                "write its weights to a file and load it with load_backbone(name, path)"
+            )
+        recipe = recipe_metadata(
+            self.features, self.head, self.suppression, self.finetune, self.svm, self.proposer, self.seed
+        )
         metadata = self.metadata_ | {
             "class_names": list(self.class_names_),
             "backbone": {"name": network.name, "weights_sha256": network.weights_sha256},
-            "features": self.features,
-            "levels": list(self.levels),
-            "short_sides_px": list(self.short_sides_px),
-            "proposer": {"name": "selective search", "mode": "fast", "max_windows": self.max_windows},
-            "nms_iou": self.nms_iou,
-            "soft_sigma": self.soft_sigma,
-            "second_look": self.second_look,
-            "box_voting": self.box_voting,
             "precision": precision,
+            **recipe,
         }
         write_model(path, weights.tensors(), metadata, precision, like=self._stored)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None) -> SPPDetector:
-        """The detector of a model file; without one, the detector of the 20 VOC classes that comes with the package.
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        device: str = "cpu",
+        backbone: Backbone | None = None,
+    ) -> SPPDetector:
+        """Load the detector of a model file, or the detector of the 20 VOC classes that comes with the package.
+
+        Args:
+            path: of the file. None: the detector that comes with the package.
+            device: ``cpu`` or ``cuda``.
+            backbone: the convolutions, where the file was made with a backbone of your own.
 
         Raises:
             ModelFileError: the file is missing, damaged or no detector.
             WeightsError: the weights of its backbone are missing or other ones.
+            ArgumentError: the device isn't there.
         """
         if path is None:
             with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as default:
-                return cls.load(default)
+                return cls.load(default, device=device, backbone=backbone)
+        where = os.fspath(path)
+        as_device(device)
         stored = read_stored(path)
-        tensors, metadata = stored.floats(os.fspath(path)), stored.metadata
+        weights = DetectorWeights.from_tensors(stored.floats(where), where)
+        metadata = stored.metadata
         try:
+            name, expected = str(metadata["backbone"]["name"]), str(metadata["backbone"]["weights_sha256"])
             detector = cls(
-                backbone=metadata["backbone"]["name"],
-                features="rcnn" if metadata.get("features") == "rcnn" else "spp",
-                levels=tuple(int(n) for n in metadata["levels"]),
-                short_sides_px=tuple(int(n) for n in metadata["short_sides_px"]),
-                max_windows=int(metadata["proposer"]["max_windows"]),
-                nms_iou=float(metadata["nms_iou"]),
-                # earlier files don't know these
-                soft_sigma=float(metadata.get("soft_sigma", 0.0)),
-                second_look=bool(metadata.get("second_look", False)),
-                box_voting=bool(metadata.get("box_voting", False)),
+                backbone if backbone is not None else name, **recipe_from_metadata(metadata, weights), device=device
             )
-            expected = str(metadata["backbone"]["weights_sha256"])
             detector.class_names_ = tuple(str(name) for name in metadata["class_names"])
             if not all(0 <= float(value) <= 1 for value in dict(metadata.get("thresholds", {})).values()):
                 raise ValueError("thresholds")
-        except (KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(
-                f"{os.fspath(path)}: its metadata lacks or garbles {error}; the file is damaged"
-            ) from None
-        weights = DetectorWeights.from_tensors(tensors, os.fspath(path))
+        except (ArgumentError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
         if len(detector.class_names_) != weights.class_bias.numel():
             raise ModelFileError(
-                f"{os.fspath(path)}: {len(detector.class_names_)} class names for {weights.class_bias.numel()} classes"
+                f"{where}: {len(detector.class_names_)} class names for {weights.class_bias.numel()} classes"
             )
-        network = detector._backbone()
+        network = detector._network()
         if network.weights_sha256 != expected:
             raise ModelFileError(
-                f"{os.fspath(path)}: made for weights of {network.name} with sha256 {expected}, "
-                f"found {network.weights_sha256}"
+                f"{where}: made for weights of {name} with sha256 {expected}, found {network.weights_sha256} "
+                f"({network.name})"
             )
-        features = detector._features()
-        if weights.reduce_weight.shape[1] != features.dims:
+        dims = detector.window_features().dims
+        if weights.reduce_weight.shape[1] != dims:
             raise ModelFileError(
-                f"{os.fspath(path)}: expects vectors of {weights.reduce_weight.shape[1]} numbers, "
-                f"its backbone and levels give {features.dims}"
+                f"{where}: expects vectors of {weights.reduce_weight.shape[1]} numbers, "
+                f"its backbone and levels give {dims}"
             )
         detector.weights_, detector.metadata_, detector._stored = weights, metadata, stored.tensors
-        detector.rank, detector.hidden = weights.reduce_bias.numel(), weights.fc6_bias.numel()
-        detector.fc_layers = 2 if weights.fc7_bias.numel() else 1
         return detector
 
-    # --- parts -------------------------------------------------------------------------------------------------------
+    # --- parts: built once, and again when a parameter changes -------------------------------------------------------
+
+    def window_features(self) -> WindowFeatures:
+        """Maps and vectors of this detector: convolutions, scales and pyramid."""
+        key = self._network(), self.features
+        return self._parts.get("features", key, lambda: self._build_features(self.features.short_sides_px))
+
+    def _build_features(self, short_sides_px: Sequence[int]) -> WindowFeatures:
+        if self.features.method == "rcnn":
+            return CropFeatures(self._network(), self.features.levels)
+        return WindowFeatures(self._network(), self.features.levels, short_sides_px)
+
+    def _network(self) -> Backbone:
+        return self._parts.get("network", (self.backbone, self.device), self._build_network)
+
+    def _build_network(self) -> Backbone:
+        device = as_device(self.device)
+        if isinstance(self.backbone, str):
+            return load_backbone(self.backbone).to(device)
+        # a module moves in place, and this one may be in use elsewhere
+        return self.backbone if device.type == "cpu" else copy.deepcopy(self.backbone).to(device)
+
+    def _pooled(self) -> PooledWindows:
+        features = self.window_features()
+        return self._parts.get("pooled", features, lambda: PooledWindows(features))
+
+    def _weights(self) -> DetectorWeights:
+        """The weights on the device."""
+        weights, device = self._fitted(), as_device(self.device)
+        return self._parts.get("weights", (weights, device), lambda: weights.to(device))
 
     def _fitted(self) -> DetectorWeights:
         weights: DetectorWeights | None = getattr(self, "weights_", None)
@@ -439,33 +525,11 @@ class SPPDetector(Parameters):
             raise NotFittedError("this SPPDetector is not trained: call fit(dataset), or use SPPDetector.load(path)")
         return weights
 
-    def _backbone(self) -> Backbone:
-        if self._network is None or self._network.name != self.backbone:
-            self._network = load_backbone(self.backbone)
-        return self._network
-
-    def _features(self, short_sides_px: Sequence[int] | None = None) -> WindowFeatures:
-        if self.features == "rcnn":
-            return CropFeatures(self._backbone(), self.levels)
-        return WindowFeatures(self._backbone(), self.levels, short_sides_px or self.short_sides_px)
-
-    def _proposer(self) -> Proposer:
-        return self.proposer or SelectiveSearch(max_windows=self.max_windows)
-
-    def _pooled(self) -> PooledWindows:
-        """Kept from image to image for its buffer."""
-        features = self._features()
-        if self._pool is None or self._pool.features.settings() != features.settings():
-            self._pool = PooledWindows(features)
-        return self._pool
-
-
-def _check_trainable(dataset: DetectionDataset) -> None:
-    if not len(dataset):
-        raise DatasetError("the data set has no images; training needs some, with objects")
-    for c, name in enumerate(dataset.class_names):
-        if not any(bool(((r.labels == c) & ~r.difficult).any()) for r in dataset):
-            raise DatasetError(f"class {name!r} has no object (that isn't difficult) in {len(dataset)} images")
+    def __copy__(self) -> Self:
+        result = type(self).__new__(type(self))
+        result.__dict__.update(self.__dict__)
+        result._parts = copy.copy(self._parts)
+        return result
 
 
 class _Clock:
@@ -473,6 +537,9 @@ class _Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.start()
+
+    def start(self) -> None:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

@@ -64,7 +64,7 @@ class FcHead(nn.Module):
             x: ``(n, D)``. labels: ``(n,)`` int64, ``num_classes`` for background. deltas: ``(n, 4)`` targets.
         """
         _, logits, predicted = self(x)
-        scale = torch.tensor(DELTA_SCALE)
+        scale = deltas.new_tensor(DELTA_SCALE)
         foreground = torch.nonzero(labels < self.num_classes).flatten()
         mine = predicted[foreground, labels[foreground]]
         box = functional.smooth_l1_loss(mine, deltas[foreground] / scale, reduction="sum") / max(1, len(labels))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +20,8 @@ __all__ = ["ImageMaps", "PooledWindows", "WindowFeatures", "input_size", "joined
 
 # A window uses the scale at which its area is nearest to this (paper, section 4.2)
 TARGET_AREA = 224 * 224
+# Of buffers that several threads needed at once, so many stay
+_KEPT_BUFFERS = 4
 
 
 def input_size(height: int, width: int, short_side_px: int, max_long_side_px: int, multiple: int) -> tuple[int, int]:
@@ -54,12 +58,14 @@ class ImageMaps:
 
 
 class WindowFeatures:
-    """Feature vectors of windows: the part of the detector that is frozen.
+    """Feature vectors of windows: the part of the detector that is frozen. Safe to use from several threads.
 
     Args:
-        backbone: see :func:`sppnet.backbones.registry.load_backbone`.
-        levels: of the pyramid. mode: ``max`` or ``avg``.
+        backbone: see :func:`sppnet.backbones.registry.load_backbone`. Vectors are computed on the device that its
+            weights are on.
+        levels: of the pyramid.
         short_sides_px: the scales.
+        mode: ``max`` or ``avg``.
         max_long_ratio: the long side is at most this many times the short side's target (bounds time and memory).
     """
 
@@ -77,6 +83,7 @@ class WindowFeatures:
         self.mode = mode
         self.short_sides_px: tuple[int, ...] = tuple(short_sides_px)
         self.max_long_ratio = max_long_ratio
+        self.device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
 
     @property
     def dims(self) -> int:
@@ -89,8 +96,18 @@ class WindowFeatures:
 
     def map_settings(self) -> tuple[object, ...]:
         """What tells these maps from others."""
+        return *self._network_identity(), self.short_sides_px, self.max_long_ratio
+
+    def _network_identity(self) -> tuple[str, str]:
+        """Name of the convolutions, and the SHA-256 of their file or, where they come from none, of their weights."""
         network = self.backbone
-        return network.name, network.weights_sha256, self.short_sides_px, self.max_long_ratio
+        if network.weights_sha256:
+            return network.name, network.weights_sha256
+        digest = hashlib.sha256()
+        for name, value in sorted(network.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)}\0".encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return network.name, digest.hexdigest()
 
     def each_scale(self) -> list[WindowFeatures]:
         """The same features at one scale each: their maps together are the maps of these."""
@@ -119,7 +136,7 @@ class WindowFeatures:
         for side in self.short_sides_px:
             h, w = input_size(height, width, side, round(side * self.max_long_ratio), self.backbone.size_multiple)
             pixels = np.asarray(picture.resize((w, h), Image.Resampling.BILINEAR))
-            maps.append(self.backbone(self.backbone.preprocess(pixels))[0])
+            maps.append(self.backbone(self.backbone.preprocess(pixels).to(self.device))[0])
             scales.append((w / width, h / height))
         return ImageMaps(tuple(maps), np.array(scales, np.float32), height, width)
 
@@ -127,6 +144,8 @@ class WindowFeatures:
         """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in image pixels.
 
         Args:
+            maps: of the image; on another device they are copied.
+            windows: ``(K, 4)``.
             out: buffer ``(>= K, dims)`` to use again; the result is its first K rows.
         """
         count = len(windows)
@@ -137,7 +156,7 @@ class WindowFeatures:
         if out is not None:
             out = out[:count].view(count, bins, int(self.backbone.channels))
         pooled = pool_windows(
-            [m.float() for m in maps.maps],
+            [m.to(self.device).float() for m in maps.maps],
             located,
             self.levels,
             self.mode,
@@ -158,20 +177,32 @@ class WindowFeatures:
 
 
 class PooledWindows:
-    """Pooled vectors ``(K, dims)`` in a buffer that every image uses again: new pages of memory cost more than pooling.
+    """Pooled vectors in buffers that are used again from image to image: new pages of memory cost more than pooling.
 
-    A result is valid until the next call.
+    Several threads may use it at once: each borrows a buffer of its own.
+
+    Args:
+        features: gives the vectors.
     """
 
     def __init__(self, features: WindowFeatures) -> None:
         self.features = features
-        self._buffer = torch.empty(0, features.dims)
+        self._free: list[Tensor] = []  # append and pop are atomic
 
-    def __call__(self, maps: ImageMaps, windows: NDArray[np.float32]) -> Tensor:
-        """Pool ``windows (K, 4)``, in pixels of the image, from ``maps``."""
-        if len(self._buffer) < len(windows):
-            self._buffer = torch.empty(max(len(windows), 2000), self.features.dims)
-        return self.features.pool(maps, windows, out=self._buffer)
+    @contextmanager
+    def __call__(self, maps: ImageMaps, windows: NDArray[np.float32]) -> Iterator[Tensor]:
+        """Lend the vectors ``(K, dims)`` of ``windows (K, 4)`` in image pixels; valid until the end of the block."""
+        try:
+            buffer = self._free.pop()
+        except IndexError:
+            buffer = None
+        if buffer is None or len(buffer) < len(windows):
+            buffer = torch.empty(max(len(windows), 2000), self.features.dims, device=self.features.device)
+        try:
+            yield self.features.pool(maps, windows, out=buffer)
+        finally:
+            if len(self._free) < _KEPT_BUFFERS:
+                self._free.append(buffer)
 
 
 def flip_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -189,4 +220,4 @@ def joined(parts: Sequence[ImageMaps]) -> ImageMaps:
 
 def half_precision(maps: ImageMaps) -> tuple[Tensor, ...]:
     """The maps as contiguous float16 ``(h, w, channels)``, as the feature cache keeps them."""
-    return tuple(m.permute(1, 2, 0).to(torch.float16).contiguous() for m in maps.maps)
+    return tuple(m.permute(1, 2, 0).to(torch.float16).contiguous().cpu() for m in maps.maps)

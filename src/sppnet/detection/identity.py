@@ -16,7 +16,8 @@ __all__ = ["identity_of_detector"]
 def identity_of_detector(detector: SPPDetector, *settings: object) -> str:
     """:func:`identity_of` all that decides what ``detector`` finds, and of ``settings``."""
     tensors = [v.contiguous().numpy().tobytes() for v in detector.weights_.tensors().values() if v is not None]
-    params = {name: value for name, value in detector.get_params().items() if not name.endswith("_options")}
+    deciding = ("backbone", "device", "features", "proposer", "suppression")
+    params = {name: repr(getattr(detector, name)) for name in deciding}
     return identity_of(
         sppnet.__version__, detector.class_names_, params, *settings, detector.thresholds_, *tensors
     )  # fmt: skip

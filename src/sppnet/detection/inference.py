@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet.boxes import box_iou, decode_deltas, nms, soft_nms
+from sppnet.detection.options import SuppressionOptions
 from sppnet.detection.weights import BOX_BLOCK, DetectorWeights
 
-__all__ = ["find_objects"]
+__all__ = ["decode_detections"]
 
 F32 = NDArray[np.float32]
 
@@ -26,73 +27,66 @@ _LOOK_AGAIN, _LOOK_AT_MOST = 0.02, 40
 _VOTING_IOU = 0.5
 
 
-def find_objects(
+def decode_detections(
     weights: DetectorWeights,
     fc: Callable[[F32], Tensor],
     windows: F32,
     height: int,
     width: int,
+    options: SuppressionOptions,
     *,
-    context: Tensor | float = 0.0,
     threshold: Tensor | float = 0.0,
-    nms_iou: float = 0.3,
-    soft_sigma: float = 0.0,
-    second_look: bool = True,
-    voting: bool = True,
     lap: Callable[[str], None] = lambda stage: None,
 ) -> tuple[F32, F32, NDArray[np.int64]]:
-    """Detections in one image.
+    """Turn the windows of one image into detections.
+
+    Confidence is calibrated at the very end, so that another calibration changes neither boxes nor their order. What is
+    found of a class doesn't depend on the other classes, to the last bit: none shares a matrix product whose shape
+    depends on the others.
 
     Args:
-        fc: gives fc features ``(K, H)`` of windows ``(K, 4)``; it's called once, and once a class for the second look.
+        weights: of the layers behind the fc features.
+        fc: gives fc features ``(K, H)`` of windows ``(K, 4)``. It is called once, and once a class for the second look.
         windows: ``(K, 4)`` in image pixels.
-        height, width: of the image; boxes are clipped to it.
-        context: ``(classes,)``, added to the margins of every window.
-        threshold: least calibrated probability, or ``(classes,)`` of them.
-        nms_iou: a box that overlaps a better one of its class by more is dropped.
-        soft_sigma: above 0: of the others, each better box that overlaps one multiplies its score by
-            ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression).
-        second_look: the most probable regressed boxes are pooled, scored and regressed once more.
-        voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
+        height: of the image in pixels; boxes are clipped to it.
+        width: of the image in pixels.
+        options: of suppression, second look and voting.
+        threshold: minimum confidence, or ``(classes,)`` of them.
         lap: called at the end of each stage.
 
-    Scores are calibrated at the very end, so that another calibration changes neither boxes nor their order.
-
     Returns:
-        boxes ``(n, 4)``, probabilities ``(n,)``, best first, and classes ``(n,)``. What is found of a class doesn't
-        depend on the other classes, to the last bit: none shares a matrix product whose shape depends on the others.
+        boxes ``(n, 4)``, confidences ``(n,)``, highest first, and classes ``(n,)``.
     """
     limit = np.array([width, height] * 2, np.float32)
     h = fc(windows)
     lap("fc")
-    scores = weights.scores(weights.margins(h) + context)
-    top, rows = scores.topk(min(_BEFORE_NMS, len(scores)), dim=0)
+    scores = weights.scores(weights.margins(h))
+    top, rows = (v.cpu() for v in scores.topk(min(_BEFORE_NMS, len(scores)), dim=0))
     wanted = torch.as_tensor(threshold, dtype=torch.float32).expand(scores.shape[1]).tolist()
     least = [weights.least_score(p, c) for c, p in enumerate(wanted)]
     found: list[tuple[F32, F32]] = []
     blocks: dict[int, Tensor] = {}
     for c in range(scores.shape[1]):
-        mine = rows[top[:, c] >= least[c], c]
+        chosen = top[:, c] >= least[c]
+        mine = rows[chosen, c]
         if len(mine) <= _FEW:
-            deltas = weights.box_deltas(h[mine], c)
+            deltas = weights.box_deltas(h[mine.to(h.device)], c).cpu()
         else:  # then it is quicker to regress every window for several classes at once
             block = c // BOX_BLOCK
             if block not in blocks:
-                blocks[block] = weights.box_deltas_of_block(h, block)
+                blocks[block] = weights.box_deltas_of_block(h, block).cpu()
             deltas = blocks[block][mine, c % BOX_BLOCK]
         moved = decode_deltas(windows[mine.numpy()], deltas.numpy())
-        found.append((np.clip(moved, 0, limit), scores[mine, c].numpy()))
+        found.append((np.clip(moved, 0, limit), top[chosen, c].numpy()))
     lap("classes")
-    if second_look:
-        found = [
-            _look_again(weights, fc, c, boxes, score, limit, context, nms_iou) for c, (boxes, score) in enumerate(found)
-        ]
+    if options.second_look:
+        found = [_look_again(weights, fc, c, boxes, score, limit) for c, (boxes, score) in enumerate(found)]
         lap("second look")
     parts: list[tuple[F32, F32, NDArray[np.int64]]] = []
     for c, (boxes, score) in enumerate(found):
-        kept = nms(boxes, score, nms_iou)
-        if soft_sigma > 0:
-            taken, new = soft_nms(boxes[kept], score[kept], soft_sigma, _AFTER_NMS)
+        kept = nms(boxes, score, options.nms_iou)
+        if options.soft_sigma > 0:
+            taken, new = soft_nms(boxes[kept], score[kept], options.soft_sigma, _AFTER_NMS)
             kept = kept[taken]
         else:
             kept = kept[:_AFTER_NMS]
@@ -100,7 +94,7 @@ def find_objects(
         new = weights.probability(new, c)
         shown = new >= wanted[c]  # a second look may have found less
         kept, new = kept[shown], new[shown]
-        final = _vote(boxes, score, kept) if voting else boxes[kept]
+        final = _vote(boxes, score, kept) if options.box_voting else boxes[kept]
         parts.append((final, new, np.full(len(kept), c, np.int64)))
     score = np.concatenate([p[1] for p in parts])
     order = np.argsort(-score, kind="stable")
@@ -115,8 +109,6 @@ def _look_again(
     boxes: F32,
     score: F32,
     limit: F32,
-    context: Tensor | float,
-    nms_iou: float,
 ) -> tuple[F32, F32]:
     """What was found of class ``c``, and what a second round of scoring and regression makes of the best of it."""
     worth = np.flatnonzero(score >= _LOOK_AGAIN)
@@ -126,8 +118,8 @@ def _look_again(
     if not len(again):
         return boxes, score
     h = fc(again)
-    new = weights.scores(weights.margins(h) + context)[:, c].numpy()
-    moved = np.clip(decode_deltas(again, weights.box_deltas(h, c).numpy()), 0, limit)
+    new = weights.scores(weights.margins(h))[:, c].cpu().numpy()
+    moved = np.clip(decode_deltas(again, weights.box_deltas(h, c).cpu().numpy()), 0, limit)
     return np.concatenate([boxes, moved]), np.concatenate([score, new])
 
 

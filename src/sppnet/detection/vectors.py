@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -25,10 +24,9 @@ def vector_length(detector: SPPDetector, kind: VectorKind) -> int:
     """How many numbers a window becomes: channels times bins (``pooled``), or the width of the fc layer (``fc``)."""
     if kind not in ("pooled", "fc"):
         raise ArgumentError(f"kind: got {kind!r}, expected pooled or fc")
-    return detector._features().dims if kind == "pooled" else detector._fitted().features
+    return detector.window_features().dims if kind == "pooled" else detector.weights_.features
 
 
-@torch.inference_mode()
 def window_vectors(
     detector: SPPDetector, image: ImageSource, windows: ArrayLike | None = None, *, kind: VectorKind = "fc"
 ) -> tuple[NDArray[np.float32], Tensor]:
@@ -44,7 +42,6 @@ def window_vectors(
     """
     vector_length(detector, kind)
     pixels = load_image(image)
-    boxes = detector._proposer()(pixels) if windows is None else as_boxes(windows, "windows")
-    boxes = np.ascontiguousarray(boxes, np.float32)
-    pooled = detector._pooled()(detector._features().maps(pixels), boxes)
-    return boxes, pooled.clone() if kind == "pooled" else detector._fitted().fc(pooled)
+    boxes = detector.propose(pixels) if windows is None else as_boxes(windows, "windows")
+    pooled = detector.pool(detector.feature_maps(pixels), boxes)
+    return boxes, pooled.cpu() if kind == "pooled" else detector.fc(pooled).cpu()

@@ -26,7 +26,7 @@ _CLASS_BLOCK = 32
 BOX_BLOCK = 8  # classes whose boxes one matrix product regresses, for the same reason
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DetectorWeights:
     """Float32 matrices of the layers behind the pooling.
 
@@ -106,6 +106,13 @@ class DetectorWeights:
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in named.items() if self.fc7_bias.numel() or not name.startswith("fc7")}
 
+    def to(self, device: torch.device) -> DetectorWeights:
+        """The same with its matrices on ``device``; slopes and offsets, which are used one by one, stay on the CPU."""
+        if device.type == "cpu":
+            return self
+        moved = {f.name: getattr(self, f.name) for f in fields(self)}
+        return DetectorWeights(**{n: v if n in ("slope", "offset") else v.to(device) for n, v in moved.items()})
+
     @property
     def features(self) -> int:
         """H: how many numbers :meth:`fc` gives."""
@@ -154,7 +161,7 @@ class DetectorWeights:
     def box_deltas(self, features: Tensor, c: int) -> Tensor:
         """Box deltas ``(K, 4)`` of class ``c`` in window sizes and log sizes, of fc features ``(K, H)``."""
         mine = slice(4 * c, 4 * c + 4)
-        return torch.addmm(self.box_bias[mine], features, self.box_weight[mine].T) * torch.tensor(DELTA_SCALE)
+        return torch.addmm(self.box_bias[mine], features, self.box_weight[mine].T) * features.new_tensor(DELTA_SCALE)
 
     def box_deltas_of_block(self, features: Tensor, block: int) -> Tensor:
         """Box deltas ``(K, BOX_BLOCK, 4)`` of the classes from ``block * BOX_BLOCK`` on; zeros after the last class."""
@@ -162,4 +169,4 @@ class DetectorWeights:
         missing = 4 * BOX_BLOCK - len(self.box_bias[rows])
         weight = functional.pad(self.box_weight[rows], (0, 0, 0, missing))
         deltas = torch.addmm(functional.pad(self.box_bias[rows], (0, missing)), features, weight.T)
-        return deltas.view(len(features), BOX_BLOCK, 4) * torch.tensor(DELTA_SCALE)
+        return deltas.view(len(features), BOX_BLOCK, 4) * features.new_tensor(DELTA_SCALE)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet._types import Progress, no_progress
 from sppnet.detection.fc_head import FcHead
-from sppnet.detection.training.images import Progress, TrainingImages, no_progress
+from sppnet.detection.options import FinetuneOptions
+from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.training.sampling import assign_windows, draw_windows
 from sppnet.storage.checkpoints import (
     Checkpoints,
@@ -24,28 +26,11 @@ from sppnet.storage.checkpoints import (
     state_of_generator,
 )
 
-__all__ = ["FinetuneOptions", "finetune", "jitter_boxes"]
+__all__ = ["finetune", "jitter_boxes", "training_windows"]
 
 F32 = NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class FinetuneOptions:
-    """How the fully connected layer is trained.
-
-    Attributes:
-        epochs: passes over all images and their mirror images.
-        images_per_batch, windows_per_image: a mini-batch is drawn from that many images, that many windows each.
-        foreground_share: at most this share of them overlaps an object (IoU >= 0.5).
-        learning_rate: the highest of the one-cycle schedule. weight_decay: of AdamW.
-    """
-
-    epochs: int = 6
-    images_per_batch: int = 8
-    windows_per_image: int = 64
-    foreground_share: float = 0.25
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
+logger = logging.getLogger("sppnet")
 
 
 def jitter_boxes(boxes: F32, count: int, rng: np.random.Generator) -> F32:
@@ -73,8 +58,7 @@ def training_windows(
         windows = windows[((windows[:, 2:] - windows[:, :2]) > 4).all(1)]
     assignment = assign_windows(windows, image.boxes, image.labels, image.difficult)
     index, label = draw_windows(assignment, count, rng, foreground_share=foreground_share)
-    features = data.flip_features if flip else data.features
-    assert features is not None
+    features = data.flip_features if flip and data.flip_features is not None else data.features
     pooled = features.pool(image.maps, windows[index])
     label = np.where(label < 0, len(data.dataset.class_names), label)
     return pooled, torch.from_numpy(label), torch.from_numpy(assignment.deltas[index])
@@ -88,7 +72,6 @@ def finetune(
     seed: int = 0,
     checkpoints: Checkpoints | None = None,
     progress: Progress = no_progress,
-    report: Callable[[str], None] | None = None,
 ) -> list[float]:
     """Train ``head`` in place by AdamW on sampled mini-batches. Returns the mean loss of each epoch.
 
@@ -122,8 +105,7 @@ def finetune(
             restore_generator(rng, state["rng"])
             torch.set_rng_state(tensors["torch_rng"])
             first, losses, sums, order = state["done"], state["losses"], state["sums"], tensors["order"].numpy()
-            if report is not None:
-                report(f"goes on with the fully connected layer at step {first} of {steps}")
+            logger.info(f"goes on with the fully connected layer at step {first} of {steps}")
 
         def batches() -> Iterator[tuple[list[Tensor], dict[str, Any], NDArray[np.int64]]]:
             nonlocal order
@@ -144,7 +126,7 @@ def finetune(
         source = batches()
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, source, None)
-            for step in progress(range(first, steps), "fully connected layer", steps - first):
+            for step in progress(range(first, steps), "fully connected layer", total=steps - first):
                 now = coming.result()
                 assert now is not None
                 coming = reader.submit(next, source, None)
@@ -159,8 +141,7 @@ def finetune(
                 if (step + 1) % per_epoch == 0:
                     losses.append(sum(sums) / len(sums))
                     sums = []
-                    if report is not None:
-                        report(f"epoch {len(losses)} of {options.epochs}: mean loss {losses[-1]:.4f}")
+                    logger.info(f"epoch {len(losses)} of {options.epochs}: mean loss {losses[-1]:.4f}")
                 if checkpoints.due() or step + 1 == steps:
                     checkpoints.save(
                         "fc",
@@ -174,8 +155,9 @@ def finetune(
 
 
 def one_cycle(progress: float, rise: float = 0.05) -> float:
-    """Share of the highest learning rate at ``progress`` in [0, 1): up from 1/25 along a cosine, then down to nothing
-    (Smith and Topin, 2018).
+    """Share of the highest learning rate at ``progress`` in [0, 1) (Smith and Topin, 2018).
+
+    It goes up from 1/25 along a cosine, then down to nothing.
     """
     if progress < rise:
         return 0.04 + 0.96 * 0.5 * (1 - math.cos(math.pi * progress / rise))

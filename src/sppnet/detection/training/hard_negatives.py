@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sppnet._types import Progress, no_progress
 from sppnet.detection.fc_head import DELTA_SCALE
+from sppnet.detection.options import SvmOptions
 from sppnet.detection.training.box_regression import RidgeAccumulator
-from sppnet.detection.training.images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.training.images import ImageSequence, TrainingImage
 from sppnet.detection.training.sampling import assign_windows, class_overlaps
 from sppnet.solvers.svm import LinearSVMs, train_svms
 from sppnet.storage.checkpoints import Checkpoints
 
-__all__ = ["ExampleSet", "SvmOptions", "WindowScorer", "mine_hard_negatives"]
+__all__ = ["ExampleSet", "WindowScorer", "mine_hard_negatives"]
 
 WindowScorer = Callable[[TrainingImage, "np.ndarray[tuple[int, int], np.dtype[np.float32]]"], Tensor]
 """fc features ``(K, D)`` of windows ``(K, 4)`` of an image."""
 
-
-@dataclass(frozen=True)
-class SvmOptions:
-    """Constants of the SVMs (R-CNN and SPP-net release; see design notes in ``docs/training.md``).
-
-    Attributes:
-        c: cost. bias_scale: intercept scaling. positive_weight: factor on the cost of positives.
-        feature_norm: features are scaled so that their mean norm is this.
-        negative_iou: a window that overlaps no object of a class by this much is a negative of that class.
-        positive_iou: windows that overlap an object by this much are positives, as its own box is.
-        add_above: a negative with a larger margin than this is hard. drop_below: one below is dropped again.
-        per_image: at most this many hard negatives a class and image are added.
-        retrain_every: new negatives before the SVMs are trained anew.
-        box_iou: windows that overlap an object by this much train its class's box regressor.
-        box_regularisation: ridge parameter, on features of mean norm ``feature_norm``.
-    """
-
-    c: float = 1e-3
-    bias_scale: float = 10.0
-    positive_weight: float = 2.0
-    feature_norm: float = 20.0
-    negative_iou: float = 0.3
-    positive_iou: float = 0.8
-    add_above: float = -1.0001
-    drop_below: float = -1.2
-    per_image: int = 10
-    retrain_every: int = 20000
-    box_iou: float = 0.6
-    box_regularisation: float = 1000.0
+logger = logging.getLogger("sppnet")
 
 
 class ExampleSet:
@@ -93,7 +67,7 @@ class ExampleSet:
 
 
 def mine_hard_negatives(
-    data: TrainingImages,
+    data: ImageSequence,
     scorer: WindowScorer,
     dims: int,
     options: SvmOptions,
@@ -103,7 +77,6 @@ def mine_hard_negatives(
     seed: int = 0,
     checkpoints: Checkpoints | None = None,
     progress: Progress = no_progress,
-    report: Callable[[str], None] | None = None,
 ) -> tuple[LinearSVMs, float, tuple[Tensor, Tensor] | None]:
     """Train the SVMs of all classes, and the box regressors, on the fc features of ``data``.
 
@@ -140,8 +113,7 @@ def mine_hard_negatives(
             svms = LinearSVMs(tensors["weight"], tensors["bias"], tensors["objective"], state["iterations"])
         if boxes is not None:
             boxes.restore(tensors)
-        if report is not None:
-            report(f"goes on with the SVMs, {len(data) * 2 - first} images left")
+        logger.info(f"goes on with the SVMs, {len(data) * 2 - first} images left")
     scaled = None if prior is None else (prior[0] / factor, prior[1])
 
     def checkpoint(done: int) -> None:
@@ -151,7 +123,7 @@ def mine_hard_negatives(
         iterations = 0 if svms is None else svms.iterations
         checkpoints.save("svm", tensors, {"factor": factor, "done": done, "added": added, "iterations": iterations})
 
-    for i in progress(range(first, len(data)), "SVMs: first examples", max(0, len(data) - first)):
+    for i in progress(range(first, len(data)), "SVMs: first examples", total=max(0, len(data) - first)):
         image = data.load(i)
         some = np.random.default_rng([seed, i]).permutation(image.windows)[:24]
         windows = np.concatenate([image.boxes[~image.difficult], some])
@@ -162,7 +134,7 @@ def mine_hard_negatives(
     if svms is None:
         svms = _train(examples, options, scaled, None)
     first = max(0, first - len(data))
-    for i in progress(range(first, len(data)), "SVMs: hard negatives", len(data) - first):
+    for i in progress(range(first, len(data)), "SVMs: hard negatives", total=len(data) - first):
         image = data.load(i)
         if len(image.windows):
             x = scorer(image, image.windows) * factor
@@ -179,8 +151,7 @@ def mine_hard_negatives(
         if added >= options.retrain_every:
             svms = _train(examples, options, scaled, svms)
             dropped = examples.drop_easy(svms, options.drop_below)
-            if report is not None:
-                report(f"SVMs trained on {examples.count} examples ({dropped} easy ones dropped)")
+            logger.info(f"SVMs trained on {examples.count} examples ({dropped} easy ones dropped)")
             added = 0
         if checkpoints.due():
             checkpoint(len(data) + i + 1)
@@ -203,7 +174,7 @@ def _train(
     )
 
 
-def _norm_factor(data: TrainingImages, scorer: WindowScorer, wanted: float) -> float:
+def _norm_factor(data: ImageSequence, scorer: WindowScorer, wanted: float) -> float:
     norms = []
     for i in np.linspace(0, len(data) - 1, min(len(data), 50)).astype(int):
         image = data.load(int(i))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,34 +13,53 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import sppnet
+from sppnet._types import Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, joined
+from sppnet.errors import ArgumentError
 from sppnet.images import load_image
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.grid import GridProposer
 from sppnet.proposals.search import MODES, SelectiveSearch
 from sppnet.storage.feature_cache import FeatureCache
 
-__all__ = ["Progress", "TrainingImage", "TrainingImages", "no_progress"]
-
-Progress = Callable[[Iterable[int], str, int], Iterator[int]]
-"""``progress(items, what, total)`` iterates over ``items`` and shows how far it is."""
-
-
-def no_progress(items: Iterable[int], what: str, total: int) -> Iterator[int]:
-    """A :data:`Progress` that shows nothing."""
-    return iter(items)
+__all__ = ["ImageSequence", "TrainingImage", "TrainingImages"]
 
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """One image, or its mirror image: ``windows (K, 4)`` and annotated ``boxes (n, 4)`` in image pixels."""
+    """One image, or its mirror image.
+
+    Attributes:
+        maps: of the convolutions.
+        windows: ``(K, 4)`` in image pixels.
+        boxes: ``(n, 4)``, of the annotated objects, in image pixels.
+        labels: ``(n,)``, their classes.
+        difficult: ``(n,)``: these count neither as objects nor as background.
+        index: place of the image in its data set.
+    """
 
     maps: ImageMaps
     windows: NDArray[np.float32]
     boxes: NDArray[np.float32]
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
+    index: int
+
+
+class ImageSequence(Protocol):
+    """Images to train on, by index."""
+
+    @property
+    def dataset(self) -> DetectionDataset:
+        """Their annotations."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def load(self, i: int) -> TrainingImage:
+        """Image ``i``."""
+        ...
 
 
 class TrainingImages:
@@ -82,7 +101,7 @@ class TrainingImages:
 
     def prepare(self, progress: Progress = no_progress) -> None:
         """Compute what the cache lacks: windows and maps of every image."""
-        for i in progress(range(len(self)), "windows and maps", len(self)):
+        for i in progress(range(len(self)), "windows and maps", total=len(self)):
             picture: NDArray[np.uint8] | None = None
             if self.cache.get(self._key(i, "windows")) is None:
                 picture = load_image(self.dataset[i].path)
@@ -109,7 +128,8 @@ class TrainingImages:
         """Image ``i``, from the cache where it is there."""
         record = self.dataset[i]
         features = self.flip_features if flip else self.features
-        assert features is not None
+        if features is None:
+            raise ArgumentError("flip: these training images have no mirror images")
         stored = self.cache.get(self._key(i, "windows")) or self._put_windows(i, load_image(record.path))
         windows = stored["windows"].numpy()
         parts = []
@@ -122,7 +142,7 @@ class TrainingImages:
         boxes = record.boxes
         if flip:
             windows, boxes = flip_boxes(windows, record.width), flip_boxes(boxes, record.width)
-        return TrainingImage(maps, windows, boxes, record.labels, record.difficult)
+        return TrainingImage(maps, windows, boxes, record.labels, record.difficult, i)
 
     def _views(self) -> list[WindowFeatures]:
         return [self.features] if self.flip_features is None else [self.features, self.flip_features]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,22 +11,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet._types import Progress, no_progress
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import PooledWindows
-from sppnet.detection.training.finetune import FinetuneOptions, finetune
-from sppnet.detection.training.hard_negatives import SvmOptions, mine_hard_negatives
-from sppnet.detection.training.images import Progress, TrainingImage, TrainingImages, no_progress
+from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions
+from sppnet.detection.training.finetune import finetune
+from sppnet.detection.training.hard_negatives import mine_hard_negatives
+from sppnet.detection.training.images import TrainingImage, TrainingImages
 from sppnet.detection.training.projection import project
 from sppnet.detection.weights import DetectorWeights
 from sppnet.storage.checkpoints import Checkpoints
 
 __all__ = ["Trained", "train_layers", "training_identity"]
 
+logger = logging.getLogger("sppnet")
+
 
 @dataclass(frozen=True)
 class Trained:
-    """What came out: the matrices, the mean loss of each epoch, and the seconds of each stage (of the run that
-    finished it).
+    """What came out of training.
+
+    Attributes:
+        weights: the matrices.
+        losses: mean loss of each epoch.
+        seconds: of each stage, in the run that finished it.
     """
 
     weights: DetectorWeights
@@ -36,25 +44,26 @@ class Trained:
 
 def train_layers(
     data: TrainingImages,
-    *,
-    rank: int,
-    hidden: int,
-    dropout: float,
-    fc_layers: int,
-    classifier: str,
-    box_regression: str,
+    head_options: HeadOptions,
     finetune_options: FinetuneOptions,
     svm_options: SvmOptions,
+    *,
     seed: int,
     fc_checkpoints: Checkpoints,
     checkpoints: Checkpoints,
     progress: Progress = no_progress,
-    report: Callable[[str], None] | None = None,
 ) -> Trained:
-    """Train on ``data``, whose windows and maps are ready. The options are those of ``SPPDetector``.
+    """Train what stands behind the pooling. A stage that a checkpoint holds is not run again.
 
-    Goes on from ``fc_checkpoints`` (of the fully connected layer, which trainings with other classifiers share) and
-    ``checkpoints``; each stage that is finished there isn't run again.
+    Args:
+        data: images whose windows and maps are ready.
+        head_options: which layers there are.
+        finetune_options: how the fully connected layers are trained.
+        svm_options: how SVMs and box regressors are trained.
+        seed: of all that is drawn at random.
+        fc_checkpoints: of the fully connected layers, which trainings with other classifiers share.
+        checkpoints: of the rest.
+        progress: shows how far each stage is.
     """
     seconds: dict[str, float] = {}
     started = time.perf_counter()
@@ -66,31 +75,30 @@ def train_layers(
 
     done = checkpoints.load("done")
     if done is not None:
-        if report is not None:
-            report("this training was finished before: its result is taken from the cache")
+        logger.info("this training was finished before: its result is taken from the cache")
         return Trained(DetectorWeights(**done[0]), done[1]["losses"], done[1].get("seconds", {}))
     classes = len(data.dataset.class_names)
     losses: list[float] = []
-    if hidden:
+    options = head_options
+    if options.hidden:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = FcHead(data.features.dims, classes, rank, hidden, dropout, fc_layers)
-        losses = finetune(
-            head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress, report=report
-        )
+            head = FcHead(
+                data.features.dims, classes, options.rank, options.hidden, options.dropout, options.layers
+            ).to(data.features.device)
+        losses = finetune(head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress)
         lap("fully connected layer")
-        weights = DetectorWeights.from_head(head)
+        weights = DetectorWeights.from_head(head.cpu())
     else:
         weights, kept = project(
-            data, classes, rank, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress
+            data, classes, options.rank, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress
         )
         lap("principal components")
-        if report is not None:
-            report(f"{weights.features} principal components keep {100 * kept:.1f} % of the variance of pooled windows")
-    if classifier == "svm" or box_regression == "ridge":
-        weights = _svms_and_boxes(
-            weights, data, classifier, box_regression, svm_options, seed, checkpoints, progress, report
+        logger.info(
+            f"{weights.features} principal components keep {100 * kept:.1f} % of the variance of pooled windows"
         )
+    if options.classifier == "svm" or options.box_regression == "ridge":
+        weights = _svms_and_boxes(weights, data, options, svm_options, seed, checkpoints, progress)
         lap("SVMs and box regression")
     checkpoints.save("done", weights.tensors(), {"losses": losses, "seconds": seconds})
     checkpoints.remove("svm")
@@ -100,20 +108,20 @@ def train_layers(
 def _svms_and_boxes(
     weights: DetectorWeights,
     data: TrainingImages,
-    classifier: str,
-    box_regression: str,
+    options: HeadOptions,
     svm_options: SvmOptions,
     seed: int,
     checkpoints: Checkpoints,
     progress: Progress,
-    report: Callable[[str], None] | None,
 ) -> DetectorWeights:
     hidden = weights.features
     pool = PooledWindows(data.features)
+    on_device = weights.to(data.features.device)
 
     @torch.inference_mode()
     def scorer(image: TrainingImage, windows: NDArray[np.float32]) -> Tensor:
-        return weights.fc(pool(image.maps, windows))
+        with pool(image.maps, windows) as pooled:
+            return on_device.fc(pooled).cpu()
 
     parts = weights.tensors()
     with torch.inference_mode():
@@ -121,9 +129,9 @@ def _svms_and_boxes(
             data, scorer, hidden, svm_options,
             # drawn to the layer's own classifier; without a layer to zero, as the paper's
             prior=(weights.class_weight, weights.class_bias) if len(weights.fc6_bias) else None,
-            ridge=box_regression == "ridge", seed=seed, checkpoints=checkpoints, progress=progress, report=report,
+            ridge=options.box_regression == "ridge", seed=seed, checkpoints=checkpoints, progress=progress,
         )  # fmt: skip
-        if classifier == "svm":
+        if options.classifier == "svm":
             parts["class_weight"], parts["class_bias"] = svms.weight * factor, svms.bias
         if boxes is not None:
             parts["box_weight"] = boxes[0].reshape(-1, hidden) * factor

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sppnet.detection.training.finetune import FinetuneOptions, training_windows
-from sppnet.detection.training.images import Progress, TrainingImages, no_progress
+from sppnet._types import Progress, no_progress
+from sppnet.detection.options import FinetuneOptions
+from sppnet.detection.training.finetune import training_windows
+from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
 from sppnet.storage.checkpoints import Checkpoints
 
@@ -65,8 +67,8 @@ def project(
         chosen = np.linspace(0, len(data) - 1, min(len(data), _IMAGES)).astype(int)
         each = min(64, max(16, _SAMPLE // len(chosen)))
         sample = [
-            training_windows(data, int(chosen[k]), False, each, rng, options.foreground_share)[0]
-            for k in progress(range(len(chosen)), "principal components", len(chosen))
+            training_windows(data, int(chosen[k]), False, each, rng, options.foreground_share)[0].cpu()
+            for k in progress(range(len(chosen)), "principal components", total=len(chosen))
         ]
         weight, bias, kept = principal_components(torch.cat(sample), components, seed)
         checkpoints.save("components", {"weight": weight, "bias": bias}, {"kept": kept})

@@ -1,0 +1,115 @@
+"""A detector trained on a data set: maps and windows of every image once, then what stands behind the pooling."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+import sppnet
+from sppnet._types import Progress
+from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.classes import Fitted
+from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions
+from sppnet.detection.training.images import TrainingImages
+from sppnet.detection.training.layers import Trained, train_layers, training_identity
+from sppnet.errors import DatasetError
+from sppnet.storage.checkpoints import Checkpoints
+
+__all__ = ["FitResult", "fit_detector"]
+
+logger = logging.getLogger("sppnet")
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What training gave, and the seconds that each stage took."""
+
+    fitted: Fitted
+    seconds: dict[str, float]
+
+
+def fit_detector(
+    data: TrainingImages,
+    head: HeadOptions,
+    finetune: FinetuneOptions,
+    svm: SvmOptions,
+    seed: int,
+    cache: str | os.PathLike[str],
+    progress: Progress,
+) -> FitResult:
+    """Train on ``data``; a run that was stopped goes on from its checkpoints in ``cache``.
+
+    Args:
+        data: the training images.
+        head: which layers there are.
+        finetune: how the fully connected layers are trained.
+        svm: how SVMs and box regressors are trained.
+        seed: of all that is drawn at random.
+        cache: folder for checkpoints.
+        progress: shows how far each stage is.
+
+    Raises:
+        DatasetError: there are no images, or a class has no object that isn't difficult.
+    """
+    dataset = data.dataset
+    _check_trainable(dataset)
+    started = time.perf_counter()
+    logger.info(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
+    data.prepare(progress)
+    prepared = round(time.perf_counter() - started, 1)
+    common = training_identity(data, sppnet.__version__, head.rank, head.hidden, head.dropout, seed, finetune)
+    if head.layers != 1:
+        common = (*common, "fc layers", head.layers)
+    if data.features.device.type != "cpu":
+        common = (*common, "device", data.features.device.type)
+    own = (head.classifier, head.box_regression, asdict(svm))
+    trained = train_layers(
+        data,
+        head,
+        finetune,
+        svm,
+        seed=seed,
+        fc_checkpoints=Checkpoints(cache, common),
+        checkpoints=Checkpoints(cache, (common, own)),
+        progress=progress,
+    )
+    return FitResult(
+        Fitted(trained.weights, dataset.class_names, _metadata(data, head, finetune, svm, seed, trained)),
+        {"windows and maps": prepared} | trained.seconds,
+    )
+
+
+def _metadata(
+    data: TrainingImages, head: HeadOptions, finetune: FinetuneOptions, svm: SvmOptions, seed: int, trained: Trained
+) -> dict[str, Any]:
+    """How it was trained. Nothing that differs from run to run belongs in here: the same seed gives the same file."""
+    dataset = data.dataset
+    return {
+        "sppnet_version": sppnet.__version__,
+        "training": {
+            "images": len(dataset),
+            "objects": dict(zip(dataset.class_names, map(int, dataset.count_objects()), strict=True)),
+            "split": dataset.split,
+            "seed": seed,
+            "finetune": asdict(finetune),
+            "classifier": head.classifier,
+            "box_regression": head.box_regression,
+            "svm": asdict(svm),
+            "flip_short_sides_px": list(() if data.flip_features is None else data.flip_features.short_sides_px),
+            "losses": [round(v, 4) for v in trained.losses],
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _check_trainable(dataset: DetectionDataset) -> None:
+    if not len(dataset):
+        raise DatasetError("the data set has no images; training needs some, with objects")
+    for name, count in zip(dataset.class_names, dataset.count_objects(), strict=True):
+        if not count:
+            raise DatasetError(f"class {name!r} has no object (that isn't difficult) in {len(dataset)} images")
