@@ -14,30 +14,69 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sppnet.backbones.receptive_field import receptive_field
     from sppnet.backbones.registry import load_backbone
+    from sppnet.boxes import box_iou, nms
     from sppnet.datasets.formats.voc import load_voc
     from sppnet.datasets.loading import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
     from sppnet.datasets.splitting import split_dataset
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
+    from sppnet.detection.exports import write_results
+    from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+    from sppnet.drawing import draw_detections
+    from sppnet.errors import (
+        ArgumentError,
+        DatasetError,
+        ImageError,
+        InputFileError,
+        MissingDependencyError,
+        ModelFileError,
+        NotFittedError,
+        OutputError,
+        ProposalError,
+        SppnetError,
+        UnknownFormatError,
+        WeightsError,
+    )
     from sppnet.evaluation.coco import evaluate_coco
     from sppnet.evaluation.voc import evaluate_voc
     from sppnet.images import load_image
     from sppnet.pooling.pyramid import SpatialPyramidPool, spatial_pyramid_pool
     from sppnet.pooling.windows import pool_windows, score_windows
+    from sppnet.proposals.base import Proposer
     from sppnet.proposals.grid import GridProposer
     from sppnet.proposals.search import SelectiveSearch, selective_search
     from sppnet.proposals.segmentation import graph_segmentation
     from sppnet.proposals.stored import load_proposals
 
 _HOMES = {
+    "ArgumentError": "errors",
+    "DatasetError": "errors",
     "DetectionDataset": "datasets.records",
     "Detections": "detection.detections",
+    "FeatureOptions": "detection.options",
+    "FinetuneOptions": "detection.options",
     "GridProposer": "proposals.grid",
+    "HeadOptions": "detection.options",
+    "ImageError": "errors",
     "ImageRecord": "datasets.records",
+    "InputFileError": "errors",
+    "MissingDependencyError": "errors",
+    "ModelFileError": "errors",
+    "NotFittedError": "errors",
+    "OutputError": "errors",
+    "ProposalError": "errors",
+    "Proposer": "proposals.base",
     "SPPDetector": "detection.detector",
     "SelectiveSearch": "proposals.search",
     "SpatialPyramidPool": "pooling.pyramid",
+    "SppnetError": "errors",
+    "SuppressionOptions": "detection.options",
+    "SvmOptions": "detection.options",
+    "UnknownFormatError": "errors",
+    "WeightsError": "errors",
+    "box_iou": "boxes",
+    "draw_detections": "drawing",
     "evaluate_coco": "evaluation.coco",
     "evaluate_voc": "evaluation.voc",
     "graph_segmentation": "proposals.segmentation",
@@ -46,23 +85,45 @@ _HOMES = {
     "load_image": "images",
     "load_proposals": "proposals.stored",
     "load_voc": "datasets.formats.voc",
+    "nms": "boxes",
     "pool_windows": "pooling.windows",
     "receptive_field": "backbones.receptive_field",
     "score_windows": "pooling.windows",
     "selective_search": "proposals.search",
     "spatial_pyramid_pool": "pooling.pyramid",
     "split_dataset": "datasets.splitting",
+    "write_results": "detection.exports",
 }
 
 __all__ = [
+    "ArgumentError",
+    "DatasetError",
     "DetectionDataset",
     "Detections",
+    "FeatureOptions",
+    "FinetuneOptions",
     "GridProposer",
+    "HeadOptions",
+    "ImageError",
     "ImageRecord",
+    "InputFileError",
+    "MissingDependencyError",
+    "ModelFileError",
+    "NotFittedError",
+    "OutputError",
+    "ProposalError",
+    "Proposer",
     "SPPDetector",
     "SelectiveSearch",
     "SpatialPyramidPool",
+    "SppnetError",
+    "SuppressionOptions",
+    "SvmOptions",
+    "UnknownFormatError",
+    "WeightsError",
     "__version__",
+    "box_iou",
+    "draw_detections",
     "evaluate_coco",
     "evaluate_voc",
     "graph_segmentation",
@@ -71,12 +132,14 @@ __all__ = [
     "load_image",
     "load_proposals",
     "load_voc",
+    "nms",
     "pool_windows",
     "receptive_field",
     "score_windows",
     "selective_search",
     "spatial_pyramid_pool",
     "split_dataset",
+    "write_results",
 ]
 
 
