@@ -153,3 +153,16 @@ def test_trainable_and_frozen() -> None:
     torch.testing.assert_close(net.eval()(x), load_backbone("efficientnet-lite0+stride32")(x), rtol=1e-3, atol=1e-3)
     net.train()(x).square().mean().backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_names_that_mean_nothing() -> None:
+    with pytest.raises(ArgumentError, match=r"got 'efficientnet-lite9'; did you mean 'efficientnet-lite"):
+        backbone_spec("efficientnet-lite9")
+    for width in ("x", "0", "9"):
+        with pytest.raises(ArgumentError, match=r"expected a width from 0 to 4 after the @, as in zf5@0\.25"):
+            backbone_spec(f"zf5@{width}")
+    spec = backbone_spec("zf5@0.5")
+    assert (spec.channels, spec.stride, spec.source) == (128, 16, None)
+    assert repr(load_backbone("zf5@0.05", pretrained=False)).startswith(
+        "Backbone(\n  'zf5@0.05', channels=16, stride=16"
+    )

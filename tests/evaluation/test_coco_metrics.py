@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
         evaluate_coco([found([[0, 0, 1, 1]] * 2, [0.1, 0.2], [0, 2], ("a", "b", "c"))], data)
     empty = evaluate_coco([found([], [], [])], data)
     assert empty.ap[0] == 0
+    document = json.loads(json.dumps(empty.to_dict(), allow_nan=False))
+    assert document["ap"] == {"a": 0.0, "b": None}
+    assert (document["map"], document["summary"]["AP small"], document["images"]) == (0.0, None, 1)
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -41,6 +41,9 @@ class Preprocess:
 
         Raises:
             ArgumentError: another shape or dtype.
+
+        >>> Preprocess(mean=(127.0,), std=(128.0,))(np.full((1, 1, 3), 255, np.uint8)).flatten().tolist()
+        [1.0, 1.0, 1.0]
         """
         if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3:
             raise ArgumentError(f"image: expected uint8 (H, W, 3) or (N, H, W, 3), got {image.dtype} {image.shape}")

@@ -91,8 +91,12 @@ def receptive_field(module: nn.Module, size: tuple[int, int] = (224, 224), chann
         What a unit of the output sees, and the same of every layer.
 
     Raises:
-        ArgumentError: the result isn't a map; branches of unequal stride meet; or an operator moves or mixes cells in a
-            way that isn't known (transposed convolution, interpolation, reshaping), which the message names.
+        ArgumentError: the result isn't a feature map; branches of unequal stride meet; or an operator moves or mixes
+            cells in a way that isn't known (transposed convolution, interpolation, reshaping), which the message names.
+
+    >>> field = receptive_field(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.MaxPool2d(2)))
+    >>> field.stride, field.offset, field.size
+    ((4.0, 4.0), (1.0, 1.0), (5, 5))
     """
     if len(size) != 2 or min(size) < 1:
         raise ArgumentError(f"size: expected height and width >= 1, got {size!r}")

@@ -125,8 +125,8 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file raises nearly anything
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
-            f"backbone weights {path}: refused ({reason}). Expected a file of torch.save(model.state_dict(), ...), with "
-            "nothing but tensors in it"
+            f"backbone weights {path}: refused ({reason}). Expected a file of torch.save(model.state_dict(), ...) that "
+            "holds only tensors"
         ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]

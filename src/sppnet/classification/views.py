@@ -57,6 +57,11 @@ class View:
 
         Returns:
             uint8 ``(h, w, 3)``.
+
+        >>> View(64).apply(np.zeros((100, 150, 3), np.uint8), multiple=32).shape
+        (64, 96, 3)
+        >>> View(64, "crop").apply(np.zeros((100, 150, 3), np.uint8)).shape
+        (64, 64, 3)
         """
         height, width = image.shape[:2]
         side = max(multiple, round(self.side_px / multiple) * multiple)

@@ -79,6 +79,10 @@ def evaluate_classification(scores: ArrayLike, labels: ArrayLike, class_names: S
 
     Raises:
         ArgumentError: shapes that don't fit, no image, a label out of range, or scores that aren't numbers.
+
+    >>> result = evaluate_classification([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
+    >>> round(result.top1, 3), result.mean_class_accuracy, result.confused()["dog"]
+    (0.667, 0.75, {'cat': 1, 'dog': 1})
     """
     s, y = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
     classes = len(class_names)

@@ -76,6 +76,12 @@ def judge_detections(
 
     Returns:
         int8 ``(n,)``: 1 right; 0 wrong, or an object found twice; -1 a difficult object, which counts neither way.
+
+    >>> from types import SimpleNamespace
+    >>> boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60]], np.float32)
+    >>> found = SimpleNamespace(xyxy=boxes, confidence=np.array([0.9, 0.8, 0.7]), class_id=np.array([2, 2, 2]))
+    >>> judge_detections(found, boxes[:1], np.array([2]), np.array([False])).tolist()  # right, again, nothing there
+    [1, 0, 0]
     """
     verdict = np.zeros(len(found.confidence), np.int8)
     overlap = box_iou(found.xyxy, boxes) if len(boxes) else np.zeros((len(found.confidence), 0), np.float32)
