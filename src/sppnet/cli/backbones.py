@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _row(spec: Any) -> dict[str, Any]:
-    from sppnet.backbones.weights import find_weights
+    from sppnet.backbones.sources import find_weights
     from sppnet.errors import WeightsError
 
     present = False

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
-    from sppnet.backbones.registry import SOURCES
+    from sppnet.backbones.sources import SOURCES
 
     m = stored.metadata
     backbone, training = m.get("backbone", {}), m.get("training", {})

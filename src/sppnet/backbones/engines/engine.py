@@ -1,0 +1,92 @@
+"""Frozen convolutions as the detector and the classifier run them: an image in, a map out, without torch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppnet.backbones.engines.graphs import float_graph, int8_graph
+from sppnet.backbones.engines.lite import VARIANTS, LiteNetwork
+from sppnet.backbones.engines.published import Folded
+from sppnet.backbones.engines.quantised import QuantisedLayers
+from sppnet.errors import ArgumentError
+from sppnet.runtime.session import OnnxSession
+
+__all__ = ["PRECISIONS", "LiteEngine", "MapEngine", "Precision"]
+
+Precision = Literal["int8", "float32"]
+PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
+
+_OFFSETS = {16: 15.5, 32: 31.5}  # by stride; a test finds them by perturbing pixels
+
+
+class MapEngine(Protocol):
+    """What runs frozen convolutions.
+
+    Attributes:
+        name: of the backbone.
+        channels: of the map.
+        stride: pixels between neighbouring cells.
+        offset: pixels from the edge of the image to the centre of cell 0.
+        size_multiple: sides of images should be multiples of this many pixels.
+        step, zero: float32 ``(channels,)``: a byte of the map stands for ``(byte - zero) * step``; None where maps are
+            float32.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    offset: float
+    size_multiple: int
+    step: NDArray[np.float32] | None
+    zero: NDArray[np.float32] | None
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """Compute the map ``(h, w, channels)`` of ``image (H, W, 3)``, RGB bytes."""
+        ...
+
+
+class LiteEngine:
+    """EfficientNet-Lite in ONNX Runtime. The attributes are those of :class:`MapEngine`.
+
+    Args:
+        network: its layers.
+        weights: kernels and biases (float32), or quantised layers (int8).
+        threads: of ONNX Runtime; None: :func:`sppnet.runtime.session.thread_count`.
+    """
+
+    def __init__(self, network: LiteNetwork, weights: Folded | QuantisedLayers, threads: int | None = None) -> None:
+        self.network = network
+        self.name = network.name
+        self.channels = network.channels
+        self.stride = self.size_multiple = network.stride
+        self.offset = _OFFSETS[network.stride]
+        self.native_side_px = VARIANTS[network.variant][2]
+        self.step: NDArray[np.float32] | None = None
+        self.zero: NDArray[np.float32] | None = None
+        self.precision: Precision = "int8" if isinstance(weights, QuantisedLayers) else "float32"
+        if isinstance(weights, QuantisedLayers):
+            self.step, self.zero = weights.map_scale(network)
+            model = int8_graph(network, weights)
+        else:
+            model = float_graph(network, weights)
+        self._session = OnnxSession(model, threads)
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[Any]:
+        """Compute a map.
+
+        Args:
+            image: uint8 ``(H, W, 3)``, RGB, or a batch ``(n, H, W, 3)``.
+
+        Returns:
+            ``(h, w, channels)``, or ``(n, h, w, channels)`` of a batch; uint8 (``int8`` precision) or float32.
+
+        Raises:
+            ArgumentError: another shape or dtype.
+        """
+        if image.dtype != np.uint8 or image.ndim not in (3, 4) or image.shape[-1] != 3 or 0 in image.shape:
+            raise ArgumentError(f"image: expected uint8 (H, W, 3) or (n, H, W, 3), got {image.dtype} {image.shape}")
+        found = self._session({"image": image if image.ndim == 4 else image[None]})[0]
+        return found if image.ndim == 4 else found[0]

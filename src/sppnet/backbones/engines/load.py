@@ -1,0 +1,43 @@
+"""Engines by the name of the backbone."""
+
+from __future__ import annotations
+
+from sppnet.backbones.engines.engine import PRECISIONS, LiteEngine, Precision
+from sppnet.backbones.engines.lite import ENDINGS, VARIANTS, lite_network
+from sppnet.backbones.engines.published import fold_layers, read_published
+from sppnet.backbones.engines.quantised import load_shipped
+from sppnet.backbones.sources import SOURCES, find_checked
+from sppnet.errors import ArgumentError
+
+__all__ = ["has_engine", "load_engine"]
+
+
+def has_engine(name: str) -> bool:
+    """Tell whether the backbone ``name`` runs in ONNX Runtime; others need torch."""
+    variant, plus, ending = name.partition("+")
+    return variant in VARIANTS and plus + ending in ENDINGS
+
+
+def load_engine(name: str, precision: Precision = "int8", threads: int | None = None) -> LiteEngine:
+    """Load the frozen convolutions ``name`` with their published weights.
+
+    Args:
+        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``, with ``+mid``, ``+stride32``, ``+head`` or nothing.
+        precision: ``int8``: the quantised layers that come with sppnet, which need no other package; ``float32``: the
+            published file.
+        threads: of ONNX Runtime; None: as many as this process may use processors.
+
+    Returns:
+        What computes maps.
+
+    Raises:
+        ArgumentError: an unknown name or precision.
+        WeightsError: the weights are missing or other ones.
+    """
+    network = lite_network(name)
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
+    if precision == "int8":
+        return LiteEngine(network, load_shipped(network.variant), threads)
+    source = SOURCES[network.variant]
+    return LiteEngine(network, fold_layers(network, read_published(find_checked(source), source.sha256)), threads)

@@ -1,0 +1,1 @@
+"""ONNX: graphs written without other packages, and sessions of ONNX Runtime that leave the machine to others."""

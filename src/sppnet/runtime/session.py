@@ -1,0 +1,93 @@
+"""Sessions of ONNX Runtime: one place where threads, memory and precision of all of them are set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sppnet.errors import ArgumentError
+
+__all__ = ["OnnxSession", "set_threads", "thread_count"]
+
+_threads: int | None = None
+
+
+def set_threads(count: int | None) -> None:
+    """Set how many threads the sessions made from now on use.
+
+    Args:
+        count: at least 1; None: as many as this process may use processors.
+
+    Raises:
+        ArgumentError: less than 1.
+    """
+    global _threads
+    if count is not None and count < 1:
+        raise ArgumentError(f"threads: got {count}, expected at least 1")
+    _threads = count
+
+
+def thread_count() -> int:
+    """Find how many threads a session uses: what was set, ``OMP_NUM_THREADS``, or the processors of this process."""
+    if _threads is not None:
+        return _threads
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class OnnxSession:
+    """A graph that is ready to run on the CPU.
+
+    Threads sleep while they wait. ONNX Runtime's default is to let them spin, which makes an image several times as
+    slow as soon as another process needs a processor, and gains next to nothing on an idle machine.
+
+    Args:
+        model: content of an ``.onnx`` file.
+        threads: of one run; None: :func:`thread_count`.
+
+    Raises:
+        ArgumentError: ONNX Runtime refuses the model.
+    """
+
+    def __init__(self, model: bytes, threads: int | None = None) -> None:
+        import onnxruntime  # here, so that `import sppnet` stays light
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or thread_count()
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = 3  # errors only
+        # Sides differ from image to image, so that a plan of memory never fits the next one
+        options.enable_mem_pattern = False
+        for key, value in (
+            ("session.intra_op.allow_spinning", "0"),
+            ("session.inter_op.allow_spinning", "0"),
+            ("session.set_denormal_as_zero", "0"),
+        ):
+            options.add_session_config_entry(key, value)
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise ArgumentError(f"ONNX Runtime {onnxruntime.__version__} refuses the graph: {error}") from error
+        self.output_names: tuple[str, ...] = tuple(value.name for value in self._session.get_outputs())
+
+    def __call__(self, inputs: dict[str, NDArray[Any]], outputs: Sequence[str] | None = None) -> list[NDArray[Any]]:
+        """Run the graph.
+
+        Args:
+            inputs: arrays by the names of the inputs.
+            outputs: names of those that are wanted; None: all.
+
+        Returns:
+            One array for each output.
+        """
+        arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
+        found: list[NDArray[Any]] = self._session.run(None if outputs is None else list(outputs), arrays)
+        return found
