@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -36,6 +36,7 @@ __all__ = [
     "list_images",
     "load_image",
     "resize_short_side",
+    "unique_names",
 ]
 
 U8 = NDArray[np.uint8]
@@ -174,6 +175,14 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
                 found[file] = None
         found |= dict.fromkeys(unreadable)
     return list(found)
+
+
+def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Give each image a name: its file name where that is unique, otherwise its path with forward slashes."""
+    count: dict[str, int] = {}
+    for path in paths:
+        count[path.name] = count.get(path.name, 0) + 1
+    return {path: path.name if count[path.name] == 1 else path.as_posix().lstrip("/") for path in paths}
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from torch import nn
 from sppnet.backbones.base import Backbone
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
-from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
 from sppnet.classification.classifier_file import FORMAT, FORMAT_VERSION
+from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
 from sppnet.classification.image_classifier import IMAGENET_VIEWS, ImageClassifier
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
 from sppnet.classification.views import View

@@ -24,7 +24,7 @@ def test_killed_and_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     model = save_tiny_model(tmp_path / "tiny.safetensors", ("cat", "bowl"))
     data = write_toy_voc(tmp_path / "VOC", {"train": 6})
     whole, output = tmp_path / "whole.safetensors", tmp_path / "killed.safetensors"
-    base = ["add-class", str(model), str(data), "--folds", "2", "--quiet", "--output"]
+    base = ["add-class", str(data), "--model", str(model), "--folds", "2", "--quiet", "--output"]
     assert main([*base, str(whole)]) == 0
     assert "cup: whatever isn't annotated as such" in capsys.readouterr().out
     cache = tmp_path / "killed.safetensors.cache"

@@ -80,16 +80,27 @@ def test_train_on_two_classes_and_add_the_third(
     bccd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    size = [] if ALL else ["--short-side", "300", "--epochs", "3"]
+    size = [] if ALL else ["--scales", "300", "--epochs", "3"]
     train = ["train", str(bccd), "--output", "two.safetensors", "--classes", "RBC,Platelets", *size, "--quiet"]
-    assert main(train) == 2  # the flaw is never skipped in silence
+    assert main([*train, "--strict"]) == 2
     assert "has box xmin=181 ymin=329 xmax=181 ymax=329" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-    assert main([*train, "--on-error", "skip"]) == 0
+    assert main(train) == 0
     text = capsys.readouterr().out
+    assert "left out:" in text  # the flaw is never skipped in silence
     assert "objects of other classes count as background: WBC" in text
-    add = ["add-class", "two.safetensors", str(bccd), "--split", "train", "--output", "three.safetensors", "--quiet"]
-    assert main([*add, "--on-error", "skip"]) == 0
+    add = [
+        "add-class",
+        str(bccd),
+        "--model",
+        "two.safetensors",
+        "--split",
+        "train",
+        "--output",
+        "three.safetensors",
+        "--quiet",
+    ]
+    assert main(add) == 0
     two, three = SPPDetector.load("two.safetensors"), SPPDetector.load("three.safetensors")
     assert two.class_names_ == ("RBC", "Platelets")
     assert three.class_names_ == ("RBC", "Platelets", "WBC")
@@ -100,8 +111,18 @@ def test_train_on_two_classes_and_add_the_third(
         assert np.array_equal(getattr(before, name), getattr(after, name)[old])
     found = {}
     for model in ("two", "three"):
-        evaluate = ["eval", f"{model}.safetensors", str(bccd), "--split", "val", "--json", f"{model}.json", "--quiet"]
-        assert main([*evaluate, "--on-error", "skip"]) == 0
+        evaluate = [
+            "eval",
+            str(bccd),
+            "--model",
+            f"{model}.safetensors",
+            "--split",
+            "val",
+            "--json",
+            f"{model}.json",
+            "--quiet",
+        ]
+        assert main(evaluate) == 0
         found[model] = json.loads(Path(f"{model}.json").read_text())["voc-area"]["ap"]
     with capsys.disabled():
         print(f"\nBCCD, {sum(COUNTS.values())} photos, voc-area: {found}")

@@ -29,7 +29,7 @@ from toy_data import write_toy_photos
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = ("--method", "sgd", "--from-scratch", "--backbone", "zf5@0.1", "--sizes", "64", "48", "--levels", "2", "1",
+SMALL = ("--method", "sgd", "--from-scratch", "--backbone", "zf5@0.1", "--scales", "64", "48", "--levels", "2", "1",
          "--hidden", "16", "--dropout", "0", "--batch-size", "10", "--learning-rate", "0.03", "--quiet")  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def svm(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A classifier by SVMs."""
     model = tmp_path_factory.mktemp("svm") / "mine.safetensors"
-    options = ["--sizes", "64", "--flip", "--levels", "2", "1", "--costs", "1", "10", "--quiet"]
+    options = ["--scales", "64", "--flip", "--levels", "2", "1", "--costs", "1", "10", "--quiet"]
     assert _train(toy_folder, model, *options, "--confusion", str(model.with_name("confusion.png"))) == 0
     return model
 
@@ -66,7 +66,7 @@ def sgd(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _accuracy(model: Path, data: Path, out: Path, *options: str) -> float:
-    assert main(["classify-eval", str(model), str(data), "--json", str(out), "--quiet", *options]) == 0
+    assert main(["classify-eval", str(data), "--model", str(model), "--json", str(out), "--quiet", *options]) == 0
     top1: float = json.loads(out.read_text(encoding="utf-8"))["top1"]
     return top1
 
@@ -101,11 +101,11 @@ def test_the_command_that_is_printed_at_the_end_works(
     assert "top-1" not in out
     assert "metrics" not in ImageClassifier.load(model).metadata_
     command = out.splitlines()[-1].strip()
-    assert command == f"sppnet classify PHOTO --model '{model}'"
+    assert command == f"sppnet classify IMAGE --model '{model}'"
     found = tmp_path / "found.json"
     photo = toy_folder / "red" / "00.png"
     assert main(["classify", str(photo), "--model", str(model), "--json", str(found)]) == 0
-    classes = json.loads(found.read_text(encoding="utf-8"))["photos"][0]["classes"]
+    classes = json.loads(found.read_text(encoding="utf-8"))["images"][0]["classes"]
     assert {c["class_name"] for c in classes} == {"green", "red", "striped"}
 
 
@@ -149,7 +149,7 @@ def test_what_is_told_is_measured_on_photos_that_were_kept_for_it(
 def test_killed_and_run_again_it_writes_the_same_file(sgd: Path, toy_folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "net.safetensors"
     checkpoint = tmp_path / "net.safetensors.cache" / "training.safetensors"
-    command = [sys.executable, "-m", "sppnet.cli.main", "classify-train", str(toy_folder), "--output", str(model)]
+    command = [sys.executable, "-m", "sppnet", "classify-train", str(toy_folder), "--output", str(model)]
     process = subprocess.Popen(
         [*command, *SMALL, "--epochs", "16"], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
@@ -182,13 +182,17 @@ def test_two_processes_have_the_losses_of_one(toy_folder: Path, tmp_path: Path) 
         port = free.getsockname()[1]
     both = tmp_path / "both.safetensors"
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    command += ["--master_port", str(port), "-m", "sppnet.cli.main", "classify-train", str(toy_folder)]
+    command += ["--master_port", str(port), "-m", "sppnet", "classify-train", str(toy_folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
-        [*command, "--output", str(both), *options], env=environment, capture_output=True, text=True, timeout=180
+        [*command, "--output", str(both), *(o for o in options if o != "--quiet")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 1 of 3:") == 1  # only the first one tells
+    assert done.stderr.count("epoch 1 of 3:") == 1  # only the first one tells
     alone = tmp_path / "alone.safetensors"
     assert _train(toy_folder, alone, *options) == 0
     histories = [_training(path)["history"] for path in (both, alone)]
@@ -215,7 +219,7 @@ def test_parts_in_folders_in_lists_and_without_pyramid(
     assert (training["images"], training["options"]["precision"]) == (36, "bf16")
     assert 48 <= training["history"][0]["side_px"] <= 64
     assert ImageClassifier.load(model).metadata_["metrics"]["images"] == 24
-    assert main(["classify-eval", str(model), str(root), "--quiet"]) == 0
+    assert main(["classify-eval", str(root), "--model", str(model), "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "24 images, 3 classes" in out
     assert "say little" not in out
@@ -231,9 +235,9 @@ def test_parts_in_folders_in_lists_and_without_pyramid(
     assert classifier.views == (View(64, "crop"),)
     assert (_training(model)["images"], classifier.metadata_["metrics"]["images"]) == (24, 12)
     capsys.readouterr()
-    assert main(["classify-eval", str(model), str(toy_folder), "--quiet"]) == 0
+    assert main(["classify-eval", str(toy_folder), "--model", str(model), "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "trained on photos of a folder toys: if on some of these, the figures say little" in out
+    assert "trained on images of a folder toys: if on some of these, the figures say little" in out
     assert "36 images" in out
 
 
@@ -245,22 +249,25 @@ def test_a_damaged_photo_ends_it_at_once_or_is_left_out(
     bad = root / "red" / "03.png"
     bad.write_bytes(bad.read_bytes()[:3000])  # its header is whole
     (root / "green" / "text.png").write_text("no picture")
-    assert _train(root, model, *SMALL, "--epochs", "1") == 2
+    assert _train(root, model, *SMALL, "--epochs", "1", "--strict") == 2
     assert "text.png: not a picture" in capsys.readouterr().err
     (root / "green" / "text.png").unlink()
-    assert _train(root, model, *SMALL, "--epochs", "1") == 2
+    assert _train(root, model, *SMALL, "--epochs", "1", "--strict") == 2
     err = capsys.readouterr().err
     assert f"{bad}: damaged or incomplete" in err
-    assert "--on-error skip leaves such pictures out" in err
+    assert "--on-error skip, or on_error" in err
     (root / "green" / "text.png").write_text("no picture")
-    assert _train(root, model, *SMALL, "--epochs", "1", "--on-error", "skip") == 0
+    assert _train(root, model, *SMALL, "--epochs", "1") == 0
     assert capsys.readouterr().out.count("left out: ") == 2
     images = _training(model)["images"] + ImageClassifier.load(model).metadata_["metrics"]["images"]
     assert images == 35
-    assert main(["classify-eval", str(model), str(root), "--list", str(_list(tmp_path, "red/03.png"))]) == 2
+    assert main(["classify-eval", str(root), "--model", str(model), "--list", str(_list(tmp_path, "red/03.png"))]) == 2
     assert "03.png: damaged" in capsys.readouterr().err
     listed = str(_list(tmp_path, "red/03.png", "red/04.png"))
-    assert main(["classify-eval", str(model), str(root), "--list", listed, "--on-error", "skip", "--quiet"]) == 0
+    assert (
+        main(["classify-eval", str(root), "--model", str(model), "--list", listed, "--on-error", "skip", "--quiet"])
+        == 0
+    )
     assert "1 images, 3 classes" in capsys.readouterr().out
 
 
@@ -318,17 +325,17 @@ def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys
         (toys, ["--output", str(tmp_path)], "is a folder; name a file"),
         (toys, ["--split", "red"], "red: isn't a part of the photos"),
         (toys, ["--train-list", str(tmp_path / "no.txt")], "no.txt: can't be read as a list"),
-        (toys, ["--split", "train", "--train-list", "x"], "--split, --train-list: both say which photos"),
+        (toys, ["--split", "train", "--train-list", "x"], "--split, --train-list: both say which images"),
         (toys, ["--epochs", "3"], "--epochs: isn't an option of --method svm"),
-        (toys, ["--backbone", "zf5"], "has no published weights, so there is nothing to leave"),
+        (toys, ["--backbone", "zf5"], "has no published weights, so frozen convolutions"),
         (toys, ["--backbone", "zf6"], "got 'zf6'"),
         (toys, ["--confusion", "x.doc"], "x.doc: expected a plot file"),
         (toys, ["--confusion", "x.png", "--val-split", "none"], "nothing to measure on"),
         (toys, ["--method", "sgd", "--costs", "1"], "--costs: isn't an option of --method sgd"),
         (toys, ["--method", "sgd", "--backbone", "zf5"], "add --from-scratch"),
         (toys, ["--method", "sgd", "--view", "warp"], "--view warp"),
-        (toys, [*SMALL, "--no-pyramid"], "--sizes 64 48: a network without pyramid takes one size"),
-        (toys, ["--learning-rate", "-1"], "expected a number above 0, got '-1'"),
+        (toys, [*SMALL, "--no-pyramid"], "--scales 64 48: a network without pyramid takes one size"),
+        (toys, ["--learning-rate", "-1"], "got '-1', expected a number above 0"),
     ]
     if not torch.cuda.is_available():
         cases.append((toys, [*SMALL, "--precision", "fp16"], "fp16 needs CUDA"))

@@ -38,14 +38,14 @@ def test_cat_and_coffee(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "1 of 3" in out
     document = json.loads(found.read_text(encoding="utf-8"))
     assert document["classes"] == 1000
-    cat, coffee = document["photos"]
-    assert [cat["photo"], coffee["photo"]] == [str(photos / "chelsea.png"), str(photos / "coffee.jpg")]
+    cat, coffee = document["images"]
+    assert [cat["image"], coffee["image"]] == [str(photos / "chelsea.png"), str(photos / "coffee.jpg")]
     assert cat["classes"][0]["class_name"] in CATS
     assert {c["class_name"] for c in cat["classes"]} == CATS
     assert (coffee["classes"][0]["class_name"], coffee["classes"][0]["index"]) == ("espresso", 967)
-    assert all(len(p["classes"]) == 3 for p in document["photos"])
+    assert all(len(p["classes"]) == 3 for p in document["images"])
     assert coffee["classes"][0]["probability"] > 0.5
-    assert [Path(f["photo"]).name for f in document["failed"]] == ["damaged.jpg"]
+    assert [Path(f["image"]).name for f in document["failed"]] == ["damaged.jpg"]
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def test_own_classes_at_several_sizes(model: Path, tmp_path: Path, capsys: pytes
     pixels = np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8)
     photo, found = tmp_path / "noise.png", tmp_path / "deep/er/found.json"
     Image.fromarray(pixels).save(photo)
-    assert main(["classify", str(photo), "--model", str(model), "--sizes", "48", "96", "--json", str(found)]) == 0
+    assert main(["classify", str(photo), "--model", str(model), "--scales", "48", "96", "--json", str(found)]) == 0
     assert str(found) in capsys.readouterr().out
     document = json.loads(found.read_text(encoding="utf-8"))
     views = [(view["side_px"], view["how"]) for view in document["views"]]
     assert views == [(48, "full"), (48, "crop"), (96, "full"), (96, "crop")]
     classifier = ImageClassifier.load(model)
     classifier.views = tuple(View(side, "crop" if how == "crop" else "full") for side, how in views)
-    classes = document["photos"][0]["classes"]
+    classes = document["images"][0]["classes"]
     assert [(c["class_name"], c["probability"]) for c in classes] == [
         (g.class_name, round(g.probability, 5)) for g in classifier.classify(pixels)
     ]
@@ -85,16 +85,16 @@ def test_windows_of_maps(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     for options, views in (
         (["--views", "10"], [MapViews((73,), 64, places=5)]),
         (["--views", "96"], [MapViews((64, 73, 86, 103, 128, 160), 64)]),
-        (["--views", "10", "--sizes", "80", "96"], [MapViews((80, 96), 64, places=5)]),
+        (["--views", "10", "--scales", "80", "96"], [MapViews((80, 96), 64, places=5)]),
         (["--views", "full"], [View(64)]),
-        (["--views", "full", "--sizes", "48", "80"], [View(48), View(80)]),
+        (["--views", "full", "--scales", "48", "80"], [View(48), View(80)]),
     ):
         assert main(["classify", str(photo), "--model", str(model), "--json", str(found), *options]) == 0
         document = json.loads(found.read_text(encoding="utf-8"))
         assert [view_from_dict(view) for view in document["views"]] == views
         classifier = ImageClassifier.load(model)
         classifier.views = tuple(views)
-        assert [c["probability"] for c in document["photos"][0]["classes"]] == [
+        assert [c["probability"] for c in document["images"][0]["classes"]] == [
             round(g.probability, 5) for g in classifier.classify(pixels)
         ]
     bone = load_backbone("zf5@0.05", pretrained=False, trainable=True)
@@ -111,9 +111,9 @@ def test_wrong_use_is_one_line(model: Path, tmp_path: Path, capsys: pytest.Captu
     Image.new("RGB", (30, 30)).save(photo)
     (tmp_path / "empty").mkdir()
     for arguments, message in (
-        ([str(photo), "--model", str(model)], "tiny.safetensors: damaged"),
+        ([str(photo), "--model", str(model)], "tiny.safetensors: 500 bytes that are not a safetensors file"),
         ([str(photo), "--model", str(tmp_path / "none.safetensors")], "no such file"),
-        ([str(tmp_path / "empty")], "no pictures in"),
+        ([str(tmp_path / "empty")], "no images in"),
     ):
         assert main(["classify", *arguments]) == 2
         err = capsys.readouterr().err

@@ -29,7 +29,7 @@ def test_all_windows_in_one_file(photos: Path, tmp_path: Path, capsys: pytest.Ca
     stored = load_proposals(tmp_path / "w.npz")
     assert list(stored) == ["0.png", "1.png"]
     np.testing.assert_array_equal(stored["0.png"], selective_search(photos / "0.png"))
-    assert "2 pictures" in capsys.readouterr().out
+    assert "2 images" in capsys.readouterr().out
 
 
 def test_a_folder_with_drawings(photos: Path, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_broken_picture_is_reported_and_the_others_done(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "no pictures"),
+        ([], "no images"),
         (["a.png", "--draw"], "--output DIR"),
         (["a.png", "--draw", "--output", "w.npz"], "--output DIR"),
         (["a.png", "--plot", "a.png"], "--evaluate"),

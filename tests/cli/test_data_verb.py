@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kill_train import run_with_kills, same_outputs
 from PIL import Image
 
+from kill_train import run_with_kills, same_outputs
 from sppnet.cli import common
 from sppnet.cli.main import main
 from sppnet.datasets.loading import FORMATS, load_dataset
@@ -39,7 +39,7 @@ def test_example_convert_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["data", "convert", str(start), str(tmp_path / "coco"), "--to", "voc"]) == 2
     assert "isn't an empty folder" in capsys.readouterr().err
     sheet = tmp_path / "sheet.png"
-    assert main(["data", "show", str(start), "--output", str(sheet), "--count", "5", "--columns", "3", "-q"]) == 0
+    assert main(["data", "show", str(start), "--output", str(sheet), "--limit", "5", "--columns", "3", "-q"]) == 0
     assert "drawn: 5 of 9" in capsys.readouterr().out
     pixels = np.asarray(Image.open(sheet))
     assert pixels.shape[1] > 3 * 320
@@ -59,20 +59,36 @@ def test_damaged_picture_stops_training_before_it_begins_or_is_left_out(
     victim = data / "train" / "000003.jpg"
     victim.write_bytes(victim.read_bytes()[:3000])
     model = tmp_path / "m.safetensors"
-    train = ["train", str(data), "--output", str(model), "--short-side", "64", "--epochs", "1", "--quiet"]
-    assert main(train) == 2
-    assert "000003.jpg: damaged" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == [data]
-    assert main([*train, "--on-error", "skip", "--val-split", "none"]) == 0
+    train = ["train", str(data), "--output", str(model), "--scales", "64", "--epochs", "1", "--quiet"]
+    for strict in (["--strict"], ["--on-error", "fail"]):
+        assert main([*train, *strict]) == 2
+        assert "000003.jpg: damaged" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == [data]
+    assert main([*train, "--val-split", "none"]) == 0
     text = capsys.readouterr().out
     assert "left out:" in text
-    assert "estimate, from 4 of the pictures: about" in text
+    assert "estimate, from 4 of the images: about" in text
     assert "disk: " in text
-    assert f"sppnet detect PHOTO --model {model}" in text
+    assert f"sppnet detect IMAGE --model {model}" in text
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "m.safetensors"]
     figures = tmp_path / "f.json"
     assert (
-        main(["eval", str(model), str(data), "--protocol", "coco", "--json", str(figures), "--limit", "3", "-q"]) == 0
+        main(
+            [
+                "eval",
+                str(data),
+                "--model",
+                str(model),
+                "--protocol",
+                "coco",
+                "--json",
+                str(figures),
+                "--limit",
+                "3",
+                "-q",
+            ]
+        )
+        == 0
     )
     assert "protocol coco" in capsys.readouterr().out
     assert set(json.loads(figures.read_text())["coco"]["ap"]) == {"cat", "cup"}
@@ -91,7 +107,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     # what training measured is what eval measures, picture by picture
     found = re.search(r"mean / total +(\S+) +(\S+) +(\d+) +(\d+) +(\d+) +(\d+)\n", outputs["train digits"])
     assert found
-    assert re.findall(r"mean / total +(\S+)", outputs["eval digits.safetensors"]) == [found[1], found[2]]
+    assert re.findall(r"mean / total +(\S+)", outputs["eval digits"]) == [found[1], found[2]]
     assert float(found[2]) > 0.4
     objects, hits, missed, _ = map(int, found.groups()[2:])
     assert objects == hits + missed

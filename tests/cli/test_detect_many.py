@@ -20,6 +20,7 @@ from PIL import Image
 from sppnet import SPPDetector
 from sppnet.cli.detect import FORMATS
 from sppnet.cli.main import main
+from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS
 from tiny_model import save_tiny_model
 
@@ -124,21 +125,21 @@ def test_what_is_done_is_not_done_again(
     seen: list[int] = []
     detect = SPPDetector.detect
 
-    def counting(self: SPPDetector, image: object, threshold: float | None = None) -> object:
+    def counting(self: SPPDetector, image: np.ndarray, threshold: float | None = None) -> Detections:
         seen.append(1)
-        return detect(self, image, threshold)  # type: ignore[arg-type]
+        return detect(self, image, threshold)
 
     monkeypatch.setattr(SPPDetector, "detect", counting)
     here = tmp_path / "photos"
     shutil.copytree(photos, here)
-    base = ["detect", str(here), "--model", str(model), "--journal", str(tmp_path / "j"), "--quiet"]
+    base = ["detect", str(here), "--model", str(model), "--journal", str(tmp_path / "j")]
     assert main([*base, "--results", str(tmp_path / "a.json")]) == 0
     assert len(seen) == 12 + 1  # and the warming up
     seen.clear()
     assert main([*base, "--results", str(tmp_path / "b.json")]) == 0
     assert not seen
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    assert "12 of 12 photos were done before" in capsys.readouterr().out
+    assert "12 of 12 images were done before" in capsys.readouterr().err
     # a photo that has changed, and a new one
     Image.open(here / "00.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(here / "00.jpg")
     shutil.copy(here / "01.jpg", here / "new.jpg")
@@ -146,7 +147,7 @@ def test_what_is_done_is_not_done_again(
     assert len(seen) == 2 + 1
     seen.clear()
     assert main([*base, "--threshold", "0.3"]) == 0  # other settings
-    assert "of another model, version or settings" in capsys.readouterr().out
+    assert "of another model, version or settings" in capsys.readouterr().err
     assert len(seen) == 13 + 1
     seen.clear()
     assert main([*base, "--threshold", "0.3", "--fresh"]) == 0
@@ -162,11 +163,11 @@ def test_after_a_failure_only_that_photo_is_done(
     base = ["detect", str(here), "--model", str(model), "--results", str(out), "--quiet"]
     assert main(base) == 1
     text = capsys.readouterr()
-    assert "1 of 12 failed" in text.out
+    assert "1 of 12 images failed" in text.out
     assert text.err.count("05.jpg") == 1
     shutil.copy(photos / "05.jpg", here / "05.jpg")
-    assert main(base) == 0
-    assert "11 of 12 photos were done before" in capsys.readouterr().out
+    assert main(base[:-1]) == 0
+    assert "11 of 12 images were done before" in capsys.readouterr().err
     whole = tmp_path / "whole.json"
     assert main(["detect", str(photos), "--model", str(model), "--results", str(whole), "--quiet"]) == 0
     assert json.loads(out.read_text()) == json.loads(whole.read_text())
@@ -178,7 +179,7 @@ def test_refusals(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     mine = tmp_path / "mine.txt"
     mine.write_text("precious\n")
     for more, message in (
-        (["--format", "coco"], "say where to write it with --results"),
+        (["--format", "coco"], "name the file or folder to write with --results"),
         (["--results", str(tmp_path / "x.txt")], "names no format"),
         (["--results", str(tmp_path)], "names no format"),
         (["--results", str(tmp_path), "--format", "coco"], "is a folder"),
@@ -200,7 +201,7 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     out = tmp_path / "v.safetensors"
     base = ["features", str(photos), "--model", str(model), "--quiet", "--max-windows", "50"]
     assert main([*base, "--estimate"]) == 0
-    assert "at most 600 windows of 12 photos, 48 numbers each, float32: at most 0.1 MB" in capsys.readouterr().out
+    assert "at most 600 windows of 12 images, 48 numbers each, float32: at most 0.1 MB" in capsys.readouterr().out
     assert main([*base, "--output", str(out)]) == 0
     got = load_file(out)
     assert len(got) == 24
@@ -213,7 +214,7 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     given = [[10, 20, 90, 100], [0, 0, 320, 240], [900, 900, 950, 950]]
     (tmp_path / "b.json").write_text(json.dumps({f"{i:02d}.jpg": given[: i % 3 + 1] for i in range(11)}))
     some = [str(photos / f"{i:02d}.jpg") for i in range(11)]
-    more = ["--boxes", str(tmp_path / "b.json"), "--kind", "pooled", "--float16", "--output", str(out)]
+    more = ["--windows", str(tmp_path / "b.json"), "--kind", "pooled", "--float16", "--output", str(out)]
     assert main(["features", *some, "--model", str(model), "--quiet", *more]) == 0
     half = load_file(out)
     assert half["02.jpg/vectors"].shape == (3, detector.window_features().dims)
@@ -222,15 +223,15 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     exact = window_vectors(detector, photos / "02.jpg", given, kind="pooled")[1].numpy()
     np.testing.assert_allclose(half["02.jpg/vectors"], exact, rtol=2e-3, atol=1e-3)
     assert main(["features", str(photos), "--model", str(model)]) == 2
-    assert "say where" in capsys.readouterr().err
+    assert "name the file to write with --output" in capsys.readouterr().err
 
 
 def test_model_info(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["model", "info", str(model)]) == 0
+    assert main(["model", "info", "--model", str(model)]) == 0
     text = capsys.readouterr().out
     for word in ("dög", "0.900", "efficientnet-lite0", "short side 160 px", "levels 2, 1", "Apache-2.0", "version 3"):
         assert word in text
-    assert main(["model", "info", str(model), "--json"]) == 0
+    assert main(["model", "info", "--model", str(model), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["class_names"] == ["cat", "cup", "dög"]
     assert main(["model", "info"]) == 0
     assert "tvmonitor" in capsys.readouterr().out
@@ -239,7 +240,7 @@ def test_model_info(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     content[-5] ^= 1
     bad.write_bytes(content)
     for path, message in ((bad, "damaged"), (tmp_path / "none", "no such file"), (Path(__file__), "not a safetensors")):
-        assert main(["model", "info", str(path)]) == 2
+        assert main(["model", "info", "--model", str(path)]) == 2
         error = capsys.readouterr().err
         assert message in error
         assert str(path) in error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import zlib
@@ -19,7 +20,7 @@ from toy_data import write_toy_voc
 @pytest.fixture(scope="module")
 def model(toy_voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("cli") / "toy.safetensors"
-    status = main(["train", str(toy_voc), "--output", str(path), "--short-side", "240", "--epochs", "4"])
+    status = main(["train", str(toy_voc), "--output", str(path), "--scales", "240", "--epochs", "4"])
     assert status == 0
     return path
 
@@ -33,7 +34,7 @@ def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
     """SVMs and ridge regression, at several scales."""
     data = write_toy_voc(tmp_path / "VOC", {"train": 12, "val": 4})
     path = tmp_path / "scales.safetensors"
-    options = ["--short-side", "240", "160", "--classifier", "svm", "--box-regression", "ridge", "--epochs", "4"]
+    options = ["--scales", "240", "160", "--classifier", "svm", "--box-regression", "ridge", "--epochs", "4"]
     assert main(["train", str(data), "--output", str(path), *options, "--quiet"]) == 0
     from sppnet.detection.model_file import read_model
 
@@ -47,7 +48,7 @@ def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_train_without_a_fully_connected_layer(toy_voc: Path, tmp_path: Path) -> None:
     path = tmp_path / "pool.safetensors"
-    assert main(["train", str(toy_voc), "--output", str(path), "--short-side", "240", "--layers", "pool"]) == 0
+    assert main(["train", str(toy_voc), "--output", str(path), "--scales", "240", "--layers", "pool"]) == 0
     from sppnet.detection.model_file import read_model
 
     tensors, stored = read_model(path)
@@ -76,7 +77,7 @@ def test_eval_prints_both_protocols(
     model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     figures = tmp_path / "figures.json"
-    assert main(["eval", str(model), str(toy_voc), "--split", "val", "--json", str(figures)]) == 0
+    assert main(["eval", str(toy_voc), "--model", str(model), "--split", "val", "--json", str(figures)]) == 0
     text = capsys.readouterr().out
     assert "protocol voc07-11pt" in text
     assert "protocol voc-area" in text
@@ -90,7 +91,7 @@ def test_eval_prints_both_protocols(
     stored = read_model(model)[1]["metrics"]["voc-area"]["map"]
     assert stored == pytest.approx(found["voc-area"]["map"], abs=2e-3)
     page = tmp_path / "failures"
-    assert main(["eval", str(model), str(toy_voc), "--limit", "3", "--failures", str(page)]) == 0
+    assert main(["eval", str(toy_voc), "--model", str(model), "--limit", "3", "--failures", str(page)]) == 0
     text = capsys.readouterr().out
     assert "(3 images)" in text
     counts = next(line for line in text.splitlines() if "detections right" in line)
@@ -103,8 +104,8 @@ def test_other_scales_than_the_models(model: Path, toy_voc: Path, tmp_path: Path
     found = {}
     for name, sides in (("own", []), ("same", ["240"]), ("more", ["416", "240", "160"])):
         figures = tmp_path / f"{name}.json"
-        options = ["--short-side", *sides] if sides else []
-        assert main(["eval", str(model), str(toy_voc), "--json", str(figures), "--quiet", *options]) == 0
+        options = ["--scales", *sides] if sides else []
+        assert main(["eval", str(toy_voc), "--model", str(model), "--json", str(figures), "--quiet", *options]) == 0
         found[name] = json.loads(figures.read_text())["voc-area"]
     assert found["own"] == found["same"]
     assert found["more"] != found["own"]
@@ -135,8 +136,9 @@ def test_detect_draws_and_writes(
     assert "time in ms" in text
     assert all(stage in text for stage in ("proposals", "convolutions", "pooling", "fc", "classes", "NMS"))
     found = json.loads(data.read_text())
-    assert [Path(p["photo"]) for p in found["photos"]] == [photo, other]
-    first, second = (p["detections"] for p in found["photos"])
+    root = Path(os.path.commonpath([photo.parent, other.parent]))
+    assert [root / item["image"] for item in found["images"]] == [photo, other]
+    first, second = (p["detections"] for p in found["images"])
     assert first == second
     assert first
     assert first[0]["class_name"] in found["class_names"]
@@ -189,15 +191,15 @@ def test_bad_files_are_named_and_the_others_are_done(
     assert status == 1
     assert "Traceback" not in captured.err
     found = json.loads(data.read_text())
-    assert {Path(f["photo"]).name for f in found["failed"]} == bad
+    assert {Path(f["image"]).name for f in found["failed"]} == bad
     for failure in found["failed"]:
-        assert Path(failure["photo"]).name in failure["error"]
-        assert sum(Path(failure["photo"]).name in line for line in captured.err.splitlines()) == 1
-    done = {Path(p["photo"]).name for p in found["photos"]}
+        assert Path(failure["image"]).name in failure["error"]
+        assert sum(Path(failure["image"]).name in line for line in captured.err.splitlines()) == 1
+    done = {Path(p["image"]).name for p in found["images"]}
     assert done == {p.name for p in folder.iterdir()} - bad
-    assert "5 of 11 failed" in captured.out
+    assert "5 of 11 images failed" in captured.out
     # upright: the turned picture is found as the straight one is
-    boxes = {Path(p["photo"]).name: [d["class_name"] for d in p["detections"]] for p in found["photos"]}
+    boxes = {Path(p["image"]).name: [d["class_name"] for d in p["detections"]] for p in found["images"]}
     assert boxes["turned.jpg"] == boxes["good.jpg"]
 
 
@@ -211,10 +213,10 @@ def test_usage_errors(model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest
     assert main(["train", str(toy_voc), "--output", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err
     photo = str(toy_voc / "JPEGImages" / "000000.jpg")
-    assert main(["detect", photo, "--model", str(model), "--short-side", "9999"]) == 2
-    assert "--short-side: got 9999" in capsys.readouterr().err
+    assert main(["detect", photo, "--model", str(model), "--scales", "9999"]) == 2
+    assert "--scales: got '9999', expected 32 to 4000 pixels" in capsys.readouterr().err
     (tmp_path / "taken").write_text("")
-    assert main(["eval", str(model), str(toy_voc), "--failures", str(tmp_path / "taken")]) == 2
+    assert main(["eval", str(toy_voc), "--model", str(model), "--failures", str(tmp_path / "taken")]) == 2
     assert "taken" in capsys.readouterr().err
-    assert main(["eval", str(model), str(toy_voc), "--split", "nosuch"]) == 2
+    assert main(["eval", str(toy_voc), "--model", str(model), "--split", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import logging
 import subprocess
 import sys
 import types
@@ -15,8 +16,9 @@ import pytest
 
 from sppnet import cli
 from sppnet.cli import common
-from sppnet.cli.common import FileFailures, collect_images, folder_for_output, fraction, positive_int, progress
-from sppnet.cli.main import VERBS, main
+from sppnet.cli.common import FileFailures, collect_images, folder_for_output, plain, progress
+from sppnet.cli.main import VERBS, build_parser, main
+from sppnet.cli.options import DATA_FORMATS, fraction, name_list, pixels, positive_int, positive_number, seed
 from sppnet.errors import ArgumentError, ImageError, ModelFileError
 from sppnet.storage.atomic import write_atomic
 
@@ -40,7 +42,8 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Run]:
             parser.set_defaults(func=lambda namespace: actions[verb](namespace))
 
         made.add_parser = add_parser
-        return made
+        result: types.ModuleType = made
+        return result
 
     for verb in VERBS:
         name = verb.replace("-", "_")
@@ -60,7 +63,7 @@ def raising(error: BaseException) -> Run:
 def test_help(verbs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for part in (*VERBS, "examples:", "exit status", "SPPNET_DEBUG", "once over the whole photo"):
+    for part in (*VERBS, "examples:", "exit status", "SPPNET_DEBUG", "once over the whole image"):
         assert part in text
     assert max(map(len, text.splitlines())) <= 120
     assert main([]) == 2
@@ -85,7 +88,7 @@ def test_version(verbs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> N
         (["detect", "--ouptut", "x"], "unrecognized arguments: --ouptut"),
         (["detect", "--ouptut=x"], "did you mean --output?"),
         (["eval", "--protocol", "voc07"], "--protocol: got 'voc07'; did you mean 'voc07-11pt'? expected one of:"),
-        (["detect", "--threshold", "7"], "--threshold: expected a number from 0 to 1, got '7'"),
+        (["detect", "--threshold", "7"], "--threshold: got '7', expected a number from 0 to 1"),
         (["--debug"], "required: VERB"),
     ],
 )
@@ -135,10 +138,123 @@ def test_errors_are_one_line(
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_bug_keeps_its_traceback(verbs: dict[str, Run]) -> None:
-    verbs["eval"] = raising(ZeroDivisionError())
-    with pytest.raises(ZeroDivisionError):
-        main(["eval"])
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (MemoryError(), "not enough memory; use smaller"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "not enough memory; use smaller"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "save the file as UTF-8"),
+        (RuntimeError("mat1 and mat2\nand more"), "unexpected RuntimeError: mat1 and mat2; this may be a fault"),
+        (ValueError("x"), "unexpected ValueError: x; this may be a fault of sppnet: run it again with --debug"),
+        (ZeroDivisionError(), "unexpected ZeroDivisionError"),
+    ],
+)
+def test_what_nobody_expected_is_one_line_too(
+    verbs: dict[str, Run], capsys: pytest.CaptureFixture[str], error: Exception, advice: str
+) -> None:
+    verbs["eval"] = raising(error)
+    assert main(["eval"]) == 2
+    text = capsys.readouterr().err
+    assert advice in text
+    assert text.count("\n") == 1
+    assert main(["eval", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_usage_is_that_of_the_verb(verbs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["eval", "--nonsense"], ["eval", "--threshold", "x"]):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("usage: sppnet eval ")
+        assert "\nsppnet eval: " in error
+
+
+def test_messages_of_the_library(verbs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    """Notes as they are, warnings with the program's name, all on stderr; afterwards the logger is as it was."""
+    logger = logging.getLogger("sppnet")
+    before = (logger.level, logger.propagate, list(logger.handlers))
+
+    def talk(namespace: argparse.Namespace) -> int:
+        below = logging.getLogger("sppnet.somewhere")
+        below.debug("detail")
+        below.info("note")
+        below.warning("bad \x1b[2Jname")
+        return 0
+
+    verbs["eval"] = talk
+    for options, expected in (
+        ([], "note\nsppnet: bad \\x1b[2Jname\n"),
+        (["-q"], "sppnet: bad \\x1b[2Jname\n"),
+        (["-v"], "detail\nnote\nsppnet: bad \\x1b[2Jname\n"),
+    ):
+        assert main(["eval", *options]) == 0
+        captured = capsys.readouterr()
+        assert (captured.out, captured.err) == ("", expected)
+    assert (logger.level, logger.propagate, list(logger.handlers)) == before
+
+
+def test_names_can_not_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert plain("dög\tcat\n") == "dög\tcat\n"
+    assert plain("a\x1b]0;title\x07\r\x9bb") == "a\\x1b]0;title\\x07\\r\\x9bb"
+    assert plain("gpj.\u202eexe") == "gpj.\\u202eexe"
+    assert main(["eval", "a", "--scales", "\x1b[31mred"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+    assert main(["proposals", "\x1b[31mred.jpg"]) == 1
+    printed = capsys.readouterr()
+    assert "\\x1b[31mred.jpg: no such file" in printed.err
+    assert "\x1b" not in printed.out + printed.err
+
+
+def test_formats_of_data_sets_are_those_that_can_be_read() -> None:
+    from sppnet.datasets.loading import FORMATS
+
+    assert DATA_FORMATS == FORMATS
+
+
+# --- one command line ------------------------------------------------------------------------------------------------
+
+
+def leaves(parser: argparse.ArgumentParser, name: str = "") -> dict[str, dict[str, argparse.Action]]:
+    """The options of every verb and action, by its name."""
+    below = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+    if not below:
+        return {name.strip(): {s: action for action in parser._actions for s in action.option_strings or [action.dest]}}
+    return {k: v for choices in below for n, p in choices.items() for k, v in leaves(p, f"{name} {n}").items()}
+
+
+def test_an_option_has_one_name_and_one_meaning() -> None:
+    """Looked up in the real parsers."""
+    options = leaves(build_parser())
+    assert len(options) == len(VERBS) + 3  # data has four actions
+    computing = ("detect", "train", "eval", "features", "add-class", "classify-train")
+    for verb, has in options.items():
+        assert {"-q", "--quiet", "-v", "--verbose", "--debug"} <= set(has), verb
+        assert "model" not in has, verb  # never positional
+        assert not {"--short-side", "--sizes", "--boxes", "--count", "--dropout"} & (set(has) - {"--dropout"}), verb
+        if "--output" in has:
+            assert has["-o"] is has["--output"], verb
+        if "--on-error" in has:
+            assert has["--on-error"].default == "skip", verb
+            assert (has["--strict"].dest, has["--strict"].const) == ("on_error", "fail"), verb
+        if verb in computing:
+            assert tuple(has["--device"].choices or ()) == ("cpu", "cuda"), verb
+        if verb in (*computing, "proposals", "classify", "classify-eval"):
+            assert {"--threads", "--on-error"} <= set(has), verb
+        for option, action in has.items():
+            assert action.help, (verb, option)
+    for verb in ("train", "eval", "add-class", "proposals", "data check", "data convert", "data show"):
+        assert tuple(options[verb]["--format"].choices or ()) == DATA_FORMATS
+    assert "--dropout" not in options["train"]
+
+
+def test_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    for shell, mark in (("bash", "-F _shtab_sppnet sppnet"), ("zsh", "#compdef sppnet")):
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert mark in script
+        assert "rename-class" in script
+        assert "--val-split" in script
 
 
 # --- the real program, in its own process ----------------------------------------------------------------------------
@@ -155,9 +271,25 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
         assert verb in done.stdout
 
 
+def test_python_m_sppnet_and_a_closed_stdout() -> None:
+    code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, '-m', 'sppnet', '--version'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = subprocess.run([sys.executable, "-m", "sppnet", "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("sppnet 0.")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_results_that_can_not_be_printed() -> None:
+    command = [sys.executable, "-m", "sppnet", "completion", "zsh"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "sppnet: [Errno 28] No space left on device\n")
+
+
 def test_reader_that_leaves_early() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "sppnet.cli.main", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sppnet", "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -209,7 +341,7 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 
 def test_collect_images(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no pictures in"):
+    with pytest.raises(ImageError, match="no images in"):
         collect_images([tmp_path])
     (tmp_path / "a.jpg").touch()
     assert collect_images([tmp_path, "missing.jpg"]) == [tmp_path / "a.jpg", Path("missing.jpg")]
@@ -218,12 +350,25 @@ def test_collect_images(tmp_path: Path) -> None:
 def test_argument_types() -> None:
     assert positive_int("12") == 12
     assert fraction("0.25") == 0.25
+    assert (seed("0"), seed(str(2**63 - 1))) == (0, 2**63 - 1)
+    assert (pixels("32"), pixels("4000")) == (32, 4000)
+    assert positive_number("1e-3") == 0.001
+    assert name_list(" cat, dog") == ["cat", "dog"]
     for function, text in (
         (positive_int, "0"),
         (positive_int, "x"),
+        (positive_int, "1.5"),
         (fraction, "1.1"),
         (fraction, "nan"),
         (fraction, ""),
+        (seed, "-1"),
+        (seed, str(2**63)),
+        (pixels, "31"),
+        (pixels, "30000"),
+        (positive_number, "0"),
+        (positive_number, "inf"),
+        (name_list, " , "),
+        (name_list, "cat,dog,cat"),
     ):
         with pytest.raises(argparse.ArgumentTypeError, match="expected"):
             function(text)

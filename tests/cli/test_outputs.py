@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from sppnet.cli.main import main
-from sppnet.cli.train_examples import draw_examples
 from sppnet.datasets.loading import FORMATS, load_dataset
 from sppnet.detection.detections import Detections
+from sppnet.detection.examples import draw_examples
 from sppnet.drawing import draw_detections
 from tiny_model import save_tiny_model
 from toy_data import write_toy_voc
@@ -30,25 +30,25 @@ REFUSED = [
     ("train data --output folder", f"--output folder: {FOLDER}folder/model.safetensors"),
     ("train data --output 'a file/m.safetensors'", FILE),
     ("train data --output m.safetensors --cache 'a file'", FILE),
-    ("add-class m.safetensors data --output folder", FOLDER),
-    ("add-class m.safetensors data --output n.safetensors --cache 'a file'", FILE),
-    ("remove-class m.safetensors cat --output 'a file/n.safetensors'", FILE),
-    ("rename-class m.safetensors cat dog --output folder", FOLDER),
+    ("add-class data --model m.safetensors --output folder", FOLDER),
+    ("add-class data --model m.safetensors --output n.safetensors --cache 'a file'", FILE),
+    ("remove-class cat --model m.safetensors --output 'a file/n.safetensors'", FILE),
+    ("rename-class cat dog --model m.safetensors --output folder", FOLDER),
     ("detect photos --model m.safetensors --json folder", f"--json folder: {FOLDER}folder/found.json"),
     ("detect photos --model m.safetensors --results folder --format csv", f"{FOLDER}folder/found.csv"),
     ("detect photos --model m.safetensors --results 'a file/x.csv'", FILE),
     ("detect photos --model m.safetensors --results 'a file/x' --format voc", FILE),
     ("detect photos --model m.safetensors --journal 'a file/j'", FILE),
     ("detect photos --model m.safetensors --output 'a file'", "can't be used as a folder for output"),
-    ("detect photos --model m.safetensors --output photos", "--output photos: holds the photos; name another folder"),
-    ("detect photos --model photos --output drawn", "photos: is a folder; expected a detector"),
-    ("eval m.safetensors data --json folder", f"{FOLDER}folder/figures.json"),
-    ("eval m.safetensors data --plot 'a file/curves.png'", FILE),
+    ("detect photos --model m.safetensors --output photos", "photos: holds the images; name another folder"),
+    ("detect photos --model photos --output drawn", "photos: is a folder, expected a regular file"),
+    ("eval data --model m.safetensors --json folder", f"{FOLDER}folder/figures.json"),
+    ("eval data --model m.safetensors --plot 'a file/curves.png'", FILE),
     ("features photos --model m.safetensors --output folder", f"{FOLDER}folder/vectors.safetensors"),
     ("data check data --json folder", f"{FOLDER}folder/report.json"),
     ("data show data --output folder", f"{FOLDER}folder/sheet.png"),
-    ("data show data --output sheet", "its name says no format of pictures that can be written"),
-    ("data show data --output sheet.pgn", ".pgn is no format of pictures that can be written; use .png or .jpg"),
+    ("data show data --output sheet", "its name says no format of images that can be written"),
+    ("data show data --output sheet.pgn", ".pgn is no format of images that can be written; use .png or .jpg"),
     ("data show data --output s.png --class cot", "--class: got 'cot'; did you mean 'cat'? expected one of cat, cup"),
     ("data convert data 'a file' --to coco", FILE),
     ("data convert data 'a file/coco' --to coco", FILE),
@@ -100,7 +100,7 @@ def test_drawn_photos_are_not_taken_for_photos(
     assert main(command) == 0
     assert (Path("f.csv").read_bytes(), everything(Path())) == (results, names)
     assert main([*command[:1], "dräwn", *command[2:]]) == 2
-    assert "holds the photos" in capsys.readouterr().err
+    assert "holds the images" in capsys.readouterr().err
     # one that is named itself is meant
     assert main(["detect", "dräwn/000000.jpg", *command[2:4], "--output", "dräwn", "-q"]) == 0
     assert sorted(p.name for p in Path("dräwn").iterdir()) == ["000000-2.jpg", "000000.jpg", "000001.jpg"]
@@ -135,9 +135,9 @@ def test_the_command_at_the_end_can_be_pasted(
 ) -> None:
     """Also where the name of the model has blanks and quotes in it."""
     monkeypatch.chdir(tmp_path)
-    size = ["--short-side", "64", "--epochs", "1", "--quiet"]
+    size = ["--scales", "64", "--epochs", "1", "--quiet"]
     assert main(["train", str(desk / "data"), "--output", "my dog's mödel.safetensors", *size]) == 0
-    command = capsys.readouterr().out.splitlines()[-1].strip().replace("PHOTO", str(desk / "photos" / "000000.jpg"))
+    command = capsys.readouterr().out.splitlines()[-1].strip().replace("IMAGE", str(desk / "photos" / "000000.jpg"))
     assert main(shlex.split(command)[1:]) == 0
     assert Path("found/000000.jpg").is_file()
     assert Path("my dog's mödel-examples.jpg").is_file()
@@ -151,7 +151,7 @@ def test_picture_of_examples(desk: Path, tmp_path: Path, monkeypatch: pytest.Mon
         drawn.append((names, more["colours"]))
         return draw_detections(picture, boxes, names, scores, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sppnet.drawing.draw_detections", spy)
+    monkeypatch.setattr("sppnet.detection.examples.draw_detections", spy)
     dataset = load_dataset(desk / "data", "val")
     record = dataset[0]
     boxes = np.concatenate([record.boxes[:1], [[0, 0, 30, 30]], [[5, 5, 9, 9]]]).astype(np.float32)

@@ -13,9 +13,10 @@ from sppnet.cli.main import main
 from sppnet.datasets.check import check_dataset
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
 from sppnet.datasets.loading import load_dataset, read_dataset
+from sppnet.datasets.readable import without_damaged
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.splitting import split_dataset
-from sppnet.datasets.training_splits import load_training_splits, load_validation_split, without_damaged
+from sppnet.datasets.training_splits import load_training_splits, load_validation_split
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.images import load_image
 
@@ -77,7 +78,7 @@ def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert "error: unknown class (1)" in text
     assert "did you mean 'helmet'?" in text
-    assert "training refuses it" in text
+    assert "training leaves out what is wrong (2 images)" in text
     found = json.loads(out.read_text())
     assert len([p for p in found["problems"] if p["level"] == "error"]) == 6
     assert all(p["file"] and p["what"] and p["advice"] for p in found["problems"])
@@ -85,10 +86,13 @@ def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(DatasetError):
         load_dataset(tmp_path, on_error="fail")
     data = load_dataset(tmp_path, on_error="skip")
-    good, problems = without_damaged(data)
+    good = without_damaged(data)
     assert len(good) == report.usable
+    problems = good.problems[len(data.problems) :]
     assert "cut.jpg" in problems[0]
     assert len(problems) == 1
+    with pytest.raises(DatasetError, match=r"cut\.jpg"):
+        without_damaged(data, on_error="fail")
 
 
 def test_a_good_data_set_is_accepted(toy_voc: Path, capsys: pytest.CaptureFixture[str]) -> None:

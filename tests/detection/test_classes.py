@@ -181,19 +181,19 @@ def test_verbs(
 ) -> None:
     a, b, c, d = (str(tmp_path / f"{n}.safetensors") for n in "abcd")
     cats.save(a, "float16")
-    command = ["add-class", a, str(toy_voc), "--split", "train", "--output", b, "--quiet"]
+    command = ["add-class", str(toy_voc), "--model", a, "--split", "train", "--output", b]
     assert main([*command, "--background", str(toy_voc / "JPEGImages"), "--cache", str(cache)]) == 0
-    text = capsys.readouterr().out
-    assert "cup: whatever isn't annotated as such, in 24 photos and 32 of" in text
+    text, messages = capsys.readouterr()
+    assert "cup: whatever isn't annotated as such, in 24 images and 32 of" in text
     assert "counts as background" in text
-    assert "in cross-validation" in text
-    assert main(["rename-class", b, "cup", "mug", "--output", c]) == 0
-    assert main(["remove-class", c, "cat", "--output", d]) == 0
+    assert "in cross-validation" in messages
+    assert main(["rename-class", "cup", "mug", "--model", b, "-o", c]) == 0
+    assert main(["remove-class", "cat", "--model", c, "--output", d]) == 0
     assert "1 classes: mug" in capsys.readouterr().out
     assert SPPDetector.load(d).metadata_["precision"] == "float16"
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"{n}.safetensors" for n in "abcd"]
-    assert main(["add-class", b, str(toy_voc), "--output", c]) == 2
+    assert main(["add-class", str(toy_voc), "--model", b, "--output", c]) == 2
     assert "has every class" in capsys.readouterr().err
-    assert main(["remove-class", b, "dog", "--output", c]) == 2
-    assert main(["add-class", b, str(toy_voc), "--output", str(tmp_path)]) == 2
+    assert main(["remove-class", "dog", "--model", b, "--output", c]) == 2
+    assert main(["add-class", str(toy_voc), "--model", b, "--output", str(tmp_path)]) == 2
     assert "is a folder" in capsys.readouterr().err

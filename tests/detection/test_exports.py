@@ -17,14 +17,15 @@ from pycocotools.coco import COCO
 
 from sppnet.datasets.loading import load_dataset
 from sppnet.detection.detections import Detections
-from sppnet.detection.exports import EXPORT_FORMATS, Found, format_of, write_results
+from sppnet.detection.exports import EXPORT_FORMATS, format_of, write_results
+from sppnet.detection.results import ImageResult
 from sppnet.errors import ArgumentError, MissingDependencyError
 
 NAMES = ("cat", "cüp & <saucer>")
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> list[Found]:
+def found(tmp_path: Path) -> list[ImageResult]:
     """Three photos: two objects, none, one that fills a picture of another size with the same stem as the first."""
     boxes = np.array([[10.25, 20.5, 110.75, 99.125], [0, 0, 1.2, 0.4]], np.float32)
     score, label = np.array([0.875, 0.5], np.float32), np.array([1, 0])
@@ -32,19 +33,19 @@ def found(tmp_path: Path) -> list[Found]:
     none = Detections(boxes[:0], score[:0], label[:0], NAMES)
     whole = Detections(np.array([[0, 0, 64, 48]], np.float32), score[:1], label[1:], NAMES)
     return [
-        Found(root / "a.jpg", 200, 100, Detections(boxes, score, label, NAMES)),
-        Found(root / "b.jpg", 200, 100, none),
-        Found(root / "more" / "a.png", 64, 48, whole),
+        ImageResult(root / "a.jpg", 200, 100, Detections(boxes, score, label, NAMES)),
+        ImageResult(root / "b.jpg", 200, 100, none),
+        ImageResult(root / "more" / "a.png", 64, 48, whole),
     ]
 
 
-def write(found: list[Found], tmp_path: Path, format: str, name: str = "out") -> Path:
+def write(found: list[ImageResult], tmp_path: Path, format: str, name: str = "out") -> Path:
     target = tmp_path / name
-    write_results(target, format, found, NAMES, root=tmp_path / "photos")
+    write_results(target, found, NAMES, format=format, root=tmp_path / "photos")
     return target
 
 
-def test_coco_by_pycocotools(found: list[Found], tmp_path: Path) -> None:
+def test_coco_by_pycocotools(found: list[ImageResult], tmp_path: Path) -> None:
     truth = COCO(str(write(found, tmp_path, "coco", "gt.json")))
     results = truth.loadRes(str(write(found, tmp_path, "coco-results", "dt.json")))
     assert [i["file_name"] for i in truth.loadImgs([1, 2, 3])] == ["a.jpg", "b.jpg", "more/a.png"]
@@ -59,7 +60,7 @@ def test_coco_by_pycocotools(found: list[Found], tmp_path: Path) -> None:
     assert all(a["segmentation"] == [] for a in json.loads((tmp_path / "gt.json").read_text())["annotations"])
 
 
-def test_voc_by_our_reader(found: list[Found], tmp_path: Path) -> None:
+def test_voc_by_our_reader(found: list[ImageResult], tmp_path: Path) -> None:
     folder = write(found, tmp_path, "voc")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.xml")) == ["a.xml", "b.xml", "more/a.xml"]
     tree = ElementTree.parse(folder / "a.xml").getroot()
@@ -70,7 +71,7 @@ def test_voc_by_our_reader(found: list[Found], tmp_path: Path) -> None:
     assert [whole.findtext(f"object/bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")] == ["1", "1", "64", "48"]
 
 
-def test_yolo_and_csv_and_lines(found: list[Found], tmp_path: Path) -> None:
+def test_yolo_and_csv_and_lines(found: list[ImageResult], tmp_path: Path) -> None:
     folder = write(found, tmp_path, "yolo")
     label, *numbers = (folder / "labels" / "a.txt").read_text().splitlines()[0].split()
     assert label == "1"
@@ -84,19 +85,19 @@ def test_yolo_and_csv_and_lines(found: list[Found], tmp_path: Path) -> None:
     assert float(rows[0]["x0"]) == 10.25
     lines = write(found, tmp_path, "jsonl", "f.jsonl").read_text(encoding="utf-8").splitlines()
     assert [len(json.loads(line)["detections"]) for line in lines] == [2, 0, 1]
-    assert len(json.loads(write(found, tmp_path, "json", "f.json").read_text(encoding="utf-8"))["photos"]) == 3
+    assert len(json.loads(write(found, tmp_path, "json", "f.json").read_text(encoding="utf-8"))["images"]) == 3
 
 
 @pytest.mark.parametrize(("format", "photos"), [("voc", "."), ("yolo", "images"), ("coco", "images"), ("csv", ".")])
 def test_labels_beside_their_photos_are_a_data_set(
-    found: list[Found], tmp_path: Path, format: str, photos: str
+    found: list[ImageResult], tmp_path: Path, format: str, photos: str
 ) -> None:
     """Photos of one name in two folders keep their own boxes."""
     home = tmp_path / "set"
-    write_results(home / {"coco": "labels.json", "csv": "labels.csv"}.get(format, ""), format, found, NAMES,
+    write_results(home / {"coco": "labels.json", "csv": "labels.csv"}.get(format, ""), found, NAMES, format=format,
                   root=tmp_path / "photos")  # fmt: skip
     for f in found:
-        place = home / photos / f.photo.relative_to(tmp_path / "photos")
+        place = home / photos / f.path.relative_to(tmp_path / "photos")
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (f.width, f.height)).save(place)
     data = load_dataset(home, on_error="skip")  # VOC calls a box of one pixel a stray click
@@ -106,7 +107,7 @@ def test_labels_beside_their_photos_are_a_data_set(
     assert len(boxes.get("b.jpg", ())) == 0
 
 
-def test_label_studio(found: list[Found], tmp_path: Path) -> None:
+def test_label_studio(found: list[ImageResult], tmp_path: Path) -> None:
     """As its documentation has pre-annotations: percent of the picture, names that the labelling config declares."""
     path = write(found, tmp_path, "label-studio", "tasks.json")
     tasks = json.loads(path.read_text(encoding="utf-8"))
@@ -128,19 +129,19 @@ def test_label_studio(found: list[Found], tmp_path: Path) -> None:
     assert {label.get("value") for label in labels} >= set(value["rectanglelabels"])
 
 
-def test_names_in_addresses(found: list[Found], tmp_path: Path) -> None:
-    odd = [replace(found[0], photo=tmp_path / "photos" / "my dog #1 & 50%.jpg")]
+def test_names_in_addresses(found: list[ImageResult], tmp_path: Path) -> None:
+    odd = [replace(found[0], path=tmp_path / "photos" / "my dog #1 & 50%.jpg")]
     for prefix, name in (
         ("/data/local-files/?d=", "my%20dog%20%231%20%26%2050%25.jpg"),
         ("https://a.org/x/", "my%20dog%20%231%20%26%2050%25.jpg"),
         ("s3://bucket/", "my dog #1 & 50%.jpg"),
     ):
         path = tmp_path / "tasks.json"
-        write_results(path, "label-studio", odd, NAMES, root=tmp_path / "photos", image_url=prefix)
+        write_results(path, odd, NAMES, format="label-studio", root=tmp_path / "photos", image_url=prefix)
         assert json.loads(path.read_text(encoding="utf-8"))[0]["data"]["image"] == prefix + name
 
 
-def test_cvat(found: list[Found], tmp_path: Path) -> None:
+def test_cvat(found: list[ImageResult], tmp_path: Path) -> None:
     """As the format called CVAT for images 1.1 has it."""
     tree = ElementTree.parse(write(found, tmp_path, "cvat", "annotations.xml")).getroot()
     assert tree.findtext("version") == "1.1"
@@ -152,7 +153,7 @@ def test_cvat(found: list[Found], tmp_path: Path) -> None:
     assert box.get("label") == NAMES[1]
 
 
-def test_names_and_formats(found: list[Found], tmp_path: Path) -> None:
+def test_names_and_formats(found: list[ImageResult], tmp_path: Path) -> None:
     for format in EXPORT_FORMATS:  # nothing found at all is no error
         write([], tmp_path, format, f"empty-{format}")
     assert [format_of(f"a.{e}") for e in ("json", "JSONL", "csv")] == ["json", "jsonl", "csv"]
@@ -160,14 +161,14 @@ def test_names_and_formats(found: list[Found], tmp_path: Path) -> None:
         write(found, tmp_path, "xml")
 
 
-def test_to_coco(found: list[Found]) -> None:
+def test_to_coco(found: list[ImageResult]) -> None:
     d = found[0].detections
     assert [item["category_id"] for item in d.to_coco("x", [7, 9])] == [9, 7]
     with pytest.raises(ArgumentError, match="category_ids: got 1"):
         d.to_coco("x", [7])
 
 
-def test_to_pandas(found: list[Found]) -> None:
+def test_to_pandas(found: list[ImageResult]) -> None:
     pytest.importorskip("pandas")
     table = found[0].detections.to_pandas()
     assert list(table.columns) == ["x0", "y0", "x1", "y1", "confidence", "class_id", "class_name"]
@@ -177,7 +178,7 @@ def test_to_pandas(found: list[Found]) -> None:
     assert list(nothing.dtypes) == list(table.dtypes)
 
 
-def test_to_supervision(found: list[Found], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_to_supervision(found: list[ImageResult], monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real package where it is installed, else with the shape of its class."""
     try:
         import supervision  # noqa: F401
@@ -195,7 +196,7 @@ def test_to_supervision(found: list[Found], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", ["pandas", "supervision"])
-def test_missing_libraries(found: list[Found], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_missing_libraries(found: list[ImageResult], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
         getattr(found[0].detections, f"to_{name}")()

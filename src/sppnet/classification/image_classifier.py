@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import sppnet
+from sppnet._types import Progress, no_progress
 from sppnet.backbones.registry import Backbone, load_backbone
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.classifier_file import ClassifierFile, read_classifier, write_classifier
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.multiview import AnyView, view_vectors
+from sppnet.classification.multiview import AnyView, chosen_views, view_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, NotFittedError
 from sppnet.images import ImageSource, load_image
+from sppnet.pooling.pyramid import SpatialPyramidPool
 from sppnet.storage.feature_cache import FeatureCache
 
 __all__ = ["FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
@@ -34,16 +37,6 @@ __all__ = ["FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 FROZEN_BACKBONE = "efficientnet-lite0+stride32"
 IMAGENET_VIEWS = (View(224), View(224, "crop"))
 """All of the photo, and its middle, where photographers put what matters and for which the weights were trained."""
-
-
-class Progress(Protocol):
-    """Shows how far a stage is: yields the items again."""
-
-    def __call__(self, items: Iterable[int], what: str, total: int, /) -> Iterable[int]: ...
-
-
-def _no_progress(items: Iterable[int], _what: str, _total: int) -> Iterable[int]:
-    return items
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ class ImageClassifier:
         dataset: ImageFolder,
         *,
         cache: str | os.PathLike[str] | None = None,
-        progress: Progress = _no_progress,
+        progress: Progress = no_progress,
         report: Callable[[str], None] = lambda _line: None,
     ) -> ImageClassifier:
         """Pool every photo, choose C by cross-validation, train the SVMs.
@@ -126,7 +119,7 @@ class ImageClassifier:
         vectors = self.vectors(dataset.paths, network, cache=cache, progress=progress)
         pooled = time.perf_counter()
         folds = max(2, min(self.folds, int(counts.min())))
-        bar = iter(progress(range(folds * len(self.costs)), "cross-validation", folds * len(self.costs)))
+        bar = iter(progress(range(folds * len(self.costs)), "cross-validation", total=folds * len(self.costs)))
 
         next(bar, None)
 
@@ -174,7 +167,7 @@ class ImageClassifier:
         network: SPPClassifier | None = None,
         *,
         cache: str | os.PathLike[str] | None = None,
-        progress: Progress = _no_progress,
+        progress: Progress = no_progress,
     ) -> Tensor:
         """Pooled vectors ``(n, dims)`` of photos, the mean over the views, float32."""
         network = network or self._fitted()
@@ -185,7 +178,7 @@ class ImageClassifier:
             network.normalise, [v.to_dict() for v in self.views],
         )  # fmt: skip
         out = torch.empty(len(paths), network.dims)
-        for i in progress(range(len(paths)), "pooling", len(paths)):
+        for i in progress(range(len(paths)), "pooling", total=len(paths)):
             try:
                 key = store.key(paths[i], *settings) if store is not None else ""
             except OSError as error:
@@ -223,6 +216,23 @@ class ImageClassifier:
         classifier.scale_ = scale
         classifier.metadata_ = metadata or {}
         return classifier
+
+    def with_views(self, choice: str | None = None, scales_px: Sequence[int] | None = None) -> ImageClassifier:
+        """The same classifier, which looks at images in another way.
+
+        Args:
+            choice: ``full``: all of the image at once; ``10`` or ``96``: so many windows of its feature maps. None:
+                as it does now.
+            scales_px: short sides of the image. None: as they are now.
+
+        Raises:
+            ArgumentError: an unknown choice, or windows of maps for a network without pyramid.
+        """
+        if choice in ("10", "96") and not isinstance(self._fitted().pool, SpatialPyramidPool):
+            raise ArgumentError(f"--views {choice}: this model has no pyramid, so it can't pool windows of a map")
+        other = copy.copy(self)
+        other.views = chosen_views(self.views, choice, scales_px)
+        return other
 
     @torch.inference_mode()
     def scores(self, image: ImageSource) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.views import View
 from sppnet.errors import ArgumentError
 
-__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "view_from_dict", "view_vectors"]
+__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "chosen_views", "view_from_dict", "view_vectors"]
 
 
 @dataclass(frozen=True)
@@ -132,3 +132,33 @@ def view_vectors(network: SPPClassifier, pixels: NDArray[np.uint8], views: Seque
 def _input(network: SPPClassifier, pixels: NDArray[np.uint8], view: View) -> Tensor:
     bone, device = network.backbone, next(network.parameters()).device
     return bone.preprocess(view.apply(pixels, bone.size_multiple))[0].to(device)
+
+
+def chosen_views(
+    own: Sequence[AnyView], choice: str | None = None, scales_px: Sequence[int] | None = None
+) -> tuple[AnyView, ...]:
+    """Other ways to look at an image than a classifier's own.
+
+    Args:
+        own: the views of the classifier.
+        choice: ``full``: all of the image at once; ``10`` or ``96``: so many windows of its feature maps. None: as
+            ``own``.
+        scales_px: short sides of the image for each kind of view. None: those of ``choice`` or ``own``.
+
+    Raises:
+        ArgumentError: an unknown choice.
+    """
+    if choice not in (None, "full", "10", "96"):
+        raise ArgumentError(f"views: got {choice!r}, expected full, 10 or 96")
+    side = min(view.side_px if isinstance(view, View) else view.window_px for view in own)
+    if choice in ("10", "96"):
+        windows = (TEN_VIEWS if choice == "10" else VIEWS_96).scaled(side)
+        return (replace(windows, scales_px=tuple(scales_px)) if scales_px else windows,)
+    views = (View(side),) if choice == "full" else tuple(own)
+    if not scales_px:
+        return views
+    # every kind of view (whole, crop, ...) at every scale; windows of maps have scales already
+    kinds = dict.fromkeys(replace(view, side_px=224) for view in views if isinstance(view, View))
+    at_scales = tuple(replace(kind, side_px=side_px) for side_px in scales_px for kind in kinds)
+    rest = (replace(view, scales_px=tuple(scales_px)) for view in views if not isinstance(view, View))
+    return (*at_scales, *rest)

@@ -13,7 +13,7 @@ from torch import distributed as dist
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["Processes", "join_processes"]
+__all__ = ["Processes", "alone", "join_processes"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Processes:
         return values.cpu()
 
 
+def alone() -> Processes:
+    """This process by itself, on the CPU."""
+    return Processes(0, 1, torch.device("cpu"))
+
+
 @contextmanager
 def join_processes(device: str | None = None) -> Iterator[Processes]:
     """Joins the processes that ``torchrun`` started (nccl on CUDA, gloo on the CPU); without it there is this one.
@@ -55,8 +60,9 @@ def join_processes(device: str | None = None) -> Iterator[Processes]:
     if device not in (None, "cpu", "cuda") or (device == "cuda" and not cuda):
         raise ArgumentError(f"device: got {device!r}, and torch finds {'a' if cuda else 'no'} CUDA device; take cpu")
     kind = device or ("cuda" if cuda else "cpu")
-    rank, world, local = (int(os.environ.get(name, default)) for name, default in
-                          (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0")))  # fmt: skip
+    rank, world, local = (_number(*item) for item in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    if not 0 <= rank < world:
+        raise ArgumentError(f"RANK {rank} of WORLD_SIZE {world}: expected 0 <= RANK < WORLD_SIZE; use torchrun")
     place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(place)
@@ -68,3 +74,15 @@ def join_processes(device: str | None = None) -> Iterator[Processes]:
         yield Processes(rank, world, place)
     finally:
         dist.destroy_process_group()
+
+
+def _number(name: str, default: int) -> int:
+    """An environment variable that torchrun sets."""
+    text = os.environ.get(name, str(default))
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ArgumentError(f"{name}: got {text!r}, expected a whole number; unset it, or start with torchrun")
+    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from sppnet._types import Progress, no_progress
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.multisize import Batch, aspects_of_groups, augment, batches_of_epoch
 from sppnet.datasets.folder import ImageFolder
@@ -96,7 +97,7 @@ def train_network(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     validate: Callable[[SPPClassifier], dict[str, float]] | None = None,
-    progress: Callable[[Iterable[Batch], str, int], Iterable[Batch]] = lambda items, _what, _total: items,
+    progress: Progress = no_progress,
     report: Callable[[dict[str, float]], None] = lambda _entry: None,
     stop_after: int | None = None,
 ) -> list[dict[str, float]]:
@@ -161,7 +162,7 @@ def train_network(
         totals = torch.zeros(4, dtype=torch.float64)  # loss, hits, photos, sides
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(options.seed * 1_000_003 + epoch * 101 + rank)  # dropout
-            for step, batch in enumerate(progress(batches, f"epoch {epoch + 1}", len(batches))):
+            for step, batch in enumerate(progress(batches, f"epoch {epoch + 1}", total=len(batches))):
                 rate = _learning_rate(options, epoch + step / len(batches))
                 for group in optimizer.param_groups:
                     group["lr"] = rate

@@ -1,30 +1,28 @@
-"""``sppnet backbones``: which convolutional nets there are."""
+"""``sppnet backbones``: which convolutional networks there are."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import write_atomic
+from sppnet.cli.common import say, write_json
+from sppnet.cli.options import add_verb
+
+if TYPE_CHECKING:
+    from sppnet.backbones.registry import BackboneSpec
 
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-List the convolutional nets that sppnet knows: channels, stride and parameters of their map, where their weights are or
-how to get them, and under which licence.
+List the convolutional networks that sppnet knows: channels, stride and parameters of their feature map, where their
+weights are or how to get them, and under which licence.
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "backbones", help="list the convolutional nets", description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = add_verb(subparsers, "backbones", run, "list the convolutional networks", DESCRIPTION)
     parser.add_argument("--json", metavar="FILE", help="write the list as JSON, too")
-    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,24 +32,22 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [_row(backbone_spec(name)) for name in backbone_names()]
     width = max(len(row["name"]) for row in rows)
     layer = max(len(row["layer"]) for row in rows)
-    print(f"{'name':<{width}}  {'layer':<{layer}}  channels  stride  parameters  {'licence':<12}  weights")
+    say(f"{'name':<{width}}  {'layer':<{layer}}  channels  stride  parameters  {'licence':<12}  weights")
     for row in rows:
-        print(
+        say(
             f"{row['name']:<{width}}  {row['layer']:<{layer}}  {row['channels']:8}  {row['stride']:6}  "
             f"{row['parameters']:10,}  {row['licence'] or '-':<12}  {row['weights']}"
         )
-    print(
-        f"\nThe default is {DEFAULT_BACKBONE}. In Python, sppnet.backbones.adapters takes nets of torchvision, timm and"
+    say(
+        f"\nThe default is {DEFAULT_BACKBONE}. In Python, sppnet.backbones.adapters takes networks of torchvision, timm"
     )
-    print("transformers, and any module of your own.")
+    say("and transformers, and any module of your own.")
     if arguments.json:
-        with write_atomic(Path(arguments.json)) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        print(f"written: {arguments.json}")
+        write_json(arguments.json, rows)
     return 0
 
 
-def _row(spec: Any) -> dict[str, Any]:
+def _row(spec: BackboneSpec) -> dict[str, Any]:
     from sppnet.backbones.sources import find_weights
     from sppnet.errors import WeightsError
 

@@ -1,4 +1,4 @@
-"""``sppnet cache``: what a folder of maps, windows and checkpoints holds, and emptying it."""
+"""``sppnet cache``: what a folder of feature maps, windows and checkpoints holds, and emptying it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from sppnet.cli.common import say
+from sppnet.cli.options import add_verb
+from sppnet.errors import ArgumentError
+
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-Look at, or empty, a folder that `sppnet train --cache DIR` keeps maps and windows of photos in.
+Inspect or empty a folder in which `sppnet train --cache DIR` keeps feature maps and windows.
 
-info   how many files there are and how large they are
-clear  remove them; files of anything else in the folder are left alone
+info   print how many files there are and how large they are
+clear  remove them; other files in the folder are left alone
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "cache", help="look at or empty a folder of kept maps", description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("action", choices=("info", "clear"))
-    parser.add_argument("folder", metavar="DIR")
-    parser.set_defaults(func=run)
+    parser = add_verb(subparsers, "cache", run, "inspect or empty a folder of feature maps", DESCRIPTION)
+    parser.add_argument("action", choices=("info", "clear"), help="see above")
+    parser.add_argument("folder", metavar="DIR", help="the folder of --cache")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from sppnet.errors import ArgumentError
     from sppnet.storage.feature_cache import FeatureCache
 
     folder = Path(arguments.folder)
@@ -38,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     cache = FeatureCache(folder)
     files, size = cache.size()
     if arguments.action == "info":
-        print(f"{folder}: {files} files, {size / 1e6:.1f} MB")
+        say(f"{folder}: {files} files, {size / 1e6:.1f} MB")
     else:
         kept = cache.clear()
         rest = f"; {len(kept)} other entries stay in it" if kept else ""
-        print(f"{folder}: removed {files} files, {size / 1e6:.1f} MB{rest}")
+        say(f"{folder}: removed {files} files, {size / 1e6:.1f} MB{rest}")
     return 0

@@ -1,15 +1,18 @@
-"""What several verbs need: progress, pictures named on the command line, failures of single files."""
+"""What several verbs need: printing, messages and progress, files to write, failures of single files, the model."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
+import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -17,6 +20,8 @@ from sppnet.errors import ArgumentError, ImageError, SppnetError
 from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
+    from sppnet._types import Progress
+    from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
 
 __all__ = [
@@ -25,19 +30,22 @@ __all__ = [
     "EXIT_OK",
     "EXIT_USAGE",
     "FileFailures",
-    "add_quiet",
-    "add_short_side",
+    "bar_for",
+    "check_outputs",
     "collect_images",
+    "count_table",
     "file_for_output",
     "folder_for_output",
-    "fraction",
-    "log_lines",
-    "name_list",
-    "positive_int",
+    "load_detector",
+    "messages",
+    "plain",
+    "plot_for_output",
     "progress",
     "remove_own_cache",
-    "use_short_side",
-    "write_atomic",
+    "say",
+    "stage_table",
+    "warn",
+    "write_json",
 ]
 
 T = TypeVar("T")
@@ -47,34 +55,77 @@ EXIT_FAILED = 1  # some file failed; the others were done
 EXIT_USAGE = 2  # nothing could be done: wrong usage or bad input
 EXIT_INTERRUPTED = 130
 
-# At 4000 px a photo takes 2.1 GB and 20 s
-_LEAST_SIDE_PX, _LARGEST_SIDE_PX = 32, 4000
-
 # How often a log file hears of the progress
 SECONDS_A_LINE = 60.0
 
 
-class _Handler(logging.Handler):
-    def __init__(self, write: Callable[[str], object]) -> None:
-        super().__init__(logging.INFO)
-        self._write = write
+# --- printing --------------------------------------------------------------------------------------------------------
+
+
+def plain(text: str) -> str:
+    r"""``text`` with control characters spelt out, so that no file name can move the cursor or hide text.
+
+    >>> plain("a\x1b[2Jb.jpg")
+    'a\\x1b[2Jb.jpg'
+    """
+    if text.isprintable():
+        return text
+    return "".join(ascii(c)[1:-1] if _moves(c) else c for c in text)
+
+
+def _moves(character: str) -> bool:
+    """Whether a terminal would obey it: control characters, and those that turn the direction of writing."""
+    if character in "\n\t":
+        return False
+    return (
+        unicodedata.category(character) == "Cc"
+        or "\u202a" <= character <= "\u202e"
+        or "\u2066" <= character <= "\u2069"
+    )
+
+
+def say(text: str = "") -> None:
+    """Print a result on stdout, above any progress bar."""
+    tqdm.write(plain(text), file=sys.stdout)
+
+
+def warn(text: str, start: str = "") -> None:
+    """Print an error on stderr, above any progress bar."""
+    tqdm.write(f"{start}sppnet: {plain(text)}", file=sys.stderr)
+
+
+class _Messages(logging.Handler):
+    """Shows what the library logs: notes on stderr as they are, warnings with the program's name."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._write(record.getMessage())
+        """Print a message."""
+        text = self.format(record)
+        if record.levelno >= logging.WARNING:
+            warn(text)
+        else:
+            tqdm.write(plain(text), file=sys.stderr)
 
 
 @contextmanager
-def log_lines(write: Callable[[str], object]) -> Iterator[None]:
-    """Give each message of the library to ``write`` as a line of text."""
-    logger, handler = logging.getLogger("sppnet"), _Handler(write)
-    before = logger.level
-    logger.setLevel(logging.INFO)
+def messages(*, quiet: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Show what the library logs while the block runs.
+
+    Args:
+        quiet: only warnings and errors.
+        verbose: debug messages, too.
+    """
+    logger = logging.getLogger("sppnet")
+    before = logger.level, logger.propagate
+    handler = _Messages()
     logger.addHandler(handler)
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False  # this handler shows it; a program that embeds the library sets its own
     try:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.setLevel(before)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def progress(
@@ -82,9 +133,14 @@ def progress(
 ) -> tqdm[T]:
     """``items`` with a progress bar on stderr that estimates the time left.
 
-    Where stderr isn't a terminal (a log file would fill with bars), a line a minute is written instead. Nothing is
-    printed when ``quiet``. The bar can also be moved by hand: ``progress((), "training", total=n)`` and ``update()``,
-    ``set_postfix()``.
+    Where stderr isn't a terminal (a log file would fill with bars), a line a minute is written instead.
+
+    Args:
+        items: what is gone through.
+        what: the text in front of the bar.
+        total: how many, where ``items`` doesn't tell.
+        quiet: show nothing.
+        unit: what an item is called.
     """
     if not quiet and not sys.stderr.isatty():
         return tqdm(
@@ -101,15 +157,23 @@ def progress(
             bar_format="{desc}: {n_fmt} of {total_fmt} in {elapsed}, {remaining} left{postfix}",
         )
     return tqdm(
-        items,
-        desc=what,
-        total=total,
-        unit=unit,
-        file=sys.stderr,
-        disable=quiet,
-        dynamic_ncols=True,
-        smoothing=0.1,
+        items, desc=what, total=total, unit=unit, file=sys.stderr, disable=quiet, dynamic_ncols=True, smoothing=0.1
     )
+
+
+def bar_for(arguments: argparse.Namespace, *, hidden: bool = False) -> Progress:
+    """Progress bars as the library takes them (:class:`sppnet._types.Progress`).
+
+    Args:
+        arguments: ``--quiet`` hides the bars.
+        hidden: hide them anyway.
+    """
+
+    def bar(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
+        unit = "step" if "layer" in what else "fold" if "validation" in what else "image"
+        return progress(items, what, total=total, quiet=arguments.quiet or hidden, unit=unit)
+
+    return bar
 
 
 class _Lines:
@@ -121,7 +185,7 @@ class _Lines:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """``text`` without the characters that move a cursor; nothing, if there is nothing else in it."""
+        """Write ``text`` without the characters that move a cursor; nothing, if there is nothing else in it."""
         line = text.replace("\r", "").replace("\x1b[A", "").strip()
         if line:
             self._stream.write(line + "\n")
@@ -131,50 +195,52 @@ class _Lines:
         self._stream.flush()
 
 
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
 def collect_images(paths: Sequence[str | Path]) -> list[Path]:
-    """The pictures named, those in directories included.
+    """Files of the images named, those in folders included.
 
     A missing file stays in the list (so that the others are done and it is reported by itself).
 
     Raises:
-        ImageError: there are none, as in an empty directory.
+        ImageError: there are none, as in an empty folder.
     """
     from sppnet.images import IMAGE_EXTENSIONS, list_images
 
     found = list_images(paths)
     if not found:
         extensions = ", ".join(sorted(IMAGE_EXTENSIONS))
-        raise ImageError(f"no pictures in {', '.join(map(str, paths))}: looked for {extensions}")
+        raise ImageError(f"no images in {', '.join(map(str, paths))}: looked for {extensions}")
     return found
 
 
 class FileFailures:
-    """Failures of single files: each is reported on stderr at once, remembered, and the others go on.
+    """Failures of single files: each is reported on stderr at once, and the others go on.
 
-    >>> failures = FileFailures()
-    >>> for path in []:
-    ...     with failures.catch(path):
-    ...         pass
-    >>> failures.exit_status
-    0
+    Args:
+        on_error: ``fail`` raises the first error instead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_error: Literal["skip", "fail"] = "skip") -> None:
+        self.on_error = on_error
         self.failed: list[tuple[Path, str]] = []
 
     @contextmanager
     def catch(self, path: str | Path) -> Iterator[None]:
-        """A block of work on one file. An SppnetError or OSError in it is reported and goes no further."""
+        """Run a block of work on one file. An SppnetError or OSError in it is reported and goes no further."""
         try:
             yield
         except BrokenPipeError:
             raise
         except (SppnetError, OSError) as error:
+            if self.on_error == "fail":
+                raise
             message = str(error)
             if str(path) not in message:
                 message = f"{path}: {message}"
             self.failed.append((Path(path), message))
-            tqdm.write(f"sppnet: {message}", file=sys.stderr)
+            warn(message)
 
     @property
     def exit_status(self) -> int:
@@ -189,77 +255,13 @@ class FileFailures:
         return f"{len(self.failed)} of {total} failed: {names}"
 
 
-def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """The option ``--quiet``, the same for every verb."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars; results and errors only")
-
-
-def positive_int(text: str) -> int:
-    """An argparse type: a whole number, at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number, at least 1, got {text!r}")
-    return value
-
-
-def fraction(text: str) -> float:
-    """An argparse type: a number in [0, 1]."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return value
-
-
-def add_short_side(parser: Any) -> None:
-    """``--short-side``, for :func:`use_short_side`."""
-    parser.add_argument("--short-side", type=positive_int, nargs="+", metavar="PX",
-                        help="look at these scales instead of the model's own: one is faster, more (352 608 1000) find "
-                        "more and smaller objects")  # fmt: skip
-
-
-def use_short_side(detector: SPPDetector, sides: Sequence[int] | None) -> None:
-    """Let ``detector`` look at other scales.
-
-    Raises:
-        ArgumentError: a side that nothing could be seen at, or that takes too much memory; the detector has no scales.
-    """
-    if sides is None:
-        return
-    if detector.features.method != "spp":
-        raise ArgumentError(
-            "--short-side: this detector cuts out every window (rcnn), so it has no scales; leave it out"
-        )
-    for side in sides:
-        if not _LEAST_SIDE_PX <= side <= _LARGEST_SIDE_PX:
-            raise ArgumentError(f"--short-side: got {side}, expected {_LEAST_SIDE_PX} to {_LARGEST_SIDE_PX} pixels")
-    detector.set_params(features__short_sides_px=tuple(sorted(set(sides))))
-
-
-def name_list(text: str | None) -> list[str] | None:
-    """The names of an option like ``--classes "cat, dog"``; None where it wasn't given.
-
-    Raises:
-        ArgumentError: there is no name in it, or one comes twice.
-    """
-    if text is None:
-        return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or len(set(names)) < len(names):
-        raise ArgumentError(f"--classes: got {text!r}, expected names with commas between, each once")
-    return names
-
-
 def file_for_output(path: str | Path, option: str = "--output", example: str = "model.safetensors") -> Path:
-    """``path`` as the name of a file to write, looked at before any work is done for it. Nothing is made.
+    """``path`` as the name of a file to write, checked before any work is done for it. Nothing is made.
 
     Args:
-        option: what the user called it, for messages. example: a name of such a file.
+        path: what the user gave.
+        option: what the user calls it, for messages.
+        example: a name of such a file, for messages.
 
     Raises:
         ArgumentError: it is a folder, or its folder is a file or may not be written to.
@@ -275,16 +277,35 @@ def file_for_output(path: str | Path, option: str = "--output", example: str = "
     return file
 
 
-def remove_own_cache(folder: Path) -> None:
-    """Remove what sppnet wrote into ``folder``, and the folder; what else is in it stays, and is named."""
-    from sppnet.storage.feature_cache import FeatureCache
+def check_outputs(arguments: argparse.Namespace, **examples: str) -> None:
+    """Check the options that name a file to write, before any work is done.
 
-    kept = FeatureCache(folder).clear()
-    if not kept:
-        with suppress(OSError):
-            folder.rmdir()
-    else:
-        print(f"{folder}: {len(kept)} entries that sppnet didn't write stay in it, such as {kept[0].name!a}")
+    Args:
+        arguments: of the verb.
+        examples: by option (``json``), a name of such a file.
+
+    Raises:
+        ArgumentError: as :func:`file_for_output`.
+    """
+    for name, example in examples.items():
+        if path := getattr(arguments, name):
+            file_for_output(path, f"--{name.replace('_', '-')}", example)
+
+
+def plot_for_output(path: str, option: str) -> None:
+    """Refuse a name that no plot can be written to, before any work is done for it.
+
+    Args:
+        path: what the user gave.
+        option: what the user calls it, for messages.
+
+    Raises:
+        ArgumentError: its extension is of no plot, or nothing can be written there.
+        MissingDependencyError: matplotlib isn't installed.
+    """
+    from sppnet.plots import figure_for
+
+    figure_for(file_for_output(path, option, "plot.png"), (1, 1))
 
 
 def folder_for_output(path: str | Path) -> Path:
@@ -301,3 +322,94 @@ def folder_for_output(path: str | Path) -> Path:
             f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
         ) from error
     return folder
+
+
+def write_json(path: str | Path, document: object) -> None:
+    """Write ``document`` as JSON and say so."""
+    with write_atomic(Path(path)) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    say(f"written: {path}")
+
+
+def remove_own_cache(folder: Path) -> None:
+    """Remove what sppnet wrote into ``folder``, and the folder. What else is in it stays, and is named."""
+    from sppnet.storage.feature_cache import FeatureCache
+
+    kept = FeatureCache(folder).clear()
+    if kept:
+        say(f"{folder}: {len(kept)} entries that sppnet didn't write stay in it, such as {kept[0].name!a}")
+    else:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+# --- tables --------------------------------------------------------------------------------------------------------
+
+
+def count_table(
+    names: Sequence[str],
+    counts: Mapping[str, Mapping[str, int]],
+    images: Mapping[str, int],
+    empty: Mapping[str, int] | None = None,
+    what: str = "objects",
+) -> str:
+    """A table of classes and splits.
+
+    Args:
+        names: of the classes.
+        counts: objects (or ``what``) of each class, by split.
+        images: how many, by split.
+        empty: images without objects, by split.
+        what: is counted.
+    """
+    used = [name for name in names if any(count.get(name) for count in counts.values())]
+    width = max(len(name) for name in [*used, "without objects"])
+    columns = [max(8, len(split) + 1) for split in counts]
+
+    def row(title: str, numbers: Iterable[int | str]) -> str:
+        return f"{title:<{width}}" + "".join(f"{n:>{w}}" for n, w in zip(numbers, columns, strict=True))
+
+    head = row(what, counts)
+    rows = [head, "-" * len(head), *(row(name, (count.get(name, 0) for count in counts.values())) for name in used)]
+    rows += ["-" * len(head), row("images", (images[split] for split in counts))]
+    if empty and any(empty.values()):
+        rows.append(row("without objects", (empty[split] for split in counts)))
+    return "\n".join(rows)
+
+
+def stage_table(found: Sequence[Detections]) -> str:
+    """Median milliseconds of each stage."""
+    names = list(found[0].seconds)
+    medians = [1000 * statistics.median(d.seconds.get(name, 0) for d in found) for name in names]
+    total = 1000 * statistics.median(sum(d.seconds.values()) for d in found)
+    windows = statistics.median(d.window_count for d in found)
+    columns = list(zip([*names, "total"], [*medians, total], strict=True))
+    head = "  ".join(f"{name:>{max(len(name), 6)}}" for name, _ in columns)
+    row = "  ".join(f"{value:>{max(len(name), 6)}.0f}" for name, value in columns)
+    many = f"median of {len(found)} images, " if len(found) > 1 else ""
+    return f"\ntime in ms ({many}{windows:.0f} windows)\n{head}\n{row}"
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def load_detector(arguments: argparse.Namespace) -> SPPDetector:
+    """Load the detector of ``--model``, with ``--scales``, ``--max-windows`` and ``--device`` where they are given.
+
+    Raises:
+        ModelFileError: the file is missing, damaged or no detector.
+        ArgumentError: an option that this detector can't take.
+    """
+    from sppnet.detection.detector import SPPDetector
+
+    detector = SPPDetector.load(arguments.model, device=getattr(arguments, "device", "cpu"))
+    options: dict[str, Any] = {}
+    if getattr(arguments, "max_windows", None):
+        options["proposer__max_windows"] = arguments.max_windows
+    if getattr(arguments, "scales", None):
+        if detector.features.method != "spp":
+            raise ArgumentError(
+                "--scales: this detector cuts out every window (rcnn), so it has no scales; leave it out"
+            )
+        options["features__short_sides_px"] = tuple(sorted(set(arguments.scales)))
+    return detector.set_params(**options)

@@ -3,140 +3,82 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
-import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sppnet.cli.common import FileFailures, add_quiet, collect_images, file_for_output, positive_int, progress
-from sppnet.storage.atomic import write_atomic
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from sppnet.detection.detector import SPPDetector
+from sppnet.cli.common import EXIT_FAILED, EXIT_OK, bar_for, collect_images, file_for_output, load_detector, say
+from sppnet.cli.options import (
+    add_compute,
+    add_images,
+    add_model,
+    add_on_error,
+    add_output,
+    add_scales,
+    add_verb,
+    positive_int,
+)
+from sppnet.errors import ArgumentError
 
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-Write a vector for each window of each photo: pooled by the pyramid, or behind the fully connected layers.
+Write a vector for each window of each image: pooled by the pyramid, or after the fully connected layers.
 
-One safetensors file holds NAME/windows (K, 4), in pixels, and NAME/vectors (K, D) for every photo. Windows are those of
-selective search, or those of --boxes (.npz, .json or .mat, as `sppnet proposals` has them), in their order.
-How much it will be is printed first; --estimate does no more than that.
+One safetensors file holds NAME/windows (K, 4), in pixels, and NAME/vectors (K, D) of every image. The windows are those
+of selective search, or those of --windows, in their order. The size of the file is printed first; with --estimate
+nothing else is done.
 """
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "features", help="vectors of windows, for programs of your own", description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("photos", nargs="+", metavar="PHOTO|DIR", help="picture files, or folders of them")
-    parser.add_argument("--output", metavar="FILE", help="the file to write (.safetensors)")
-    parser.add_argument("--model", metavar="FILE", help="a detector from `sppnet train` (default: 20 VOC classes)")
-    parser.add_argument("--kind", choices=("fc", "pooled"), default="fc", help="which vectors (default: %(default)s)")
-    parser.add_argument("--boxes", metavar="FILE", help="windows of each photo, by its name")
-    parser.add_argument("--max-windows", type=positive_int, default=2000, metavar="N", help="a photo (%(default)s)")
-    parser.add_argument("--float16", action="store_true", help="half the size, about three digits")
-    parser.add_argument("--estimate", action="store_true", help="only print how large the file would be")
-    add_quiet(parser)
-    parser.set_defaults(func=run)
+    parser = add_verb(subparsers, "features", run, "vectors of windows, for programs of your own", DESCRIPTION)
+    add = parser.add_argument
+    add_images(parser)
+    add_output(parser, "the file to write (.safetensors)")
+    add_model(parser)
+    add("--kind", choices=("fc", "pooled"), default="fc", help="fc: after the fully connected layers; pooled: by the "
+        "pyramid, from the feature map (default: %(default)s)")  # fmt: skip
+    add("--windows", metavar="FILE", help="windows of each image, by its name (.npz, .json or .mat; `sppnet proposals` "
+        "writes such files)")  # fmt: skip
+    add("--max-windows", type=positive_int, default=2000, metavar="N", help="of each image (default: %(default)s)")
+    add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
+    add("--float16", action="store_true", help="half the size, about three digits")
+    add("--estimate", action="store_true", help="only print how large the file would be")
+    add_on_error(parser, "images that can't be read")
+    add_compute(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from sppnet.cli.proposals import unique_names
-    from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.vectors import vector_length
-    from sppnet.errors import ArgumentError
+    from sppnet.detection.vector_file import plan_vectors, write_vectors
     from sppnet.proposals import load_proposals
 
     if not arguments.output and not arguments.estimate:
-        raise ArgumentError("say where to write the vectors with --output FILE, or --estimate")
+        raise ArgumentError("name the file to write with --output FILE, or ask for the size only with --estimate")
     if arguments.output:
         file_for_output(arguments.output, example="vectors.safetensors")
-    photos = collect_images(arguments.photos)
-    stored = load_proposals(arguments.boxes) if arguments.boxes else None
-    detector = SPPDetector.load(arguments.model)
-    detector.set_params(proposer__max_windows=arguments.max_windows)
-    dims = vector_length(detector, arguments.kind)
-    each = 2 if arguments.float16 else 4
-    failures = FileFailures()
-    windows: dict[Path, NDArray[np.float32] | None] = {}
-    for photo in photos:
-        with failures.catch(photo):
-            windows[photo] = None if stored is None else stored.proposer(photo).boxes
-    counts = [arguments.max_windows if boxes is None else len(boxes) for boxes in windows.values()]
-    size = sum(counts) * (dims * each + 16)
-    most = "at most " if stored is None else ""
-    what = f"{most}{sum(counts)} windows of {len(windows)} photos, {dims} numbers each"
-    print(f"{what}, float{8 * each}: {most}{_size(size)}")
-    if arguments.estimate or not windows:
-        return failures.exit_status
-    output = Path(arguments.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(output.parent).free
-    if size > free and stored is not None:
-        raise ArgumentError(f"{output}: needs {_size(size)}, and {_size(free)} are free; try --float16 or fewer photos")
-    written = _write(output, arguments, detector, windows, unique_names(photos), failures, dims)
-    print(f"written: {output}: {written} photos, {_size(output.stat().st_size)}")
-    if failures.failed:
-        print(failures.summary(len(photos)))
-    return failures.exit_status
+    images = collect_images(arguments.images)
+    stored = load_proposals(arguments.windows) if arguments.windows else None
+    detector = load_detector(arguments)
+    plan = plan_vectors(
+        detector, images, stored=stored, kind=arguments.kind, float16=arguments.float16, on_error=arguments.on_error
+    )
+    most = "" if plan.exact else "at most "
+    what = f"{most}{plan.window_count} windows of {len(plan.windows)} images, {plan.length} numbers each"
+    say(f"{what}, float{16 if plan.float16 else 32}: {most}{_size(plan.size_bytes)}")
+    failed = list(plan.failed)
+    if plan.windows and not arguments.estimate:
+        failed = write_vectors(
+            detector, plan, arguments.output, model=Path(arguments.model).name if arguments.model else "default",
+            on_error=arguments.on_error, progress=bar_for(arguments, hidden=len(images) == 1),
+        )  # fmt: skip
+        size = _size(Path(arguments.output).stat().st_size)
+        say(f"written: {arguments.output}: {len(images) - len(failed)} images, {size}")
+    if failed:
+        say(f"{len(failed)} of {len(images)} images failed")
+    return EXIT_FAILED if failed else EXIT_OK
 
 
 def _size(count: int) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
-
-
-def _write(
-    output: Path,
-    arguments: argparse.Namespace,
-    detector: SPPDetector,
-    windows: dict[Path, NDArray[np.float32] | None],
-    names: dict[Path, str],
-    failures: FileFailures,
-    dims: int,
-) -> int:
-    """Vectors go to the disk photo by photo, for memory may not hold all; the header is written when all are known."""
-    from sppnet.detection.vectors import window_vectors
-
-    entries: dict[str, Any] = {}
-    offset = 0
-    kind = "F16" if arguments.float16 else "F32"
-
-    def parts() -> Iterator[bytes]:
-        nonlocal offset
-        for photo in progress(windows, "vectors", total=len(windows), quiet=arguments.quiet or len(windows) == 1):
-            with failures.catch(photo):
-                boxes, vectors = window_vectors(detector, photo, windows[photo], kind=arguments.kind)
-                values = vectors.half() if arguments.float16 else vectors
-                for name, type_, data in (("windows", "F32", boxes), ("vectors", kind, values.numpy())):
-                    raw = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
-                    entries[f"{names[photo]}/{name}"] = {
-                        "dtype": type_, "shape": list(data.shape), "data_offsets": [offset, offset + len(raw)],
-                    }  # fmt: skip
-                    offset += len(raw)
-                    yield raw
-
-    with write_atomic(output) as temporary:
-        body = temporary.with_suffix(".body")
-        try:
-            with body.open("wb") as file:
-                for raw in parts():
-                    file.write(raw)
-            model = Path(arguments.model).name if arguments.model else "default"
-            about = {"format": "sppnet-vectors-1", "kind": arguments.kind, "model": model, "length": str(dims)}
-            header = json.dumps({"__metadata__": about} | entries).encode()
-            header += b" " * (-len(header) % 8)
-            with temporary.open("wb") as file, body.open("rb") as source:
-                file.write(struct.pack("<Q", len(header)) + header)
-                shutil.copyfileobj(source, file, 1 << 20)
-        finally:
-            body.unlink(missing_ok=True)
-    return len(entries) // 2

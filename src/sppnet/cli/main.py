@@ -10,11 +10,13 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
-from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE
+from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, plain, warn
+from sppnet.cli.options import add_general
 from sppnet.errors import SppnetError
 
 __all__ = ["build_parser", "main"]
@@ -23,52 +25,57 @@ __all__ = ["build_parser", "main"]
 # Their heavy imports (torch, numba) are inside func, so that help and usage errors come at once.
 # fmt: off
 VERBS = (
-    "detect", "train", "eval", "proposals", "classify", "classify-train", "classify-eval", "backbones", "data",
-    "cache", "add-class", "remove-class", "rename-class", "features", "model",
+    "detect", "train", "eval", "proposals", "features", "add-class", "remove-class", "rename-class", "model",
+    "classify", "classify-train", "classify-eval", "data", "backbones", "cache", "completion",
 )
 # fmt: on
 
 DESCRIPTION = """\
-Find objects in photos, and train detectors of your own in minutes on a CPU.
+Find objects in images, and train detectors of your own in minutes on a CPU.
 
-sppnet is SPP-net (He, Zhang, Ren, Sun, 2014): the convolutions run once over the whole photo, about 2000 windows are
-pooled from their map by a spatial pyramid, and each window is classified. One pass a photo, not one a window.
+sppnet is SPP-net (He, Zhang, Ren, Sun, 2014): the convolutions run once over the whole image and give a feature map.
+About 2000 windows are pooled from this map by a spatial pyramid, and each window is classified.
 """
 
 EXAMPLES = """\
 examples:
-  sppnet detect photo.jpg --output found         what is in a photo: a table, and the photo with boxes drawn
-  sppnet detect holiday/ --json found.json       all photos of a folder, as data
-  sppnet train my-data --output my.safetensors   a detector of your own classes, from a folder in VOC layout
-  sppnet eval my.safetensors my-data --split val how good it is: average precision of each class
-  sppnet proposals photo.jpg                     only the windows that selective search finds
+  sppnet detect photo.jpg -o found               print what is in an image, and write the image with boxes drawn
+  sppnet detect holiday/ --json found.json       all images of a folder; results as JSON
+  sppnet train my-data -o my.safetensors         train a detector of your own classes
+  sppnet eval my-data --model my.safetensors     measure it: average precision of each class
+  sppnet proposals photo.jpg                     only the windows that selective search proposes
 
 "sppnet VERB --help" explains a verb and its options.
 
-exit status: 0 all done; 1 some file failed, the others were done; 2 wrong usage or bad input; 130 interrupted.
-SPPNET_DEBUG=1 or --debug shows the traceback of an error.
+exit status: 0 all done; 1 some files failed, the others were done; 2 wrong usage or bad input; 130 interrupted.
+--debug (or SPPNET_DEBUG=1) shows the traceback of an error.
 """
+
+NO_MEMORY = (
+    "not enough memory; use smaller or fewer --scales, fewer --max-windows or --workers, or smaller images, and stop "
+    "other programs"
+)
+NESTED = "data is nested too deeply to be read; the file is damaged, or was made to do harm"
+UNEXPECTED = "this may be a fault of sppnet: run it again with --debug and report what it prints"
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with a suggestion for a misspelt verb, choice or option."""
+    """argparse, with a suggestion for a misspelt verb, choice or option, and the usage of the verb in question."""
 
     def error(self, message: str) -> NoReturn:
-        start = "unrecognized arguments: "
-        if message.startswith(start):
-            options = sorted(self._known_options())
-            for given in message.removeprefix(start).split():
-                close = get_close_matches(given.partition("=")[0], options, 1) if given.startswith("--") else []
-                message += f"; did you mean {close[0]}?" if close else ""
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {plain(message)}\n")
 
-    def _known_options(self) -> set[str]:
-        known = set(self._option_string_actions)
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                known.update(*(sub._known_options() for sub in action.choices.values()))
-        return known
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse unknown arguments here: argparse would leave it to the program, which doesn't know the verb."""
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            message = f"unrecognized arguments: {' '.join(unknown)}"
+            for given in unknown:
+                close = get_close_matches(given.partition("=")[0], self._option_string_actions, 1)
+                message += f"; did you mean {close[0]}?" if close and given.startswith("--") else ""
+            self.error(message)
+        return namespace, unknown
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is None or value in action.choices:
@@ -76,63 +83,99 @@ class _Parser(argparse.ArgumentParser):
         known = [str(choice) for choice in action.choices]
         close = get_close_matches(str(value), known, 1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        if isinstance(action, argparse._SubParsersAction):
+        if isinstance(action.choices, dict):
             raise argparse.ArgumentError(None, f"no verb {value!r}; {hint}There are: {', '.join(known)}")
         raise argparse.ArgumentError(action, f"got {value!r}; {hint}expected one of: {', '.join(known)}")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole program, every verb included."""
-    # A verb's parser has --debug too, so that it may stand anywhere; SUPPRESS keeps one from undoing the other.
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
-    )
     parser = _Parser(
         prog="sppnet",
         usage="sppnet VERB [options]",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[shared],
     )
     parser.add_argument("--version", action="version", version=f"sppnet {_version()}")
+    parser.add_argument("--debug", action="store_true", default=False, help="show the traceback of an error")
     subparsers = parser.add_subparsers(
         title="verbs", prog="sppnet", metavar="VERB [options]", dest="verb", required=True, parser_class=_Parser
     )
     for verb in VERBS:
         importlib.import_module(f"sppnet.cli.{verb.replace('-', '_')}").add_parser(subparsers)
-    for sub in subparsers.choices.values():
-        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for below in subparsers.choices.values():
+        for leaf in _leaves(below):
+            leaf.usage = _usage(leaf)
+            add_general(leaf)
     return parser
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """What must be given; ``--help`` lists the rest."""
+    words = [parser.prog]
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
+        names = (
+            action.metavar if isinstance(action.metavar, str) else "|".join(map(str, action.choices or [action.dest]))
+        )
+        more = f" [{names} ...]" if action.nargs in ("+", "*") else ""
+        if not action.option_strings:
+            words.append(f"[{names} ...]" if action.nargs == "*" else names + more)
+        elif action.required:
+            words.append(f"{action.option_strings[0]} {names}{more}")
+    return " ".join([*words, "[options]"])
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers that take options: the verb's, or those of its actions."""
+    actions = [a for a in parser._actions if isinstance(a.choices, dict)]
+    if not actions:
+        yield parser
+    for action in actions:
+        for below in dict(action.choices or {}).values():
+            yield from _leaves(below)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``sppnet`` with ``argv`` (by default the process's arguments). Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = os.environ.get("SPPNET_DEBUG", "") not in ("", "0") or "--debug" in arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what it has no letters for is spelt out
-            stream.reconfigure(errors="backslashreplace")
+    _open_streams()
     try:
         status = _run(arguments)
-        sys.stdout.flush()  # here, where a broken pipe is caught, not at exit
+        sys.stdout.flush()  # here, where an error is caught, not at exit
         return status
-    except BrokenPipeError:
-        # The reader of our output left (as `| head` does). Python would complain once more when it flushes at exit.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        _drop_stdout()
         return 141  # as a shell counts death by SIGPIPE
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
-        print("\nsppnet: interrupted", file=sys.stderr)
+        warn("interrupted", start="\n")
         return EXIT_INTERRUPTED
-    except (SppnetError, OSError) as error:
+    except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"sppnet: {error}", file=sys.stderr)
+        warn(describe(error))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_stdout()
         return EXIT_USAGE
+
+
+def describe(error: Exception) -> str:
+    """What an error means for the user, and what to do."""
+    if isinstance(error, SppnetError | OSError):
+        return str(error)
+    first = (str(error).splitlines() or [""])[0]
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in first.lower()):
+        return NO_MEMORY
+    if isinstance(error, RecursionError):
+        return NESTED
+    if isinstance(error, UnicodeError):
+        return f"text that isn't valid Unicode ({first}); save the file as UTF-8, or rename it"
+    return f"unexpected {type(error).__name__}: {first}; {UNEXPECTED}"
 
 
 def _run(arguments: list[str]) -> int:
@@ -144,7 +187,28 @@ def _run(arguments: list[str]) -> int:
         namespace = parser.parse_args(arguments)
     except SystemExit as stop:  # --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    return int(namespace.func(namespace))
+    with messages(quiet=namespace.quiet, verbose=namespace.verbose):
+        if getattr(namespace, "threads", None):
+            import torch
+
+            torch.set_num_threads(namespace.threads)  # which the kernels follow, too
+        return int(namespace.func(namespace))
+
+
+def _open_streams() -> None:
+    """A closed stream swallows what is printed; characters that an encoding lacks are spelt out."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - stays open
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_stdout() -> None:
+    """Python would complain once more when it flushes at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version() -> str:

@@ -4,49 +4,49 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sppnet.cli.common import say
+from sppnet.cli.options import add_model, add_verb
 
 if TYPE_CHECKING:
     from sppnet.detection.model_file import StoredModel
 
 __all__ = ["add_parser"]
 
+INFO = """\
+Print what a detector file says about itself: classes and their thresholds, backbone, scales, how it was trained, what
+was measured, versions, licence. A damaged or unknown file is refused.
+"""
+
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
     parser = subparsers.add_parser("model", help="what a detector file says about itself",
-                                   description="Look into detector files.")  # fmt: skip
+                                   description="Inspect detector files.")  # fmt: skip
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
-    info = actions.add_parser(
-        "info", help="classes, backbone, scales, data, metrics, versions, licence",
-        description="Print what a detector file says about itself: classes and their thresholds, backbone, scales, how "
-        "it was trained, what was measured, versions, licence. A damaged or unknown file is refused.",
-    )  # fmt: skip
-    info.add_argument("model", nargs="?", default="default", metavar="MODEL", help="a detector (default: the one that "
-                      "comes with sppnet)")  # fmt: skip
-    info.add_argument("--json", action="store_true", help="everything, as JSON")
-    info.set_defaults(func=run)
+    info = add_verb(actions, "info", run, "classes, backbone, scales, data, metrics, versions, licence", INFO)
+    add_model(info)
+    info.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from importlib import resources
-
     from sppnet.detection.model_file import read_stored
 
-    if arguments.model == "default":
-        with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as path:
-            stored, size = read_stored(path), path.stat().st_size
-    else:
-        stored, size = read_stored(arguments.model), Path(arguments.model).stat().st_size
-    stored.floats(arguments.model)  # refuses values that aren't numbers
+    shipped = resources.files("sppnet") / "models" / "voc20.safetensors"
+    with nullcontext(Path(arguments.model)) if arguments.model else resources.as_file(shipped) as path:
+        stored, size = read_stored(path), path.stat().st_size
+    stored.floats(str(path))  # refuses values that aren't numbers
     if arguments.json:
-        print(json.dumps({"format_version": stored.version, "bytes": size} | stored.metadata, indent=1))
+        say(json.dumps({"format_version": stored.version, "bytes": size} | stored.metadata, indent=1))
         return 0
     for name, value in _lines(stored, size):
-        print(f"{name + ':':<14} {value}")
-    print(_table(stored.metadata))
+        say(f"{name + ':':<14} {value}")
+    say(_table(stored.metadata))
     return 0
 
 
@@ -64,10 +64,10 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
         ("backbone", f"{name}, weights sha256 {str(backbone.get('weights_sha256', '?'))[:16]}..."),
         ("pyramid", f"levels {_list(m.get('levels'))}"),
         ("scales", f"short side {_list(m.get('short_sides_px'))} px"),
-        ("windows", f"{_part(m, 'proposer', 'name')}, at most {_part(m, 'proposer', 'max_windows')} an image"),
+        ("windows", f"{_value(m, 'proposer', 'name')}, at most {_value(m, 'proposer', 'max_windows')} an image"),
         ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images"
                        f", seed {training.get('seed', '?')}"),
-        ("calibrated on", str(m.get("calibrated_on", "nothing: scores are no probabilities"))),
+        ("calibrated on", str(m.get("calibrated_on", "nothing: confidences are no probabilities"))),
     ]  # fmt: skip
     for protocol, measured in m.get("metrics", {}).items():
         if isinstance(measured, dict) and "map" in measured:
@@ -86,7 +86,7 @@ def _list(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _part(metadata: dict[str, Any], *keys: str) -> str:
+def _value(metadata: dict[str, Any], *keys: str) -> str:
     value: Any = metadata
     for key in keys:
         value = value.get(key, "?") if isinstance(value, dict) else "?"

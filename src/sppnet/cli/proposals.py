@@ -1,80 +1,100 @@
-"""``sppnet proposals``: the windows of pictures, or how good they are on a data set."""
+"""``sppnet proposals``: the windows of images, or how good they are on a data set."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import (
     EXIT_OK,
     FileFailures,
-    add_quiet,
+    check_outputs,
     collect_images,
     folder_for_output,
-    positive_int,
     progress,
-    write_atomic,
+    say,
+    write_json,
 )
-from sppnet.errors import ArgumentError
+from sppnet.cli.options import (
+    add_compute,
+    add_format,
+    add_images,
+    add_on_error,
+    add_output,
+    add_seed,
+    add_verb,
+    pixels,
+    positive_int,
+)
+from sppnet.errors import ArgumentError, DatasetError
+from sppnet.storage.atomic import write_atomic
 
-__all__ = ["add_parser", "run"]
+if TYPE_CHECKING:
+    from sppnet._types import F32, U8
+
+__all__ = ["add_parser"]
 
 FILES = (".npz", ".json")
+EXAMPLES = """\
+examples:
+  sppnet proposals photo.jpg -o found --draw     windows as JSON, and an image with the first 100 drawn
+  sppnet proposals holiday/ -o windows.npz       windows of all images in one file
+  sppnet proposals --evaluate VOC2007 --plot recall.png
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = subparsers.add_parser(
-        "proposals",
-        help="windows that may hold an object (selective search)",
-        description="Find windows that may hold an object, best first; or measure them on a data set (--evaluate).",
-        epilog="examples:\n"
-        "  sppnet proposals photo.jpg --output found --draw     windows as JSON, and a picture of the first 100\n"
-        "  sppnet proposals holiday/ --output windows.npz       of all photos, in one file\n"
-        "  sppnet proposals --evaluate VOC2007 --plot recall.png\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    what = "Propose windows that may hold an object, best first; or measure them on a data set (--evaluate)."
+    parser = add_verb(
+        subparsers, "proposals", run, "windows that may hold an object (selective search)", what, EXAMPLES
     )
-    parser.add_argument("paths", nargs="*", metavar="PATH", help="pictures, and folders of pictures")
-    parser.add_argument(
-        "-o", "--output", metavar="FILE|DIR", help="FILE.npz or FILE.json for all windows, or a folder: JSON a picture"
-    )
-    parser.add_argument("--draw", action="store_true", help="draw the first windows to pictures in the output folder")
-    parser.add_argument("--draw-windows", type=positive_int, default=100, metavar="N", help="windows drawn (100)")
-    parser.add_argument("--mode", choices=("single", "fast", "quality", "grid"), default="fast", help="default: fast")
-    parser.add_argument("--max-windows", type=positive_int, default=2000, metavar="N", help="a picture (2000)")
-    parser.add_argument("--min-side", type=positive_int, default=16, metavar="PX", help="least width and height (16)")
-    parser.add_argument("--working-side", type=positive_int, default=500, metavar="PX", help="longest side (500)")
-    parser.add_argument("--seed", type=int, default=0, help="of the ranking (0)")
+    add = parser.add_argument
+    add_images(parser, nargs="*")
+    add_output(parser, "FILE.npz or FILE.json for the windows of all images, or a folder: a JSON file for each image",
+               "FILE|DIR")  # fmt: skip
+    add("--draw", action="store_true", help="write images with the first windows drawn to the folder of --output")
+    add("--draw-windows", type=positive_int, default=100, metavar="N", help="windows to draw (default: %(default)s)")
+    add("--mode", choices=("single", "fast", "quality", "grid"), default="fast", help="how selective search varies its "
+        "settings: more gives more and better windows and takes longer; grid is a regular grid (default: "
+        "%(default)s)")  # fmt: skip
+    add("--max-windows", type=positive_int, default=2000, metavar="N", help="of each image (default: %(default)s)")
+    add("--min-side", type=positive_int, default=16, metavar="PX", help="minimum width and height of a window "
+        "(default: %(default)s)")  # fmt: skip
+    add("--working-side", type=pixels, default=500, metavar="PX", help="longest side of the image that is segmented "
+        "(default: %(default)s)")  # fmt: skip
+    add_seed(parser, "the ranking")
+    add_on_error(parser)
+    add_compute(parser, device=False)
     group = parser.add_argument_group("on a data set")
-    group.add_argument("--evaluate", metavar="DATA", help="a data set in VOC layout: recall, overlap, time")
-    group.add_argument("--split", default="val", help="list of images (val)")
-    group.add_argument("--limit", type=positive_int, metavar="N", help="only the first N images")
-    group.add_argument(
-        "--windows", metavar="FILE", help="evaluate the windows of this file (.npz, .json, .mat) instead"
-    )
-    group.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    group.add_argument("--plot", metavar="FILE", help="draw recall against windows, .png or .svg (needs matplotlib)")
-    add_quiet(parser)
-    parser.set_defaults(func=run)
+    add = group.add_argument
+    add("--evaluate", metavar="DATA", help="a data set with boxes: print recall, overlap and time")
+    add_format(group)
+    add("--split", metavar="NAME", help="split to measure on (default: val, otherwise all images)")
+    add("--limit", type=positive_int, metavar="N", help="only the first N images")
+    add("--windows", metavar="FILE", help="measure the windows of this file (.npz, .json, .mat) instead")
+    add("--json", metavar="FILE", help="write the figures as JSON")
+    add("--plot", metavar="FILE", help="draw recall against windows (.png, .svg; needs matplotlib)")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     if arguments.evaluate:
-        if arguments.paths or arguments.output or arguments.draw:
-            raise ArgumentError("--evaluate takes a data set; leave out pictures, --output and --draw")
+        if arguments.images or arguments.output or arguments.draw:
+            raise ArgumentError("--evaluate takes a data set; leave out images, --output and --draw")
         return evaluate(arguments)
-    for name in ("windows", "json", "plot", "limit"):
+    for name in ("format", "split", "limit", "windows", "json", "plot"):
         if getattr(arguments, name):
             raise ArgumentError(f"--{name} belongs to --evaluate DATA, which is missing")
-    if not arguments.paths:
-        raise ArgumentError("no pictures given; name some, or a folder, or --evaluate DATA")
+    if not arguments.images:
+        raise ArgumentError("no images given; name some, or a folder, or --evaluate DATA")
     return propose(arguments)
 
 
-def make_proposer(arguments: argparse.Namespace) -> Any:
+def make_proposer(arguments: argparse.Namespace) -> Callable[[U8], F32]:
     """The proposer that the options ask for."""
     from sppnet.proposals import GridProposer, SelectiveSearch
 
@@ -86,95 +106,84 @@ def make_proposer(arguments: argparse.Namespace) -> Any:
 
 
 def propose(arguments: argparse.Namespace) -> int:
-    """Windows of every picture, to a file, a folder, or as a table on the screen."""
-    import time
-
+    """Windows of every image, to a file, a folder, or as a table on the screen."""
     import numpy as np
 
     from sppnet.drawing import draw_boxes
-    from sppnet.images import load_image
+    from sppnet.images import load_image, unique_names
     from sppnet.proposals import save_proposals
 
     proposer = make_proposer(arguments)
-    photos = collect_images(arguments.paths)
+    images = collect_images(arguments.images)
     output = Path(arguments.output) if arguments.output else None
     to_file = output is not None and output.suffix.lower() in FILES
     if arguments.draw and (output is None or to_file):
-        raise ArgumentError("--draw needs a folder for the pictures: --output DIR")
+        raise ArgumentError("--draw needs a folder for the images: --output DIR")
+    if to_file:
+        check_outputs(arguments, output="windows.npz")
     folder = folder_for_output(output) if output is not None and not to_file else None
-    names = unique_names(photos)
-    failures = FileFailures()
-    windows: dict[str, Any] = {}
+    names = unique_names(images)
+    failures = FileFailures(arguments.on_error)
+    windows: dict[str, F32] = {}
     seconds = []
-    bar = progress(photos, "windows", quiet=arguments.quiet or len(photos) == 1)
-    for photo in bar:
-        with failures.catch(photo):
-            image = load_image(photo)
+    for path in progress(images, "windows", quiet=arguments.quiet or len(images) == 1):
+        with failures.catch(path):
+            image = load_image(path)
             start = time.perf_counter()
             boxes = proposer(image)
             seconds.append(time.perf_counter() - start)
-            name = names[photo]
+            name = names[path]
             if folder is not None:
-                # windows of a picture elsewhere may have the same stem: the whole name stays in the file's
-                save_proposals(folder / f"{name.replace('/', '_')}.json", {name: boxes})
+                # images of two folders may have the same stem: the whole name stays in the file's
+                file = folder / name.replace("/", "_")
+                save_proposals(file.with_name(f"{file.name}.json"), {name: boxes})
                 if arguments.draw:
-                    picture = draw_boxes(image, boxes[: arguments.draw_windows])
-                    with write_atomic(folder / f"{name.replace('/', '_')}.windows.jpg") as temporary:
-                        picture.save(temporary, quality=92)
+                    with write_atomic(file.with_name(f"{file.name}.windows.jpg")) as temporary:
+                        draw_boxes(image, boxes[: arguments.draw_windows]).save(temporary, quality=92)
             elif to_file:
                 windows[name] = boxes
-            if not arguments.quiet or output is None:
-                rows = (
-                    ""
-                    if output is not None
-                    else "".join("\n  " + " ".join(f"{v:7.1f}" for v in box) for box in boxes[:10])
-                )
-                bar.write(f"{photo}: {len(boxes)} windows{', the first:' if rows else ''}{rows}")
+            if output is None:
+                rows = "".join("\n  " + " ".join(f"{v:7.1f}" for v in box) for box in boxes[:10])
+                say(f"{path}: {len(boxes)} windows, the first:{rows}")
+            elif not arguments.quiet:
+                say(f"{path}: {len(boxes)} windows")
     if output is not None and to_file and windows:
         save_proposals(output, windows)
     if seconds:
         written = f"; written to {output}" if output is not None else ""
-        print(f"{len(seconds)} pictures, median {1000 * np.median(seconds):.0f} ms{written}")
+        say(f"{len(seconds)} images, median {1000 * np.median(seconds):.0f} ms{written}")
     if failures.failed:
-        print(failures.summary(len(photos)))
+        say(failures.summary(len(images)))
     return failures.exit_status
-
-
-def unique_names(photos: list[Path]) -> dict[Path, str]:
-    """A name for each picture: its file name where that is unique, else its path."""
-    of_name: dict[str, int] = {}
-    for photo in photos:
-        of_name[photo.name] = of_name.get(photo.name, 0) + 1
-    return {photo: photo.name if of_name[photo.name] == 1 else photo.as_posix().lstrip("/") for photo in photos}
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Recall and overlap of the windows on a data set: a table, JSON and a plot."""
-    from sppnet.datasets.formats.voc import load_voc
+    from sppnet.datasets.loading import load_dataset, read_dataset
+    from sppnet.datasets.readable import without_damaged
     from sppnet.evaluation.proposals import evaluate_proposals, plot_recall
     from sppnet.proposals import load_proposals
 
-    records = list(load_voc(arguments.evaluate, arguments.split))[: arguments.limit]
-    bar = progress(records, "windows", quiet=arguments.quiet)
+    check_outputs(arguments, json="report.json", plot="recall.png")
+    splits = read_dataset(arguments.evaluate, arguments.format).splits
+    split = arguments.split or ("val" if "val" in splits else None)
+    dataset = load_dataset(arguments.evaluate, split, format=arguments.format, on_error=arguments.on_error)
+    dataset = without_damaged(dataset.subset(range(len(dataset))[: arguments.limit]), on_error=arguments.on_error)
+    for problem in dataset.problems:
+        say(f"left out: {problem}")
+    if not len(dataset):
+        raise DatasetError(f"{arguments.evaluate}: no images to measure on")
+    proposer, name = make_proposer(arguments), arguments.mode
     if arguments.windows:
         stored = load_proposals(arguments.windows)
-        # the windows are asked for in the order of the records: one picture, one proposer
-        following = iter(records)
-        report = evaluate_proposals(
-            bar,
-            lambda image: stored.proposer(next(following).path)(image),
-            max_windows=arguments.max_windows,
-        )
-        name = Path(arguments.windows).name
-    else:
-        report = evaluate_proposals(bar, make_proposer(arguments), max_windows=arguments.max_windows)
-        name = arguments.mode
-    print(report.table())
+        following = iter(dataset)  # windows are asked for in the order of the images
+        proposer, name = (lambda image: stored.proposer(next(following).path)(image)), Path(arguments.windows).name
+    bar = progress(list(dataset), "windows", quiet=arguments.quiet)
+    report = evaluate_proposals(bar, proposer, max_windows=arguments.max_windows)
+    say(report.table())
     if arguments.json:
-        with write_atomic(arguments.json) as temporary:
-            temporary.write_text(json.dumps({"windows": name, "split": arguments.split, **report.to_dict()}, indent=1))
-        print(f"written: {arguments.json}")
+        write_json(arguments.json, {"windows": name, "split": split, **report.to_dict()})
     if arguments.plot:
         plot_recall({name: report}, arguments.plot)
-        print(f"drawn: {arguments.plot}")
+        say(f"drawn: {arguments.plot}")
     return EXIT_OK

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["Tile", "contact_sheet", "shrink"]
+from sppnet.datasets.records import ImageRecord
+from sppnet.drawing import draw_detections
+from sppnet.images import load_image
+
+__all__ = ["Tile", "contact_sheet", "record_tile", "shrink"]
 
 _PAPER, _INK, _FAINT = (250, 250, 248), (30, 32, 36), (105, 110, 118)
 
@@ -68,6 +72,28 @@ def contact_sheet(
                 draw.text((x, y + tallest + 4 + line), _cut(tile.detail, small, tile_px), _FAINT, small)
         y += row_height + gap
     return sheet
+
+
+def record_tile(record: ImageRecord, class_names: Sequence[str], tile_px: int) -> Tile:
+    """An annotated image with its boxes.
+
+    Args:
+        record: the image.
+        class_names: of the data set.
+        tile_px: the side of the square that the image must fit.
+
+    Raises:
+        ImageError: the image can't be read.
+    """
+    picture, ratio = shrink(Image.fromarray(load_image(record.path)), tile_px)
+    names = [
+        class_names[label] + (" (difficult)" if hard else "")
+        for label, hard in zip(record.labels, record.difficult, strict=True)
+    ]
+    known = [*class_names, *(f"{name} (difficult)" for name in class_names)]
+    drawn = draw_detections(picture, record.boxes * ratio, names, class_names=known)
+    what = "no objects" if not len(record) else f"{len(record)} object{'s' * (len(record) > 1)}"
+    return Tile(drawn, record.path.name, f"{record.width}x{record.height}, {what}")
 
 
 def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

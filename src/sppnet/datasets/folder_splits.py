@@ -11,12 +11,11 @@ from sppnet._types import OnError
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.datasets.splits import SPLIT_NAMES, TEST, TRAIN, VALIDATION, first_split
 from sppnet.datasets.splitting import split_folder
-from sppnet.errors import DatasetError, ImageError
-from sppnet.images import IMAGE_EXTENSIONS, load_image
+from sppnet.errors import DatasetError
+from sppnet.images import IMAGE_EXTENSIONS
 
 __all__ = [
     "FolderSplits",
-    "damage",
     "find_folder_splits",
     "load_folder_splits",
     "load_folder_test",
@@ -148,15 +147,6 @@ def load_folder_test(
         data = split_folder(data, seed=seed)[1]
         return data, f"only the {len(data)} photos of {total} that training with seed {seed} kept to measure on"
     return data, ""
-
-
-def damage(path: Path) -> str:
-    """What is wrong with a photo, found by decoding it; an empty text where nothing is."""
-    try:
-        load_image(path)
-    except ImageError as error:
-        return str(error)
-    return ""
 
 
 def _part(

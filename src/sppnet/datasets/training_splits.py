@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sppnet._types import OnError
 from sppnet.datasets.assembling import assemble, split_ids
 from sppnet.datasets.raw import RawDataset
-from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.datasets.records import DetectionDataset
 from sppnet.datasets.splits import TRAIN, VALIDATION, first_split
 from sppnet.datasets.splitting import split_dataset
-from sppnet.errors import DatasetError, ImageError
-from sppnet.images import load_image
+from sppnet.errors import DatasetError
 
-__all__ = ["TrainingSplits", "load_training_splits", "load_validation_split", "without_damaged"]
+__all__ = ["TrainingSplits", "load_training_splits", "load_validation_split"]
 
 # Where the data set isn't split, of five pictures one is kept to measure on
 _SHARES = (0.8, 0.2)
@@ -128,42 +126,6 @@ def load_validation_split(
         if name is None:
             name = split or ("test" if "test" in raw.splits else None)
     return assemble(raw, name, class_names=class_names, on_error=on_error), ""
-
-
-def without_damaged(
-    dataset: DetectionDataset,
-    *,
-    threads: int = 2,
-    done: Callable[[ImageRecord], bool] | None = None,
-    progress: Callable[[Iterable[ImageRecord], int], Iterable[ImageRecord]] | None = None,
-) -> tuple[DetectionDataset, tuple[str, ...]]:
-    """``dataset`` without the pictures that can't be decoded, and what is wrong with those.
-
-    Every picture is decoded once: hours of training shouldn't end at the last file.
-
-    Args:
-        done: whether a picture was decoded before, so that it needn't be again.
-        progress: wraps the pictures that are decoded and gets their number, to show how far it is.
-    """
-    todo = [i for i, record in enumerate(dataset) if done is None or not done(record)]
-    records = [dataset[i] for i in todo]
-    problems: dict[int, str] = {}
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        results = pool.map(_damage, records)
-        for i, _ in zip(todo, progress(records, len(records)) if progress and records else records, strict=True):
-            problem = next(results)
-            if problem is not None:
-                problems[i] = problem
-    kept = [i for i in range(len(dataset)) if i not in problems]
-    return (dataset if not problems else dataset.subset(kept)), tuple(problems.values())
-
-
-def _damage(record: ImageRecord) -> str | None:
-    try:
-        load_image(record.path)
-    except ImageError as error:
-        return str(error)
-    return None
 
 
 def _training_split(raw: RawDataset) -> str | None:

@@ -1,4 +1,4 @@
-"""Detections of many pictures in the formats of other tools. Boxes are converted on the way out (docs/models.md)."""
+"""Detections of many images in the formats of other tools. Boxes are converted on the way out (docs/models.md)."""
 
 from __future__ import annotations
 
@@ -6,28 +6,17 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from sppnet.detection.detections import Detections
+from sppnet.detection.results import FailedImage, ImageResult, image_record, relative_names, results_document
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_atomic
 
-__all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "Found", "format_of", "write_results"]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found in one picture: its file, its size in pixels (upright), the detections."""
-
-    photo: Path
-    width: int
-    height: int
-    detections: Detections
+__all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "format_of", "write_results"]
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -47,21 +36,28 @@ def format_of(path: str | os.PathLike[str]) -> str:
 
 def write_results(
     path: str | os.PathLike[str],
-    format: str,
-    found: Sequence[Found],
+    results: Sequence[ImageResult],
     class_names: Sequence[str],
     *,
+    format: str | None = None,
     root: str | os.PathLike[str] | None = None,
+    failed: Sequence[FailedImage] = (),
+    thresholds: Mapping[str, float] | None = None,
     image_url: str = "/data/local-files/?d=",
     model: str = "sppnet",
 ) -> list[Path]:
-    """Write ``found`` in one of :data:`EXPORT_FORMATS`; each file appears when it is complete.
+    """Write what was found in many images. Each file appears when it is complete.
 
     Args:
         path: a file; a folder for ``voc`` and ``yolo``.
+        results: of :func:`sppnet.detection.run.detect_many`.
         class_names: all that the detector knows; the ids of formats that number classes follow their order.
-        root: names of pictures in the files are relative to this folder; None: the folder that holds them all.
-        image_url: Label Studio: put before these names. model: Label Studio: the name of the predictions' version.
+        format: one of :data:`EXPORT_FORMATS`. None: by the ending of ``path``.
+        root: names of images in the files are relative to this folder. None: the folder that holds them all.
+        failed: images that could not be done; ``json`` lists them.
+        thresholds: minimum confidence of each class; ``json`` holds them.
+        image_url: Label Studio: put before these names.
+        model: name of the detector, for ``json`` and the predictions of Label Studio.
 
     Returns:
         The files written.
@@ -69,10 +65,17 @@ def write_results(
     Raises:
         ArgumentError: an unknown format. OSError: it can't be written.
     """
-    if format not in _WRITERS:
-        raise ArgumentError(f"format: got {format!r}, expected one of {', '.join(_WRITERS)}")
-    names = _names([f.photo for f in found], root)
-    files = _WRITERS[format](Path(path), found, names, list(class_names), {"image_url": image_url, "model": model})
+    format = format_of(path) if format is None else format
+    if format == "json":
+        document = results_document(results, class_names, root=root, failed=failed, thresholds=thresholds, model=model)
+        files = {Path(path): _dump(document)}
+    elif format in _WRITERS:
+        names = relative_names([result.path for result in results], root)
+        files = _WRITERS[format](
+            Path(path), results, names, list(class_names), {"image_url": image_url, "model": model}
+        )
+    else:
+        raise ArgumentError(f"format: got {format!r}, expected one of {', '.join(EXPORT_FORMATS)}")
     for file, text in files.items():
         with write_atomic(file, sync=len(files) < 100) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")
@@ -80,39 +83,23 @@ def write_results(
 
 
 Files = dict[Path, str]
-Writer = Callable[[Path, Sequence[Found], list[str], list[str], dict[str, str]], Files]
-
-
-def _names(photos: Sequence[Path], root: str | os.PathLike[str] | None) -> list[str]:
-    """Path of each picture below ``root``, with forward slashes."""
-    full = [Path(os.path.abspath(p)) for p in photos]
-    if root is None:
-        base = Path(os.path.commonpath([p.parent for p in full])) if full else Path()
-    else:
-        base = Path(os.path.abspath(root))
-    return [p.relative_to(base).as_posix() if p.is_relative_to(base) else p.as_posix() for p in full]
+Writer = Callable[[Path, Sequence[ImageResult], list[str], list[str], dict[str, str]], Files]
 
 
 def _dump(document: object) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _record(f: Found, name: str) -> dict[str, Any]:
-    return {"photo": name, "width": f.width, "height": f.height, "detections": f.detections.to_dicts()}
-
-
-def _json(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
-    box = "x0, y0, x1, y1 in pixels of the upright picture, half-open"
-    photos = [_record(f, n) for f, n in zip(found, names, strict=True)]
-    return {path: _dump({"class_names": classes, "box_format": box, "photos": photos})}
-
-
-def _jsonl(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
-    lines = [json.dumps(_record(f, n), ensure_ascii=False) + "\n" for f, n in zip(found, names, strict=True)]
+def _jsonl(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
+    lines = [json.dumps(image_record(f, n), ensure_ascii=False) + "\n" for f, n in zip(found, names, strict=True)]
     return {path: "".join(lines)}
 
 
-def _csv(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+def _csv(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["image", "x0", "y0", "x1", "y1", "label", "confidence"])
@@ -122,7 +109,9 @@ def _csv(path: Path, found: Sequence[Found], names: list[str], classes: list[str
     return {path: text.getvalue()}
 
 
-def _coco(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+def _coco(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for i, (f, name) in enumerate(zip(found, names, strict=True), 1):
@@ -137,7 +126,7 @@ def _coco(path: Path, found: Sequence[Found], names: list[str], classes: list[st
 
 
 def _coco_results(
-    path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
     return {path: _dump([item for i, f in enumerate(found, 1) for item in f.detections.to_coco(i)])}
 
@@ -161,7 +150,9 @@ def _stems(names: Sequence[str]) -> list[str]:
     return stems
 
 
-def _voc(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+def _voc(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
     files = {}
     for f, name, stem in zip(found, names, _stems(names), strict=True):
         tree = Element("annotation")
@@ -188,7 +179,9 @@ def _voc(path: Path, found: Sequence[Found], names: list[str], classes: list[str
     return files
 
 
-def _yolo(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+def _yolo(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
     import yaml
 
     files = {}
@@ -205,7 +198,7 @@ def _yolo(path: Path, found: Sequence[Found], names: list[str], classes: list[st
 
 
 def _label_studio(
-    path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
     tasks = []
     for f, name in zip(found, names, strict=True):
@@ -246,7 +239,9 @@ def _url(prefix: str, name: str) -> str:
     return prefix + (quote(name) if urlsplit(prefix).scheme in ("", "http", "https") else name)
 
 
-def _cvat(path: Path, found: Sequence[Found], names: list[str], classes: list[str], options: dict[str, str]) -> Files:
+def _cvat(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+) -> Files:
     tree = Element("annotations")
     SubElement(tree, "version").text = "1.1"
     task = SubElement(SubElement(tree, "meta"), "task")
@@ -267,7 +262,6 @@ def _cvat(path: Path, found: Sequence[Found], names: list[str], classes: list[st
 
 
 _WRITERS: dict[str, Writer] = {
-    "json": _json,
     "jsonl": _jsonl,
     "csv": _csv,
     "coco": _coco,
@@ -277,7 +271,7 @@ _WRITERS: dict[str, Writer] = {
     "label-studio": _label_studio,
     "cvat": _cvat,
 }
-EXPORT_FORMATS = tuple(_WRITERS)
+EXPORT_FORMATS = ("json", *_WRITERS)
 """What :func:`write_results` writes."""
 FOLDER_FORMATS = ("voc", "yolo")
 """Those that are a folder."""

@@ -1,7 +1,8 @@
-"""How long ``sppnet train`` will take and how much disk it needs, measured on a few of the pictures themselves."""
+"""How long training will take and how much disk it needs, measured on a few of the images themselves."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -10,25 +11,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sppnet.cli.common import progress
+from sppnet._types import Progress, no_progress
+from sppnet.backbones.registry import load_backbone
+from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.crops import CropFeatures
+from sppnet.detection.features import WindowFeatures, half_precision
+from sppnet.errors import ArgumentError
+from sppnet.images import load_image
+from sppnet.storage.feature_cache import FeatureCache
 
 if TYPE_CHECKING:
-    from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.options import FinetuneOptions
 
-__all__ = ["Estimate", "estimate", "refuse_full_disk"]
+__all__ = ["TrainingEstimate", "check_disk", "estimate_training"]
 
 # Measured with the default model (docs/training.md), 2 cores: seconds an image for windows and maps at short sides 608
 # and 512 (0.84 megapixels of input at 4:3), for an epoch of the fully connected layer, and for the SVMs.
 _WINDOWS_AND_MAPS, _MEGAPIXELS, _EPOCH, _SVMS = 0.32, 0.84, 0.030, 0.19
 _WINDOW_BYTES = 2000 * 16
-_CROPS = 32  # windows of a picture that R-CNN's way is timed on
+_CROPS = 32  # windows of an image that R-CNN's way is timed on
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """Seconds of each stage, bytes of the cache, and how many pictures that was measured on."""
+class TrainingEstimate:
+    """What a training will take.
+
+    Attributes:
+        prepare_s: seconds for windows and feature maps.
+        layers_s: seconds for the layers behind the pooling.
+        measure_s: seconds for measuring.
+        cache_bytes: size of the cache folder at its largest.
+        images: to train on.
+        measured: images that were timed for this.
+        validation: images to measure on.
+    """
 
     prepare_s: float
     layers_s: float
@@ -38,45 +55,59 @@ class Estimate:
     measured: int
     validation: int
 
-    def text(self, cache: Path) -> str:
-        """Two lines for the user."""
-        whole = self.prepare_s + self.layers_s + self.measure_s
+    @property
+    def total_s(self) -> float:
+        """Seconds of all stages together."""
+        return self.prepare_s + self.layers_s + self.measure_s
+
+    def text(self, cache: str | os.PathLike[str]) -> str:
+        """Two lines for the user.
+
+        Args:
+            cache: the folder for windows and maps.
+        """
         parts = [f"windows and maps {_minutes(self.prepare_s)}", f"layers {_minutes(self.layers_s)}"]
         if self.validation:
-            parts.append(f"measuring on {self.validation} pictures {_minutes(self.measure_s)}")
-        free = shutil.disk_usage(_existing(cache)).free
+            parts.append(f"measuring on {self.validation} images {_minutes(self.measure_s)}")
+        free = shutil.disk_usage(_existing(Path(cache))).free
         return (
-            f"estimate, from {self.measured} of the pictures: {_minutes(whole)} "
-            f"({', '.join(parts)}); a run that was stopped before takes less\n"
+            f"estimate, from {self.measured} of the images: {_minutes(self.total_s)} ({', '.join(parts)}); "
+            "less if an earlier run was stopped\n"
             f"disk: {_size(self.cache_bytes)} in {cache} while it trains ({_size(free)} free)"
         )
 
 
-def estimate(
-    detector: SPPDetector, dataset: DetectionDataset, validation: DetectionDataset | None, *, quiet: bool = False
-) -> Estimate:
-    """Time a few pictures of ``dataset`` through selective search and convolutions; the rest is experience."""
-    from sppnet.backbones.registry import load_backbone
-    from sppnet.detection.crops import CropFeatures
-    from sppnet.detection.features import WindowFeatures, half_precision
-    from sppnet.images import load_image
+def estimate_training(
+    detector: SPPDetector,
+    dataset: DetectionDataset,
+    validation: DetectionDataset | None = None,
+    *,
+    progress: Progress = no_progress,
+) -> TrainingEstimate:
+    """Time a few images through selective search and convolutions, and estimate the rest from experience.
 
+    Args:
+        detector: with the options of the training; it need not be trained.
+        dataset: to train on.
+        validation: to measure on, or None.
+        progress: shows how far it is.
+    """
     search = detector.proposer
-    backbone = load_backbone(detector.backbone)
+    backbone = load_backbone(detector.backbone) if isinstance(detector.backbone, str) else detector.backbone
     sides = [side for side in (detector.features.short_sides_px, detector.features.flip_short_sides_px) if side]
     crops = CropFeatures(backbone, detector.features.levels)
     rcnn = detector.features.method == "rcnn"
     views: list[WindowFeatures] = [
         crops if rcnn else WindowFeatures(backbone, detector.features.levels, side) for side in sides
     ]
-    # The first picture loads kernels and warms caches, so it isn't timed; a few spread over the data set are
+    # The first image loads kernels and warms caches, so it isn't timed; a few spread over the data set are
     chosen = np.unique(np.linspace(0, len(dataset) - 1, 4).round().astype(int))
     seconds, sizes, pixels, window_s, windows = [], [], [], [], []
-    for k, i in enumerate(progress([chosen[0], *chosen], "estimating", quiet=quiet)):
+    for k, i in enumerate(progress([int(chosen[0]), *map(int, chosen)], "estimating", total=len(chosen) + 1)):
         started = time.perf_counter()
-        picture = load_image(dataset[int(i)].path)
-        found = search(picture)
-        maps = [m for view in views for m in half_precision(view.maps(picture))]
+        image = load_image(dataset[i].path)
+        found = search(image)
+        maps = [m for view in views for m in half_precision(view.maps(image))]
         if k:
             seconds.append(time.perf_counter() - started)
             sizes.append(sum(m.numel() * m.element_size() for m in maps))
@@ -84,7 +115,7 @@ def estimate(
             windows.append(len(found))
             if rcnn:
                 started = time.perf_counter()
-                crops.pool(crops.maps(picture), found[:_CROPS])
+                crops.pool(crops.maps(image), found[:_CROPS])
                 window_s.append((time.perf_counter() - started) / len(found[:_CROPS]))
     each = float(np.mean(seconds))
     # This machine against the one of the figures above, at as many pixels; a part of the work doesn't depend on pixels
@@ -92,15 +123,15 @@ def estimate(
     finetuning = detector.finetune
     epochs = finetuning.epochs
     if rcnn:
-        window, count_a_picture, size = (float(np.mean(values)) for values in (window_s, windows, sizes))
+        window, count_an_image, size = (float(np.mean(values)) for values in (window_s, windows, sizes))
         return _estimate_rcnn(
-            detector, len(dataset), validation, each, window, count_a_picture, size, len(chosen), finetuning
+            detector, len(dataset), validation, each, window, count_an_image, size, len(chosen), finetuning
         )
     layers = (_EPOCH * epochs + (_SVMS if detector.head.classifier == "svm" else 0)) * factor
     count = len(validation) if validation is not None else 0
     # Without the mirror image, but twice with the layers behind the pooling
     share = len(detector.features.short_sides_px) / max(1, sum(map(len, sides)))
-    return Estimate(
+    return TrainingEstimate(
         each * len(dataset),
         layers * len(dataset),
         each * (share + 0.4) * count,
@@ -122,13 +153,13 @@ def _estimate_rcnn(
     size: float,
     measured: int,
     finetuning: FinetuneOptions,
-) -> Estimate:
+) -> TrainingEstimate:
     """A pass of the convolutions a window: whenever windows are drawn, for SVMs, and twice over when measuring."""
     views = 2 if detector.features.flip_short_sides_px else 1
     drawn = finetuning.epochs * finetuning.windows_per_image * views
     every = windows if detector.head.classifier == "svm" or detector.head.box_regression == "ridge" else 0
     count = len(validation) if validation is not None else 0
-    return Estimate(
+    return TrainingEstimate(
         each * images,
         (drawn + every) * window_s * images,
         2 * windows * window_s * count,
@@ -139,21 +170,23 @@ def _estimate_rcnn(
     )
 
 
-def refuse_full_disk(expected: Estimate, cache: Path) -> None:
-    """Better now than after an hour.
+def check_disk(expected: TrainingEstimate, cache: str | os.PathLike[str]) -> None:
+    """Refuse a training whose cache would not fit on its disk: better now than after an hour.
+
+    Args:
+        expected: of :func:`estimate_training`.
+        cache: the folder for windows and maps. What is in it already counts as room.
 
     Raises:
-        ArgumentError: the cache wouldn't fit on its disk (what is in it already counts as room).
+        ArgumentError: it would not fit.
     """
-    from sppnet.errors import ArgumentError
-    from sppnet.storage.feature_cache import FeatureCache
-
+    cache = Path(cache)
     free = shutil.disk_usage(_existing(cache)).free
     there = FeatureCache(cache).size()[1]
     if expected.cache_bytes > free + there:
         raise ArgumentError(
-            f"{cache}: maps and windows need {_size(expected.cache_bytes)}, but {_size(free)} are free; "
-            "name a folder on another disk (--cache) or a smaller --short-side"
+            f"{cache}: windows and maps need {_size(expected.cache_bytes)}, but {_size(free)} are free; "
+            "name a folder on another disk (--cache) or use smaller --scales"
         )
 
 

@@ -1,38 +1,46 @@
-"""The picture at the end of ``sppnet train``: where the detector does best, and where it does worst."""
+"""A sheet of annotated images where a detector does best, and where it does worst."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from sppnet.boxes import box_iou
+from sppnet.datasets.contact_sheet import Tile, contact_sheet, shrink
+from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.detection.detections import Detections
+from sppnet.drawing import class_colours, draw_detections
+from sppnet.evaluation.failures import judge_detections
+from sppnet.images import load_image
 from sppnet.storage.atomic import write_atomic
-
-if TYPE_CHECKING:
-    from sppnet.datasets.records import DetectionDataset, ImageRecord
-    from sppnet.detection.detections import Detections
 
 __all__ = ["draw_examples"]
 
-# Pictures of each kind, and the side of a tile
+# Images of each kind, and the side of a tile
 _COUNT, _TILE_PX = 4, 420
 
 
 def draw_examples(
-    found: Sequence[Detections], dataset: DetectionDataset, thresholds: Mapping[str, float], path: Path
+    found: Sequence[Detections],
+    dataset: DetectionDataset,
+    thresholds: Mapping[str, float],
+    path: str | os.PathLike[str],
 ) -> None:
-    """Write a sheet of the pictures with the best and with the worst F1: detections, those that are wrong marked as
-    such, and in white what was missed.
+    """Write a sheet of the images with the best and with the worst F1.
+
+    Wrong detections are marked as such. Objects that were missed are drawn in white.
 
     Args:
-        found: of each picture, with threshold 0. thresholds: of each class, for what is shown and counted.
+        found: detections of each image, with threshold 0.
+        dataset: the annotated images.
+        thresholds: minimum confidence of each class, for what is shown and counted.
+        path: the image file to write.
     """
-    from sppnet.datasets.contact_sheet import contact_sheet
-    from sppnet.evaluation.failures import judge_detections
-
     least = np.array([thresholds[name] for name in dataset.class_names])
     found = [item[item.confidence >= least[item.class_id]] for item in found]
     scored = []
@@ -52,18 +60,11 @@ def draw_examples(
         if chosen
     ]
     sheet = contact_sheet(groups, columns=_COUNT, tile_px=_TILE_PX)
-    with write_atomic(path) as temporary:
+    with write_atomic(Path(path)) as temporary:
         sheet.save(temporary, quality=92)
 
 
-def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], verdict: NDArray[np.int8]) -> Any:
-    from PIL import Image
-
-    from sppnet.boxes import box_iou
-    from sppnet.datasets.contact_sheet import Tile, shrink
-    from sppnet.drawing import class_colours, draw_detections
-    from sppnet.images import load_image
-
+def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], verdict: NDArray[np.int8]) -> Tile:
     picture, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
     overlap = box_iou(record.boxes, item.xyxy)
     overlap[record.labels[:, None] != item.class_id[None, :]] = 0

@@ -1,6 +1,6 @@
 """Kill ``sppnet train`` with SIGKILL at random moments until it is through, and compare with an undisturbed run.
 
-    python tests/cli/kill_train.py [--kills 20] [--seed 0] [--images 16]
+    python tests/kill_train.py [--kills 20] [--seed 0] [--images 16]
 
 Prints when each kill came and what was on disk. Exit status 0: the outputs are the same, and no file was ever half
 written under a final name.
@@ -27,7 +27,7 @@ from sppnet.cli.main import main as sppnet
 
 __all__ = ["Outcome", "run_with_kills", "same_outputs"]
 
-OPTIONS = ("--short-side", "160", "--epochs", "3", "--quiet")
+OPTIONS = ("--scales", "160", "--epochs", "3", "--quiet")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Outcome:
 
 def train(data: Path, model: Path, kill_after: float | None) -> bool:
     """One run in a process of its own; whether it came to its end."""
-    command = [sys.executable, "-m", "sppnet.cli.main", "train", str(data), "--output", str(model), *OPTIONS]
+    command = [sys.executable, "-m", "sppnet", "train", str(data), "--output", str(model), *OPTIONS]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment)
     try:
@@ -76,7 +76,7 @@ def run_with_kills(folder: Path, data: Path, moments: Sequence[float]) -> Outcom
     started = time.monotonic()
     train(data, quiet / "model.safetensors", None)
     seconds = time.monotonic() - started
-    kills = []
+    kills: list[tuple[float, str]] = []
     for share in moments:
         after = share * seconds
         while train(data, killed / "model.safetensors", after):

@@ -1,0 +1,359 @@
+"""Detection in many images: reads ahead, draws, keeps a journal for resuming, goes on after files that are bad."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from sppnet._types import U8, OnError, Progress, no_progress
+from sppnet.datasets.parsing import is_utf8
+from sppnet.datasets.readable import file_state
+from sppnet.detection.detections import Detections
+from sppnet.detection.identity import identity_of_detector
+from sppnet.detection.results import FailedImage, ImageResult
+from sppnet.drawing import draw_detections
+from sppnet.errors import ArgumentError, ImageError, SppnetError
+from sppnet.images import list_images, load_image
+from sppnet.storage.atomic import write_atomic
+from sppnet.storage.journal import Journal
+
+if TYPE_CHECKING:
+    from sppnet.detection.detector import SPPDetector
+
+__all__ = ["DetectionRun", "detect_many", "journal_beside"]
+
+_log = logging.getLogger(__name__)
+
+
+def detect_many(
+    detector: SPPDetector,
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    threshold: float | None = None,
+    draw_to: str | os.PathLike[str] | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
+    keep_journal: bool = False,
+    workers: int = 2,
+    on_error: OnError = "skip",
+    progress: Progress = no_progress,
+) -> DetectionRun:
+    """Find objects in many images.
+
+    >>> with detect_many(detector, "holiday/", journal="found.journal") as run:  # doctest: +SKIP
+    ...     for result in run:
+    ...         print(result.path, result.detections.class_name)
+    ...     print(run.failed)
+
+    Args:
+        detector: trained or loaded.
+        images: files, and folders of them; folders are searched to any depth.
+        threshold: minimum confidence, in [0, 1]. None: the threshold stored for each class.
+        draw_to: folder for the images with boxes drawn, ``NAME.jpg`` each. It is made where it is missing. Images that
+            lie in it are not taken as input, unless they are named themselves.
+        journal: file that notes each finished image. A run that was stopped goes on from there and gives the same
+            results. A journal of another model or other settings is begun anew.
+        fresh: begin the journal anew in any case.
+        keep_journal: leave the journal there when everything is done.
+        workers: threads that read images ahead and draw. Results do not depend on it.
+        on_error: ``skip`` puts an image that can't be read into ``failed`` and goes on; ``fail`` raises.
+        progress: shows how far it is.
+
+    Returns:
+        An iterator over the results, in the order of the images. As a context manager it removes the journal at the
+        end of the block, if all images were done and no error came: write the results inside the block.
+
+    Raises:
+        ImageError: there are no images; or one can't be read, with ``on_error="fail"``.
+        ArgumentError: ``draw_to`` is a file or the folder of the images; another process writes the journal.
+    """
+    given = [images] if isinstance(images, str | os.PathLike) else list(images)
+    if workers < 1:
+        raise ArgumentError(f"workers: got {workers}, expected at least 1")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ArgumentError(f"threshold: got {threshold}, expected a number from 0 to 1")
+    paths = _list_images(given, None if draw_to is None else Path(draw_to))
+    return DetectionRun(
+        detector,
+        paths,
+        threshold=threshold,
+        drawings=_drawings(paths, draw_to),
+        journal=journal,
+        fresh=fresh,
+        keep_journal=keep_journal,
+        workers=workers,
+        on_error=on_error,
+        progress=progress,
+    )
+
+
+def journal_beside(results: str | os.PathLike[str]) -> Path:
+    """The name of the journal next to a file or folder of results."""
+    path = Path(results)
+    return path.with_name(f"{path.name}.journal")
+
+
+class DetectionRun:
+    """A run of :func:`detect_many`: an iterator over :class:`ImageResult`.
+
+    Attributes:
+        paths: all images of the run.
+        failed: images that could not be done, so far.
+        resumed: how many images an earlier run had done.
+        journal_path: of the journal, or None.
+    """
+
+    def __init__(
+        self,
+        detector: SPPDetector,
+        paths: Sequence[Path],
+        *,
+        threshold: float | None,
+        drawings: dict[Path, Path],
+        journal: str | os.PathLike[str] | None,
+        fresh: bool,
+        keep_journal: bool,
+        workers: int,
+        on_error: OnError,
+        progress: Progress,
+    ) -> None:
+        self.paths = tuple(paths)
+        self.failed: list[FailedImage] = []
+        self._detector = detector
+        self._threshold = threshold
+        self._drawings = drawings
+        self._keep_journal = keep_journal
+        self._workers = workers
+        self._on_error = on_error
+        self._progress = progress
+        self._journal: Journal | None = None
+        self.journal_path: Path | None = None
+        known: dict[Path, ImageResult] = {}
+        if journal is not None:
+            self.journal_path = Path(journal)
+            self.journal_path.parent.mkdir(parents=True, exist_ok=True)
+            identity = identity_of_detector(detector, threshold)
+            self._journal = Journal(self.journal_path, identity, fresh=fresh)
+            if self._journal.note:
+                _log.warning(self._journal.note)
+            known = _known(self._journal, paths, drawings, detector.class_names_)
+            if known:
+                _log.info(f"{len(known)} of {len(paths)} images were done before: {journal}")
+        self.resumed = len(known)
+        self._todo = [path for path in paths if path not in known]
+        self._results = self._iterate(known)
+        self._exhausted = False
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> ImageResult:
+        try:
+            return next(self._results)
+        except StopIteration:
+            self._exhausted = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(remove_journal=kind is None and self._exhausted and not self.failed and not self._keep_journal)
+
+    def close(self, *, remove_journal: bool = False) -> None:
+        """Stop the run and close the journal.
+
+        Args:
+            remove_journal: delete the journal, too.
+        """
+        self._results.close()
+        if self._journal is not None:
+            self._journal.close(remove=remove_journal)
+
+    def _iterate(self, known: dict[Path, ImageResult]) -> Generator[ImageResult, None, None]:
+        if self._todo:
+            self._detector.warm_up()
+        new = self._detect(self._progress(self._todo, "detecting", total=len(self._todo)))
+        at_hand: ImageResult | None = None
+        for path in self.paths:
+            if path in known:
+                yield known[path]
+                continue
+            # the other iterator is a few images ahead, and skips those that fail
+            at_hand = next(new, None) if at_hand is None else at_hand
+            if at_hand is not None and at_hand.path == path:
+                yield at_hand
+                at_hand = None
+
+    def _detect(self, paths: Iterable[Path]) -> Iterator[ImageResult]:
+        """Do the images that are left, in order. Other threads read the next ones and draw; this one detects."""
+        todo, ahead = self._todo, 2 * self._workers
+        reading: deque[Future[tuple[U8, float]]] = deque()
+        drawing: deque[tuple[ImageResult, Future[None]]] = deque()
+        with ThreadPoolExecutor(self._workers) as pool:
+
+            def finish(left: int) -> Iterator[ImageResult]:
+                # an image is noted as done only when its drawing is there, too
+                while len(drawing) > left:
+                    result, drawn = drawing.popleft()
+                    try:
+                        drawn.result()
+                        if self._journal is not None:
+                            self._journal.append(_key(result.path), _line(result))
+                    except (SppnetError, OSError) as error:
+                        self._fail(result.path, error)
+                    else:
+                        yield result
+
+            try:
+                reading.extend(pool.submit(_read, path) for path in todo[:ahead])
+                for i, path in enumerate(paths):
+                    pixels_of = reading.popleft()
+                    if i + ahead < len(todo):
+                        reading.append(pool.submit(_read, todo[i + ahead]))
+                    try:
+                        pixels, seconds = pixels_of.result()
+                        found = self._detector.detect(pixels, self._threshold)
+                    except (SppnetError, OSError, MemoryError) as error:
+                        self._fail(path, error)
+                    else:
+                        found = replace(found, seconds=found.seconds | {"decoding": seconds})
+                        result = ImageResult(path, pixels.shape[1], pixels.shape[0], found)
+                        drawing.append((result, pool.submit(_draw, pixels, found, self._drawings.get(path))))
+                    yield from finish(self._workers)
+                yield from finish(0)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _fail(self, path: Path, error: Exception) -> None:
+        if self._on_error == "fail" or isinstance(error, BrokenPipeError):
+            raise error
+        message = str(error) or "not enough memory; make the image smaller, or use smaller scales"
+        if str(path) not in message:
+            message = f"{path}: {message}"
+        self.failed.append(FailedImage(path, message))
+        _log.warning(message)
+
+
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+def _list_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) -> list[Path]:
+    """All images, without those that an earlier run drew.
+
+    Raises:
+        ImageError: there are none. ArgumentError: ``draw_to`` is one of the folders given.
+    """
+    names = ", ".join(map(str, given))
+    paths = list_images(given)
+    if not paths:
+        raise ImageError(f"no images in {names}")
+    if draw_to is None:
+        return paths
+    drawn = draw_to.resolve()
+    named = {Path(path).resolve() for path in given}
+    if drawn in named:
+        raise ArgumentError(
+            f"{draw_to}: holds the images; name another folder for drawn images, because the next run would take them "
+            "for new ones"
+        )
+    kept = [path for path in paths if drawn not in path.resolve().parents or path.resolve() in named]
+    if not kept:
+        raise ArgumentError(f"{names}: all images are in {draw_to}, the folder for drawn images")
+    return kept
+
+
+def _drawings(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> dict[Path, Path]:
+    """``stem.jpg`` in ``folder`` for each image; ``stem-2.jpg`` where another image of this run has that name."""
+    targets: dict[Path, Path] = {}
+    if folder is None:
+        return targets
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
+        ) from error
+    taken = {path.resolve() for path in paths}  # no image is ever overwritten
+    for path in paths:
+        target, number = Path(folder) / f"{path.stem}.jpg", 2
+        while target.resolve() in taken:
+            target, number = Path(folder) / f"{path.stem}-{number}.jpg", number + 1
+        taken.add(target.resolve())
+        targets[path] = target
+    return targets
+
+
+def _read(path: Path) -> tuple[U8, float]:
+    if not is_utf8(str(path)):
+        raise ImageError(f"{str(path)!a}: its name isn't UTF-8, so no results could name it; rename it")
+    start = time.perf_counter()
+    return load_image(path), time.perf_counter() - start
+
+
+def _draw(pixels: U8, found: Detections, target: Path | None) -> None:
+    if target is not None:
+        drawn = draw_detections(
+            pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
+        )
+        with write_atomic(target) as temporary:
+            drawn.save(temporary, quality=92)
+
+
+# --- the journal -----------------------------------------------------------------------------------------------------
+
+
+def _key(path: Path) -> str:
+    return str(path.absolute())
+
+
+def _line(result: ImageResult) -> dict[str, Any]:
+    d = result.detections
+    return {
+        "file": file_state(result.path),
+        "size": [result.width, result.height],
+        "xyxy": d.xyxy.tolist(),  # float32 survives JSON exactly
+        "confidence": d.confidence.tolist(),
+        "class_id": d.class_id.tolist(),
+        "seconds": {name: round(value, 6) for name, value in d.seconds.items()},
+        "window_count": d.window_count,
+    }
+
+
+def _known(
+    journal: Journal, paths: Sequence[Path], drawings: dict[Path, Path], class_names: tuple[str, ...]
+) -> dict[Path, ImageResult]:
+    """Images that the journal has and that haven't changed since, with their drawings in place."""
+    known = {}
+    for path in paths:
+        line = journal.done.get(_key(path))
+        if line is None or (path in drawings and not drawings[path].is_file()):
+            continue
+        try:
+            if line["file"] is None or line["file"] != file_state(path):
+                continue
+            detections = Detections(
+                np.array(line["xyxy"], np.float32).reshape(-1, 4),
+                np.array(line["confidence"], np.float32),
+                np.array(line["class_id"], np.int64),
+                class_names,
+                dict(line["seconds"]),
+                int(line["window_count"]),
+            )
+            width, height = (int(side) for side in line["size"])
+        except (KeyError, TypeError, ValueError):
+            continue  # not a line of ours: the image is done again
+        known[path] = ImageResult(path, width, height, detections, resumed=True)
+    return known
