@@ -29,12 +29,13 @@ from sppnet.detection.features import ImageMaps, PooledWindows, WindowFeatures
 from sppnet.detection.inference import decode_detections
 from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
-from sppnet.detection.parts import Parts, as_device, plain_inference, plain_precision
+from sppnet.detection.parts import Parts
 from sppnet.detection.recipe import recipe_from_metadata, recipe_metadata
 from sppnet.detection.training.add_classes import add_classes
 from sppnet.detection.training.fit import fit_detector
 from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
+from sppnet.devices import as_device, plain_inference, plain_precision
 from sppnet.errors import ArgumentError, ModelFileError, NotFittedError
 from sppnet.images import ImageSource, load_image
 from sppnet.parameters import Parameters

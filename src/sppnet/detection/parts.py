@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
-
-from sppnet.errors import ArgumentError
-
-__all__ = ["Parts", "as_device", "plain_inference", "plain_precision"]
+__all__ = ["Parts"]
 
 T = TypeVar("T")
 
@@ -49,34 +44,3 @@ class Parts:
 
     def __reduce__(self) -> tuple[type[Parts], tuple[()]]:
         return Parts, ()
-
-
-@contextmanager
-def plain_precision() -> Iterator[None]:
-    """Compute in the precision of the tensors, also inside a caller's ``torch.autocast``."""
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        yield
-
-
-@contextmanager
-def plain_inference() -> Iterator[None]:
-    """Record no gradients and compute in the precision of the tensors."""
-    with torch.inference_mode(), plain_precision():
-        yield
-
-
-def as_device(device: str) -> torch.device:
-    """Check that ``device`` can be used here.
-
-    Raises:
-        ArgumentError: it is neither ``cpu`` nor ``cuda`` (with or without a number), or there is no such device.
-    """
-    kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()) or device.endswith(":"):
-        raise ArgumentError(f"device: got {device!r}, expected 'cpu' or 'cuda'")
-    if kind == "cuda":
-        if not torch.cuda.is_available():
-            raise ArgumentError(f"device: got {device!r}, but torch finds no CUDA device here; use device='cpu'")
-        if number and int(number) >= torch.cuda.device_count():
-            raise ArgumentError(f"device: got {device!r}, but there are {torch.cuda.device_count()} CUDA devices")
-    return torch.device(device)
