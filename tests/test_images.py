@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from sppnet import images
+from sppnet import image_files, images
 from sppnet.errors import ImageError, SppnetError
 from sppnet.images import image_size, load_image
 
@@ -314,7 +314,7 @@ def test_missing_and_directory(tmp_path: Path) -> None:
             function(tmp_path / "empty")
     with pytest.raises(ImageError, match="aren't downloaded"):
         load_image("https://example.org/cat.jpg")
-    with pytest.raises(ImageError, match="can't be opened"):
+    with pytest.raises(ImageError, match="no file name"):
         load_image("a\0b.jpg")
 
 
@@ -459,7 +459,7 @@ def test_a_folder_that_cannot_be_read_is_listed(tmp_path: Path, monkeypatch: pyt
 def test_every_listed_extension_can_be_read() -> None:
     Image.init()
     for extension in images.IMAGE_EXTENSIONS - {".heic", ".heif"}:
-        assert Image.registered_extensions()[extension] in (*images._FORMATS, "MPO"), extension
+        assert Image.registered_extensions()[extension] in (*image_files._FORMATS, "MPO"), extension
 
 
 def test_message_is_one_line(tmp_path: Path) -> None:

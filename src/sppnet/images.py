@@ -14,32 +14,52 @@ What is decided here, once for the whole project:
 from __future__ import annotations
 
 import os
-import threading
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from sppnet._types import U8
 from sppnet.errors import ImageError
+from sppnet.image_files import (
+    as_path,
+    check_budget,
+    decoding,
+    open_header,
+    open_image_file,
+    orientation_of,
+)
+from sppnet.image_modes import rgb_of_array, upright_rgb
+from sppnet.storage.reading import FileState, file_state
 from sppnet.storage.walking import walk_files
 
 __all__ = [
+    "DECODING_BYTES",
+    "FULL_PIXELS",
     "IMAGE_EXTENSIONS",
     "MAX_PIXELS",
     "ImageSource",
+    "LoadedImage",
+    "decoding_bytes",
     "image_size",
     "list_images",
+    "load_bounded",
     "load_image",
     "resize_short_side",
     "unique_names",
 ]
 
-U8 = NDArray[np.uint8]
+FULL_PIXELS = 64_000_000
+"""Images up to this size are read as they are by :func:`load_bounded`; larger ones are made smaller."""
+
+DECODING_BYTES = 800_000_000
+"""The most memory that decoding one image may take in :func:`load_bounded`."""
+
+_USED_BYTES = 11  # a pixel of the result: itself, and two copies that Pillow makes of it to resize and to draw
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 MAX_PIXELS = 178_956_970
@@ -71,14 +91,6 @@ IMAGE_EXTENSIONS = frozenset(
 HEIC is among them, though reading it needs an extra: nobody should wonder where the images of a phone are.
 """
 
-# Formats of photos. Not among them: EPS and the like, which start other programs in order to decode.
-# Pillow opens MPO (phones, stereo cameras) as JPEG.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
-# What HEIC files call themselves; those of AVIF and of video are others
-_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
-_ORIENTATION = 0x0112
-_header_lock = threading.Lock()
-
 
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> U8:
     """A picture as an upright RGB array.
@@ -99,12 +111,64 @@ def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> U8:
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
         name = str(getattr(source, "filename", "") or f"Pillow image (mode {source.mode})")
-        with _decoding(name):
-            _check_budget(name, source.size, max_pixels)
+        with decoding(name):
+            check_budget(name, source.size, max_pixels)
             return _decode(source, name)
-    path = _as_path(source)
-    with _decoding(str(path)), _open_file(path) as file:
-        return _decode(_open_header(file, str(path), max_pixels), str(path))
+    path = as_path(source)
+    with decoding(str(path)), open_image_file(path) as file:
+        return _decode(open_header(file, str(path), max_pixels), str(path))
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """An image that was made smaller while it was read, where it is very large.
+
+    Attributes:
+        pixels: uint8 ``(h, w, 3)`` RGB, upright.
+        height: of the image in the file, upright, in pixels.
+        width: likewise.
+        factor: pixels of the file along a side of each pixel here: 1, 2, 4 or 8. A box in ``pixels`` times this is the
+            box in the file.
+        state: what changes when the file does, of the very file that was read.
+    """
+
+    pixels: U8
+    height: int
+    width: int
+    factor: int
+    state: FileState
+
+
+def load_bounded(path: str | os.PathLike[str], reserve: Callable[[int], None] | None = None) -> LoadedImage:
+    """Read an image file in bounded memory.
+
+    An image of up to :data:`FULL_PIXELS` pixels is as :func:`load_image` gives it (for JPEG 2000 the bound is 25
+    million pixels). A larger one is made smaller by 2, 4 or 8. What takes more than :data:`DECODING_BYTES` to decode is
+    refused.
+
+    Args:
+        path: the file.
+        reserve: called with the bytes that decoding, or looking at the result and drawing it, takes, before they are
+            taken; it may wait.
+
+    Raises:
+        ImageError: as :func:`load_image`; or decoding would take too much memory.
+    """
+    path = as_path(path)
+    name = str(path)
+    with decoding(name), open_image_file(path) as file:
+        state = file_state(file)
+        image = open_header(file, name, MAX_PIXELS)
+        factor = _factor(image, name)
+        width, height = image.size
+        if reserve is not None:
+            small = -(-width // factor) * -(-height // factor)
+            reserve(max(decoding_bytes(image, factor) + 3 * small, _USED_BYTES * small))
+        turned = image.format != "TIFF" and orientation_of(image) >= 5
+        pixels = _decode(image, name, factor)
+    if turned:
+        width, height = height, width
+    return LoadedImage(pixels, height, width, factor, state)
 
 
 def image_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -113,12 +177,12 @@ def image_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     Raises:
         ImageError: as :func:`load_image`, except for damage that only shows when the pixels are decoded.
     """
-    path = _as_path(path)
-    with _decoding(str(path)), _open_file(path) as file:
-        image = _open_header(file, str(path), max_pixels)
+    path = as_path(path)
+    with decoding(str(path)), open_image_file(path) as file:
+        image = open_header(file, str(path), max_pixels)
         width, height = image.size
         # The size that Pillow gives for a TIFF is that of the upright picture already.
-        turned = image.format != "TIFF" and _orientation(image) >= 5
+        turned = image.format != "TIFF" and orientation_of(image) >= 5
         return (width, height) if turned else (height, width)
 
 
@@ -178,210 +242,97 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Give each image a name: its file name where that is unique, otherwise its path with forward slashes."""
+    """Give each image a name: its file name where that is unique, otherwise its path with forward slashes.
+
+    No two images have the same name: of ``/p/x`` and ``p/x`` the second becomes ``p/x-2``.
+    """
     count: dict[str, int] = {}
     for path in paths:
         count[path.name] = count.get(path.name, 0) + 1
-    return {path: path.name if count[path.name] == 1 else path.as_posix().lstrip("/") for path in paths}
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for path in paths:
+        wish = path.name if count[path.name] == 1 else path.as_posix().lstrip("/")
+        name, number = wish, 2
+        while name in taken:
+            name, number = f"{wish}-{number}", number + 1
+        taken.add(name)
+        names[path] = name
+    return names
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
+# --- memory ----------------------------------------------------------------------------------------------------------
 
 
-def _as_path(source: Any) -> Path:
-    try:
-        return Path(source)
-    except TypeError:
-        raise ImageError(
-            f"expected a path, a Pillow image or an array, got {type(source).__name__}: convert it first"
-        ) from None
+def _factor(image: Image.Image, name: str) -> int:
+    """By how much a large image is made smaller while it is read.
+
+    Raises:
+        ImageError: decoding would take too much memory all the same.
+    """
+    width, height = image.size
+    for factor in (1, 2, 4, 8):
+        needed = decoding_bytes(image, factor)
+        if width * height <= FULL_PIXELS * factor * factor and needed <= DECODING_BYTES:
+            return factor
+    raise ImageError(
+        f"{name}: {width}x{height} in the format {image.format} takes {needed / 1e9:.1f} GB to decode, more than the "
+        f"{DECODING_BYTES / 1e9:.1f} GB allowed; make it smaller, or save it as JPEG or PNG"
+    )
 
 
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    """Whatever a decoder raises on a damaged file becomes an ImageError that names it."""
-    try:
-        yield
-    except ImageError:
-        raise
-    except UnidentifiedImageError as error:
-        if Path(name).suffix.lower() in (".heic", ".heif") or _is_heic(name):
-            raise ImageError(
-                f"{name}: is an HEIC image, which needs an extra (pip install 'sppnet[heic]'); or save it as JPEG "
-                "(iPhones make JPEG themselves: Settings, Camera, Formats, Most Compatible)"
-            ) from error
-        raise ImageError(f"{name}: not a picture in a format that is known here ({', '.join(_FORMATS)})") from error
-    except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{name}: too many pixels, refused before decoding ({error}); make it smaller first"
-        ) from error
-    except MemoryError as error:
-        raise ImageError(f"{name}: not enough memory to decode it; make it smaller first") from error
-    except Exception as error:
-        # Decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error, IndexError, ... on damaged data.
-        detail = str(error) or type(error).__name__
-        raise ImageError(f"{name}: damaged or incomplete ({detail}); get or export the file again") from error
+def decoding_bytes(image: Image.Image, factor: int = 1) -> int:
+    """Estimate the memory that decoding takes, from the header.
+
+    Args:
+        image: as Pillow opened it; nothing of it is decoded.
+        factor: it is made smaller by this while it is read.
+    """
+    pixels = image.width * image.height
+    small = pixels // (factor * factor)
+    if image.format in ("JPEG", "MPO"):
+        total = 4 * small  # smaller at once
+        if "progressive" in image.info or "progression" in image.info:
+            layers = [(h, v) for _, h, v, _ in getattr(image, "layer", [])] or [(1, 1)]
+            most = max(h for h, _ in layers) * max(v for _, v in layers)
+            total += 2 * pixels * sum(h * v for h, v in layers) // most  # all coefficients are kept
+        return total
+    if image.format == "JPEG2000":
+        return 32 * (pixels if factor == 1 else pixels // 4)
+    if image.format in ("WEBP", "AVIF", "HEIF"):
+        return 16 * pixels
+    if image.format == "TIFF":
+        return 4 * pixels + _tile_bytes(image)
+    return 4 * pixels
 
 
-def _is_heic(source: str | BinaryIO) -> bool:
-    """Whether a file begins as HEIC does, whatever its name says."""
-    try:
-        if isinstance(source, str):
-            with Path(source).open("rb") as file:
-                head = file.read(64)
-        else:
-            head = source.read(64)
-            source.seek(0)
-    except (OSError, ValueError):
-        return False
-    return head[4:8] == b"ftyp" and head[8:12] in _HEIC_BRANDS and b"avif" not in head
+def _tile_bytes(image: Image.Image) -> int:
+    """Size of a strip or tile of a compressed TIFF, each of which is decoded as a whole."""
+    if any(tile[0] == "raw" for tile in getattr(image, "tile", ())):
+        return 0
+    tags = getattr(image, "tag_v2", {})
+    rows, columns, bits = tags.get(323, tags.get(278, image.height)), tags.get(322, image.width), tags.get(258, (8,))
+    if not all(isinstance(value, int) and value > 0 for value in (rows, columns, *bits)):
+        rows, columns, bits = image.height, image.width, (16,) * 4
+    return int(min(rows, image.height) * min(columns, image.width) * -(-sum(bits) // 8))
 
 
-def _know_heic() -> bool:
-    """Teach Pillow to read HEIC, where the extra is installed."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return False
-    pillow_heif.register_heif_opener(thumbnails=False)
-    return True
+def _draft(image: Image.Image, factor: int) -> int:
+    """Let the decoder itself make an image smaller, where it can; the factor that is left to do."""
+    if factor > 1 and image.format in ("JPEG", "MPO"):
+        before = image.width
+        image.draft(None, (image.width // factor, image.height // factor))
+        return factor if image.width == before else 1
+    if factor > 1 and image.format == "JPEG2000":
+        image.reduce = 1  # type: ignore[method-assign,assignment] # there it is a number of halvings
+        return factor // 2  # of more halvings Pillow rounds the sides otherwise than the decoder
+    return factor
 
 
-def _open_file(path: Path) -> BinaryIO:
-    try:
-        if path.is_dir():
-            if not os.access(path, os.R_OK | os.X_OK):
-                raise ImageError(f"{path}: the folder can't be read (permission denied); make it readable")
-            raise ImageError(f"{path}: is a folder; name an image in it")
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{path}: not a regular file; save the picture to a file first")
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        hint = " (addresses aren't downloaded)" if "://" in str(path) or ":/" in str(path)[:8] else ""
-        raise ImageError(f"{path}: no such file{hint}; check the name") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(f"{path}: can't be opened ({reason})") from error
-    if os.fstat(file.fileno()).st_size == 0:
-        file.close()
-        raise ImageError(f"{path}: the file is empty (0 bytes); get or export it again")
-    return file
-
-
-def _open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
-    """The lazily opened picture, within the budget. Pillow's warnings about large sizes or bad EXIF stay inside."""
-    # Warning filters belong to the process: the lock keeps two threads from restoring each other's.
-    with _header_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        Image.init()
-        formats = ("HEIF",) if _is_heic(file) and _know_heic() else _FORMATS
-        image = Image.open(file, formats=[item for item in formats if item in Image.OPEN])
-        _check_budget(name, image.size, max_pixels)
-    return image
-
-
-def _check_budget(name: str, size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width < 1 or height < 1:
-        raise ImageError(f"{name}: has no pixels ({width}x{height})")
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{name}: {width}x{height} has {width * height} pixels, more than the {max_pixels} allowed; "
-            "make it smaller or raise max_pixels"
-        )
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF (or XMP) orientation 1..8 that is still to be applied; 1 where it is missing or senseless."""
-    with _header_lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # The PNG plug-in's own getexif decodes the picture in search of late metadata, unless that is done already.
-        late = image.format != "PNG" or _png_has_late_metadata(image)
-        exif = image.getexif() if late else Image.Image.getexif(image)
-    value = exif.get(_ORIENTATION, 1)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _png_has_late_metadata(image: Image.Image) -> bool:
-    """Whether text or EXIF chunks follow the pixels of a PNG (rare); found by hopping from chunk to chunk."""
-    file = getattr(image, "fp", None)
-    if file is None:
-        return True  # decoded already, or closed: asking Pillow costs nothing
-    position = file.tell()
-    try:
-        file.seek(8)
-        late = False
-        while len(head := file.read(8)) == 8:
-            kind = head[4:]
-            late |= kind == b"IDAT"
-            if late and kind in (b"eXIf", b"iTXt", b"tEXt", b"zTXt"):
-                return True
-            file.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)
-        return False
-    finally:
-        file.seek(position)
-
-
-# --- modes -----------------------------------------------------------------------------------------------------------
-
-
-def _decode(image: Image.Image, name: str) -> U8:
+def _decode(image: Image.Image, name: str, factor: int = 1) -> U8:
+    factor = _draft(image, factor)
     image.load()
-    orientation = _orientation(image)  # Pillow turns a TIFF upright while loading, and takes the tag away
-    if image.mode.startswith("I"):
-        pixels = _gray_from_16_bit(np.asarray(image), name, bits_12=True)
-    elif image.mode == "F":
-        pixels = _gray_from_float(np.asarray(image), name)
-    else:
-        pixels = np.array(_to_rgb(image))
-    return np.ascontiguousarray(_as_rgb(_upright(pixels, orientation)))
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Any 8-bit mode as RGB; what is transparent shows white."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.has_transparency_data or image.mode in ("RGBa", "La"):
-        if image.mode == "La":
-            image = image.convert("LA")
-        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _gray_from_16_bit(values: NDArray[Any], name: str, *, bits_12: bool = False) -> U8:
-    """16-bit gray as 8-bit. ``bits_12``: values that all fit 12 bits are such (255 and less may be anything)."""
-    low, high = int(values.min()), int(values.max())
-    if bits_12 and low >= 0 and 255 < high <= 4095:
-        return ((values.astype(np.uint32) * 255 + 2047) // 4095).astype(np.uint8)
-    if low < 0 or high > 65535:
-        raise ImageError(f"{name}: gray values {low}..{high}, expected 16 bits (0..65535); scale the picture to 8 bits")
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)  # = round(value / 257)
-
-
-def _gray_from_float(values: NDArray[Any], name: str) -> U8:
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 255):
-        raise ImageError(f"{name}: float values {low:g}..{high:g}, expected 0..1 or 0..255; scale the picture first")
-    return _round(values * 255.0 if high <= 1 else values)
-
-
-def _round(values: NDArray[Any]) -> U8:
-    return np.floor(values + 0.5).astype(np.uint8)
-
-
-def _as_rgb(pixels: U8) -> U8:
-    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
-
-
-def _upright(pixels: U8, orientation: int) -> U8:
-    """``pixels`` as EXIF orientation 1..8 says they're meant to be seen."""
-    if orientation >= 5:  # rows and columns exchanged
-        pixels = pixels.swapaxes(0, 1)
-    flip_rows = orientation in (3, 4, 7, 8)
-    flip_columns = orientation in (2, 3, 6, 7)
-    return pixels[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return upright_rgb(image, orientation_of(image), name, factor)  # Pillow turns a TIFF upright while loading
 
 
 def _from_array(array: NDArray[Any], max_pixels: int) -> U8:
@@ -390,20 +341,5 @@ def _from_array(array: NDArray[Any], max_pixels: int) -> U8:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
         hint = "; channels come last: array.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3) else ""
         raise ImageError(f"array: expected shape (H, W), (H, W, 3) or (H, W, 4), got {array.shape}{hint}")
-    _check_budget("array", (array.shape[1], array.shape[0]), max_pixels)
-    if array.dtype == np.uint16:
-        array = _gray_from_16_bit(array, "array")
-    elif array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif np.issubdtype(array.dtype, np.floating):
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):
-            raise ImageError(
-                f"array: float values {low:g}..{high:g}, expected 0..1; divide them, or convert with astype(np.uint8)"
-            )
-        array = _round(array.astype(np.float64) * 255)
-    elif array.dtype != np.uint8:
-        raise ImageError(f"array: dtype {array.dtype}, expected uint8, uint16, bool or float; use astype(np.uint8)")
-    if array.ndim == 3 and array.shape[2] == 4:
-        array = np.array(_to_rgb(Image.fromarray(np.ascontiguousarray(array))))
-    return np.ascontiguousarray(_as_rgb(array))
+    check_budget("array", (array.shape[1], array.shape[0]), max_pixels)
+    return rgb_of_array(array)

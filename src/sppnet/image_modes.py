@@ -1,0 +1,144 @@
+"""Pixels of any mode as upright RGB, in strips: a large image takes little more memory than its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sppnet._types import U8
+from sppnet.errors import ImageError
+
+__all__ = ["rgb_of_array", "upright_rgb"]
+
+# Pixels of a strip: intermediate values of one strip take some tens of MB at most
+_STRIP_PIXELS = 1 << 21
+
+
+def upright_rgb(image: Image.Image, orientation: int, name: str, factor: int = 1) -> U8:
+    """Convert a decoded image.
+
+    Args:
+        image: of any mode, decoded.
+        orientation: 1 to 8, as EXIF has it.
+        name: of the image, for messages.
+        factor: each square of so many pixels becomes their mean.
+
+    Returns:
+        uint8 ``(H, W, 3)``, C-contiguous.
+
+    Raises:
+        ImageError: gray values out of range.
+    """
+    if image.mode.startswith("I"):
+        convert = _from_16_bit(_extrema(image), name, bits_12=True)
+    elif image.mode == "F":
+        convert = _from_float(_extrema(image), name)
+    else:
+        convert = _from_8_bit
+    width, height = (-(-side // factor) for side in image.size)
+    result = np.empty((width, height, 3) if orientation >= 5 else (height, width, 3), np.uint8)
+    target = _as_stored(result, orientation)
+    for top, strip in _strips(image, factor):
+        pixels = _as_rgb(convert(strip))
+        if factor > 1:
+            pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(factor))
+        target[top // factor : top // factor + len(pixels)] = pixels
+    return result
+
+
+def rgb_of_array(array: NDArray[Any]) -> U8:
+    """Convert an array ``(H, W)``, ``(H, W, 3)`` or ``(H, W, 4)`` of uint8, uint16, bool, or float in [0, 1].
+
+    Raises:
+        ImageError: another dtype, or values out of range.
+    """
+    if array.dtype == np.uint16:
+        array = _from_16_bit((int(array.min()), int(array.max())), "array")(array)
+    elif array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif np.issubdtype(array.dtype, np.floating):
+        low, high = float(array.min()), float(array.max())
+        if not (low >= 0 and high <= 1):
+            raise ImageError(
+                f"array: float values {low:g}..{high:g}, expected 0..1; divide them, or convert with astype(np.uint8)"
+            )
+        array = _round(array.astype(np.float64) * 255)
+    elif array.dtype != np.uint8:
+        raise ImageError(f"array: dtype {array.dtype}, expected uint8, uint16, bool or float; use astype(np.uint8)")
+    if array.ndim == 3 and array.shape[2] == 4:
+        array = _from_8_bit(Image.fromarray(np.ascontiguousarray(array)))
+    return np.ascontiguousarray(_as_rgb(array))
+
+
+def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
+    """Strips of ``image`` from the top, each a multiple of so many rows high, with their first rows."""
+    width, height = image.size
+    rows = max(1, _STRIP_PIXELS // (width * multiple)) * multiple
+    if rows >= height:
+        yield 0, image
+        return
+    for top in range(0, height, rows):
+        yield top, image.crop((0, top, width, min(top + rows, height)))
+
+
+def _extrema(image: Image.Image) -> tuple[float, float]:
+    found = [(values.min(), values.max()) for values in (np.asarray(strip) for _, strip in _strips(image))]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _from_8_bit(image: Image.Image) -> U8:
+    """Any 8-bit mode as RGB; what is transparent shows white."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.array(image)
+    if image.has_transparency_data or image.mode in ("RGBa", "La"):
+        if image.mode == "La":
+            image = image.convert("LA")
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return np.array(Image.alpha_composite(white, rgba).convert("RGB"))
+    return np.array(image.convert("RGB"))
+
+
+def _from_16_bit(extrema: tuple[float, float], name: str, *, bits_12: bool = False) -> Any:
+    """A function from 16-bit gray to 8-bit. ``bits_12``: values from 256 to 4095 mean 12 bits."""
+    low, high = extrema
+    if low < 0 or high > 65535:
+        raise ImageError(f"{name}: gray values {low}..{high}, expected 16 bits (0..65535); scale the image to 8 bits")
+    most = 4095 if bits_12 and 255 < high <= 4095 else 65535
+
+    def convert(values: Any) -> U8:
+        return ((np.asarray(values).astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+
+    return convert
+
+
+def _from_float(extrema: tuple[float, float], name: str) -> Any:
+    low, high = extrema
+    if not (low >= 0 and high <= 255):
+        raise ImageError(f"{name}: float values {low:g}..{high:g}, expected 0..1 or 0..255; scale the image first")
+    scale = 255.0 if high <= 1 else 1.0
+
+    def convert(values: Any) -> U8:
+        return _round(np.asarray(values) * scale)
+
+    return convert
+
+
+def _round(values: NDArray[Any]) -> U8:
+    return np.floor(values + 0.5).astype(np.uint8)
+
+
+def _as_rgb(pixels: U8) -> U8:
+    return np.repeat(pixels[:, :, None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def _as_stored(upright: U8, orientation: int) -> U8:
+    """A view of ``upright`` in the order in which a file of EXIF orientation 1..8 has its pixels."""
+    flip_rows = orientation in (3, 4, 7, 8)
+    flip_columns = orientation in (2, 3, 6, 7)
+    view = upright[:: -1 if flip_rows else 1, :: -1 if flip_columns else 1]
+    return view.swapaxes(0, 1) if orientation >= 5 else view  # rows and columns exchanged
