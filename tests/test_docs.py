@@ -98,3 +98,46 @@ def test_rooms_of_the_architecture_are_all_there_are() -> None:
     named = set(re.findall(r"`(\w+)/`", table))
     rooms = {path.parent.name for path in (ROOT / "src" / "sppnet").glob("*/*.py")}
     assert named == rooms
+
+
+def python_blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def reader_of(page: str, home: Path) -> dict[str, Any]:
+    """What the reader of a page has at hand: files in ``home``, and names that the page takes for given."""
+    from skimage import data
+
+    image = data.chelsea()
+    Image.fromarray(image).save(home / "image.jpg")
+    if page == "recipes":
+        write_toy_voc(home / "my-data", {"train": 5, "val": 2})
+        for file in (home / "my-data" / "Annotations").iterdir():
+            file.write_text(file.read_text().replace("<name>cat<", "<name>kitten<"))
+        save_tiny_model(home / "my.safetensors", ("cup", "kitten"))
+    if page == "classification":
+        write_toy_images(home / "images")
+        write_toy_images(home / "test-images", count=3, seed=1)
+        shutil.copy(next((home / "images").rglob("*.png")), home / "new.jpg")
+    if page == "pooling":
+        windows = torch.tensor([[0.0, 0, 200, 160], [30, 40, 90, 200]])
+        backbone = load_backbone("efficientnet-lite0")
+        pixels = backbone.preprocess(image)[0]
+        maps = torch.randn(2, 8, 13, 17)
+        feature_map = torch.randn(8, 20, 30)
+        weight, bias = torch.randn(3, 50 * 8), torch.randn(3)
+        return {
+            "maps": maps, "backbone": backbone, "image": pixels, "feature_map": feature_map, "windows": windows,
+            "weight": weight, "bias": bias,
+        }  # fmt: skip
+    return {"image": image}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES[1:] if python_blocks(page)], ids=lambda page: page.stem)
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks of a page, one after the other, as somebody would who copies them. (The README's: ``test_readme.py``.)"""
+    monkeypatch.chdir(tmp_path)
+    names = reader_of(page.stem, tmp_path)
+    for block in python_blocks(page):
+        exec(compile(block, page.name, "exec"), names)

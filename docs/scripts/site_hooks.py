@@ -1,4 +1,7 @@
-"""Pages of the site that are made from code and from files at the root: MkDocs calls ``on_files``."""
+"""Pages of the site that are made from code and from files at the root.
+
+MkDocs calls the functions whose names start with ``on_``.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.utils import get_relative_url
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
@@ -30,6 +35,8 @@ ROOMS = {
     "errors": "Errors",
 }
 
+HELPER = re.compile(r"https://[^\"/]+/iframe-worker/shim")
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the reference, the changelog and the contributing page."""
@@ -42,6 +49,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Take the search's helper script from the site itself, so that a site in a folder needs no network."""
+    return HELPER.sub(get_relative_url("assets/iframe-worker.js", page.url), output)
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """Do the same for the page of a missing address."""
+    return HELPER.sub("assets/iframe-worker.js", output_content)
 
 
 def root_page(name: str) -> str:
@@ -83,7 +100,10 @@ def cli_page() -> str:
     from sppnet.cli.main import build_parser
 
     parser = build_parser()
-    lines = ["# Command line", "", fenced(parser.format_help()), ""]
+    lines = ["# Command line", "", escaped(str(parser.description)), "", "| verb | what it does |", "|---|---|"]
+    table = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    lines += [f"| [`{row.dest}`](#sppnet-{row.dest}) | {escaped(row.help or '')} |" for row in table._choices_actions]
+    lines += ["", fenced(str(parser.epilog)), ""]
     for verb, sub in verbs_of(parser).items():
         lines += [f"## sppnet {verb}", "", *verb_text(sub)]
         for name, inner in verbs_of(sub).items():
