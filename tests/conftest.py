@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from toy_data import write_toy_photos, write_toy_voc
+from toy_data import write_toy_images, write_toy_voc
 
 # The same examples in every run, so that a test fails where its cause is. `HYPOTHESIS_PROFILE=explore` draws new ones.
 settings.register_profile("same", derandomize=True)
@@ -59,4 +59,4 @@ def toy_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photos of three kinds in one folder each, that a small network can tell apart: 12 of each."""
-    return write_toy_photos(tmp_path_factory.mktemp("folder") / "toys")
+    return write_toy_images(tmp_path_factory.mktemp("folder") / "toys")

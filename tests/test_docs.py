@@ -10,12 +10,16 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
 from sppnet.cli.main import build_parser, main
 from tiny_model import save_tiny_model
-from toy_data import write_toy_voc
+from toy_data import write_toy_images, write_toy_voc
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -121,13 +125,13 @@ def reader_of(page: str, home: Path) -> dict[str, Any]:
         shutil.copy(next((home / "images").rglob("*.png")), home / "new.jpg")
     if page == "pooling":
         windows = torch.tensor([[0.0, 0, 200, 160], [30, 40, 90, 200]])
-        backbone = load_backbone("efficientnet-lite0")
-        pixels = backbone.preprocess(image)[0]
+        network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        pixels = torch.from_numpy(image).permute(2, 0, 1).float()
         maps = torch.randn(2, 8, 13, 17)
         feature_map = torch.randn(8, 20, 30)
         weight, bias = torch.randn(3, 50 * 8), torch.randn(3)
         return {
-            "maps": maps, "backbone": backbone, "image": pixels, "feature_map": feature_map, "windows": windows,
+            "maps": maps, "network": network, "image": pixels, "feature_map": feature_map, "windows": windows,
             "weight": weight, "bias": bias,
         }  # fmt: skip
     return {"image": image}
@@ -136,7 +140,7 @@ def reader_of(page: str, home: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES[1:] if python_blocks(page)], ids=lambda page: page.stem)
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All blocks of a page, one after the other, as somebody would who copies them. (The README's: ``test_readme.py``.)"""
+    """All blocks of a page, one after the other, as somebody would who copies them. (README: test_readme.py)."""
     monkeypatch.chdir(tmp_path)
     names = reader_of(page.stem, tmp_path)
     for block in python_blocks(page):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import runpy
 from pathlib import Path
@@ -130,3 +132,19 @@ def test_own_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert np.mean([float(ap) for ap in re.findall(r"average precision ([\d.]+)", printed)]) > 0.5
     assert (tmp_path / "own.safetensors").is_file()
     assert (tmp_path / "found.png").is_file()
+
+
+def test_batch_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each path gets its own answer, in order, and an image that cannot be read ends nothing."""
+    from skimage import data
+
+    good, bad = tmp_path / "cät.png", tmp_path / "bad.jpg"
+    Image.fromarray(data.chelsea()).save(good)
+    bad.write_bytes(b"no image")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{bad}\n\n{good}\n"))
+    replies = [json.loads(line) for line in run("batch_service.py", tmp_path, monkeypatch, capsys).splitlines()]
+    assert [reply["path"] for reply in replies] == [str(bad), str(good)]
+    assert "bad.jpg" in replies[0]["error"]
+    best = replies[1]["objects"][0]
+    assert best["class"] == "cat"
+    assert box_iou(np.array([best["xyxy"]]), np.array([[0, 0, 451, 300]]))[0, 0] > 0.6

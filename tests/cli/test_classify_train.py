@@ -25,7 +25,7 @@ from sppnet.classification.views import View
 from sppnet.cli.main import main
 from sppnet.datasets.folder_splits import load_folder_splits
 from sppnet.storage.envelope import read_envelope
-from toy_data import write_toy_photos
+from toy_data import write_toy_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,7 +45,7 @@ def _training(model: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More photos of the three kinds, 8 each."""
-    return write_toy_photos(tmp_path_factory.mktemp("unseen") / "more", 8, seed=1)
+    return write_toy_images(tmp_path_factory.mktemp("unseen") / "more", 8, seed=1)
 
 
 @pytest.fixture(scope="module")
