@@ -393,6 +393,28 @@ class SPPDetector(Parameters):
         """
         return self._with(classes.rename_class(self._learned(), old, new))
 
+    def with_weights(
+        self, weights: DetectorWeights, class_names: Sequence[str], metadata: Mapping[str, Any] | None = None
+    ) -> SPPDetector:
+        """Give a detector with the same convolutions and other layers behind the pooling.
+
+        Args:
+            weights: the layers, for example of :meth:`sppnet.detection.teaching.HeadTeacher.weights`.
+            class_names: of the rows of ``weights``.
+            metadata: how it was trained.
+
+        Returns:
+            The new detector; this one does not change.
+
+        Raises:
+            ArgumentError: there are not as many names as classes.
+        """
+        if len(class_names) != weights.class_bias.numel():
+            raise ArgumentError(
+                f"class_names: got {len(class_names)} for weights of {weights.class_bias.numel()} classes"
+            )
+        return self._with(Fitted(weights, tuple(class_names), dict(metadata or {})))
+
     def _learned(self) -> Fitted:
         return Fitted(self._fitted(), self.class_names_, self.metadata_)
 
@@ -491,10 +513,17 @@ class SPPDetector(Parameters):
 
     # --- parts: built once, and again when a parameter changes -------------------------------------------------------
 
-    def window_features(self) -> WindowFeatures:
-        """Maps and vectors of this detector: convolutions, scales and pyramid."""
-        key = self._network(), self.features
-        return self._parts.get("features", key, lambda: self._build_features(self.features.short_sides_px))
+    def window_features(self, *, mirrored: bool = False) -> WindowFeatures:
+        """Maps and vectors of this detector: convolutions, scales and pyramid.
+
+        Args:
+            mirrored: at the scales of mirror images in training, where there are any.
+        """
+        key, name = (self._network(), self.features), "features"
+        sides = self.features.short_sides_px
+        if mirrored and self.features.flip_short_sides_px:
+            sides, name = self.features.flip_short_sides_px, "mirrored features"
+        return self._parts.get(name, key, lambda: self._build_features(sides))
 
     def _build_features(self, short_sides_px: Sequence[int]) -> WindowFeatures:
         if self.features.method == "rcnn":

@@ -1,0 +1,1 @@
+"""The studio: teach a detector in the browser by drawing a few boxes (extra ``studio``)."""

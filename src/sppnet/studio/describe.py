@@ -1,0 +1,170 @@
+"""What the studio knows of the windows of an image, computed once and kept on disk."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import sppnet
+from sppnet._types import F32
+from sppnet.boxes import box_iou, decode_deltas, nms
+from sppnet.detection.detector import SPPDetector
+from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes
+from sppnet.detection.teaching import F16, Lesson, jittered_boxes
+from sppnet.detection.weights import DetectorWeights
+from sppnet.images import load_image
+from sppnet.storage.feature_cache import FeatureCache
+
+__all__ = ["Describer", "Description"]
+
+# Of a finished image: its windows on objects are all kept, of the others so many
+_BACKGROUND_OF_A_LESSON = 500
+_MAPS_IN_MEMORY = 12
+_SNAP_WINDOWS = 700
+
+
+@dataclass(frozen=True)
+class Description:
+    """Windows ``(K, 4)`` of an image in pixels and their reduced vectors ``(K, R)``."""
+
+    windows: F32
+    vectors: F16
+    objectness: F32  # (K,): log odds that some object of a known kind is there
+    regressed: F32  # (K, 4): where the detector moves each window for its likeliest known kind
+    width: int
+    height: int
+
+
+class Describer:
+    """Computes descriptions with a trained detector, and keeps them.
+
+    Args:
+        detector: trained; its convolutions, pyramid and first layer are used.
+        folder: where descriptions are kept.
+        max_windows: of an image.
+    """
+
+    def __init__(self, detector: SPPDetector, folder: Path, max_windows: int = 2000) -> None:
+        self.detector = detector
+        self.weights: DetectorWeights = detector.weights_
+        self.cache = FeatureCache(folder)
+        self.max_windows = max_windows
+        self._maps: OrderedDict[tuple[Path, bool], ImageMaps] = OrderedDict()
+        self._known: OrderedDict[Path, Description] = OrderedDict()
+
+    def describe(self, path: Path) -> Description:
+        """Windows and vectors of an image, from memory, from disk, or computed.
+
+        Raises:
+            ImageError: the image can't be read.
+        """
+        key = self.cache.key(path, "studio windows 1", sppnet.__version__, self.max_windows)
+        known = self.cache.get(key)
+        if known is None:
+            known = self._compute(path)
+            self.cache.put(key, known)
+        size = known["size"].tolist()
+        arrays = {name: known[name].numpy() for name in ("windows", "vectors", "objectness", "regressed")}
+        return Description(**arrays, width=int(size[0]), height=int(size[1]))
+
+    def is_known(self, path: Path) -> bool:
+        """Whether the description of an image is on disk."""
+        try:
+            return self.cache.path(
+                self.cache.key(path, "studio windows 1", sppnet.__version__, self.max_windows)
+            ).exists()
+        except OSError:
+            return False
+
+    @torch.inference_mode()
+    def _compute(self, path: Path) -> dict[str, Tensor]:
+        pixels = load_image(path)
+        windows = self.detector.propose(pixels)[: self.max_windows]
+        maps = self.maps(path, False)
+        reduced = self._reduce(self.detector.window_features(), maps, windows)
+        h = torch.relu(torch.addmm(self.weights.fc6_bias, reduced, self.weights.fc6_weight.T))
+        best, kind = self.weights.margins(h).max(1)
+        deltas = torch.empty(len(windows), 4)
+        for c in kind.unique().tolist():
+            mine = kind == c
+            deltas[mine] = self.weights.box_deltas(h[mine], c)
+        limit = np.array([pixels.shape[1], pixels.shape[0]] * 2, np.float32)
+        regressed = np.clip(decode_deltas(windows, deltas.numpy()), 0, limit).astype(np.float32)
+        return {
+            "windows": torch.from_numpy(np.ascontiguousarray(windows)), "vectors": reduced.half(),
+            "objectness": best.float().contiguous(), "regressed": torch.from_numpy(regressed),
+            "size": torch.tensor([pixels.shape[1], pixels.shape[0]]),
+        }  # fmt: skip
+
+    def maps(self, path: Path, mirrored: bool) -> ImageMaps:
+        """Feature maps of an image, or of its mirror image; those of the last few images are kept in memory."""
+        key = (path, mirrored)
+        if key not in self._maps:
+            features = self.detector.window_features(mirrored=mirrored)
+            pixels = load_image(path)
+            self._maps[key] = features.maps(np.ascontiguousarray(pixels[:, ::-1]) if mirrored else pixels)
+            while len(self._maps) > _MAPS_IN_MEMORY:
+                self._maps.popitem(last=False)
+        self._maps.move_to_end(key)
+        return self._maps[key]
+
+    def vectors(self, path: Path, boxes: F32, mirrored: bool = False) -> Tensor:
+        """Reduced vectors ``(n, R)`` of any boxes of an image, in its own pixels."""
+        maps = self.maps(path, mirrored)
+        placed = flip_boxes(boxes, maps.width) if mirrored else boxes
+        return self._reduce(
+            self.detector.window_features(mirrored=mirrored), maps, np.ascontiguousarray(placed, np.float32)
+        )
+
+    @torch.inference_mode()
+    def _reduce(self, features: WindowFeatures, maps: ImageMaps, windows: F32) -> Tensor:
+        pooled = features.pool(maps, windows)
+        return torch.addmm(self.weights.reduce_bias, pooled, self.weights.reduce_weight.T)
+
+    def lesson(self, path: Path, boxes: F32, labels: np.ndarray, rejected: F32) -> Lesson:
+        """Examples of a finished image: its objects, boxes near them, windows on them, and some of the background."""
+        known = self.describe(path)
+        near = jittered_boxes(boxes, known.width, known.height)
+        overlap = box_iou(known.windows, boxes).max(1, initial=0)
+        wrong = box_iou(known.windows, rejected).max(1, initial=0)
+        good = np.flatnonzero((overlap >= 0.4) | (wrong >= 0.5))
+        rest = np.flatnonzero((overlap < 0.4) & (wrong < 0.5))
+        rng = np.random.default_rng(len(rest))
+        if len(rest) > _BACKGROUND_OF_A_LESSON:
+            rest = np.sort(rng.choice(rest, _BACKGROUND_OF_A_LESSON, replace=False))
+        chosen = np.concatenate([good, rest])
+        windows = np.concatenate([known.windows[chosen], boxes, near]).astype(np.float32)
+        extra = self.vectors(path, np.concatenate([boxes, near])).half().numpy()
+        mirrored = self.vectors(path, windows, mirrored=True).half().numpy()
+        vectors = np.concatenate([known.vectors[chosen], extra])
+        return Lesson(windows, vectors, mirrored, boxes, np.asarray(labels, np.int64), rejected)
+
+    def snaps(self, known: Description, taught: tuple[F32, F32] | None) -> tuple[F32, F32]:
+        """Boxes that a click may mean, and their scores, best first.
+
+        Args:
+            known: the image.
+            taught: boxes ``(n, 4)`` and confidences of the head that was taught, before suppression.
+
+        Returns:
+            float32 ``(m, 4)`` and ``(m,)``.
+        """
+        groups = [known.regressed, known.windows]
+        # a window itself is worth a little less than the same window moved by the detector
+        scores = [known.objectness, known.objectness - 1.0]
+        if taught is not None:
+            groups.append(taught[0])
+            odds = np.log(np.clip(taught[1], 1e-4, 1 - 1e-4) / (1 - np.clip(taught[1], 1e-4, 1 - 1e-4)))
+            scores.append(odds + 3.0)
+        boxes, score = np.concatenate(groups), np.concatenate(scores)
+        side = boxes[:, 2:] - boxes[:, :2]
+        whole = (side >= 4).all(1)
+        boxes, score = boxes[whole], score[whole]
+        best = np.argsort(-score, kind="stable")[: 4 * _SNAP_WINDOWS]
+        kept = nms(boxes[best], score[best], 0.8)[:_SNAP_WINDOWS]
+        return boxes[best][kept].astype(np.float32), score[best][kept].astype(np.float32)

@@ -1,0 +1,163 @@
+"""Starting the server: port, token, browser."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import secrets
+import socket
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sppnet.errors import ArgumentError
+from sppnet.storage.atomic import write_atomic
+
+if TYPE_CHECKING:
+    from sppnet.studio.project import Project
+
+__all__ = ["default_port", "run_studio", "token_for"]
+
+_PORTS = range(8787, 8807)
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+_log = logging.getLogger("sppnet.studio")
+
+
+def token_for(folder: Path) -> str:
+    """The token of a project: the same at each start, so that open pages reconnect. Only this user can read it."""
+    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")  # noqa: PTH111, PTH118 - may be missing
+    if not os.path.isabs(home):  # noqa: PTH117 - nobody's home: nothing is kept
+        return secrets.token_urlsafe(24)
+    name = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    path = Path(home) / "sppnet" / f"studio-{name}.token"
+    try:
+        kept = path.read_text(encoding="ascii").strip()
+        if len(kept) >= 32:
+            return kept
+    except (OSError, ValueError):
+        pass
+    token = secrets.token_urlsafe(24)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with write_atomic(path) as temporary:
+            temporary.touch(mode=0o600)
+            temporary.chmod(0o600)
+            temporary.write_text(token, encoding="ascii")
+    except OSError as error:
+        _log.warning(
+            "%s: the token can't be kept (%s); pages must be opened anew after a restart", path, error.strerror
+        )
+    return token
+
+
+def default_port(host: str) -> int:
+    """The first free port of those that the studio uses.
+
+    Raises:
+        ArgumentError: all are taken.
+    """
+    for port in _PORTS:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise ArgumentError(f"--port: {_PORTS[0]} to {_PORTS[-1]} are all in use; name another one")
+
+
+def run_studio(
+    folder: Path,
+    *,
+    model: str | None = None,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    open_browser: bool = True,
+    threads: int | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the studio until it is interrupted.
+
+    Args:
+        folder: of images.
+        model: detector file to start from; None for the one that comes with the package.
+        host: address to listen on.
+        port: to listen on; None for the first free one.
+        open_browser: whether to open the page.
+        threads: of the computation; None for all cores.
+        say: prints a line for the person.
+
+    Raises:
+        ArgumentError: the extra ``studio`` is not installed, or the port is taken.
+        DatasetError: the folder is missing or open elsewhere.
+    """
+    try:
+        import uvicorn
+
+        from sppnet.studio.learner import Learner
+        from sppnet.studio.project import Project
+        from sppnet.studio.server import Events, make_app
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "sppnet":
+            raise
+        raise ArgumentError(f'the studio needs {error.name}; install it by: pip install "sppnet[studio]"') from None
+    # Waiting threads sleep: the server and the worker share the cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    chosen = port or default_port(host)
+    events = Events()
+    project = Project(folder, events.publish)
+    _take_existing_labels(project, say)
+    learner = Learner(project, events.publish, model, threads)
+    token = token_for(project.folder)
+    names = frozenset(f"{name}:{chosen}" for name in (*_LOCAL, "[::1]"))
+    app = make_app(project, learner, events, token, names if host in _LOCAL else None, secrets.token_hex(8))
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/?token={token}"
+
+    class Server(uvicorn.Server):
+        """Says where it is once it listens."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            say(f"sppnet studio: {project.folder}, {len(project.images)} images")
+            say(f"  {address}")
+            if host not in _LOCAL:
+                say("  Everybody in this network who has that address can see and change the labels.")
+            say("  Press Ctrl+C to stop. Labels are saved at every change.")
+            if open_browser:
+                webbrowser.open(address)
+
+    config = uvicorn.Config(app, host=host, port=chosen, log_level="warning", timeout_graceful_shutdown=2)
+    try:
+        Server(config).run()
+    finally:
+        learner.close()
+        project.close()
+
+
+def _take_existing_labels(project: Project, say: Callable[[str], None]) -> None:
+    """Load labels that another program left in the folder, at the first start."""
+    from sppnet.errors import SppnetError
+    from sppnet.studio.project import LABELS_FILE
+
+    if (project.folder / LABELS_FILE).exists() or project.all_labels():
+        return
+    from sppnet.datasets.loading import load_dataset
+
+    try:
+        data = load_dataset(project.folder, on_error="skip")
+    except SppnetError:
+        return  # no labels, which is what most people begin with
+    boxes: dict[str, list[tuple[float, ...]]] = {}
+    for record in data:
+        try:
+            name = record.path.relative_to(project.folder).as_posix()
+        except ValueError:
+            continue
+        boxes[name] = [(*box, c) for box, c in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
+    count = project.import_labels(data.class_names, boxes)
+    if count:
+        say(f"  took the labels of {count} images that were there already")

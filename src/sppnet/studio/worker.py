@@ -1,0 +1,385 @@
+"""The process that computes and learns. The server tells it what happened; it tells what it found.
+
+It does one small piece of work after the other and looks at its messages in between: first what a person waits for,
+then the image in front of them, then learning, then suggestions for all images, then everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections import deque
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sppnet._types import F32
+from sppnet.boxes import box_iou, decode_deltas
+from sppnet.detection.detector import SPPDetector
+from sppnet.detection.teaching import HeadTeacher, Lesson, OnlineCalibration, suggest
+from sppnet.detection.weights import DetectorWeights
+from sppnet.errors import SppnetError
+from sppnet.studio.describe import Describer, Description
+
+__all__ = ["run_worker"]
+
+FIRST_STEPS, NEXT_STEPS, WHOLE_STEPS = 200, 60, 500
+SUGGEST_ABOVE = 0.05
+MIN_LESSONS = 2
+_WHOLE_AFTER = 4  # lessons since the head was last trained from the start
+_STATUS_EVERY_S = 0.5
+
+_log = logging.getLogger("sppnet.studio")
+
+
+class Worker:
+    """State of the process.
+
+    Args:
+        connection: to the server.
+        model: file of the detector to start from, or None for the one that comes with the package.
+        folder: where descriptions of images are kept.
+        seed: of the teaching.
+    """
+
+    def __init__(self, connection: Connection, model: str | None, folder: str, seed: int = 0) -> None:
+        self.connection = connection
+        self.detector = SPPDetector.load(model)
+        self.describer = Describer(self.detector, Path(folder))
+        self.seed = seed
+        self.paths: dict[str, Path] = {}
+        self.classes: list[int] = []  # numbers of the classes, in the order of the head's outputs
+        self.labels: dict[str, dict[str, Any]] = {}  # of finished images
+        self.lessons: dict[str, Lesson] = {}
+        self.todo_lessons: deque[str] = deque()
+        self.todo_images: deque[str] = deque()
+        self.todo_suggestions: deque[str] = deque()
+        self.requests: deque[dict[str, Any]] = deque()
+        self.front: str | None = None
+        self.front_fresh = False
+        self.teacher: HeadTeacher | None = None
+        self.taught: DetectorWeights | None = None
+        self.suggested: dict[str, list[tuple[F32, int, float]]] = {}  # of images that nobody finished yet
+        self.calibration = OnlineCalibration()
+        self.stale = False  # something was learned that the head does not know yet
+        self.since_whole = 0
+        self.broken: set[str] = set()
+        self.described = 0
+        self.started = time.perf_counter()
+        self.spent = 0.0
+        self.last_status = 0.0
+        self.learn_seconds: float | None = None
+
+    # --- messages ----------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until the server goes away."""
+        while True:
+            while self.connection.poll(0 if self._busy() else 0.5):
+                try:
+                    message = self.connection.recv()
+                except (EOFError, OSError):
+                    return
+                if message["op"] == "stop":
+                    return
+                getattr(self, f"on_{message['op']}")(**{k: v for k, v in message.items() if k != "op"})
+            try:
+                self._work()
+            except (EOFError, BrokenPipeError):
+                return
+
+    def send(self, **event: Any) -> None:
+        """Tell the server."""
+        self.connection.send(event)
+
+    def on_images(self, images: list[tuple[str, str]]) -> None:
+        """All images of the project."""
+        self.paths = {image_id: Path(path) for image_id, path in images}
+        known = [key for key in self.paths if self.describer.is_known(self.paths[key])] if len(images) <= 2000 else []
+        self.described = len(known)
+        ready = set(known)
+        self.todo_images = deque(key for key in self.paths if key not in ready)
+        self._status(force=True)
+
+    def on_front(self, image: str) -> None:
+        """The image that the person looks at."""
+        if image != self.front:
+            self.front, self.front_fresh = image, False
+
+    def on_classes(self, classes: list[int]) -> None:
+        """Numbers of the classes that exist."""
+        if classes != self.classes:
+            self.classes = classes
+            self.teacher = None
+            self.stale = True
+            self.todo_lessons = deque(self.labels)
+            self.lessons.clear()
+
+    def on_labels(
+        self, image: str, done: bool, boxes: list[list[float]], labels: list[int], rejected: list[list[float]]
+    ) -> None:
+        """What a person said about an image. Only finished images teach."""
+        if done and image in self.paths:
+            first = image not in self.labels
+            self.labels[image] = {"boxes": boxes, "labels": labels, "rejected": rejected}
+            if first:
+                self._judge(image)
+            if image in self.todo_lessons:
+                self.todo_lessons.remove(image)
+            self.todo_lessons.append(image)
+        elif image in self.labels:
+            del self.labels[image]
+            self.lessons.pop(image, None)
+            self.stale = True
+
+    def on_request(self, **request: Any) -> None:
+        """A question that somebody waits for."""
+        self.requests.append(request)
+
+    # --- work --------------------------------------------------------------------------------------------------------
+
+    def _busy(self) -> bool:
+        return bool(
+            self.requests or self.todo_lessons or self.todo_suggestions or self.todo_images or self.stale
+            or (self.front and not self.front_fresh) or self._wants_whole()
+        )  # fmt: skip
+
+    def _wants_whole(self) -> bool:
+        return self.taught is not None and self.since_whole >= _WHOLE_AFTER
+
+    def _work(self) -> None:
+        if self.requests:
+            self._answer(self.requests.popleft())
+        elif self.front and not self.front_fresh and self.front in self.paths:
+            self._suggest(self.front, windows=True)
+            self.front_fresh = True
+        elif self.todo_lessons:
+            self._take_lesson(self.todo_lessons.popleft())
+        elif self.stale:
+            self._learn()
+        elif self.todo_suggestions:
+            self._suggest_some()
+        elif self.todo_images:
+            self._describe(self.todo_images.popleft())
+        elif self._wants_whole():
+            self._learn_whole()
+        self._status()
+
+    def _describe(self, image: str) -> None:
+        started = time.perf_counter()
+        if self._description(image) is not None:
+            self.described += 1
+            self.spent += time.perf_counter() - started
+            if self.taught is not None:
+                self.todo_suggestions.append(image)
+
+    def _description(self, image: str) -> Description | None:
+        if image in self.broken or image not in self.paths:
+            return None
+        try:
+            return self.describer.describe(self.paths[image])
+        except (SppnetError, OSError) as error:
+            self.broken.add(image)
+            self.described += 1
+            _log.warning("%s", error)
+            return None
+
+    def _take_lesson(self, image: str) -> None:
+        said = self.labels.get(image)
+        if said is None or self._description(image) is None:
+            return
+        place = {number: c for c, number in enumerate(self.classes)}
+        labels = [place.get(number, -1) for number in said["labels"]]
+        kept = [i for i, c in enumerate(labels) if c >= 0]
+        boxes = np.array([said["boxes"][i] for i in kept], np.float32).reshape(-1, 4)
+        rejected = np.array(said["rejected"], np.float32).reshape(-1, 4)
+        self.lessons[image] = self.describer.lesson(
+            self.paths[image], boxes, np.array([labels[i] for i in kept], np.int64), rejected
+        )
+        self.since_whole += 1
+        self.stale = True
+
+    def _learn(self) -> None:
+        self.stale = False
+        lessons = list(self.lessons.values())
+        if len(lessons) < MIN_LESSONS or not any(len(lesson.boxes) for lesson in lessons):
+            if self.taught is not None:
+                self.taught = None
+                self._forget()
+            self._status(force=True)
+            return
+        self._status(force=True, state="learning")
+        started = time.perf_counter()
+        steps = NEXT_STEPS
+        if self.teacher is None:
+            self.teacher, steps = HeadTeacher(self.detector.weights_, len(self.classes), seed=self.seed), FIRST_STEPS
+        self.teacher.learn(lessons, steps)
+        self._swap(self.teacher, time.perf_counter() - started)
+
+    def _learn_whole(self) -> None:
+        """Train from the start with all lessons, in pieces, while nobody waits."""
+        self.since_whole = 0
+        lessons = list(self.lessons.values())
+        if len(lessons) < MIN_LESSONS or not any(len(lesson.boxes) for lesson in lessons):
+            return
+        teacher = HeadTeacher(self.detector.weights_, len(self.classes), seed=self.seed)
+        started = time.perf_counter()
+        teacher.learn(lessons, WHOLE_STEPS)
+        self.teacher = teacher
+        self._swap(teacher, time.perf_counter() - started)
+
+    def _swap(self, teacher: HeadTeacher, seconds: float) -> None:
+        self.taught = teacher.weights()
+        self.learn_seconds = seconds
+        self.front_fresh = False
+        rest = [key for key in self.paths if key not in self.labels and key != self.front]
+        self.todo_suggestions = deque(rest)
+        self._status(force=True)
+
+    def _forget(self) -> None:
+        self.send(type="forget")
+
+    # --- suggestions -------------------------------------------------------------------------------------------------
+
+    def _suggest(self, image: str, windows: bool = False) -> None:
+        known = self._description(image)
+        if known is None:
+            self.send(type="described", image=image, broken=True)
+            return
+        rows: list[list[float]] = []
+        raw: tuple[F32, F32] | None = None
+        if self.taught is not None:
+            rows, raw = self._found(known, self.taught)
+            if image not in self.lessons:
+                undone = self.calibration.undone
+                self.suggested[image] = [(np.array(r[:4], np.float32), int(r[4]), undone(r[5])) for r in rows]
+        event: dict[str, Any] = {"type": "described", "image": image, "suggestions": rows}
+        if windows:
+            event["windows"] = self.describer.snaps(known, raw)
+        self.send(**event)
+
+    def _found(self, known: Description, weights: DetectorWeights) -> tuple[list[list[float]], tuple[F32, F32]]:
+        """Suggestions as rows for the page; and boxes and confidences before classes are compared."""
+        boxes, confidence, label = suggest(weights, known.vectors, known.windows, known.width, known.height)
+        calibrated = self.calibration(confidence)
+        rows = [
+            [*(round(float(v), 1) for v in box), self.classes[int(c)], round(float(p), 4)]
+            for box, c, p in zip(boxes, label, calibrated, strict=True)
+            if p >= SUGGEST_ABOVE
+        ]
+        return rows, (boxes, confidence)
+
+    def _judge(self, image: str) -> None:
+        """Compare what was suggested for an image with what a person made of it, before it is learned."""
+        rows, said = self.suggested.pop(image, []), self.labels[image]
+        truth = np.array(said["boxes"], np.float32).reshape(-1, 4)
+        for box, number, p in rows:
+            same = [i for i, n in enumerate(said["labels"]) if n == number]
+            overlap = box_iou(box[None], truth[same])[0].max(initial=0)
+            if not 0.4 < overlap < 0.5:  # neither right nor wrong
+                self.calibration.add(p, bool(overlap >= 0.5))
+
+    def _suggest_some(self) -> None:
+        until = time.perf_counter() + 0.25
+        while self.todo_suggestions and time.perf_counter() < until:
+            image = self.todo_suggestions.popleft()
+            if image in self.paths and self.describer.is_known(self.paths[image]):
+                self._suggest(image)
+            if self.connection.poll(0):
+                return
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: dict[str, Any]) -> None:
+        try:
+            value = getattr(self, f"answer_{request['what']}")(request)
+            self.send(type="answer", number=request["number"], value=value)
+        except SppnetError as error:
+            self.send(type="answer", number=request["number"], error=str(error))
+
+    @torch.inference_mode()
+    def answer_tighten(self, request: dict[str, Any]) -> list[float] | None:
+        """Move a rough box to where the detectors and the windows say an object ends."""
+        image = request["image"]
+        known = self._description(image)
+        if known is None:
+            return None
+        box = np.array([request["box"]], np.float32)
+        candidates, scores = self.describer.snaps(known, None)
+        weights, c = self.taught, request["class"]
+        if weights is not None and c in self.classes:
+            rough = self.describer.vectors(self.paths[image], box)
+            h = torch.relu(torch.addmm(weights.fc6_bias, rough, weights.fc6_weight.T))
+            moved = decode_deltas(box, weights.box_deltas(h, self.classes.index(c)).numpy())
+            limit = np.array([known.width, known.height] * 2, np.float32)
+            candidates = np.concatenate([np.clip(moved, 0, limit), candidates])
+            scores = np.concatenate([[scores.max(initial=0) + 2], scores])
+        overlap = box_iou(box, candidates)[0]
+        near = np.flatnonzero(overlap >= 0.5)
+        if not len(near):
+            return None
+        best = near[np.argmax(overlap[near] * 4 + scores[near] / 5)]
+        return [round(float(v), 2) for v in candidates[best]]
+
+    def answer_detect(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Objects in an image file, by the head that was taught."""
+        import io
+
+        from PIL import Image
+
+        started = time.perf_counter()
+        detector, names = self._present(request["names"])
+        with contextlib.closing(io.BytesIO(request["data"])) as file:
+            image = Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP", "GIF"))
+            from sppnet.images import load_image
+
+            pixels = load_image(image)
+        found = detector.detect(pixels, 0.5)
+        return {
+            "width": pixels.shape[1], "height": pixels.shape[0],
+            "detections": [
+                {"box": [round(float(v), 1) for v in box], "class": names[int(c)], "confidence": round(float(p), 4)}
+                for box, c, p in zip(found.xyxy, found.class_id, found.confidence, strict=True)
+            ],
+            "milliseconds": round((time.perf_counter() - started) * 1000, 1),
+        }  # fmt: skip
+
+    def answer_model(self, request: dict[str, Any]) -> str:
+        """Write the head that was taught, as a detector file."""
+        detector, _ = self._present(request["names"])
+        detector.save(request["path"])
+        return str(request["path"])
+
+    def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
+        if self.taught is None:
+            return self.detector, self.detector.class_names_
+        chosen = tuple(names[number] for number in self.classes)
+        return self.detector.with_weights(self.taught, chosen), chosen
+
+    def _status(self, force: bool = False, state: str | None = None) -> None:
+        now = time.perf_counter()
+        if not force and now - self.last_status < _STATUS_EVERY_S:
+            return
+        self.last_status = now
+        left = len(self.todo_images)
+        each = self.spent / max(1, self.described) if self.spent else None
+        teaching = state or ("ready" if self.taught is not None else "waiting")
+        self.send(
+            type="status",
+            features={"done": len(self.paths) - left, "total": len(self.paths),
+                      "seconds_left": round(each * left, 1) if each else None},
+            teaching={"state": teaching, "images": len(self.lessons), "seconds": self.learn_seconds, "message": ""},
+        )  # fmt: skip
+
+
+def run_worker(connection: Connection, model: str | None, folder: str, threads: int, seed: int) -> None:
+    """Start the process's work; it ends when the server closes the connection."""
+    torch.set_num_threads(threads)
+    try:
+        Worker(connection, model, folder, seed).run()
+    except KeyboardInterrupt:
+        return

@@ -1,0 +1,310 @@
+// Everything that opens over the page.
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { api, type Found, type Quality } from "./api";
+import { keys, NAMES, nameOf, resetKeys, setKey, type Action } from "./keys";
+import { editing } from "./panels";
+import * as s from "./state";
+import { t } from "./texts";
+
+export function Dialogs() {
+  if (s.conflict.value) return <ConflictDialog />;
+  switch (s.dialog.value) {
+    case "help": return <Help />;
+    case "quality": return <QualityDialog />;
+    case "train": return <Train />;
+    case "try": return <Try />;
+    case "export": return <Export />;
+    case "more": return <More />;
+    case "class": return <ClassDialog />;
+    default: return null;
+  }
+}
+
+function Sheet({ title, wide, children }: { title: string; wide?: boolean; children: ComponentChildren }) {
+  const ref = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    const el = ref.current;
+    if (el && !el.open) el.showModal();
+  }, []);
+  const close = (): void => void (s.dialog.value = "");
+  return (
+    <dialog ref={ref} class={wide ? "wide" : ""} aria-label={title} onCancel={close} onClose={close}
+      onClick={(e) => e.target === ref.current && close()}>
+      <header><h1>{title}</h1><button class="icon" aria-label={t.close} onClick={close}>×</button></header>
+      <div class="content">{children}</div>
+    </dialog>
+  );
+}
+
+function ConflictDialog() {
+  return (
+    <Sheet title={t.conflict}>
+      <p>{s.open.value?.name}</p>
+      <div class="actions">
+        <button onClick={() => s.resolveConflict(false)}>{t.takeTheirs}</button>
+        <button class="primary" onClick={() => s.resolveConflict(true)}>{t.keepMine}</button>
+      </div>
+    </Sheet>
+  );
+}
+
+function Help() {
+  const [changing, setChanging] = useState<Action | null>(null);
+  useEffect(() => {
+    if (!changing) return undefined;
+    const take = (e: KeyboardEvent): void => {
+      if (["Shift", "Control", "Alt", "Meta"].includes(e.key)) return;
+      e.preventDefault();
+      e.stopPropagation();
+      if (e.key !== "Escape") setKey(changing, nameOf(e));
+      setChanging(null);
+    };
+    window.addEventListener("keydown", take, true);
+    return () => window.removeEventListener("keydown", take, true);
+  }, [changing]);
+  return (
+    <Sheet title={t.help} wide>
+      <p class="hint">{t.keysHint}</p>
+      <dl class="keys">
+        {(Object.keys(NAMES) as Action[]).map((a) => (
+          <div key={a}>
+            <dt>{NAMES[a]}</dt>
+            <dd><button onClick={() => setChanging(a)}>{changing === a ? t.changeKey : <kbd>{keys.value[a] || "–"}</kbd>}</button></dd>
+          </div>
+        ))}
+        <div><dt>Class of the box, or of the next one</dt><dd><kbd>1</kbd> … <kbd>9</kbd></dd></div>
+        <div><dt>Move the box by 1 or 10 pixels</dt><dd><kbd>← ↑ → ↓</kbd> <kbd>Shift</kbd></dd></div>
+        <div><dt>Resize the box</dt><dd><kbd>Alt</kbd> + <kbd>← ↑ → ↓</kbd></dd></div>
+        <div><dt>Move the image</dt><dd><kbd>Space</kbd> + drag, or arrows</dd></div>
+        <div><dt>Add a box inside another</dt><dd><kbd>Alt</kbd> + click</dd></div>
+      </dl>
+      <div class="actions"><button onClick={resetKeys}>{t.resetKeys}</button></div>
+    </Sheet>
+  );
+}
+
+function QualityDialog() {
+  const [data, setData] = useState<Quality | null>(null);
+  useEffect(() => void api.quality().then(setData, (e: Error) => (s.toast.value = { text: e.message })), []);
+  const percent = (v: number | null): string => (v === null ? "–" : `${Math.round(v * 100)}`);
+  return (
+    <Sheet title={t.quality} wide>
+      {!data ? <p class="hint">…</p> : !data.classes.length ? <p>{t.qualityNone}</p> : (
+        <>
+          <p class="hint">{t.qualityIntro(data.images)}</p>
+          <table>
+            <thead><tr><th>{t.filterClass}</th><th>{t.kept}</th><th>{t.moved}</th><th>{t.deleted}</th><th>{t.added}</th><th>AP</th><th /></tr></thead>
+            <tbody>
+              {data.classes.map((c) => (
+                <tr key={c.id}>
+                  <th scope="row"><i style={{ background: s.colourOf(c.id) }} /> {s.classOf(c.id)?.name}</th>
+                  <td>{c.kept}</td><td>{c.moved}</td><td>{c.deleted}</td><td>{c.added}</td>
+                  <td>{percent(c.ap)}{c.ap_low !== null && <small> ({percent(c.ap_low)}–{percent(c.ap_high)})</small>}</td>
+                  <td class="hint">{c.advice}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+          {data.disagreements.length > 0 && (
+            <>
+              <h2>{t.disagree}</h2>
+              <ul class="disagree">
+                {data.disagreements.map((d) => (
+                  <li key={d.image + d.box.join()}>
+                    <button onClick={() => { s.dialog.value = ""; void s.openImage(d.image); }}>
+                      <img src={api.thumbnail(d.image)} alt="" /> <span>{d.name}: {s.classOf(d.class)?.name}, {d.why}</span>
+                    </button>
+                  </li>
+                ))}
+              </ul>
+            </>
+          )}
+        </>
+      )}
+    </Sheet>
+  );
+}
+
+function Train() {
+  const now = s.status.value?.training;
+  const running = now?.state === "running";
+  const percent = (v: number | null | undefined): string => (v === null || v === undefined ? "–" : `${Math.round(v * 100)} AP`);
+  return (
+    <Sheet title={t.train}>
+      <p>{t.trainIntro}</p>
+      {running && now && (
+        <>
+          <progress value={now.fraction} max={1} aria-label={now.stage} />
+          <p class="hint">{now.stage}{now.seconds_left !== null ? t.left(t.seconds(now.seconds_left)) : ""}</p>
+        </>
+      )}
+      {now && now.state !== "running" && now.message && <p role="status">{now.message}</p>}
+      {now?.state === "done" && (
+        <dl class="pair"><div><dt>{t.before}</dt><dd>{percent(now.before)}</dd></div><div><dt>{t.after}</dt><dd>{percent(now.after)}</dd></div></dl>
+      )}
+      <div class="actions">
+        {running ? <button onClick={() => void api.cancelTraining()}>{t.trainStop}</button> :
+          <button class="primary" onClick={() => void api.train().catch((e: Error) => (s.toast.value = { text: e.message }))}>{t.trainStart}</button>}
+      </div>
+    </Sheet>
+  );
+}
+
+function Try() {
+  const [source, setSource] = useState<string>("");
+  const [found, setFound] = useState<Found | null>(null);
+  const [camera, setCamera] = useState<MediaStream | null>(null);
+  const video = useRef<HTMLVideoElement>(null);
+  const look = async (image: Blob): Promise<void> => {
+    const url = URL.createObjectURL(image);
+    setSource((old) => { if (old) URL.revokeObjectURL(old); return url; });
+    setFound(null);
+    try {
+      setFound(await api.detect(image));
+    } catch (e) {
+      s.toast.value = { text: (e as Error).message };
+    }
+  };
+  useEffect(() => {
+    if (!camera || !video.current) return undefined;
+    let stop = false;
+    const el = video.current;
+    el.srcObject = camera;
+    const loop = async (): Promise<void> => {
+      const sheet = document.createElement("canvas");
+      while (!stop) {
+        await new Promise((done) => setTimeout(done, 50));
+        if (!el.videoWidth) continue;
+        sheet.width = el.videoWidth;
+        sheet.height = el.videoHeight;
+        sheet.getContext("2d")?.drawImage(el, 0, 0);
+        const frame = await new Promise<Blob | null>((done) => sheet.toBlob(done, "image/jpeg", 0.9));
+        if (frame && !stop) await api.detect(frame).then(setFound, () => undefined);
+      }
+    };
+    void el.play().then(loop);
+    return () => {
+      stop = true;
+      camera.getTracks().forEach((track) => track.stop());
+    };
+  }, [camera]);
+  const take = (list: FileList | null | undefined): void => { const file = list?.[0]; if (file) void look(file); };
+  return (
+    <Sheet title={t.tryIt} wide>
+      <div class="drop" onDragOver={(e) => e.preventDefault()} onDrop={(e) => { e.preventDefault(); take(e.dataTransfer?.files); }}>
+        {(source || camera) ? (
+          <div class="shown">
+            {camera ? <video ref={video} muted playsInline /> : <img src={source} alt="" />}
+            {found && (
+              <svg viewBox={`0 0 ${found.width} ${found.height}`} style={{ "--k": 700 / Math.max(found.width, 700) }}>
+                {found.detections.map((d) => {
+                  const cls = s.classes.value.find((c) => c.name === d.class);
+                  return (
+                    <g key={d.box.join()} class="box" style={{ color: cls ? s.colourOf(cls.id) : "var(--accent)" }}>
+                      <rect class="halo" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
+                      <rect class="line" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
+                      <text x={d.box[0] + 3} y={Math.max(d.box[1] - 5, found.height / 40)} font-size={found.height / 34} stroke-width={found.height / 140}>{d.class} {Math.round(d.confidence * 100)}</text>
+                    </g>
+                  );
+                })}
+              </svg>
+            )}
+          </div>
+        ) : <p>{t.tryIntro}</p>}
+      </div>
+      {found && <p role="status">{t.found(found.detections.length, Math.round(found.milliseconds))}</p>}
+      <div class="actions">
+        <label class="button">{t.chooseFile}<input type="file" accept="image/*" onChange={(e) => take(e.currentTarget.files)} /></label>
+        <button onClick={() => camera ? setCamera(null) : void navigator.mediaDevices.getUserMedia({ video: true }).then(setCamera, (e: Error) => (s.toast.value = { text: e.message }))}>
+          {camera ? t.stopCamera : t.camera}
+        </button>
+      </div>
+    </Sheet>
+  );
+}
+
+function Export() {
+  const [format, setFormat] = useState("coco");
+  const lines = `from sppnet import SPPDetector
+
+detector = SPPDetector.load("model.safetensors")
+found = detector.detect("image.jpg")
+for box, confidence, name in zip(found.xyxy, found.confidence, found.class_name):
+    print(name, round(float(confidence), 2), box)`;
+  return (
+    <Sheet title={t.export}>
+      <p>{t.exportIntro}</p>
+      <div class="downloads">
+        <a class="button" href="/api/export?what=model" download>{t.exportModel}</a>
+        <span>
+          <a class="button" href={`/api/export?what=dataset&format=${format}`} download>{t.exportLabels}</a>
+          <select value={format} aria-label="Format" onChange={(e) => setFormat(e.currentTarget.value)}>
+            {["coco", "voc", "yolo", "csv", "labelme"].map((f) => <option key={f} value={f}>{f.toUpperCase()}</option>)}
+          </select>
+        </span>
+        <a class="button" href="/api/export?what=results" download>{t.exportResults}</a>
+      </div>
+      <h2>{t.useInCode}</h2>
+      <pre><code>{lines}</code></pre>
+      <button onClick={() => void navigator.clipboard.writeText(lines).then(() => (s.toast.value = { text: t.copied }))}>{t.copy}</button>
+    </Sheet>
+  );
+}
+
+function More() {
+  const [list, setList] = useState<{ name: string; why: string; images: number }[]>([]);
+  const load = (): void => void api.snapshots().then((r) => setList(r.snapshots), () => undefined);
+  useEffect(load, []);
+  const objects = new Map<number, number>();
+  for (const r of s.rows.value) for (const c of r.classes) objects.set(c, (objects.get(c) ?? 0) + 1);
+  return (
+    <Sheet title={t.more}>
+      <h2>{t.statistics}</h2>
+      <ul class="stats">
+        {s.classes.value.map((c) => <li key={c.id}><i style={{ background: s.colourOf(c.id) }} /> {c.name}: {objects.get(c.id) ?? 0}</li>)}
+      </ul>
+      <h2>{t.snapshots}</h2>
+      <ul class="stats">
+        {list.map((item) => (
+          <li key={item.name}>{item.name}, {t.images(item.images)} <small>{item.why}</small>{" "}
+            <button onClick={() => void api.restore(item.name).then(load)}>{t.goBack}</button></li>
+        ))}
+      </ul>
+      <div class="actions">
+        <button onClick={() => void api.snapshot().then(load)}>{t.makeSnapshot}</button>
+        <button onClick={() => void api.rescan()}>{t.lookAgain}</button>
+      </div>
+    </Sheet>
+  );
+}
+
+function ClassDialog() {
+  const c = s.classOf(editing.id);
+  const [name, setName] = useState(c?.name ?? "");
+  const [into, setInto] = useState("");
+  if (!c) return null;
+  const count = s.rows.value.reduce((n, r) => n + r.classes.filter((k) => k === c.id).length, 0);
+  const close = (): void => void (s.dialog.value = "");
+  return (
+    <Sheet title={c.name}>
+      <form class="fields" onSubmit={(e) => { e.preventDefault(); void s.editClass(c.id, { name }).then(close); }}>
+        <label>{t.className}<input value={name} maxLength={200} onInput={(e) => setName(e.currentTarget.value)} /></label>
+        <label>{t.colour}<input type="color" value={s.colourOf(c.id)} onChange={(e) => void s.editClass(c.id, { color: e.currentTarget.value })} /></label>
+        <label>{t.key}<input value={c.key} maxLength={1} size={2} onInput={(e) => void s.editClass(c.id, { key: e.currentTarget.value.slice(-1) })} /></label>
+        <label>{t.merge}
+          <select value={into} onChange={(e) => setInto(e.currentTarget.value)}>
+            <option value="">–</option>
+            {s.classes.value.filter((other) => other.id !== c.id).map((other) => <option key={other.id} value={other.id}>{other.name}</option>)}
+          </select>
+        </label>
+        <div class="actions">
+          <button type="button" onClick={() => { if (into) void s.removeClass(c.id, Number(into)).then(close); else if (confirm(t.removeSure(c.name, count))) void s.removeClass(c.id).then(close); }}>
+            {into ? t.merge : t.remove}
+          </button>
+          <button type="submit" class="primary">OK</button>
+        </div>
+      </form>
+    </Sheet>
+  );
+}

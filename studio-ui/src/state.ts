@@ -1,0 +1,535 @@
+// The state of the page, and every change of it.
+import { batch, computed, effect, signal } from "@preact/signals";
+import {
+  api, Conflict, Refused, type BoxRow, type ClassInfo, type ImageDetail, type ImageRow, type ProjectInfo, type Status,
+  type Suggested, type SuggestionRow, type Windows,
+} from "./api";
+import { candidates, iou, normal, type Rect } from "./geometry";
+import { t } from "./texts";
+
+export interface Box { key: number; rect: Rect; cls: number; origin: string }
+export interface Suggestion { rect: Rect; cls: number; confidence: number }
+export interface Open {
+  id: string; name: string; width: number; height: number; version: number; done: boolean;
+  boxes: Box[]; suggestions: Suggestion[] | null; rejected: Box[]; windows: Windows | null;
+}
+export type View = "grid" | "image";
+export type Dialog = "" | "help" | "quality" | "train" | "try" | "export" | "more" | "class";
+export type Filter = "all" | "todo" | "suggested" | "done";
+export type Sort = keyof typeof t.sorts;
+
+const author = crypto.randomUUID();
+let nextKey = 1;
+
+export const project = signal<ProjectInfo | null>(null);
+export const status = signal<Status | null>(null);
+export const rows = signal<ImageRow[]>([]);
+export const open = signal<Open | null>(null);
+export const view = signal<View>("grid");
+export const dialog = signal<Dialog>("");
+export const selected = signal<number | null>(null); // key of a box
+export const activeClass = signal<number | null>(null);
+export const naming = signal<number | null>(null); // key of a box that has no class yet
+export const hidden = signal(false);
+export const connection = signal<"ok" | "lost" | "refused">("ok");
+export const waiting = signal(0); // changes that the server does not have yet
+export const toast = signal<{ text: string; action?: { label: string; run: () => void } } | null>(null);
+export const conflict = signal<{ id: string; version: number; done: boolean; boxes: BoxRow[] } | null>(null);
+export const filter = signal<Filter>("all");
+export const filterClass = signal<number | null>(null);
+export const filterFolder = signal("");
+export const search = signal("");
+export const sort = signal<Sort>("helpful");
+export const minConfidence = signal(0.5);
+
+export const classes = computed<ClassInfo[]>(() => project.value?.classes ?? []);
+export const classOf = (id: number): ClassInfo | undefined => classes.value.find((c) => c.id === id);
+export const doneCount = computed(() => rows.value.filter((r) => r.done).length);
+
+// Colours that colour-blind people tell apart (Okabe and Ito, and lighter and darker ones of them).
+const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#999999", "#8dd3c7", "#b15928"];
+export const colourOf = (id: number): string => {
+  const chosen = classOf(id)?.color;
+  return chosen ? chosen : (COLOURS[id % COLOURS.length] ?? "#e69f00");
+};
+
+const folderOf = (name: string): string => (name.includes("/") ? name.slice(0, name.lastIndexOf("/")) : "");
+export const folders = computed(() => [...new Set(rows.value.map((r) => folderOf(r.name)))].sort());
+
+export const shown = computed<ImageRow[]>(() => {
+  const text = search.value.toLowerCase();
+  const cls = filterClass.value;
+  const list = rows.value.filter((r) => {
+    if (filter.value === "todo" && r.done) return false;
+    if (filter.value === "done" && !r.done) return false;
+    if (filter.value === "suggested" && (r.done || !r.suggested?.classes.length)) return false;
+    if (cls !== null && !r.classes.includes(cls) && !(!r.done && r.suggested?.classes.includes(cls))) return false;
+    if (filterFolder.value && folderOf(r.name) !== filterFolder.value) return false;
+    return !text || r.name.toLowerCase().includes(text);
+  });
+  const help = (r: ImageRow): number => (r.done ? -2 : r.suggested ? r.suggested.uncertainty : -1);
+  const sure = (r: ImageRow): number => (r.done ? -1 : (r.suggested?.best ?? 0));
+  if (sort.value === "helpful") list.sort((a, b) => help(b) - help(a) || compare(a.name, b.name));
+  else if (sort.value === "confidence") list.sort((a, b) => sure(b) - sure(a) || compare(a.name, b.name));
+  else if (sort.value === "untouched") list.sort((a, b) => Number(a.done) - Number(b.done) || compare(a.name, b.name));
+  return list;
+});
+const collator = new Intl.Collator(undefined, { numeric: true });
+const compare = (a: string, b: string): number => collator.compare(a, b);
+
+// --- saving: the newest labels of each image are sent one after the other, again and again until the server has them --
+
+interface Pending { boxes: Box[]; done: boolean; rejected: Box[] }
+const pending = new Map<string, Pending>();
+const versions = new Map<string, number>();
+let sending = false;
+
+const toRow = (b: Box): BoxRow => [...b.rect, b.cls, b.origin];
+const fromRow = (r: BoxRow): Box => ({ key: nextKey++, rect: [r[0], r[1], r[2], r[3]], cls: r[4], origin: r[5] });
+
+function save(id: string, labels: Pending): void {
+  pending.set(id, labels);
+  waiting.value = pending.size;
+  void send();
+}
+
+async function send(): Promise<void> {
+  if (sending) return;
+  sending = true;
+  try {
+    for (;;) {
+      const first = pending.entries().next();
+      if (first.done) break;
+      const [id, labels] = first.value;
+      try {
+        const answer = await api.putLabels(id, {
+          version: versions.get(id) ?? 0, done: labels.done, author,
+          boxes: labels.boxes.filter((b) => b.cls >= 0).map(toRow), rejected: labels.rejected.map(toRow),
+        });
+        versions.set(id, answer.version);
+        if (open.value?.id === id) open.value = { ...open.value, version: answer.version };
+        if (pending.get(id) === labels) pending.delete(id);
+        connection.value = "ok";
+      } catch (error) {
+        if (error instanceof Conflict) {
+          pending.delete(id);
+          conflict.value = { id, ...error.present };
+        } else if (error instanceof Refused && error.status === 401) {
+          connection.value = "refused";
+          return;
+        } else if (error instanceof Refused && error.status < 500) {
+          pending.delete(id);
+          toast.value = { text: error.message };
+          await reopen(id);
+        } else {
+          connection.value = "lost";
+          setTimeout(() => void send(), 1000);
+          return;
+        }
+      }
+      waiting.value = pending.size;
+    }
+  } finally {
+    sending = false;
+    waiting.value = pending.size;
+  }
+}
+
+export function resolveConflict(mine: boolean): void {
+  const now = conflict.value;
+  if (!now) return;
+  conflict.value = null;
+  versions.set(now.id, now.version);
+  const present = open.value;
+  if (mine && present?.id === now.id) save(now.id, present);
+  else if (present?.id === now.id) {
+    open.value = { ...present, version: now.version, done: now.done, boxes: now.boxes.map(fromRow), rejected: [] };
+  }
+}
+
+// --- undo: whole states of an image before and after; one step may hold several images -------------------------------
+
+interface Step { id: string; before: Pending; after: Pending }
+const undoSteps = signal<Step[]>([]);
+const redoSteps = signal<Step[]>([]);
+export const canUndo = computed(() => undoSteps.value.length > 0);
+export const canRedo = computed(() => redoSteps.value.length > 0);
+
+const stateOf = (o: Open): Pending => ({ boxes: o.boxes, done: o.done, rejected: o.rejected });
+
+/** Change the open image: shown at once, undoable, saved. */
+export function change(edit: (o: Open) => Partial<Open>, keep = true): void {
+  const before = open.value;
+  if (!before) return;
+  const after = { ...before, ...edit(before) };
+  batch(() => {
+    open.value = after;
+    if (keep) {
+      undoSteps.value = [...undoSteps.value.slice(-499), { id: before.id, before: stateOf(before), after: stateOf(after) }];
+      redoSteps.value = [];
+    }
+    patchRow(after.id, { done: after.done, classes: after.boxes.filter((b) => b.cls >= 0).map((b) => b.cls) });
+  });
+  if (after.boxes.every((b) => b.cls >= 0)) save(after.id, stateOf(after));
+}
+
+async function step(from: typeof undoSteps, to: typeof undoSteps, which: "before" | "after"): Promise<void> {
+  const last = from.value[from.value.length - 1];
+  if (!last) return;
+  from.value = from.value.slice(0, -1);
+  to.value = [...to.value, last];
+  if (open.value?.id !== last.id) await openImage(last.id);
+  const now = open.value;
+  if (!now || now.id !== last.id) return;
+  const state = last[which];
+  open.value = { ...now, ...state };
+  naming.value = null;
+  patchRow(now.id, { done: state.done, classes: state.boxes.map((b) => b.cls) });
+  save(now.id, state);
+}
+export const undo = (): Promise<void> => step(undoSteps, redoSteps, "before");
+export const redo = (): Promise<void> => step(redoSteps, undoSteps, "after");
+
+function patchRow(id: string, part: Partial<ImageRow>): void {
+  rows.value = rows.value.map((r) => (r.id === id ? { ...r, ...part } : r));
+}
+
+// --- images ----------------------------------------------------------------------------------------------------------
+
+export async function loadAll(): Promise<void> {
+  const [info, list] = await Promise.all([api.project(), api.images()]);
+  batch(() => {
+    project.value = info;
+    status.value = info.status;
+    rows.value = list.images.map((r) => {
+      const mine = pending.get(r.id);
+      return mine ? { ...r, done: mine.done, classes: mine.boxes.map((b) => b.cls) } : r;
+    });
+    for (const r of list.images) if (!pending.has(r.id)) versions.set(r.id, r.version);
+    if (activeClass.value === null || !info.classes.some((c) => c.id === activeClass.value)) {
+      activeClass.value = info.classes[0]?.id ?? null;
+    }
+  });
+}
+
+let ticket = 0;
+const prefetched = new Map<string, Promise<ImageDetail>>();
+
+export async function openImage(id: string): Promise<void> {
+  const mine = ++ticket;
+  let detail: ImageDetail;
+  try {
+    detail = await (prefetched.get(id) ?? api.image(id));
+  } catch (error) {
+    toast.value = { text: error instanceof Error ? error.message : t.unreadable };
+    return;
+  } finally {
+    prefetched.delete(id);
+  }
+  if (mine !== ticket) return;
+  const local = pending.get(id);
+  if (!local) versions.set(id, detail.version);
+  batch(() => {
+    open.value = {
+      ...detail,
+      boxes: local ? local.boxes : detail.boxes.map(fromRow),
+      done: local ? local.done : detail.done,
+      rejected: local ? local.rejected : [],
+      suggestions: parse(detail.suggestions),
+      windows: null,
+    };
+    selected.value = null;
+    naming.value = null;
+    view.value = "image";
+  });
+  location.hash = id;
+  void fetchWindows(id);
+  prefetch();
+}
+
+async function reopen(id: string): Promise<void> {
+  if (open.value?.id === id) await openImage(id);
+}
+
+/** Have the next image ready before it is asked for. */
+function prefetch(): void {
+  const next = neighbour(1, false);
+  if (!next) return;
+  new Image().src = api.view(next.id);
+}
+
+async function fetchWindows(id: string): Promise<void> {
+  try {
+    const { windows } = await api.windows(id);
+    if (open.value?.id === id && windows) open.value = { ...open.value, windows };
+    // The stream tells when they are there; this is for when it is cut.
+    else if (open.value?.id === id) setTimeout(() => !open.value?.windows && void fetchWindows(id), 1000);
+  } catch {
+    // Snapping waits; drawing works.
+  }
+}
+
+const parse = (list: SuggestionRow[] | null): Suggestion[] | null =>
+  list?.map((s) => ({ rect: [s[0], s[1], s[2], s[3]], cls: s[4], confidence: s[5] })) ?? null;
+
+/** Suggestions of the open image that are neither accepted nor rejected, sure enough, and of a class that exists. */
+export const visible = computed<Suggestion[]>(() => {
+  const o = open.value;
+  if (!o?.suggestions || o.done) return [];
+  return o.suggestions.filter(
+    (s) => s.confidence >= minConfidence.value && classOf(s.cls) &&
+      ![...o.boxes, ...o.rejected].some((b) => iou(b.rect, s.rect) > 0.5 && (b.cls === s.cls || b.cls < 0)),
+  );
+});
+
+export function neighbour(by: 1 | -1, todo: boolean): ImageRow | null {
+  const list = shown.value;
+  const here = list.findIndex((r) => r.id === open.value?.id);
+  if (todo) {
+    const after = [...list.slice(here + 1), ...list.slice(0, Math.max(here, 0))];
+    return after.find((r) => !r.done) ?? null;
+  }
+  return list[here + by] ?? null;
+}
+
+export async function go(by: 1 | -1): Promise<void> {
+  const next = neighbour(by, false);
+  if (next) await openImage(next.id);
+}
+
+export function toGrid(): void {
+  view.value = "grid";
+  history.replaceState(null, "", location.pathname);
+}
+
+// --- what hands do ---------------------------------------------------------------------------------------------------
+
+export function addBox(rect: Rect, origin: string, cls = activeClass.value): void {
+  const o = open.value;
+  if (!o) return;
+  const box: Box = { key: nextKey++, rect: normal(rect, o.width, o.height), cls: cls ?? -1, origin };
+  batch(() => {
+    change((now) => ({ boxes: [...now.boxes, box], done: false }));
+    selected.value = box.key;
+    if (box.cls < 0) naming.value = box.key;
+  });
+}
+
+export function setRect(key: number, rect: Rect, origin?: string, keep = true): void {
+  change((o) => ({
+    boxes: o.boxes.map((b) => {
+      if (b.key !== key) return b;
+      const was = b.origin === "accepted" || b.origin === "corrected" ? "corrected" : (origin ?? "drawn");
+      return { ...b, rect: normal(rect, o.width, o.height), origin: was };
+    }),
+  }), keep);
+}
+
+export function setClass(key: number, cls: number): void {
+  batch(() => {
+    change((o) => ({
+      boxes: o.boxes.map((b) => (b.key === key ? { ...b, cls, origin: b.origin === "accepted" ? "corrected" : b.origin } : b)),
+    }));
+    activeClass.value = cls;
+    if (naming.value === key) naming.value = null;
+  });
+}
+
+export function removeBox(key: number): void {
+  batch(() => {
+    change((o) => {
+      const gone = o.boxes.find((b) => b.key === key);
+      const wrong = gone && gone.origin === "accepted" ? [...o.rejected, gone] : o.rejected;
+      return { boxes: o.boxes.filter((b) => b.key !== key), rejected: wrong };
+    });
+    if (selected.value === key) selected.value = null;
+    if (naming.value === key) naming.value = null;
+  });
+}
+
+const asBox = (s: Suggestion, origin: string): Box => ({ key: nextKey++, rect: s.rect, cls: s.cls, origin });
+
+export function accept(s: Suggestion): void {
+  const box = asBox(s, "accepted");
+  change((o) => ({ boxes: [...o.boxes, box] }));
+  selected.value = box.key;
+}
+
+export function reject(s: Suggestion): void {
+  change((o) => ({ rejected: [...o.rejected, asBox(s, "accepted")] }));
+}
+
+/** Accept every visible suggestion, mark the image as done, and open the next that is not. */
+export async function acceptAllAndNext(): Promise<void> {
+  if (justChanged()) return;
+  const boxes = visible.value.map((s) => asBox(s, "accepted"));
+  change((o) => ({ boxes: [...o.boxes.filter((b) => b.cls >= 0), ...boxes], done: true }));
+  const next = neighbour(1, true);
+  if (next) await openImage(next.id);
+  else toGrid();
+}
+
+/** Mark the image as done with the boxes it has; suggestions that are left were wrong. */
+export async function finishAndNext(): Promise<void> {
+  if (justChanged()) return;
+  const wrong = visible.value.map((s) => asBox(s, "accepted"));
+  change((o) => ({ boxes: o.boxes.filter((b) => b.cls >= 0), rejected: [...o.rejected, ...wrong], done: true }));
+  const next = neighbour(1, true);
+  if (next) await openImage(next.id);
+  else toGrid();
+}
+
+export const reopenImage = (): void => change(() => ({ done: false }));
+
+export async function copyPrevious(): Promise<void> {
+  const before = neighbour(-1, false);
+  const o = open.value;
+  if (!before || !o) return;
+  const detail = await api.image(before.id);
+  const boxes = detail.boxes.map((r) => {
+    const b = fromRow(r);
+    return { ...b, rect: normal(b.rect, o.width, o.height), origin: "copied" };
+  }).filter((b) => b.rect[2] - b.rect[0] >= 1 && b.rect[3] - b.rect[1] >= 1);
+  if (boxes.length) change((now) => ({ boxes: [...now.boxes, ...boxes] }));
+}
+
+export async function tighten(key: number): Promise<void> {
+  const o = open.value;
+  const box = o?.boxes.find((b) => b.key === key);
+  if (!o || !box) return;
+  try {
+    const { box: better } = await api.tighten(o.id, box.rect, box.cls);
+    if (better && open.value?.id === o.id) setRect(key, better, "tightened");
+  } catch (error) {
+    if (error instanceof Error) toast.value = { text: error.message };
+  }
+}
+
+/** Boxes that a click at this point may mean, best first. */
+export function snapsAt(x: number, y: number): Rect[] {
+  const o = open.value;
+  return o?.windows ? candidates(o.windows.boxes, o.windows.scores, x, y) : [];
+}
+
+// --- classes ---------------------------------------------------------------------------------------------------------
+
+async function tell<T>(work: Promise<T>): Promise<T | null> {
+  try {
+    return await work;
+  } catch (error) {
+    toast.value = { text: error instanceof Error ? error.message : String(error) };
+    return null;
+  }
+}
+
+export async function addClass(name: string): Promise<number | null> {
+  const same = classes.value.find((c) => c.name.toLowerCase() === name.trim().toLowerCase());
+  if (same) return same.id;
+  const used = new Set(classes.value.map((c) => c.key));
+  const key = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "0"].find((k) => !used.has(k)) ?? "";
+  const made = await tell(api.addClass(name, "", key));
+  if (!made) return null;
+  setClasses([...classes.value.filter((c) => c.id !== made.id), made]);
+  activeClass.value = made.id;
+  return made.id;
+}
+
+export async function editClass(id: number, part: Partial<Omit<ClassInfo, "id">>): Promise<void> {
+  const made = await tell(api.editClass(id, part));
+  if (made) setClasses(classes.value.map((c) => (c.id === id ? made : c)));
+}
+
+export async function removeClass(id: number, into?: number): Promise<void> {
+  if (await tell(api.removeClass(id, into))) await reload();
+}
+
+function setClasses(list: ClassInfo[]): void {
+  if (project.value) project.value = { ...project.value, classes: list };
+}
+
+export async function reload(): Promise<void> {
+  const here = open.value?.id;
+  await loadAll();
+  if (here && view.value === "image") await openImage(here);
+}
+
+// --- events of the server --------------------------------------------------------------------------------------------
+
+interface Event {
+  type: string; run?: string; status?: Status; image?: string; author?: string; version?: number; done?: boolean;
+  boxes?: BoxRow[]; classes?: ClassInfo[]; message?: string; overview?: Record<string, Suggested>; images?: string[];
+}
+
+export function listen(): void {
+  let run = "";
+  let wasLost = false;
+  const source = new EventSource("/api/events");
+  source.onerror = () => {
+    wasLost = true;
+    if (connection.value === "ok") connection.value = "lost";
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 1500);
+  };
+  source.onmessage = (message: MessageEvent<string>) => {
+    const event = JSON.parse(message.data) as Event;
+    if (event.type === "hello") {
+      const restarted = run !== "" && run !== event.run;
+      run = event.run ?? "";
+      connection.value = "ok";
+      if (event.status) status.value = event.status;
+      if (wasLost) {
+        wasLost = false;
+        void send().then(loadAll).then(() => (toast.value = { text: restarted ? t.restarted : t.back }));
+      }
+    } else handle(event);
+  };
+}
+
+function handle(event: Event): void {
+  if (event.type === "status" && event.status) status.value = event.status;
+  else if (event.type === "classes" && event.classes) setClasses(event.classes);
+  else if (event.type === "reload") void reload();
+  else if (event.type === "problem" && event.message) toast.value = { text: event.message };
+  else if (event.type === "overview" && event.overview) {
+    const news = event.overview;
+    rows.value = rows.value.map((r) => (r.id in news ? { ...r, suggested: news[r.id] ?? null } : r));
+    const id = open.value?.id;
+    if (id && id in news) void refreshSuggestions(id);
+  } else if (event.type === "windows" && event.image && open.value?.id === event.image) {
+    void fetchWindows(event.image);
+    void refreshSuggestions(event.image);
+  } else if (event.type === "labels" && event.image && event.author !== author && event.boxes) {
+    patchRow(event.image, { done: event.done ?? false, classes: event.boxes.map((b) => b[4]) });
+    if (pending.has(event.image)) return;
+    versions.set(event.image, event.version ?? 0);
+    const o = open.value;
+    if (o?.id === event.image) {
+      open.value = { ...o, version: event.version ?? 0, done: event.done ?? false, boxes: event.boxes.map(fromRow) };
+    }
+  }
+}
+
+async function refreshSuggestions(id: string): Promise<void> {
+  const detail = await api.image(id).catch(() => null);
+  const o = open.value;
+  if (!detail || o?.id !== id) return;
+  const before = visible.value;
+  open.value = { ...o, suggestions: parse(detail.suggestions) };
+  if (!sameBoxes(before, visible.value)) changedAt = performance.now();
+}
+
+const sameBoxes = (a: readonly Suggestion[], b: readonly Suggestion[]): boolean =>
+  a.length === b.length && a.every((x) => b.some((y) => x.cls === y.cls && iou(x.rect, y.rect) > 0.7));
+let changedAt = -Infinity;
+const SEEN_AFTER_MS = 350;
+
+/** Whether the suggestions changed under the person's hands a moment ago: nobody accepts what they did not see. */
+function justChanged(): boolean {
+  if (performance.now() - changedAt > SEEN_AFTER_MS) return false;
+  toast.value = { text: t.justChanged };
+  return true;
+}
+
+// A page that is closed with unsaved work asks first.
+effect(() => {
+  window.onbeforeunload = waiting.value ? () => "" : null;
+});

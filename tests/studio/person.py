@@ -1,0 +1,216 @@
+"""A person at the studio's page, who knows the truth: mouse and keyboard only, and a count of what the hands did."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run", "--disable-quic"]  # fmt: skip
+
+Box = Sequence[float]
+Truth = Mapping[str, Sequence[tuple[Box, str]]]
+
+_STATE = """(() => {
+  const s = window.__s, o = s.open.value;
+  return {
+    name: o.name, width: o.width, height: o.height, ready: o.windows !== null, done: o.done,
+    boxes: o.boxes.map((b) => ({ rect: b.rect, name: s.classOf(b.cls)?.name ?? "" })),
+    suggestions: s.visible.value.map((v) => ({ rect: v.rect, name: s.classOf(v.cls)?.name ?? "", p: v.confidence })),
+  };
+})()"""
+_STAGE = """(() => {
+  const r = document.querySelector(".stage svg").getBoundingClientRect();
+  return [r.left, r.top, r.width, r.height];
+})()"""
+
+
+def iou(a: Box, b: Box) -> float:
+    """Overlap of two boxes."""
+    w = min(a[2], b[2]) - max(a[0], b[0])
+    h = min(a[3], b[3]) - max(a[1], b[1])
+    if w <= 0 or h <= 0:
+        return 0.0
+    return w * h / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h)
+
+
+class Studio:
+    """A studio in a process of its own."""
+
+    def __init__(self, folder: Path, port: int, state_home: Path) -> None:
+        self.folder, self.port = folder, port
+        self.env = os.environ | {"XDG_STATE_HOME": str(state_home), "OMP_NUM_THREADS": "1"}
+        self.address = ""
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "sppnet", "studio", str(self.folder), "--no-browser", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self.process.stdout is not None
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if found := re.search(r"http://\S+", line):
+                self.address = found[0]
+                return
+        raise AssertionError("".join(said))
+
+    @property
+    def token(self) -> str:
+        return self.address.partition("token=")[2]
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+@contextmanager
+def browser_page(width: int = 1280, height: int = 800, **options: Any) -> Iterator[Page]:
+    """A page of a real browser; errors in its console fail the test."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        browser.close()
+        assert not errors, errors
+
+
+class Person:
+    """Labels images as a person would who sees what is right."""
+
+    def __init__(self, page: Page, truth: Truth, pause_ms: int = 300) -> None:
+        self.page, self.truth, self.pause_ms = page, truth, pause_ms
+        self.count: Counter[str] = Counter()
+
+    def state(self) -> dict[str, Any]:
+        result: dict[str, Any] = self.page.evaluate(_STATE)
+        return result
+
+    def screen(self, x: float, y: float) -> tuple[float, float]:
+        left, top, width, height = self.page.evaluate(_STAGE)
+        now = self.state()
+        return left + x * width / now["width"], top + y * height / now["height"]
+
+    def wait_until_ready(self, seconds: float = 60) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if self.page.evaluate("window.__s?.open.value?.windows != null"):
+                return
+            self.page.wait_for_timeout(40)
+        raise AssertionError("windows of the image were never there")
+
+    def finish_image(self) -> None:
+        """Correct the suggestions of the open image, add what is missing, and go on by Enter."""
+        self.wait_until_ready()
+        self.page.wait_for_timeout(self.pause_ms)
+        wanted = list(self.truth[self.state()["name"]])
+        self.count["boxes"] += len(wanted)
+        self.count["images"] += 1
+        name, drawn = self.state()["name"], 0
+        while self.page.locator(".canvas").count() and self.state()["name"] == name:
+            drawn += self._correct(wanted)
+            self.page.evaluate("document.activeElement?.blur()")
+            self.page.keyboard.press("Enter")
+            self.page.wait_for_timeout(150)
+        self.count["accepted"] += len(wanted) - drawn
+
+    def _correct(self, wanted: Sequence[tuple[Box, str]]) -> int:
+        """Reject what is wrong and add what is missing. Returns how many boxes were added."""
+        taken: set[int] = set()
+        for suggestion in self.state()["suggestions"]:
+            fits = [
+                i for i, (box, name) in enumerate(wanted)
+                if i not in taken and iou(suggestion["rect"], box) > 0.5 and suggestion["name"] == name
+            ]  # fmt: skip
+            taken.update(fits[:1])
+            if not fits:
+                rects = [s["rect"] for s in self.state()["suggestions"]]
+                if suggestion["rect"] in rects:
+                    place = rects.index(suggestion["rect"])
+                    self.page.locator(".boxes .dashed + .icon").nth(place).click()
+                    self.count["rejected"] += 1
+        added = 0
+        for box, name in wanted:
+            now = self.state()
+            there = [s for s in (*now["suggestions"], *now["boxes"]) if s["name"] == name and iou(s["rect"], box) > 0.5]
+            if not there:
+                self.add(box, name)
+                added += 1
+        return added
+
+    def add(self, box: Box, name: str) -> None:
+        """Click on the object; step through the windows if another one was meant; draw if none fits."""
+        page, before = self.page, len(self.state()["boxes"])
+        x, y = self.screen((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        page.mouse.move(x, y)
+        page.keyboard.down("Alt")
+        page.mouse.click(x, y)
+        page.keyboard.up("Alt")
+        page.wait_for_timeout(80)
+        fits = False
+        if len(self.state()["boxes"]) > before:
+            self.count["clicks"] += 1
+            self.answer_what_it_is(name)
+            page.mouse.move(x + 1, y)
+            for _ in range(10):
+                fits = iou(self.state()["boxes"][-1]["rect"], box) >= 0.7
+                if fits:
+                    break
+                page.keyboard.press("s")
+                self.count["steps"] += 1
+                page.wait_for_timeout(30)
+            if not fits:
+                page.keyboard.press("x")
+                page.wait_for_timeout(60)
+        if not fits:
+            x0, y0 = self.screen(box[0], box[1])
+            x1, y1 = self.screen(box[2], box[3])
+            page.mouse.move(x0, y0)
+            page.mouse.down()
+            page.mouse.move(x1, y1, steps=4)
+            page.mouse.up()
+            page.wait_for_timeout(80)
+            self.count["drawn"] += 1
+            self.answer_what_it_is(name)
+        if self.state()["boxes"][-1]["name"] != name:
+            self.choose_class(name)
+
+    def answer_what_it_is(self, name: str) -> None:
+        if self.page.locator(".naming input").count():
+            self.page.keyboard.type(name)
+            self.page.keyboard.press("Enter")
+            self.page.locator(".naming").wait_for(state="detached")
+
+    def choose_class(self, name: str) -> None:
+        row = self.page.locator(".classes .row", has_text=name)
+        if not row.count():
+            self.page.fill(".add input", name)
+            self.page.click(".add button")
+            row.first.wait_for()
+        row.first.click()
+        self.page.wait_for_timeout(60)

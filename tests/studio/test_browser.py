@@ -1,0 +1,203 @@
+"""The studio in a real browser: whole sessions by mouse and keyboard."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("uvicorn", reason="needs the extra studio")
+from person import CHROMIUM, Person, Studio, Truth, browser_page, iou
+
+from sppnet.datasets.example import make_example
+from sppnet.datasets.loading import load_dataset
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
+]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> tuple[Path, Truth]:
+    """Images of digits without labels, and what is in them."""
+    data = make_example(tmp_path / "digits", 40, 3, 0)
+    truth = {
+        r.path.name: [(b, data.class_names[c]) for b, c in zip(r.boxes.tolist(), r.labels, strict=True)] for r in data
+    }
+    for file in (tmp_path / "digits").iterdir():
+        if file.suffix != ".jpg":
+            file.unlink()
+    return tmp_path / "digits", truth
+
+
+@pytest.fixture
+def studio(digits: tuple[Path, Truth], tmp_path: Path) -> Iterator[Studio]:
+    server = Studio(digits[0], free_port(), tmp_path / "state")
+    yield server
+    server.stop()
+
+
+def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{studio.port}{path}", None if body is None else json.dumps(body).encode(),
+        {"authorization": f"Bearer {studio.token}"}, method=method,
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth]) -> None:
+    folder, truth = digits
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        page.select_option(".filters select >> nth=0", "name")
+        page.locator(".tile").first.click()
+        person = Person(page, truth)
+        for _ in truth:
+            person.finish_image()
+        page.locator(".finished").wait_for()
+        count = dict(person.count)
+        assert count["images"] == len(truth)
+        assert count.get("drawn", 0) <= count["boxes"] / 4, count
+        assert count.get("accepted", 0) >= count["boxes"] / 4, count
+    studio.stop()
+    data = load_dataset(folder)
+    assert len(data) == len(truth)
+    for record in data:
+        wanted = list(truth[record.path.name])
+        assert len(record) == len(wanted)
+        for box, c in zip(record.boxes.tolist(), record.labels, strict=True):
+            assert any(data.class_names[c] == name and iou(box, other) > 0.5 for other, name in wanted)
+
+
+def test_undo_keyboard_and_a_server_that_comes_back(studio: Studio) -> None:
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.click()
+        person = Person(page, {})
+        person.wait_until_ready()
+        x0, y0 = person.screen(20, 20)
+        x1, y1 = person.screen(90, 80)
+        page.mouse.move(x0, y0)
+        page.mouse.down()
+        page.mouse.move(x1, y1, steps=3)
+        page.mouse.up()
+        person.answer_what_it_is("thing")
+        (box,) = person.state()["boxes"]
+        assert box["rect"] == pytest.approx([20, 20, 90, 80], abs=1.5)
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowDown")
+        moved = person.state()["boxes"][0]["rect"]
+        assert moved == pytest.approx(
+            [box["rect"][0] + 1, box["rect"][1] + 10, box["rect"][2] + 1, box["rect"][3] + 10]
+        )
+        page.keyboard.press("Control+z")
+        page.keyboard.press("Control+z")
+        assert person.state()["boxes"][0]["rect"] == pytest.approx(box["rect"])
+        page.keyboard.press("x")
+        assert not person.state()["boxes"]
+        page.keyboard.press("Control+z")
+        assert len(person.state()["boxes"]) == 1
+        page.wait_for_timeout(300)
+        studio.kill()
+        page.locator(".banner").wait_for(timeout=15000)
+        page.mouse.click(*person.screen(50, 50))
+        page.keyboard.press("ArrowLeft")  # worked while nobody listens
+        kept = person.state()["boxes"][0]["rect"]
+        studio.start()
+        page.locator(".banner").wait_for(state="detached", timeout=20000)
+        page.wait_for_timeout(1500)
+        image = page.evaluate("window.__s.open.value.id")
+        stored = call(studio, "GET", f"/api/images/{image}")["boxes"]
+        assert stored[0][:4] == pytest.approx(kept)
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> None:
+    """Changes of others are shown at once; where a page did not hear of them, it asks before it overwrites."""
+    with browser_page() as page:
+        if deaf:
+            page.route("**/api/events", lambda route: route.abort())
+        page.goto(studio.address)
+        page.locator(".tile").first.click()
+        person = Person(page, {})
+        person.wait_until_ready()
+        image = page.evaluate("window.__s.open.value.id")
+        cls = call(studio, "POST", "/api/classes", {"name": "other"})["id"]
+        change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": False, "rejected": []}
+        call(studio, "PUT", f"/api/images/{image}/labels", change)
+        if not deaf:
+            page.wait_for_function("window.__s.open.value.boxes.length === 1")
+            assert [b["name"] for b in person.state()["boxes"]] == ["other"]
+            return
+        page.mouse.move(*person.screen(50, 50))
+        page.mouse.down()
+        page.mouse.move(*person.screen(90, 90), steps=3)
+        page.mouse.up()
+        person.answer_what_it_is("mine")
+        page.locator("dialog[open]").wait_for()
+        assert [b[:4] for b in call(studio, "GET", f"/api/images/{image}")["boxes"]] == [[1, 1, 30, 30]]
+        page.locator("dialog .primary").click()  # keep mine
+        page.wait_for_function("window.__s.waiting.value === 0")
+        (box,) = call(studio, "GET", f"/api/images/{image}")["boxes"]
+        assert box[:4] == pytest.approx([50, 50, 90, 90], abs=1.5)
+
+
+def test_names_of_files_never_become_html(tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in ("<img src=x onerror=window.hacked=1>.png", "line\nbreak.png", "'\"&amp;.png"):
+        Image.fromarray(np.full((30, 40, 3), 128, np.uint8)).save(folder / name)
+    (tmp_path / "outside.png").write_bytes(b"x")
+    (folder / "link.png").symlink_to(tmp_path / "outside.png")
+    server = Studio(folder, free_port(), tmp_path / "state")
+    try:
+        with browser_page() as page:
+            page.goto(server.address)
+            page.locator(".tile").first.wait_for()
+            page.locator(".tile").first.click()
+            page.locator(".canvas").wait_for()
+            assert page.evaluate("window.hacked") is None
+    finally:
+        server.stop()
+
+
+def test_kills_lose_nothing_that_was_acknowledged(studio: Studio) -> None:
+    cls = call(studio, "POST", "/api/classes", {"name": "thing"})["id"]
+    images = [row["id"] for row in call(studio, "GET", "/api/images")["images"]][:6]
+    known: dict[str, tuple[int, list[list[float]]]] = {image: (0, []) for image in images}
+    rng = random.Random(0)
+    for _ in range(20):
+        until = time.monotonic() + rng.uniform(0.02, 0.3)
+        while time.monotonic() < until:
+            image = rng.choice(images)
+            version, _ = known[image]
+            x = rng.randrange(50)
+            boxes = [[x, 5, x + 20, 40, cls, "drawn"]] * rng.randrange(3)
+            change = {"version": version, "boxes": boxes, "done": True, "rejected": []}
+            known[image] = (call(studio, "PUT", f"/api/images/{image}/labels", change)["version"], boxes)
+        studio.kill()
+        studio.start()
+        for image, (version, boxes) in known.items():
+            found = call(studio, "GET", f"/api/images/{image}")
+            assert (found["version"], found["boxes"]) == (version, boxes)

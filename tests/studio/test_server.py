@@ -1,0 +1,197 @@
+"""The studio's server: what it refuses, and what its API answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("starlette", reason="needs the extra studio")
+from starlette.testclient import TestClient
+
+from sppnet.errors import ArgumentError
+from sppnet.studio.project import Project
+from sppnet.studio.server import MAX_BODY_BYTES, Events, make_app
+
+TOKEN = "t" * 32
+HOST = "127.0.0.1:8787"
+
+
+class StillTeacher:
+    """Answers at once and learns nothing."""
+
+    def __init__(self) -> None:
+        self.changed: list[str] = []
+
+    def status(self) -> dict[str, Any]:
+        return {"features": {"done": 0, "total": 0, "seconds_left": None}}
+
+    def overview(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+    def suggestions(self, image_id: str) -> list[list[float]] | None:
+        return None
+
+    def windows(self, image_id: str) -> dict[str, Any] | None:
+        return {"boxes": [[0, 0, 9, 9]], "scores": [1.0]}
+
+    def tighten(self, image_id: str, box: object, class_id: object) -> list[float] | None:
+        return None
+
+    def bring_to_front(self, image_id: str) -> None: ...
+
+    def labels_changed(self, image_id: str) -> None:
+        self.changed.append(image_id)
+
+    def classes_changed(self) -> None: ...
+
+    def images_changed(self) -> None: ...
+
+    def quality(self) -> dict[str, Any]:
+        return {"classes": []}
+
+    def detect(self, data: bytes) -> dict[str, Any]:
+        if not data.startswith(b"\xff\xd8"):
+            raise ArgumentError("image: is damaged")
+        return {"detections": []}
+
+    def start_training(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+    def cancel_training(self) -> dict[str, Any]:
+        return {}
+
+    def export(self, what: dict[str, str]) -> Path:
+        raise ArgumentError("what: got nothing")
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.jpg", "b.png"):
+        Image.fromarray(np.full((40, 60, 3), 90, np.uint8)).save(folder / name)
+    (tmp_path / "secret.txt").write_text("secret")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
+    project = Project(folder)
+    yield project
+    project.close()
+
+
+@pytest.fixture
+def client(project: Project) -> TestClient:
+    app = make_app(project, StillTeacher(), Events(), TOKEN, frozenset({HOST}), "run")
+    return TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)
+
+
+def auth(**more: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {TOKEN}", **more}
+
+
+def test_the_token_in_the_address_becomes_a_cookie(client: TestClient) -> None:
+    assert client.get("/").status_code == 401
+    assert client.get("/?token=wrong").status_code == 401
+    answer = client.get(f"/?token={TOKEN}")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/"
+    cookie = answer.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    page = client.get("/")
+    assert page.status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert client.get("/static/app.js").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 401),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"cookie": "sppnet_studio=wrong"}, 401),
+        (auth(host="evil.example:8787"), 421),  # DNS rebinding
+        (auth(host="127.0.0.1:9999"), 421),
+        (auth(origin="http://evil.example"), 403),
+        (auth(origin="null"), 403),
+        (auth(**{"sec-fetch-site": "cross-site"}), 403),
+        (auth(origin=f"http://{HOST}", **{"sec-fetch-site": "same-origin"}), 200),
+        (auth(), 200),
+    ],
+)
+def test_who_may_ask(client: TestClient, headers: dict[str, str], status: int) -> None:
+    assert client.get("/api/project", headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/static/../server.py", "/static/..%2fserver.py", "/static/%2e%2e/%2e%2e/secret.txt", "/..%2f..%2fsecret.txt",
+     "/api/images/..%2f..%2fsecret.txt/view", "/api/images/%00/view", "/api/images/a.jpg/view", "//etc/passwd"],
+)  # fmt: skip
+def test_no_path_leads_out(client: TestClient, path: str) -> None:
+    answer = client.get(path, headers=auth())
+    assert answer.status_code in (400, 404)
+    assert "secret" not in answer.text.replace("secret.txt", "")
+
+
+def test_large_bodies_are_refused(client: TestClient) -> None:
+    answer = client.post("/api/detect", headers=auth(**{"content-length": str(MAX_BODY_BYTES + 1)}), content=b"x")
+    assert answer.status_code == 413
+    assert client.get("/api/project", headers=auth()).status_code == 200
+
+
+def test_labels_by_the_api(client: TestClient, project: Project) -> None:
+    cat = client.post("/api/classes", headers=auth(), json={"name": "cat", "key": "1"}).json()
+    assert cat == {"id": 0, "name": "cat", "color": "", "key": "1"}
+    image = client.get("/api/images", headers=auth()).json()["images"][0]
+    at = f"/api/images/{image['id']}/labels"
+    change = {"version": 0, "boxes": [[1, 1, 20, 20, 0, "snapped"]], "done": True, "rejected": []}
+    assert client.put(at, headers=auth(), json=change).json() == {"version": 1}
+    again = client.put(at, headers=auth(), json=change)
+    assert again.status_code == 409
+    assert again.json()["present"]["boxes"] == [[1, 1, 20, 20, 0, "snapped"]]
+    detail = client.get(f"/api/images/{image['id']}", headers=auth()).json()
+    assert (detail["width"], detail["height"], detail["done"]) == (60, 40, True)
+    assert client.patch("/api/classes/0", headers=auth(), json={"name": "lion"}).json()["name"] == "lion"
+    assert client.delete("/api/classes/0", headers=auth()).json() == {"boxes": 1}
+    assert project.snapshots()[0]["why"] == "before a class was removed"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/classes", b"{"),
+        ("POST", "/api/classes", b"[" * 100_000),
+        ("POST", "/api/classes", b"[]"),
+        ("POST", "/api/classes", json.dumps({"name": "\x00"}).encode()),
+        ("POST", "/api/classes", json.dumps({"name": "x" * 10_000}).encode()),
+        ("POST", "/api/classes", json.dumps({"name": ["cat"]}).encode()),
+        ("POST", "/api/snapshots/restore", json.dumps({"name": "../../x"}).encode()),
+        ("DELETE", "/api/classes/99", b""),
+        ("PATCH", "/api/classes/99", b"{}"),
+        ("GET", "/api/export?what=/etc/passwd", b""),
+        ("POST", "/api/detect", b"no image"),
+    ],
+)
+def test_odd_requests_get_a_sentence(client: TestClient, method: str, path: str, body: bytes) -> None:
+    answer = client.request(method, path, headers=auth(), content=body)
+    assert answer.status_code == 400, answer.text
+    assert len(answer.json()["error"]) > 10
+
+
+def test_thumbnails(client: TestClient, project: Project) -> None:
+    by_name = {i.name: i.image_id for i in project.images}
+    answer = client.get(f"/api/images/{by_name['a.jpg']}/thumbnail", headers=auth())
+    assert answer.status_code == 200
+    assert answer.content.startswith(b"\xff\xd8")
+    broken = client.get(f"/api/images/{by_name['broken.jpg']}/thumbnail", headers=auth())
+    assert broken.status_code == 400
+    assert "broken.jpg" in broken.json()["error"]
