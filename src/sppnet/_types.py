@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["F32", "I32", "I64", "U8", "BoolArray", "F64", "OnError", "Progress", "no_progress"]
+__all__ = ["F32", "F64", "I32", "I64", "U8", "BoolArray", "OnError", "Progress", "no_progress"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

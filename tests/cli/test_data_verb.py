@@ -14,7 +14,8 @@ from PIL import Image
 from kill_train import run_with_kills, same_outputs
 from sppnet.cli import common
 from sppnet.cli.main import main
-from sppnet.datasets.loading import FORMATS, load_dataset
+from sppnet.datasets.loading import load_dataset
+from sppnet.datasets.writing import WRITTEN_FORMATS
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -30,7 +31,7 @@ def test_example_convert_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[
     main(["data", "example", str(tmp_path / "again"), "--images", "9", "--classes", "4"])
     for record in first:
         assert (tmp_path / "again" / "JPEGImages" / record.path.name).read_bytes() == record.path.read_bytes()
-    for format in FORMATS:
+    for format in WRITTEN_FORMATS:
         target = tmp_path / format
         assert main(["data", "convert", str(start), str(target), "--to", format, "--quiet"]) == 0
         assert len(load_dataset(target)) == 9

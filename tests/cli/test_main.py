@@ -16,6 +16,7 @@ import pytest
 
 from sppnet import cli
 from sppnet.cli import common
+from sppnet.cli import options as cli_options
 from sppnet.cli.common import FileFailures, collect_images, folder_for_output, plain, progress
 from sppnet.cli.main import VERBS, build_parser, main
 from sppnet.cli.options import DATA_FORMATS, fraction, name_list, pixels, positive_int, positive_number, seed
@@ -208,8 +209,10 @@ def test_names_can_not_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_formats_of_data_sets_are_those_that_can_be_read() -> None:
     from sppnet.datasets.loading import FORMATS
+    from sppnet.datasets.writing import WRITTEN_FORMATS
 
     assert DATA_FORMATS == FORMATS
+    assert cli_options.WRITTEN_FORMATS == WRITTEN_FORMATS
 
 
 # --- one command line ------------------------------------------------------------------------------------------------

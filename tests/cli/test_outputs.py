@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from sppnet.cli.main import main
-from sppnet.datasets.loading import FORMATS, load_dataset
+from sppnet.datasets.loading import load_dataset
+from sppnet.datasets.writing import WRITTEN_FORMATS
 from sppnet.detection.detections import Detections
 from sppnet.detection.examples import draw_examples
 from sppnet.drawing import draw_detections
@@ -54,7 +55,7 @@ REFUSED = [
     ("data convert data 'a file/coco' --to coco", FILE),
     ("data example 'a file/digits'", FILE),
     ("data check dato", "dato: no such file or folder; did you mean 'data'? name a data set"),
-    ("data check data/JPEGImages/000000.jpg", "000000.jpg: is a picture; name the folder of the data set"),
+    ("data check data/JPEGImages/000000.jpg", "000000.jpg: is an image; name the folder of the data set"),
 ]  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def test_names_that_are_no_utf8(desk: Path, tmp_path: Path, capsys: pytest.Captu
     for file in (data / "ImageSets" / "Main").iterdir():
         file.unlink()
     assert main(["data", "check", str(data), "--quiet"]) == 0
-    for format in FORMATS:
+    for format in WRITTEN_FORMATS:
         assert main(["data", "convert", str(data), str(tmp_path / format), "--to", format, "--quiet"]) == 0
         assert sorted(map(len, load_dataset(tmp_path / format))) == sorted(map(len, load_dataset(data)))
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A corpus of broken data sets, pictures and model files: each gives its one clear error, or its known result."""
+"""A corpus of broken data sets and images: each gives its one clear error, or its known result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from sppnet.datasets.check import check_dataset
 from sppnet.datasets.loading import load_dataset
-from sppnet.errors import DatasetError, ImageError, ModelFileError
+from sppnet.errors import DatasetError, ImageError
 from sppnet.images import load_image
 
 W, H = 40, 30
@@ -112,9 +112,9 @@ OBJECTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "coco true as number": (lambda h: coco(h, **one(bbox=[True, 1, 3, 4])), "bbox x True, expected a number"),
     "coco negative width": (lambda h: coco(h, **one(bbox=[9, 9, -3, 4])), r"\(cat\) has box \[9, 9, -3, 4\]"),
     "coco no area": (lambda h: coco(h, **one(bbox=[9, 9, 0, 4])), "width > 0 and height > 0 inside"),
-    "coco outside": (lambda h: coco(h, **one(bbox=[90, 9, 5, 4])), f"inside the picture of {W}x{H}"),
-    "coco unknown image": (lambda h: coco(h, **one(image_id=8)), "image_id 8, expected the id of one of the 1 images"),
-    "coco image id as text": (lambda h: coco(h, **one(image_id="7")), "has image_id '7'"),
+    "coco outside": (lambda h: coco(h, **one(bbox=[90, 9, 5, 4])), f"inside the image of {W}x{H}"),
+    "coco unknown image": (lambda h: coco(h, **one(image_id=8)), "image_id 8, expected the id of one of 1 images"),
+    "coco image id as list": (lambda h: coco(h, **one(image_id=[7])), "has image_id a list of 1"),
     "coco unknown class": (lambda h: coco(h, **one(category_id=4)), "category_id 4, expected one of: 3 cat, 9 dog"),
     "coco class as list": (lambda h: coco(h, **one(category_id=[3])), "category_id a list of 1"),
     "coco annotation is text": (
@@ -133,9 +133,9 @@ OBJECTS: dict[str, tuple[Callable[[Path], None], str]] = {
         lambda h: coco(h, images=[{"id": 7, "file_name": "a.png"}, {"id": 7, "file_name": "b.png"}]),
         r"image 2 \('b.png'\) has the id 7 of another",
     ),
-    "coco missing picture": (
+    "coco missing image": (
         lambda h: coco(h, images=[{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "b.png"}]),
-        "b.png: no such picture",
+        "b.png: no such image",
     ),
     "coco category without name": (
         lambda h: coco(h, categories=[{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}, {"id": 1}]),
@@ -156,7 +156,7 @@ OBJECTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "yolo not a number": (lambda h: yolo(h, "0 nan 0.5 0.2 0.2\n"), "has coordinate 'nan', expected a number"),
     "yolo negative width": (lambda h: yolo(h, "0 0.5 0.5 -0.2 0.2\n"), "line|box 0.5 0.5 -0.2 0.2, expected cx cy"),
     "yolo no area": (lambda h: yolo(h, "0 0.5 0.5 0 0.2\n"), "has box 0.5 0.5 0 0.2, expected"),
-    "yolo outside": (lambda h: yolo(h, "0 1.5 0.5 0.2 0.2\n"), f"inside the picture of {W}x{H}"),
+    "yolo outside": (lambda h: yolo(h, "0 1.5 0.5 0.2 0.2\n"), f"inside the image of {W}x{H}"),
     # CSV, every field
     "csv text as number": (lambda h: table(h, "a.png,one,2,3,4,cat\n"), "line 3 has x0 'one', expected a number"),
     "csv number missing": (lambda h: table(h, "a.png,1,,3,4,cat\n"), "line 3 has y0 '', expected a number"),
@@ -165,8 +165,8 @@ OBJECTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "csv no image": (lambda h: table(h, ",1,2,3,4,cat\n"), "line 3 has no image"),
     "csv reversed": (lambda h: table(h, "a.png,9,2,3,4,cat\n"), r"\(9, 2, 3, 4\), expected x0 < x1"),
     "csv no area": (lambda h: table(h, "a.png,9,2,9,4,cat\n"), r"\(9, 2, 9, 4\), expected x0 < x1"),
-    "csv outside": (lambda h: table(h, "a.png,-9,2,-1,4,cat\n"), f"inside the picture of {W}x{H}"),
-    "csv missing picture": (lambda h: table(h, "b.png,1,2,3,4,cat\n"), "b.png: no such picture"),
+    "csv outside": (lambda h: table(h, "a.png,-9,2,-1,4,cat\n"), f"inside the image of {W}x{H}"),
+    "csv missing image": (lambda h: table(h, "b.png,1,2,3,4,cat\n"), "b.png: no such image"),
     "csv difficult": (
         lambda h: table(h, "a.png,1,2,9,9,cat,maybe\n", "image,x0,y0,x1,y1,label,difficult"),
         "difficult 'maybe', expected 0 or 1",
@@ -181,10 +181,9 @@ OBJECTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "labelme one point": (lambda h: labelme(h, rectangle(points=[[1, 1]])), "has 1 points, expected 2"),
     "labelme points flat": (lambda h: labelme(h, rectangle(points=[1, 1, 2, 2])), "has points a list of 4"),
     "labelme text in point": (lambda h: labelme(h, rectangle(points=[[1, "y"], [2, 2]])), "has y 'y', expected a num"),
-    "labelme line": (lambda h: labelme(h, rectangle(shape_type="line")), "is a 'line', expected a shape with an area"),
-    "labelme point": (lambda h: labelme(h, rectangle(shape_type="point", points=[[1, 1]])), "is a 'point'"),
+    "labelme star": (lambda h: labelme(h, rectangle(shape_type="star")), "is a 'star', expected a shape with an area"),
     "labelme no area": (lambda h: labelme(h, rectangle(points=[[2, 2], [2, 9]])), "expected two different corners"),
-    "labelme outside": (lambda h: labelme(h, rectangle(points=[[50, 2], [60, 9]])), f"inside the picture of {W}x{H}"),
+    "labelme outside": (lambda h: labelme(h, rectangle(points=[[50, 2], [60, 9]])), f"inside the image of {W}x{H}"),
     "labelme shape is text": (lambda h: labelme(h, "x"), "object 2 is 'x', expected an object"),
     # VOC: more of it in test_load_voc.py
     "voc stray click": (lambda h: voc(h, box("dog", 5, 5, 5, 5)), r"object 2 \(dog\) has box xmin=5"),
@@ -212,11 +211,11 @@ def test_bad_objects(case: str, tmp_path: Path) -> None:
     assert (good.width, good.height) == (W, H)
     report = check_dataset(tmp_path, format=format)
     assert [str(problem) for problem in report.errors] == list(dataset.problems)
-    assert not report.accepted
+    assert report.accepted  # training goes on without the one bad object
 
 
 # What can't be read at all
-FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "not json": (then(coco, lambda h: (h / "coco.json").write_text("{images")), "coco", "not JSON"),
     "json cut off": (
         then(coco, lambda h: (h / "coco.json").write_text((h / "coco.json").read_text()[:-9])),
@@ -243,14 +242,10 @@ FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "categories missing": (lambda h: coco(h, categories=None), "coco", "categories is None, expected a list"),
     "annotations an object": (lambda h: coco(h, annotations={}), "coco", "annotations is a dict of 0, expected a list"),
     "images not a list": (lambda h: coco(h, images={}), "coco", "no COCO annotations"),
-    "no images": (lambda h: coco(h, images=[], annotations=[]), "coco", "without pictures"),
-    "a picture twice": (
-        lambda h: coco(h, images=[{"id": 7, "file_name": "a.png"}, {"id": 8, "file_name": "./a.png"}]),
-        "coco", "the picture a.png comes 2 times",
-    ),
+    "no images": (lambda h: coco(h, images=[], annotations=[]), "coco", "without images"),
     "two files": (
         then(coco, lambda h: (h / "other.json").write_bytes((h / "coco.json").read_bytes())),
-        "coco", "several COCO files .coco.json, other.json",
+        "coco", "several COCO files about the same images .coco.json, other.json",
     ),
     "yaml broken": (lambda h: yolo(h, yaml="names: [cat\n"), "yolo", "data.yaml: not YAML"),
     "yaml code": (lambda h: yolo(h, yaml="names: !!python/object/apply:os.getcwd []\n"), "yolo", "names is"),
@@ -261,13 +256,13 @@ FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "yaml nested": (lambda h: yolo(h, yaml="names: " + "[" * 5000), "yolo", "data.yaml: not YAML"),
     "yaml a list": (lambda h: yolo(h, yaml="- cat\n"), "yolo", "holds a list of 1"),
     "yaml without names": (lambda h: yolo(h, yaml="train: images/train\n"), "yolo", "names is None"),
-    "yaml numbers with a gap": (lambda h: yolo(h, yaml="names: {0: a, 2: b}\n"), "yolo", "names is"),
+    "yaml numbers below 0": (lambda h: yolo(h, yaml="names: {-1: a, 2: b}\n"), "yolo", "names is"),
     "yaml name twice": (lambda h: yolo(h, yaml="names: [a, a]\ntrain: images/train\n"), "yolo", "has 'a' 2 times"),
     "yaml no folders": (lambda h: yolo(h, yaml="names: [a]\n"), "yolo", "none of train, val and test"),
     "yaml wrong folder": (lambda h: yolo(h, yaml="names: [a]\ntrain: img\n"), "yolo", "train is 'img', but there"),
     "yaml folder a number": (lambda h: yolo(h, yaml="names: [a]\ntrain: {a: b}\n"), "yolo", "train is a dict of 1"),
     "yaml folder above": (lambda h: yolo(h, yaml="names: [a]\ntrain: /\n"), "yolo", "a folder above the data set"),
-    "csv name of a folder": (lambda h: table(h, "..,1,2,3,4,cat\na/..,1,2,3,4,cat\n"), "csv", "no such picture"),
+    "csv name of a folder": (lambda h: table(h, "..,1,2,3,4,cat\na/..,1,2,3,4,cat\n"), "csv", "no such image"),
     "label file binary": (lambda h: yolo(h, b"\xff\xfe\x00"), "yolo", "a.txt: can't be read as text"),
     "csv column missing": (lambda h: table(h, head="image,x0,y0,x1,label"), "csv", "no such table|first line"),
     "csv quote open": (lambda h: table(h, 'a.png,1,2,3,4,"cat\n'), "csv", "line 3 can't be read"),
@@ -276,13 +271,13 @@ FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "labelme shapes": (lambda h: labelme(h, shapes={}), "labelme", "shapes is a dict of 0, expected a list"),
     "labelme picture inside": (
         then(lambda h: labelme(h, imageData="AAAA"), lambda h: (h / "a.png").unlink()),
-        "labelme", "no LabelMe annotations.*holds its picture itself",
+        "labelme", "a.png: no such image.*imageData can't be used: not an image",
     ),
-    "labelme picture missing": (then(labelme, lambda h: (h / "a.png").unlink()), "labelme", "a.png: no such picture"),
+    "labelme picture missing": (then(labelme, lambda h: (h / "a.png").unlink()), "labelme", "a.png: no such image"),
     "voc entity bomb": (
         then(voc, lambda h: (h / "Annotations/a.xml").write_text(
             '<!DOCTYPE a [<!ENTITY b "c"><!ENTITY d "&b;&b;">]><annotation>&d;</annotation>')),
-        "voc", "a.xml: not readable as a VOC annotation",
+        "voc", "a.xml: not readable as XML",
     ),
     "voc wrong xml": (then(voc, lambda h: (h / "Annotations/a.xml").write_text("<svg/>")), "voc", "expected <ann"),
     "voc empty xml": (then(voc, lambda h: (h / "Annotations/a.xml").write_text("")), "voc", "not readable"),
@@ -290,12 +285,12 @@ FILES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         then(voc, lambda h: (h / "Annotations/a.xml").write_bytes(b'<?xml version="1.0" encoding="klingon"?><a/>')),
         "voc", "not readable",
     ),
-    "voc missing picture": (then(voc, lambda h: (h / "JPEGImages/a.png").unlink()), "voc", "no such picture"),
+    "voc missing image": (then(voc, lambda h: (h / "JPEGImages/a.png").unlink()), "voc", "no such image"),
     "voc empty picture": (then(voc, lambda h: (h / "JPEGImages/a.png").write_bytes(b"")), "voc", "the file is empty"),
     "voc text as picture": (then(voc, lambda h: (h / "JPEGImages/a.png").write_text("hi")), "voc", "not a picture"),
-    "nothing there": (lambda h: None, "", "is an empty folder; name one with photos"),
+    "nothing there": (lambda h: None, "", "is an empty folder; name one with images"),
     "other things": (lambda h: (h / "notes.md").write_text("hello"), "", "no annotations in a format that is known"),
-    "only pictures": (lambda h: picture(h / "a.png"), "", "1 pictures but no annotations"),
+    "only pictures": (lambda h: picture(h / "a.png"), "", "1 images but no annotations"),
     "no such folder": (lambda h: h.rmdir(), "", "no such file or folder"),
     "two formats": (then(coco, lambda h: yolo(h)), "", "may be read as coco or yolo"),
 }  # fmt: skip
@@ -319,7 +314,7 @@ def test_a_picture_that_is_damaged_behind_its_header(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-900])
     assert len(load_dataset(tmp_path)) == 1  # the header is whole
     report = check_dataset(tmp_path)
-    assert [p.kind for p in report.errors if p.kind != "no objects"] == ["unreadable picture"]
+    assert [p.kind for p in report.errors if p.kind != "no objects"] == ["unreadable image"]
     assert "a.png" in str(report.errors[0])
 
 
@@ -404,33 +399,3 @@ def test_damaged_pictures(damage: str, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=message) as caught:
         load_image(tmp_path / "a.png")
     assert str(tmp_path / "a.png") in str(caught.value)
-
-
-# --- models ----------------------------------------------------------------------------------------------------------
-
-METADATA: dict[str, tuple[dict[str, Any], str]] = {
-    "backbone a number": ({"backbone": {"name": 5}}, "backbone in its metadata is"),
-    "backbone a list": ({"backbone": []}, "expected an object with a name"),
-    "levels empty": ({"levels": []}, "levels in its metadata is"),
-    "levels zero": ({"levels": [0]}, "expected whole numbers, at least 1"),
-    "levels huge": ({"levels": [10**9]}, "levels in its metadata is"),
-    "sides text": ({"short_sides_px": "x"}, "short_sides_px in its metadata is 'x'"),
-    "windows": ({"proposer": {"max_windows": -1}}, "proposer in its metadata is"),
-    "nms": ({"nms_iou": 7}, "nms_iou in its metadata is 7, expected a number in"),
-    "names twice": ({"class_names": ["a", "a"]}, "expected a list of different names"),
-    "names numbers": ({"class_names": [1, 2]}, "class_names in its metadata is"),
-    "thresholds": ({"thresholds": {"a": 2}}, "thresholds in its metadata is"),
-    "training a list": ({"training": []}, "training in its metadata is"),
-}
-
-
-@pytest.mark.parametrize("case", METADATA)
-def test_models_with_senseless_metadata(case: str, tmp_path: Path) -> None:
-    import torch
-
-    from sppnet.detection.model_file import read_model, write_model
-
-    metadata, message = METADATA[case]
-    write_model(tmp_path / "m.safetensors", {"a": torch.zeros(2)}, metadata, "float32")
-    with pytest.raises(ModelFileError, match=message):
-        read_model(tmp_path / "m.safetensors")

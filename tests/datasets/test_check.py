@@ -57,16 +57,16 @@ def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ]
     report = check_dataset(table(tmp_path, rows))
     kinds = [problem.kind for problem in report.errors]
-    assert sorted(kinds) == ["missing picture", "no area", "outside", "reversed box", "unreadable picture"]
+    assert sorted(kinds) == ["missing image", "no area", "outside", "reversed box", "unreadable image"]
     warned = {problem.kind: str(problem) for problem in report.warnings}
     assert set(warned) == {
         *("over the edge", "tiny", "repeated object", "duplicate across splits", "not annotated", "misspelt class"),
-        *("few objects", "empty pictures"),
+        *("few objects", "empty images"),
     }
     assert "class 'helmit' (1 objects) is spelt almost like 'helmet'" in warned["misspelt class"]
     assert "0.jpg: (in train) looks the same as" in warned["duplicate across splits"]
     assert "forgotten.jpg" in warned["not annotated"]
-    assert "13.jpg" in warned["empty pictures"]
+    assert "13.jpg" in warned["empty images"]
     assert "line" not in warned["tiny"]
     assert "only 2 x 30 pixels" in warned["tiny"]
     assert (report.images, report.usable, report.accepted) == (17, 15, False)
@@ -78,7 +78,7 @@ def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert "error: unknown class (1)" in text
     assert "did you mean 'helmet'?" in text
-    assert "training leaves out what is wrong (2 images)" in text
+    assert "training stops:" in text
     found = json.loads(out.read_text())
     assert len([p for p in found["problems"] if p["level"] == "error"]) == 6
     assert all(p["file"] and p["what"] and p["advice"] for p in found["problems"])
@@ -170,7 +170,7 @@ def test_parts(tmp_path: Path) -> None:
     assert parts.validation is not None
     assert (len(parts.train), len(parts.validation)) == (16, 4)
     assert parts.validation.count_objects().tolist() == [2, 2]
-    assert "4 pictures of 20 are kept" in parts.notes[0]
+    assert "4 images of 20 are kept" in parts.notes[0]
     # eval finds the same pictures
     again, note = load_validation_split(raw, None, ["dog"], seed=3)
     assert {r.image_id for r in again} == {r.image_id for r in parts.validation}

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sppnet.datasets.folder import ImageFolder, load_image_folder
-from sppnet.datasets.folder_splits import damage, find_folder_splits, load_folder_splits, load_folder_test
+from sppnet.datasets.folder_splits import find_folder_splits, load_folder_splits, load_folder_test
+from sppnet.datasets.readable import damage_of
 from sppnet.datasets.splitting import split_folder
 from sppnet.errors import ArgumentError, DatasetError
 
@@ -112,8 +113,8 @@ def test_lists(toy_folder: Path, tmp_path: Path) -> None:
 def test_damage_is_told(toy_folder: Path, tmp_path: Path) -> None:
     photo = tmp_path / "cut.png"
     photo.write_bytes((toy_folder / "red" / "00.png").read_bytes()[:3000])
-    assert "cut.png: damaged" in damage(photo)
-    assert damage(toy_folder / "red" / "00.png") == ""
+    assert "cut.png: damaged" in damage_of(photo)
+    assert damage_of(toy_folder / "red" / "00.png") == ""
 
 
 def test_digests_tell_photos_from_others(toy_folder: Path) -> None:

@@ -150,7 +150,7 @@ def test_classes_asked_for(voc: Voc) -> None:
     [
         (box("cat", 5, 5, 5, 9), r"object 2 \(cat\) has box xmin=5 ymin=5 xmax=5 ymax=9"),
         (box("cat", 9, 5, 5, 9), r"object 2 \(cat\)"),
-        (box("cat", 150, 5, 160, 9), "inside the picture of 100x50"),
+        (box("cat", 150, 5, 160, 9), "inside the image of 100x50"),
         (box("", 1, 1, 5, 9), "object 2 has no name"),
         ("<object><name>cat</name></object>", r"object 2 \(cat\) has no bndbox"),
         (box("cat", "one", 1, 5, 9), "xmin 'one', expected a number"),
@@ -193,9 +193,9 @@ def test_bad_pictures_and_files(voc: Voc) -> None:
     for part in (
         "broken.xml: not readable",
         "bomb.xml: not readable",
-        "svg.xml: not readable",
+        "svg.xml: the outermost element is",
         "encoding.xml: not readable",
-        "nopicture.jpg: no such picture",
+        "nopicture.jpg: no such image",
         "nosize.jpg: not a picture",
         "unlisted.xml: no such file, but train.txt",
     ):

@@ -53,7 +53,7 @@ def test_no_objects() -> None:
     [
         ({"boxes": [[0, 0, 10, 20]]}, r"labels has shape \(2,\), expected \(1,\)"),
         ({"boxes": [[0, 0, 10], [0, 0, 10]]}, r"boxes has shape \(2, 3\)"),
-        ({"boxes": [[0, 0, 10, 20], [5, 5, 101, 50]]}, "object 2 has box .* inside the picture of 100x50"),
+        ({"boxes": [[0, 0, 10, 20], [5, 5, 101, 50]]}, "object 2 has box .* inside the image of 100x50"),
         ({"boxes": [[-1, 0, 10, 20], [5, 5, 100, 50]]}, "object 1"),
         ({"boxes": [[0, 0, 10, 20], [5, 5, 5, 50]]}, "object 2"),
         ({"boxes": [[0, 20, 10, 0], [5, 5, 7, 50]]}, "object 1"),

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sppnet.datasets.loading import FORMATS, detect_format, load_dataset, read_dataset
+from sppnet.datasets.loading import detect_format, load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.writing import write_dataset
+from sppnet.datasets.writing import WRITTEN_FORMATS, write_dataset
 
 SIZES = ((640, 480), (33, 1001), (97, 64))
 # as people name classes: letters of any alphabet, digits, blanks and signs inside
@@ -56,7 +56,7 @@ def datasets(draw: st.DrawFn, pictures: list[Path]) -> DetectionDataset:
     return DetectionDataset(records, tuple(names), name="any")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", WRITTEN_FORMATS)
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_written_and_read(format: str, pictures: list[Path], data: st.DataObject) -> None:

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import bar_for, file_for_output, load_detector, remove_own_cache, say
+from sppnet.cli.common import bar_for, file_for_output, load_detector, reading, remove_own_cache, say
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     detector = load_detector(arguments)
     bar = bar_for(arguments)
     on_error = arguments.on_error
-    dataset = load_dataset(arguments.data, arguments.split, format=arguments.format, on_error=on_error)
+    dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=on_error, limit_bad=True)
     dataset = without_damaged(dataset, on_error=on_error, progress=bar)
     background = None
     if arguments.background:

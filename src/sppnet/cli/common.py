@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypedDict, TypeVar
 
 from tqdm import tqdm
 
@@ -41,6 +41,7 @@ __all__ = [
     "plain",
     "plot_for_output",
     "progress",
+    "reading",
     "remove_own_cache",
     "say",
     "stage_table",
@@ -49,6 +50,15 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+
+class DataReading(TypedDict):
+    """How to read a data set: arguments of :func:`sppnet.datasets.loading.read_dataset`."""
+
+    format: str | None
+    images: str | None
+    rename: dict[str, str]
+
 
 EXIT_OK = 0
 EXIT_FAILED = 1  # some file failed; the others were done
@@ -329,6 +339,21 @@ def write_json(path: str | Path, document: object) -> None:
     with write_atomic(Path(path)) as temporary:
         temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     say(f"written: {path}")
+
+
+def reading(arguments: argparse.Namespace) -> DataReading:
+    """Return how to read a data set: ``--format``, ``--images`` and ``--rename`` as the readers take them.
+
+    Raises:
+        ArgumentError: a text of ``--rename`` isn't OLD=NEW.
+    """
+    from sppnet.datasets.renaming import parse_renames
+
+    return {
+        "format": arguments.format,
+        "images": arguments.image_folder,
+        "rename": parse_renames(arguments.rename),
+    }
 
 
 def remove_own_cache(folder: Path) -> None:

@@ -16,11 +16,12 @@ from sppnet.cli.common import (
     count_table,
     file_for_output,
     progress,
+    reading,
     say,
     write_json,
 )
 from sppnet.cli.options import (
-    DATA_FORMATS,
+    WRITTEN_FORMATS,
     add_data,
     add_format,
     add_on_error,
@@ -52,7 +53,8 @@ Read all annotations, decode every image, and report all problems at once: image
 that are reversed, outside or without area, sizes that disagree, misspelt classes, images that are in two splits, ...
 
 Errors are what training leaves out (or refuses, with --strict). Warnings are likely mistakes.
-exit status: 0 if there are no errors, 1 if there are, 2 if the data set can't be read at all.
+exit status: 0 if training would go on without what is wrong, 1 if it would stop (where more than a tenth of the images
+are unusable, or with --strict), 2 if the data set can't be read at all.
 """
 CONVERT = """\
 Write a data set in another format, with its images, into a new folder. Boxes keep their place (to less than 0.01
@@ -74,11 +76,12 @@ def add_parser(subparsers: Any) -> None:
                        "errors")  # fmt: skip
     check.add_argument("--json", metavar="FILE", help="write the report as JSON")
     check.add_argument("--all", action="store_true", help=f"print all warnings, not only {_SHOWN} of each kind")
+    add_on_error(check, "what training would do with errors")
 
     convert = add_verb(actions, "convert", run_convert, "write it in another format", CONVERT)
     convert.add_argument("data", metavar="SRC", help="folder or file of the data set")
     convert.add_argument("destination", metavar="DST", help="folder to write: a new one, or an empty one")
-    convert.add_argument("--to", choices=DATA_FORMATS, required=True, help="the format to write")
+    convert.add_argument("--to", choices=WRITTEN_FORMATS, required=True, help="the format to write")
     add_format(convert)
     convert.add_argument("--placement", choices=("copy", "hardlink", "symlink"), default="copy",
                          help="copy the images, or make links to save space (default: %(default)s)")  # fmt: skip
@@ -99,7 +102,9 @@ def add_parser(subparsers: Any) -> None:
 
     example = add_verb(actions, "example", run_example, "make a small data set: handwritten digits in images")
     example.add_argument("destination", metavar="DST", help="folder to write: a new one, or an empty one")
-    example.add_argument("--to", choices=DATA_FORMATS, default="voc", help="the format to write (default: %(default)s)")
+    example.add_argument(
+        "--to", choices=WRITTEN_FORMATS, default="voc", help="the format to write (default: %(default)s)"
+    )
     example.add_argument("--images", type=positive_int, default=48, metavar="N", help="number of images (default: "
                          "%(default)s)")  # fmt: skip
     example.add_argument("--classes", type=positive_int, default=3, metavar="N",
@@ -124,26 +129,28 @@ def run_check(arguments: argparse.Namespace) -> int:
 
     check_outputs(arguments, json="report.json")
     report = check_dataset(
-        arguments.data, format=arguments.format, class_names=arguments.classes,
+        arguments.data, **reading(arguments), class_names=arguments.classes,
         progress=lambda images, total: bar_for(arguments)(images, "checking", total=total),
     )  # fmt: skip
     if text := _problem_text(report, None if arguments.all else _SHOWN):
         say(text)
-    say(count_table(report.class_names, report.counts, report.pictures, report.empty))
+    say(count_table(report.class_names, report.counts, report.images_by_split, report.empty))
     if report.difficult:
         say(f"{report.difficult} more objects are marked difficult: they are neither hit nor miss")
     errors, warnings = len(report.errors), len(report.warnings)
     unusable = report.images - report.usable
     say(f"\n{arguments.data} ({report.format}): {report.images} images, {errors} errors, {warnings} warnings")
-    if report.accepted:
-        say("training accepts it" + ("; look at the warnings first" if warnings else ""))
+    if not report.accepted:
+        say(f"training stops: {report.stop.partition(chr(10))[0]}")
+    elif errors:
+        lost = f" ({unusable} images can't be used)" if unusable else ""
+        say(f"training leaves out what is wrong{lost}; with --strict it stops")
     else:
-        lost = f" ({unusable} images)" if unusable else ""
-        skip = f"training leaves out what is wrong{lost}; --strict refuses it" if report.usable else "nothing is usable"
-        say(skip)
+        say("training accepts it" + ("; look at the warnings first" if warnings else ""))
     if arguments.json:
         write_json(arguments.json, _report_as_json(report))
-    return EXIT_OK if report.accepted else EXIT_FAILED
+    strict = arguments.on_error == "fail" and errors
+    return EXIT_OK if report.accepted and not strict else EXIT_FAILED
 
 
 def _problem_text(report: CheckReport, shown: int | None) -> str:
@@ -166,11 +173,12 @@ def _report_as_json(report: CheckReport) -> dict[str, Any]:
         "data": str(report.root),
         "format": report.format,
         "accepted": report.accepted,
+        "stop": report.stop,
         "images": report.images,
         "usable_images": report.usable,
         "class_names": list(report.class_names),
         "objects": report.counts,
-        "images_of_split": report.pictures,
+        "images_of_split": report.images_by_split,
         "difficult_objects": report.difficult,
         "images_without_objects": report.empty,
         "problems": [vars(problem) | {"text": str(problem)} for problem in report.problems],
@@ -187,8 +195,8 @@ def run_convert(arguments: argparse.Namespace) -> int:
     from sppnet.datasets.writing import write_dataset
 
     file_for_output(Path(arguments.destination) / "data", "DST")
-    raw = read_dataset(arguments.data, arguments.format)
-    dataset = assemble(raw, None, on_error=arguments.on_error)
+    raw = read_dataset(arguments.data, **reading(arguments))
+    dataset = assemble(raw, None, on_error=arguments.on_error, limit_bad=True, allow_outside=False)
     for problem in dataset.problems:
         say(f"left out: {problem}")
     names = list(raw.splits) if arguments.to == "voc" else split_names(raw)
@@ -207,6 +215,8 @@ def run_convert(arguments: argparse.Namespace) -> int:
         say(f"not carried over: {loss}")
     objects = sum(map(len, dataset))
     say(f"{arguments.destination} ({arguments.to}): {len(dataset)} images, {objects} objects, from {raw.format}")
+    if dataset.problems:
+        say(f"{len(dataset.problems)} problems: what is wrong was left out")
     return EXIT_FAILED if dataset.problems else EXIT_OK
 
 
@@ -236,7 +246,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     from sppnet.storage.atomic import write_atomic
 
     output = image_for_output(arguments.output)
-    dataset = load_dataset(arguments.data, arguments.split, format=arguments.format, on_error=arguments.on_error)
+    dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=arguments.on_error)
     records = list(dataset)
     if arguments.only is not None:
         if arguments.only not in dataset.class_names:

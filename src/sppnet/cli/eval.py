@@ -11,6 +11,7 @@ from sppnet.cli.common import (
     check_outputs,
     file_for_output,
     load_detector,
+    reading,
     say,
     stage_table,
     write_json,
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.failures:
         file_for_output(Path(arguments.failures) / "index.html", "--failures", "a folder")
     detector = load_detector(arguments)
-    raw = read_dataset(arguments.data, arguments.format)
+    raw = read_dataset(arguments.data, **reading(arguments))
     seed = int(detector.metadata_.get("training", {}).get("seed", 0))
     dataset, note = load_validation_split(
         raw, arguments.split, detector.class_names_, seed=seed, on_error=arguments.on_error

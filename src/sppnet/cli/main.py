@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _usage(parser: argparse.ArgumentParser) -> str:
     """What must be given; ``--help`` lists the rest."""
     words = [parser.prog]
-    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
+    for action in parser._actions:
         names = (
             action.metavar if isinstance(action.metavar, str) else "|".join(map(str, action.choices or [action.dest]))
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 __all__ = [
     "DATA_FORMATS",
+    "WRITTEN_FORMATS",
     "add_compute",
     "add_data",
     "add_format",
@@ -28,7 +29,11 @@ __all__ = [
 ]
 
 # The same as sppnet.datasets.loading.FORMATS, which would import numpy here; a test compares them
-DATA_FORMATS = ("voc", "coco", "yolo", "csv", "labelme")
+DATA_FORMATS = (
+    *("voc", "coco", "yolo", "csv", "labelme", "cvat", "label-studio", "via", "makesense", "createml", "supervisely"),
+)
+# The same as sppnet.datasets.writing.WRITTEN_FORMATS
+WRITTEN_FORMATS = ("voc", "coco", "yolo", "csv", "labelme", "cvat")
 # At 4000 px an image takes 2.1 GB and 20 s
 LEAST_PX, LARGEST_PX = 32, 4000
 _LARGEST_SEED = 2**63 - 1
@@ -148,14 +153,18 @@ def add_images(parser: argparse.ArgumentParser, **more: Any) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
-    """The positional data set, and ``--format``."""
+    """The positional data set, and how to read it."""
     parser.add_argument("data", metavar="DATA", help="folder or file of the data set; `sppnet data check` inspects it")
     add_format(parser)
 
 
 def add_format(parser: Any) -> None:
-    """``--format`` of a data set."""
+    """``--format``, ``--images`` and ``--rename``: how to read a data set."""
     parser.add_argument("--format", choices=DATA_FORMATS, help="format of the data set (default: recognised)")
+    parser.add_argument("--images", dest="image_folder", metavar="DIR", help="folder with the images of the data set "
+                        "(default: found by their names)")  # fmt: skip
+    parser.add_argument("--rename", action="append", metavar="OLD=NEW", help="another name for a class, as in "
+                        "couch=sofa; may be repeated")  # fmt: skip
 
 
 def add_on_error(parser: Any, what: str = "images and annotations that can't be used") -> None:

@@ -15,6 +15,7 @@ from sppnet.cli.common import (
     collect_images,
     folder_for_output,
     progress,
+    reading,
     say,
     write_json,
 )
@@ -165,9 +166,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from sppnet.proposals import load_proposals
 
     check_outputs(arguments, json="report.json", plot="recall.png")
-    splits = read_dataset(arguments.evaluate, arguments.format).splits
+    splits = read_dataset(arguments.evaluate, **reading(arguments)).splits
     split = arguments.split or ("val" if "val" in splits else None)
-    dataset = load_dataset(arguments.evaluate, split, format=arguments.format, on_error=arguments.on_error)
+    dataset = load_dataset(arguments.evaluate, split, **reading(arguments), on_error=arguments.on_error)
     dataset = without_damaged(dataset.subset(range(len(dataset))[: arguments.limit]), on_error=arguments.on_error)
     for problem in dataset.problems:
         say(f"left out: {problem}")

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import bar_for, count_table, file_for_output, remove_own_cache, say
+from sppnet.cli.common import bar_for, count_table, file_for_output, reading, remove_own_cache, say
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     cache = Path(arguments.cache or f"{output}.cache")
     file_for_output(cache / "maps", "--cache")
     bar, on_error = bar_for(arguments), arguments.on_error
-    raw = read_dataset(arguments.data, arguments.format)
+    raw = read_dataset(arguments.data, **reading(arguments))
     splits = load_training_splits(
         raw, arguments.split, arguments.val_split, class_names=arguments.classes, seed=arguments.seed,
         on_error=on_error,

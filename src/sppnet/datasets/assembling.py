@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from sppnet._types import OnError
-from sppnet.datasets.judging import judge_box, judge_size
-from sppnet.datasets.raw import Problem, RawDataset
+from sppnet.datasets.judging import counts_with_lost, judge_box, judge_outside, judge_size, refuse_many_bad
+from sppnet.datasets.raw import Problem, RawDataset, RawImage
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.datasets.splits import VALIDATION
+from sppnet.datasets.splits import VALIDATION, canonical_split
 from sppnet.errors import DatasetError, did_you_mean
 
 __all__ = ["assemble", "split_ids"]
 
 
 def split_ids(raw: RawDataset, split: str | None) -> tuple[str, ...]:
-    """The ids of ``split``; None or ``all`` means every picture. ``val``, ``valid`` and ``validation`` are one name.
+    """Return the ids of ``split``; None or ``all`` means every image.
+
+    ``val``, ``valid`` and ``validation`` are one name, and case doesn't count in ``Train`` and its like.
 
     Raises:
         DatasetError: there is no such split; the message lists those there are.
@@ -29,13 +29,12 @@ def split_ids(raw: RawDataset, split: str | None) -> tuple[str, ...]:
         return raw.splits[split]
     if split is None or split == "all":
         return tuple(raw.images)
-    if split in VALIDATION:
-        for other in VALIDATION:
-            if other in raw.splits:
-                return raw.splits[other]
-    for problem in raw.problems:
-        if problem.kind == "split" and Path(problem.file).stem == split:
-            raise DatasetError(str(problem))
+    plain = canonical_split(split)
+    for name in VALIDATION if plain in VALIDATION else (plain,):
+        if name in raw.splits:
+            return raw.splits[name]
+    if plain in raw.broken_splits:
+        raise DatasetError(raw.broken_splits[plain])
     raise DatasetError(
         f"{raw.root}: no split {split!r}; {did_you_mean(split, raw.splits)}available: {', '.join([*raw.splits, 'all'])}"
         + ("" if raw.splits else " (the data set isn't split)")
@@ -43,91 +42,116 @@ def split_ids(raw: RawDataset, split: str | None) -> tuple[str, ...]:
 
 
 def assemble(
-    raw: RawDataset, split: str | None, *, class_names: Sequence[str] | None = None, on_error: OnError = "skip"
+    raw: RawDataset,
+    split: str | None,
+    *,
+    class_names: Sequence[str] | None = None,
+    on_error: OnError = "skip",
+    limit_bad: bool = False,
+    allow_outside: bool = True,
 ) -> DetectionDataset:
-    """The records of a split.
+    """Make the records of a split.
 
     Args:
         raw: the data set as its files give it.
         split: as for :func:`split_ids`.
-        class_names: the classes and their order; objects of others are left out, and
-            ``problems`` says so. By default ``raw.class_names``.
-        on_error: ``fail``: one DatasetError that lists what is wrong. ``skip``: what is wrong is left out, and listed
-            in the ``problems`` of the result.
+        class_names: the classes and their order; objects of others are left out, and ``problems`` says so. By default
+            ``raw.class_names``.
+        on_error: ``skip``: what is wrong is left out, and listed in the ``problems`` of the result. ``fail``: one
+            DatasetError that lists what is wrong.
+        limit_bad: stop where more than a tenth of the images are unusable
+            (:func:`sppnet.datasets.judging.refuse_many_bad`).
+        allow_outside: False: an image to which the annotations lead out of the data set is an error.
+
+    Raises:
+        DatasetError: no such split, no object of ``class_names``, or what ``on_error`` and ``limit_bad`` say.
     """
     if on_error not in ("skip", "fail"):
         raise DatasetError(f'on_error is {on_error!r}, expected "skip" or "fail"')
     names = tuple(class_names) if class_names is not None else raw.class_names
-    # What is wrong with the list of another split is no concern of this one
-    problems = [problem for problem in raw.problems if problem.level == "error" and problem.kind != "split"]
+    problems = [problem for problem in raw.problems if problem.level == "error"]
     left_out: Counter[str] = Counter()
-    records = list(_records(raw, split_ids(raw, split), names, problems.append, left_out))
+    ids = split_ids(raw, split)
+    records: list[ImageRecord] = []
+    bad = 0
+    for image_id in ids:
+        flaws: list[Problem] = []
+        image = raw.images[image_id]
+        flaw = judge_outside(image)
+        if flaw is not None and not allow_outside:
+            flaws.append(flaw)
+            found = []
+        else:
+            found = list(_record(raw, image, names, flaws.append, left_out))
+        records += found
+        bad += bool(flaws) and not any(map(len, found))
+        problems += flaws
     if left_out and not any(len(record) for record in records):
         raise DatasetError(
             f"{raw.root}: no object is of a class in class_names ({', '.join(names)}); "
             f"the annotations have {', '.join(sorted(left_out))}"
         )
-    if problems and on_error == "fail":
-        raise DatasetError(_summary(raw.root, split or "", [str(problem) for problem in problems]))
     texts = [str(problem) for problem in problems]
+    if problems and on_error == "fail":
+        raise DatasetError(_summary(" ".join(filter(None, [str(raw.root), split])), texts))
+    if limit_bad:
+        refuse_many_bad(raw.root, *counts_with_lost(raw, len(ids), bad), texts)
     if left_out:
         listed = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         texts.append(f"{raw.root} {split or ''}: left out objects of classes that aren't in class_names: {listed}")
     return DetectionDataset(records, names, name=raw.name, split=split or "", problems=tuple(texts))
 
 
-def _records(
+def _record(
     raw: RawDataset,
-    ids: Sequence[str],
+    image: RawImage,
     names: tuple[str, ...],
     report: Callable[[Problem], None],
     left_out: Counter[str],
 ) -> Iterator[ImageRecord]:
+    """The record of an image; none where the image can't be used."""
     index = {name: label for label, name in enumerate(names)}
-    for image_id in ids:
-        image = raw.images[image_id]
-        for problem in image.problems:
-            if problem.level == "error":
-                report(problem)
-        if not image.readable:
+    for problem in image.problems:
+        if problem.level == "error":
+            report(problem)
+    if not image.readable:
+        return
+    size, found = judge_size(image)
+    if size is None:
+        for problem in found:
+            report(problem)
+        return
+    boxes, labels, difficult = [], [], []
+    for item in image.objects:
+        if item.name not in index:
+            left_out[item.name] += 1
             continue
-        size, found = judge_size(image)
-        if size is None:
-            for problem in found:
-                report(problem)
+        box, flaw = judge_box(image, item, size, raw.rule)
+        if box is None:
+            if flaw is not None:
+                report(flaw)
             continue
-        boxes, labels, difficult = [], [], []
-        for item in image.objects:
-            if item.name not in index:
-                left_out[item.name] += 1
-                continue
-            box, flaw = judge_box(image, item, size, raw.rule)
-            if box is None:
-                if flaw is not None:
-                    report(flaw)
-                continue
-            boxes.append(box)
-            labels.append(index[item.name])
-            difficult.append(item.difficult)
-        yield ImageRecord(
-            image.path,
-            np.array(boxes, np.float32).reshape(-1, 4),
-            np.array(labels, np.int64),
-            np.array(difficult, np.bool_),
-            size[0],
-            size[1],
-            image_id,
-        )
+        boxes.append(box)
+        labels.append(index[item.name])
+        difficult.append(item.difficult)
+    yield ImageRecord(
+        image.path,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(labels, np.int64),
+        np.array(difficult, np.bool_),
+        size[0],
+        size[1],
+        image.image_id,
+    )
 
 
-def _summary(root: str | os.PathLike[str], split: str, problems: list[str], shown: int = 5) -> str:
+def _summary(title: str, problems: list[str], shown: int = 5) -> str:
     if len(problems) == 1:
         text = problems[0]
     else:
         listed = [f"  {problem}" for problem in problems[:shown]]
         more = len(problems) - shown
-        title = " ".join(filter(None, [str(root), split]))
         text = "\n".join(
             [f"{title}: {len(problems)} problems:", *listed, *([f"  and {more} more"] if more > 0 else [])]
         )
-    return text + '\n(on_error="skip", or --on-error skip, leaves such objects and images out and lists them)'
+    return text + '\n(on_error="skip", the default on the command line, leaves such objects and images out)'

@@ -27,7 +27,7 @@ def load_background(path: str | os.PathLike[str], *, on_error: OnError = "skip")
         DatasetError: there are no images in it. ImageError: one can't be read, with ``on_error="fail"``.
     """
     try:
-        return load_dataset(path, on_error=on_error)
+        return load_dataset(path, on_error=on_error, limit_bad=True)
     except UnknownFormatError:
         pass
     records, problems = [], []

@@ -1,13 +1,13 @@
 """Everything that is wrong with a data set, found at once and before training.
 
-Errors are what training refuses (or leaves out, with ``--on-error skip``); warnings are likely mistakes.
+Errors are what training leaves out (with ``--strict`` it stops); warnings are likely mistakes.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
@@ -16,11 +16,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet.datasets.assembling import split_ids
 from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
-from sppnet.datasets.judging import judge_box, judge_size
+from sppnet.datasets.judging import counts_with_lost, judge_box, judge_outside, judge_size, refuse_many_bad
 from sppnet.datasets.loading import read_dataset, split_names
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
-from sppnet.errors import ImageError, did_you_mean
+from sppnet.datasets.training_splits import load_training_splits, training_split_names
+from sppnet.errors import DatasetError, ImageError, did_you_mean
 from sppnet.images import list_images, load_image
 
 __all__ = ["CheckReport", "check_dataset"]
@@ -34,11 +36,18 @@ class CheckReport:
     """What :func:`check_dataset` found.
 
     Attributes:
-        root, format: of the data set.
-        images: pictures that are annotated. usable: those that training could use.
+        root: the folder or file.
+        format: of the data set.
+        images: how many are annotated.
+        usable: how many training could use.
+        class_names: of the data set.
         counts: objects that can be used, by split (``all`` where there is none) and class, difficult ones left out.
-        difficult: objects with that flag. empty: pictures without objects, by split.
+        images_by_split: usable images of each split.
+        difficult: objects with that flag.
+        empty: images without objects, by split.
         problems: errors first, then in the order of the data set.
+        bad: images that errors make unusable.
+        stop: why training would stop; empty where it would go on without what is wrong.
     """
 
     root: Path
@@ -47,14 +56,16 @@ class CheckReport:
     usable: int
     class_names: tuple[str, ...]
     counts: dict[str, dict[str, int]]
-    pictures: dict[str, int]
+    images_by_split: dict[str, int]
     difficult: int
     empty: dict[str, int]
     problems: tuple[Problem, ...] = field(repr=False)
+    bad: int = 0
+    stop: str = ""
 
     @property
     def errors(self) -> list[Problem]:
-        """Problems that training refuses."""
+        """Problems because of which training leaves something out."""
         return [problem for problem in self.problems if problem.level == "error"]
 
     @property
@@ -64,43 +75,54 @@ class CheckReport:
 
     @property
     def accepted(self) -> bool:
-        """Whether training would accept the data set as it is."""
-        return not self.errors
+        """Whether training would go on, without what is wrong."""
+        return not self.stop
 
 
 def check_dataset(
     path: str | os.PathLike[str],
     *,
     format: str | None = None,
+    images: str | os.PathLike[str] | None = None,
+    rename: Mapping[str, str] | None = None,
     class_names: Sequence[str] | None = None,
     threads: int = 2,
     progress: Callable[[Iterable[RawImage], int], Iterable[RawImage]] | None = None,
 ) -> CheckReport:
-    """Read all annotations, decode every picture, and report all problems.
+    """Read all annotations, decode every image, and report all problems.
+
+    Whether training would stop is found out by what training itself does.
 
     Args:
-        path, format: as for :func:`sppnet.datasets.loading.load_dataset`.
+        path: as for :func:`sppnet.datasets.loading.load_dataset`.
+        format: as for :func:`sppnet.datasets.loading.load_dataset`.
+        images: as for :func:`sppnet.datasets.loading.load_dataset`.
+        rename: as for :func:`sppnet.datasets.loading.load_dataset`.
         class_names: the classes there should be; an object of another one is an error.
-        threads: that decode pictures. progress: wraps the pictures and gets their number, to show how far it is.
+        threads: that decode images.
+        progress: wraps the images and gets their number, to show how far it is.
 
     Raises:
         DatasetError: nothing can be read at all: no such folder, an unknown format, JSON that is damaged.
     """
-    raw = read_dataset(path, format)
-    images = list(raw.images.values())
+    raw = read_dataset(path, format, images=images, rename=rename)
+    every = list(raw.images.values())
     problems: list[Problem] = list(raw.problems)
     good: dict[str, list[tuple[str, bool]]] = {}
     hashes: dict[str, NDArray[np.uint64]] = {}
+    bad: list[str] = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        looked = pool.map(_look, images)
-        for image in progress(images, len(images)) if progress else images:
+        looked = pool.map(_look, every)
+        for image in progress(every, len(every)) if progress else every:
             decoded = next(looked)
-            problems += [*image.problems, *decoded.problems]
-            if not image.readable or decoded.size is None:
-                continue
-            hashes[image.image_id] = decoded.hash
-            good[image.image_id] = list(_good_objects(raw, image, decoded.size, class_names, problems))
-    problems += _similar_pictures(raw, hashes)
+            found = [*image.problems, *decoded.problems]
+            if image.readable and decoded.size is not None:
+                hashes[image.image_id] = decoded.hash
+                good[image.image_id] = list(_good_objects(raw, image, decoded.size, class_names, found))
+            if any(problem.level == "error" for problem in found) and not good.get(image.image_id):
+                bad.append(image.image_id)
+            problems += found
+    problems += _similar_images(raw, hashes)
     problems += _without_annotation(raw)
     splits = split_names(raw)
     members = {name: [i for i in raw.splits[name] if i in good] for name in splits} or {"all": list(good)}
@@ -111,21 +133,41 @@ def check_dataset(
     problems += _balance(raw, names, counts)
     empty = {split: sum(not good[i] for i in ids) for split, ids in members.items()}
     problems += _empty(raw, members, good)
+    problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.level == "warning")
     return CheckReport(
         Path(path),
         raw.format,
-        len(images),
+        len(every),
         len(good),
         names,
         {split: {name: count[name] for name in names} for split, count in counts.items()},
         {split: len(ids) for split, ids in members.items()},
         sum(hard for items in good.values() for _, hard in items),
         empty,
-        tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.level == "warning")),
+        tuple(problems),
+        len(bad),
+        _why_training_stops(raw, bad, [problem for problem in problems if problem.level == "error"]),
     )
 
 
-# --- one picture -----------------------------------------------------------------------------------------------------
+def _why_training_stops(raw: RawDataset, bad: Sequence[str], errors: Sequence[Problem]) -> str:
+    """What training itself says, with the damage that shows only when the images are decoded."""
+    wrong = set(bad)
+    unknown = [problem for problem in errors if problem.kind == "unknown class"]
+    if unknown:
+        return f"{raw.root}: {len(unknown)} objects are of classes that aren't expected"
+    try:
+        for name in training_split_names(raw):
+            ids = split_ids(raw, name)
+            counts = counts_with_lost(raw, len(ids), sum(i in wrong for i in ids))
+            refuse_many_bad(raw.root, *counts, [str(problem) for problem in errors])
+        load_training_splits(raw, validation="none")
+    except DatasetError as error:
+        return str(error)
+    return ""
+
+
+# --- one image -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -141,13 +183,15 @@ def _look(image: RawImage) -> _Look:
     if not image.readable:
         return _Look(None, (), nothing)
     size, problems = judge_size(image)
+    outside = judge_outside(image)
+    problems += [outside] if outside is not None else []
     if size is None:
         return _Look(None, tuple(problems), nothing)
     try:
         pixels = load_image(image.path)
     except ImageError as error:
         what, _, advice = str(error).removeprefix(f"{image.path}: ").rpartition("; ")
-        flaw = Problem("error", "unreadable picture", str(image.path), what or advice, advice)
+        flaw = Problem("error", "unreadable image", str(image.path), what or advice, advice)
         return _Look(None, (*problems, flaw), nothing)
     return _Look(size, tuple(problems), perceptual_hash(pixels))
 
@@ -182,7 +226,7 @@ def _good_objects(
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
-def _similar_pictures(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) -> Iterator[Problem]:
+def _similar_images(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) -> Iterator[Problem]:
     if not hashes:
         return
     ids = list(hashes)
@@ -192,7 +236,7 @@ def _similar_pictures(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) ->
         parts = (home.get(one.image_id, ""), home.get(two.image_id, ""))
         if parts[0] != parts[1]:
             what = f"(in {parts[0] or 'no split'}) looks the same as {two.path} (in {parts[1] or 'no split'})"
-            advice = "what is measured on a picture that was trained on says nothing; remove one"
+            advice = "what is measured on an image that was trained on says nothing; remove one"
             yield Problem("warning", "duplicate across splits", str(one.path), what, advice)
         else:
             what = f"looks the same as {two.path}"
@@ -205,7 +249,7 @@ def _without_annotation(raw: RawDataset) -> Iterator[Problem]:
     lost = [path for path in list_images([home]) if os.path.realpath(path) not in known]
     if lost:
         shown = ", ".join(path.name for path in lost[:5]) + (", ..." if len(lost) > 5 else "")
-        what = f"{len(lost)} pictures have no annotation and aren't used: {shown}"
+        what = f"{len(lost)} images have no annotation and aren't used: {shown}"
         yield Problem("warning", "not annotated", str(home), what, "annotate them, also those without objects")
 
 
@@ -251,7 +295,7 @@ def _balance(raw: RawDataset, names: Sequence[str], counts: dict[str, Counter[st
     most, least = max(used, key=lambda n: count[n]), min(used, key=lambda n: count[n])
     if count[most] >= 50 * count[least]:
         what = f"class {most!r} has {count[most]} objects{place}, {least!r} has {count[least]}"
-        yield Problem("warning", "imbalance", str(raw.root), what, f"add pictures of {least!r}")
+        yield Problem("warning", "imbalance", str(raw.root), what, f"add images of {least!r}")
 
 
 def _empty(
@@ -262,5 +306,5 @@ def _empty(
         if empty:
             shown = ", ".join(raw.images[i].path.name for i in empty[:5]) + (", ..." if len(empty) > 5 else "")
             place = "" if split == "all" else f" of {split}"
-            what = f"{len(empty)} pictures{place} have no objects: {shown}"
-            yield Problem("warning", "empty pictures", str(raw.root), what, "fine if nothing of your classes is there")
+            what = f"{len(empty)} images{place} have no objects: {shown}"
+            yield Problem("warning", "empty images", str(raw.root), what, "fine if nothing of your classes is there")

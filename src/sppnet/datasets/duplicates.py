@@ -1,25 +1,34 @@
-"""Pictures that look alike: a perceptual hash of 256 bits, and the pairs that differ in a few of them."""
+"""Images that look alike: a perceptual hash of 256 bits, and the pairs that differ in a few of them."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["MAX_DISTANCE", "find_duplicates", "perceptual_hash"]
+from sppnet.errors import ImageError
+from sppnet.images import load_image
+
+__all__ = ["MAX_DISTANCE", "duplicate_groups", "find_duplicates", "hash_images", "perceptual_hash"]
 
 U64 = NDArray[np.uint64]
 MAX_DISTANCE = 10
-"""Bits in which two hashes may differ. A picture saved again as JPEG, or resized, differs in fewer."""
+"""Bits in which two hashes may differ. An image saved again as JPEG, or resized, differs in fewer."""
 
-# A picture with almost no structure (a blank page) hashes to noise: it is alike to nothing
+# An image with almost no structure (a blank page) hashes to noise: it is alike to nothing
 _MIN_CONTRAST = 2.0
 
 
 def perceptual_hash(pixels: NDArray[np.uint8]) -> U64:
-    """The difference hash ``(4,)`` of a picture ``(H, W, 3)``: of 17 x 16 gray cells, is each brighter than the next?
+    """Return the difference hash ``(4,)`` of an image ``(H, W, 3)``.
 
-    All zeros stands for a picture without structure.
+    Of 17 x 16 gray cells, is each brighter than the next?
+
+    All zeros stands for an image without structure.
     """
     small = Image.fromarray(pixels).convert("L").resize((17, 16), Image.Resampling.BOX)
     cells = np.asarray(small, np.int16)
@@ -29,14 +38,15 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> U64:
 
 
 def find_duplicates(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[tuple[int, int]]:
-    """Pairs ``(i, j)``, i < j, of hashes ``(n, 4)`` that differ in at most ``max_distance`` bits, sorted.
+    """List pairs ``(i, j)``, i < j, of hashes ``(n, 4)`` that differ in at most ``max_distance`` bits, sorted.
 
-    Every pair is compared, 256 pictures against all at a time.
+    Every pair is compared, as many images against all at a time as fit into about 64 MB.
     """
     pairs = []
     useful = np.asarray(hashes.any(axis=1))
-    for start in range(0, len(hashes), 256):
-        block = hashes[start : start + 256]
+    step = max(1, min(256, 2_000_000 // max(1, len(hashes))))
+    for start in range(0, len(hashes), step):
+        block = hashes[start : start + step]
         # Only those from here on: each pair once
         distance = np.bitwise_count(block[:, None] ^ hashes[None, start:]).sum(2, dtype=np.int64)
         rows, columns = np.nonzero(distance <= max_distance)
@@ -44,3 +54,47 @@ def find_duplicates(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[tuple
             if i < j and useful[i] and useful[j]:
                 pairs.append((int(i), int(j)))
     return pairs
+
+
+def duplicate_groups(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[int]:
+    """Return a number for each hash ``(n, 4)``: images that look alike, also by way of others, have the same."""
+    parents = list(range(len(hashes)))
+
+    def top(i: int) -> int:
+        while parents[i] != i:
+            parents[i] = parents[parents[i]]
+            i = parents[i]
+        return i
+
+    for i, j in find_duplicates(hashes, max_distance):
+        a, b = top(i), top(j)
+        parents[max(a, b)] = min(a, b)
+    return [top(i) for i in range(len(hashes))]
+
+
+def hash_images(
+    paths: Sequence[Path],
+    *,
+    threads: int = 2,
+    progress: Callable[[Iterable[Path], int], Iterable[Path]] | None = None,
+) -> U64:
+    """Return the hashes ``(n, 4)`` of images; of one that can't be decoded all zeros.
+
+    Args:
+        paths: of the images.
+        threads: that decode.
+        progress: wraps the images and gets their number, to show how far it is.
+    """
+    hashes = np.zeros((len(paths), 4), np.uint64)
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        results = pool.map(_hash, paths)
+        for k, _ in enumerate(progress(paths, len(paths)) if progress else paths):
+            hashes[k] = next(results)
+    return hashes
+
+
+def _hash(path: Path) -> U64:
+    try:
+        return perceptual_hash(load_image(path))
+    except ImageError:
+        return np.zeros(4, np.uint64)

@@ -3,39 +3,77 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sppnet._types import OnError
 from sppnet.datasets.assembling import assemble, split_ids
-from sppnet.datasets.formats.coco import coco_files, is_coco, read_coco
+from sppnet.datasets.formats.coco import coco_files, is_coco, is_coco_results, read_coco
+from sppnet.datasets.formats.createml import is_createml, read_createml
 from sppnet.datasets.formats.csv import csv_files, is_table, read_csv
+from sppnet.datasets.formats.cvat import cvat_files, is_cvat, read_cvat
+from sppnet.datasets.formats.label_studio import is_label_studio, read_label_studio
 from sppnet.datasets.formats.labelme import is_labelme, labelme_files, read_labelme
+from sppnet.datasets.formats.makesense import is_makesense, makesense_files, read_makesense
+from sppnet.datasets.formats.supervisely import (
+    is_supervisely,
+    is_supervisely_meta,
+    read_supervisely,
+    supervisely_files,
+)
+from sppnet.datasets.formats.via import is_via, is_via_table, read_via, via_files
 from sppnet.datasets.formats.voc import has_annotations, read_voc
-from sppnet.datasets.formats.yolo import find_yaml, labels_beside, read_yolo, yolo_folders
+from sppnet.datasets.formats.yolo import find_yaml, has_labels, read_yolo
 from sppnet.datasets.parsing import read_json, read_text, short
 from sppnet.datasets.raw import RawDataset
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.renaming import rename_classes
 from sppnet.datasets.splits import SPLIT_NAMES, split_order
 from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS, list_images
 
 __all__ = ["FORMATS", "detect_format", "load_dataset", "read_dataset", "split_names"]
 
-_READERS = {"voc": read_voc, "coco": read_coco, "yolo": read_yolo, "csv": read_csv, "labelme": read_labelme}
+_READERS: dict[str, Callable[[Path, Path | None], RawDataset]] = {
+    "voc": read_voc,
+    "coco": read_coco,
+    "yolo": read_yolo,
+    "csv": read_csv,
+    "labelme": read_labelme,
+    "cvat": read_cvat,
+    "label-studio": read_label_studio,
+    "via": read_via,
+    "makesense": read_makesense,
+    "createml": read_createml,
+    "supervisely": read_supervisely,
+}
 FORMATS = tuple(_READERS)
-"""Names of the formats that can be read and written."""
+"""Names of the formats that can be read."""
 
 LOOKED_FOR = """\
-  voc      Annotations/*.xml with JPEGImages (or annotations and images, or XML files beside the pictures)
-  coco     a JSON file with images, annotations and categories, here or in annotations/
-  yolo     data.yaml with names, train and val; or labels/*.txt beside images/; or .txt files beside the pictures
-  csv      a table whose first line names image, x0, y0, x1, y1, label
-  labelme  JSON files with shapes, one a picture"""
+  voc           XML files with <annotation>: in Annotations with JPEGImages, in any folder, or beside the images
+  coco          a JSON file with images, annotations and categories, here or in annotations/
+  yolo          data.yaml with names, train and val; or .txt files in labels/, in any folder, or beside the images
+  csv           a table whose first line names image, x0, y0, x1, y1, label
+  labelme       JSON files with shapes, one for each image (LabelMe, X-AnyLabeling)
+  cvat          an XML file with <annotations> (CVAT for images 1.1)
+  label-studio  a JSON file with tasks (JSON or JSON-MIN)
+  via           JSON or CSV of the VGG Image Annotator
+  makesense     CSV of makesense.ai
+  createml      a JSON file with images and coordinates
+  supervisely   meta.json, and folders with img and ann"""
 
 # How many JSON files are opened to tell whose they are
 _PEEK = 20
+_JSON_KINDS: dict[str, Callable[[object], bool]] = {
+    "coco": is_coco,
+    "label-studio": is_label_studio,
+    "createml": is_createml,
+    "via": is_via,
+    "supervisely": lambda document: is_supervisely_meta(document) or is_supervisely(document),
+    "labelme": is_labelme,
+}
 
 
 def load_dataset(
@@ -44,31 +82,50 @@ def load_dataset(
     *,
     format: str | None = None,
     class_names: Sequence[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    rename: Mapping[str, str] | None = None,
     on_error: OnError = "skip",
+    limit_bad: bool = False,
 ) -> DetectionDataset:
-    """Read a data set in the layout of PASCAL VOC, COCO, YOLO, LabelMe or as a CSV table. See docs/data.md.
+    """Read a data set of any format in :data:`FORMATS`. See docs/data.md.
 
     Args:
-        path: a folder, or the one file that describes the data set (JSON, YAML, CSV).
-        split: which part; None or ``all`` for every picture. ``val``, ``valid`` and ``validation`` are one name.
+        path: a folder, or the one file that describes the data set (JSON, YAML, CSV, XML).
+        split: which split; None or ``all`` for every image. ``val``, ``valid`` and ``validation`` are one name.
         format: one of :data:`FORMATS`; None finds out.
         class_names: the classes and their order; objects of others are left out, and ``problems`` says so. By default
             those that the data set declares (COCO, YOLO) or that occur in any split of it, sorted.
-        on_error: ``fail``: one DatasetError that lists what is wrong. ``skip``: what is wrong is left out, and listed
-            in the ``problems`` of the result.
+        images: a folder with the images, where they aren't in the data set or aren't found.
+        rename: new names of classes by their old ones; two classes may get one name.
+        on_error: ``skip``: what is wrong is left out, and listed in the ``problems`` of the result. ``fail``: one
+            DatasetError that lists what is wrong.
+        limit_bad: stop where more than a tenth of the images are unusable, as training does.
 
     Returns:
-        A :class:`DetectionDataset`: boxes ``(x0, y0, x1, y1)`` in pixels of the upright picture, 0-based, half-open,
-        clipped to the picture.
+        A :class:`DetectionDataset`: boxes ``(x0, y0, x1, y1)`` in pixels of the upright image, 0-based, half-open,
+        clipped to the image.
 
     Raises:
         DatasetError: the format isn't recognised, the split doesn't exist, or something in it is wrong.
     """
-    return assemble(read_dataset(path, format), split, class_names=class_names, on_error=on_error)
+    raw = read_dataset(path, format, images=images, rename=rename)
+    return assemble(raw, split, class_names=class_names, on_error=on_error, limit_bad=limit_bad)
 
 
-def read_dataset(path: str | os.PathLike[str], format: str | None = None) -> RawDataset:
-    """Annotations as the files give them, for whoever looks for their faults; :func:`load_dataset` makes records.
+def read_dataset(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> RawDataset:
+    """Read annotations as the files give them, to look for faults; :func:`load_dataset` makes records.
+
+    Args:
+        path: as for :func:`load_dataset`.
+        format: as for :func:`load_dataset`.
+        images: as for :func:`load_dataset`.
+        rename: as for :func:`load_dataset`.
 
     Raises:
         DatasetError: the format isn't recognised, or nothing of it can be read.
@@ -77,21 +134,27 @@ def read_dataset(path: str | os.PathLike[str], format: str | None = None) -> Raw
         hint = did_you_mean(format, FORMATS)
         raise DatasetError(f"format is {format!r}; {hint}expected one of {', '.join(FORMATS)}")
     path = Path(path)
-    raw = _READERS[format or detect_format(path)](path)
+    folder = Path(images) if images is not None else None
+    if folder is not None and not folder.is_dir():
+        raise DatasetError(f"{folder}: no such folder; expected the one with the images (--images)")
+    raw = _READERS[format or detect_format(path)](path, folder)
     if not raw.images:
-        raise DatasetError(f"{path}: a data set in {raw.format} format without pictures; add some")
+        raise DatasetError(f"{path}: a data set in {raw.format} format without images; add some")
+    if rename:
+        raw = rename_classes(raw, rename)
     if raw.name not in ("", ".", ".."):
         return raw
     return replace(raw, name=path.resolve().name)
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:
-    """Which of :data:`FORMATS` a folder or file is in.
+    """Find out which of :data:`FORMATS` a folder or file is in.
 
     A table beside annotations of another format doesn't count (it is often made from them).
 
     Raises:
-        UnknownFormatError: none; the message says what was looked for. DatasetError: several, or no such file.
+        UnknownFormatError: none; the message says what was looked for.
+        DatasetError: several, or no such file.
     """
     path = Path(path)
     try:
@@ -122,11 +185,16 @@ def _nothing_known(path: Path) -> str:
     if path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"):
         return f"{path}: is an archive; unpack it and name the folder"
     if path.suffix.lower() in IMAGE_EXTENSIONS:
-        return f"{path}: is a picture; name the folder of the data set, or the one file with all its boxes"
+        return f"{path}: is an image; name the folder of the data set, or the one file with all its boxes"
     if path.is_dir() and not any(path.iterdir()):
-        return f"{path}: is an empty folder; name one with photos and their boxes"
-    pictures = len(list_images([path])) if path.is_dir() else 0
-    has = f"{pictures} pictures but " if pictures else ""
+        return f"{path}: is an empty folder; name one with images and their boxes"
+    if path.is_file() and path.suffix.lower() == ".json" and is_coco_results(read_json(path, "JSON")):
+        return (
+            f"{path}: is a list of detections in COCO's format, which names neither images nor classes; "
+            "name the file with images, annotations and categories"
+        )
+    count = len(list_images([path])) if path.is_dir() else 0
+    has = f"{count} images but " if count else ""
     for table in sorted(path.glob("*.csv")) if path.is_dir() else [path] * (path.suffix.lower() in (".csv", ".tsv")):
         first = read_text(table, "a table").partition("\n")[0]
         has = (
@@ -135,7 +203,7 @@ def _nothing_known(path: Path) -> str:
         break
     advice = "export the annotations in one of them, or say the format (--format)"
     written = (".json", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml")
-    if pictures and not any(file.suffix.lower() in written for file in path.rglob("*")):
+    if count and not any(file.suffix.lower() in written for file in path.rglob("*")):
         advice = (
             "draw boxes with a labelling tool (Label Studio, CVAT, labelImg, LabelMe) and export them in one of these"
         )
@@ -147,9 +215,18 @@ def _formats_of_file(path: Path) -> list[str]:
     if suffix in (".yaml", ".yml"):
         return ["yolo"]
     if suffix == ".json":
-        document = read_json(path, "the annotations of COCO or LabelMe")
-        return ["coco"] if is_coco(document) else ["labelme"] if is_labelme(document) else []
-    return ["csv"] if suffix in (".csv", ".tsv", ".txt") and is_table(path) else []
+        return _json_kind(read_json(path, "the annotations of COCO, LabelMe, Label Studio, VIA or Create ML"))
+    if suffix == ".xml":
+        return ["cvat"] if is_cvat(path) else []
+    if suffix not in (".csv", ".tsv", ".txt"):
+        return []
+    if is_via_table(path):
+        return ["via"]
+    return ["makesense"] if is_makesense(path) else ["csv"] if is_table(path) else []
+
+
+def _json_kind(document: object) -> list[str]:
+    return [kind for kind, test in _JSON_KINDS.items() if test(document)][:1]
 
 
 def _formats_of_folder(path: Path) -> list[str]:
@@ -158,33 +235,54 @@ def _formats_of_folder(path: Path) -> list[str]:
         folder for pattern in ("Annotations", "*/Annotations", "*/*/Annotations") for folder in path.glob(pattern)
     ]
     lower = [*path.glob("annotations"), *path.glob("*/annotations")]
-    if folders or any(path.glob("*.xml")) or any(any(folder.rglob("*.xml")) for folder in lower):
+    standard = any(any(folder.rglob("*.xml")) or not any(folder.rglob("*.json")) for folder in folders) or any(
+        any(folder.rglob("*.xml")) for folder in lower
+    )
+    if cvat_files(path):
+        found.append("cvat")
+    elif standard or (any(path.glob("*.xml")) and has_annotations(path)):
         found.append("voc")
-    if _any_json(coco_files(path), is_coco):
-        found.append("coco")
-    elif _any_json(labelme_files(path), is_labelme):
-        found.append("labelme")
-    if find_yaml(path) is not None or yolo_folders(path):
+    kinds = _json_kinds(path)
+    found += [kind for kind in _JSON_KINDS if kind in kinds][:1]
+    if find_yaml(path) is not None or (not found and any(path.glob("*.data"))) or _has_label_folders(path):
         found.append("yolo")
-    if not found and has_annotations(path):  # XML files beside pictures in folders below
+    if not found and has_annotations(path):  # XML files in folders below
         found.append("voc")
-    if not found and labels_beside(list_images([path])[:1000]):
+    if not found and has_labels(path):
         found.append("yolo")
-    return found or (["csv"] if csv_files(path) else [])
+    if found:
+        return found
+    if any(is_via_table(file) for file in via_files(path) if file.suffix.lower() == ".csv"):
+        return ["via"]
+    return ["makesense"] if makesense_files(path) else ["csv"] if csv_files(path) else []
 
 
-def _any_json(files: Sequence[Path], test: Callable[[object], bool]) -> bool:
-    for file in files[:_PEEK]:
-        try:
-            if test(read_json(file, "JSON")):
-                return True
-        except DatasetError:
-            continue
-    return False
+def _has_label_folders(path: Path) -> bool:
+    """Whether there are folders of labels where YOLO has them."""
+    return any(
+        any(file.suffix.lower() == ".txt" for file in folder.iterdir())
+        for pattern in ("[lL]abels", "[lL]abels/*", "*/[lL]abels")
+        for folder in path.glob(pattern)
+        if folder.is_dir()
+    )
+
+
+def _json_kinds(path: Path) -> set[str]:
+    """The formats of the JSON files in a folder: of the first few in each place where they may be."""
+    kinds: set[str] = set()
+    for files in (coco_files(path), supervisely_files(path), labelme_files(path)):
+        for file in files[:_PEEK]:
+            try:
+                kinds.update(_json_kind(read_json(file, "JSON")))
+            except DatasetError:
+                continue
+        if kinds:
+            break
+    return kinds
 
 
 def split_names(raw: RawDataset) -> list[str]:
-    """Splits that don't share pictures, ``train`` first: ``trainval`` isn't among them where ``train`` is."""
+    """List splits that don't share images, ``train`` first: ``trainval`` isn't among them where ``train`` is."""
     names = sorted(raw.splits, key=split_order)
     taken: set[str] = set()
     chosen = []

@@ -1,47 +1,81 @@
-"""Small things that several readers need: JSON and text files, numbers, picture names, ids."""
+"""Small things that several readers need: text, JSON and XML files, numbers, outlines."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections import Counter
+import stat
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import Any
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 
 from sppnet.errors import DatasetError
 
 __all__ = [
+    "MAX_BYTES",
+    "advice_of",
     "as_number",
-    "find_picture",
+    "bounding_box",
     "is_utf8",
+    "read_bytes",
     "read_json",
     "read_text",
+    "read_xml",
     "short",
     "sorted_names",
-    "unique_ids",
     "whole_text",
     "without_suffix",
 ]
 
+MAX_BYTES = 1 << 30
+"""Larger annotation files are refused before they are read. COCO's largest has 450 MB."""
 
-def read_text(file: Path, expected: str) -> str:
-    """The text of a UTF-8 file (a byte order mark is dropped).
+Box = tuple[float, float, float, float]
+
+
+def read_bytes(file: Path, expected: str, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a regular file of at most ``max_bytes``.
 
     Raises:
         DatasetError: it can't be read; the message says what was ``expected``.
     """
     try:
-        return file.read_text("utf-8-sig")
+        with file.open("rb") if file.is_file() else _refuse(file) as stream:
+            data = stream.read(max_bytes + 1)
     except FileNotFoundError:
         raise DatasetError(f"{file}: no such file; expected {expected}") from None
     except (OSError, ValueError) as error:
+        raise DatasetError(f"{file}: can't be read ({error}); expected {expected}") from None
+    if len(data) > max_bytes:
+        raise DatasetError(f"{file}: has more than {max_bytes:,} bytes; expected {expected}")
+    return data
+
+
+def _refuse(file: Path) -> Any:
+    """Say why ``file`` isn't a regular file; a pipe or device is never opened."""
+    kind = "a folder" if stat.S_ISDIR(file.stat().st_mode) else "not a regular file"
+    raise ValueError(f"it is {kind}")
+
+
+def read_text(file: Path, expected: str, max_bytes: int = MAX_BYTES) -> str:
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark. The mark is dropped.
+
+    Raises:
+        DatasetError: it can't be read; the message says what was ``expected``.
+    """
+    data = read_bytes(file, expected, max_bytes)
+    try:
+        return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except ValueError as error:
         raise DatasetError(f"{file}: can't be read as text ({error}); expected {expected}, in UTF-8") from None
 
 
 def read_json(file: Path, expected: str) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         DatasetError: it can't be read, isn't JSON, or is nested too deeply.
@@ -53,8 +87,22 @@ def read_json(file: Path, expected: str) -> Any:
         raise DatasetError(f"{file}: not JSON ({error}); expected {expected}") from None
 
 
+def read_xml(file: Path, expected: str) -> Element:
+    """Read an XML file; entities and outside references are refused.
+
+    Raises:
+        DatasetError: it can't be read or isn't well formed.
+    """
+    data = read_bytes(file, expected)
+    try:
+        tree: Element = fromstring(data)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        raise DatasetError(f"{file}: not readable as XML ({error}); expected {expected}") from None
+    return tree
+
+
 def whole_text(document: Any) -> Any:
-    """``document``, if all texts in it can be written to a file: an escape may stand for half a character.
+    """Return ``document``, if all texts in it can be written to a file: an escape may stand for half a character.
 
     Raises:
         ValueError: one can't.
@@ -85,7 +133,7 @@ def is_utf8(text: str) -> bool:
 
 
 def as_number(value: object, name: str) -> float:
-    """A finite number.
+    """Return a finite number.
 
     Raises:
         ValueError: it isn't one; the message begins with "has".
@@ -96,14 +144,19 @@ def as_number(value: object, name: str) -> float:
         number = float(value)
     except (ValueError, OverflowError):
         number = float("nan")
-    # Beyond 1e12 no picture reaches, and squares stay finite.
+    # Beyond 1e12 no image reaches, and squares stay finite.
     if not isfinite(number) or abs(number) > 1e12:
         raise ValueError(f"has {name} {short(value)}, expected a number")
     return number
 
 
+def bounding_box(xs: Sequence[float], ys: Sequence[float]) -> Box:
+    """Bounding box ``(x0, y0, x1, y1)`` of an outline; neither sequence is empty."""
+    return min(xs), min(ys), max(xs), max(ys)
+
+
 def short(value: object, length: int = 60) -> str:
-    """A value as a message shows it. Long ones are cut (and nested ones aren't spelt out: they may be huge)."""
+    """Return a value as a message shows it. Long ones are cut, nested ones aren't spelt out: they may be huge."""
     if isinstance(value, dict | list | tuple | set):
         return f"a {type(value).__name__} of {len(value)}"
     try:
@@ -113,47 +166,14 @@ def short(value: object, length: int = 60) -> str:
     return text if len(text) <= length else text[:length] + "..."
 
 
-def find_picture(name: str, folders: Sequence[Path]) -> Path | None:
-    """The picture that an annotation calls ``name``: below one of ``folders``, else by its last part alone.
-
-    Names from Windows (backslashes) and absolute ones of another machine are understood.
-    """
-    name = name.replace("\\", "/")
-    if not name or "\0" in name or len(name) > 4096:
-        return None
-    last = PurePosixPath(name).name
-    for candidate in (name, last) if last and last != name else (name,):
-        for folder in folders:
-            path = folder / candidate
-            try:
-                if path.is_file():
-                    return path
-            except OSError:  # a name too long, or a folder that may not be entered
-                continue
-    return None
-
-
-def unique_ids(paths: Sequence[Path], root: Path) -> list[str]:
-    """An id for each picture: its stem if all stems differ, else its path below ``root``, with / between the parts.
-
-    Raises:
-        DatasetError: a path comes twice.
-    """
-    stems = [path.stem for path in paths]
-    if len(set(stems)) == len(stems):
-        return stems
-    names = [Path(os.path.relpath(path, root)) for path in paths]
-    ids = [without_suffix(name.as_posix()) for name in names]
-    twice = Counter(ids)
-    ids = [name.as_posix() if twice[i] > 1 else i for i, name in zip(ids, names, strict=True)]
-    for i, count in Counter(ids).items():
-        if count > 1:
-            raise DatasetError(f"{root}: the picture {i} comes {count} times; expected it once, merge its objects")
-    return ids
+def advice_of(error: Exception, file: Path) -> tuple[str, str]:
+    """Split the message of ``error`` about ``file`` into what is wrong and what to do."""
+    what, _, advice = str(error).removeprefix(f"{file}: ").rpartition("; ")
+    return (what, advice) if what else (advice, "correct or remove it")
 
 
 def without_suffix(name: str) -> str:
-    """``name`` of a file without its extension; folders in it stay."""
+    """Return the name of a file without its extension; folders in it stay."""
     return name.removesuffix(PurePosixPath(name).suffix)
 
 

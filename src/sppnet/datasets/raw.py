@@ -18,10 +18,11 @@ class Problem:
     """One thing that is wrong with a data set.
 
     Attributes:
-        level: ``error``: training refuses it (or leaves it out, if told to). ``warning``: it is likely a mistake.
-        kind: a short name, the same for all problems alike: ``no area``, ``missing picture``.
-        file: the annotation or picture.
-        what: what was got and what was expected. advice: what to do.
+        level: ``error``: the object or image is left out. ``warning``: it is likely a mistake.
+        kind: a short name, the same for all problems alike: ``no area``, ``missing image``.
+        file: the annotation or image.
+        what: what was got and what was expected.
+        advice: what to do.
         where: the object in the file, e.g. ``object 3 (cat)``; or empty.
     """
 
@@ -43,9 +44,10 @@ class RawObject:
 
     Attributes:
         name: of the class.
-        box: ``(x0, y0, x1, y1)``, 0-based, half-open, finite; in pixels, or in fractions of the picture's sides.
+        box: ``(x0, y0, x1, y1)``, 0-based, half-open, finite; in pixels, or in fractions of the image's sides.
         written: the box in the words of the file, for messages.
         position: of the object in its file, from 1.
+        difficult: neither hit nor miss in an evaluation.
         flat: no area by the rules of the format, whatever ``box`` says.
     """
 
@@ -64,14 +66,20 @@ class RawObject:
 
 @dataclass(frozen=True)
 class RawImage:
-    """A picture and its objects as the files give them.
+    """An image and its objects as the files give them.
 
     Attributes:
-        image_id: unique in the data set. file: the annotation.
-        path: the picture; where there is none, where it was expected.
-        size: ``(width, height)`` as the annotation says, or None. found: whether there is a file ``path``.
-        fractions: the boxes are in fractions of the picture's sides.
-        problems: of this picture's annotation. readable: False where nothing can be made of it.
+        image_id: unique in the data set.
+        path: the image; where there is none, where it was expected.
+        file: the annotation.
+        size: ``(width, height)`` as the annotation says, or None.
+        objects: in the order of the file.
+        problems: of this image's annotation.
+        found: whether there is a file ``path``.
+        outside: ``path`` is a file outside the data set, to which the annotation leads.
+        missing: why there is no image, where ``found`` is False and more is known than that.
+        fractions: the boxes are in fractions of the image's sides.
+        readable: False where nothing can be made of the annotation.
     """
 
     image_id: str
@@ -81,6 +89,8 @@ class RawImage:
     objects: tuple[RawObject, ...] = ()
     problems: tuple[Problem, ...] = ()
     found: bool = True
+    outside: bool = False
+    missing: str = ""
     fractions: bool = False
     readable: bool = True
 
@@ -90,13 +100,17 @@ class RawDataset:
     """A data set as its files give it.
 
     Attributes:
-        root: the folder or file. format: ``voc``, ``coco``, ``yolo``, ``csv`` or ``labelme``.
+        root: the folder or file.
+        format: one of :data:`sppnet.datasets.loading.FORMATS`.
+        name: of the data set.
         images: by image_id, in a fixed order.
-        class_names: in their order. declared: the format lists them; otherwise they are those found.
+        class_names: in their order.
+        declared: the format lists the classes; otherwise they are those found.
         splits: ids of each split; empty where the data set has none.
+        broken_splits: splits that are named but can't be read, and why.
         rule: what a good box is, in the words of the format.
         problems: of the data set as a whole.
-        extras: what the files hold and records don't, counted: outlines, parts.
+        extras: what the files hold and records don't, counted: outlines, keypoints.
     """
 
     root: Path
@@ -106,6 +120,7 @@ class RawDataset:
     class_names: tuple[str, ...]
     declared: bool = False
     splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    broken_splits: dict[str, str] = field(default_factory=dict)
     rule: str = "x0 < x1 and y0 < y1"
     problems: tuple[Problem, ...] = ()
     extras: Counter[str] = field(default_factory=Counter)

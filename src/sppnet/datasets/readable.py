@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sppnet._types import OnError, Progress, no_progress
+from sppnet.datasets.judging import refuse_many_bad
 from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import load_image
@@ -105,7 +106,7 @@ def without_damaged(
         progress: shows how far it is.
 
     Raises:
-        DatasetError: images are damaged, with ``on_error="fail"``; or none is left.
+        DatasetError: images are damaged, with ``on_error="fail"``; or more than a tenth of them is.
     """
     paths = [record.path for record in dataset]
     damage = find_damage(paths, known=known, threads=threads, progress=progress)
@@ -116,8 +117,7 @@ def without_damaged(
         known.add(path for path, text in zip(paths, damage, strict=True) if not text)
     if not problems:
         return dataset
-    if len(problems) == len(dataset):
-        raise DatasetError(f"{dataset!r}: none of the images can be read; the first: {problems[0]}")
+    refuse_many_bad(dataset.name or "the data set", len(dataset), len(problems), problems)
     left = dataset.subset([i for i, text in enumerate(damage) if not text])
     return replace(left, problems=(*dataset.problems, *problems))
 

@@ -71,7 +71,7 @@ class ImageRecord:
             i = int(np.flatnonzero(~good)[0])
             raise DatasetError(
                 f"{where}: object {i + 1} has box {boxes[i].tolist()}, expected x0 < x1 and y0 < y1 inside the "
-                f"picture of {self.width}x{self.height}; correct it, clip it or leave it out"
+                f"image of {self.width}x{self.height}; correct it, clip it or leave it out"
             )
         if count and labels.min() < 0:
             i = int(labels.argmin())

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
-__all__ = ["SPLIT_NAMES", "TEST", "TRAIN", "VALIDATION", "first_split", "split_of_name", "split_order"]
+from sppnet.errors import DatasetError
+
+__all__ = [
+    "SPLIT_NAMES",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "canonical_split",
+    "check_split_name",
+    "first_split",
+    "split_of_folders",
+    "split_of_name",
+    "split_order",
+]
 
 TRAIN = ("train", "training")
 VALIDATION = ("val", "valid", "validation")
@@ -12,15 +26,49 @@ TEST = ("test", "testing")
 SPLIT_NAMES = (*TRAIN, *VALIDATION, *TEST)
 """Every name that is taken for a split where it names a folder or a file."""
 
+# What stands beside the name of a split in names of files: train_labels.csv, instances_train2017.json
+_BESIDE = frozenset(
+    (
+        *("instances", "labels", "label", "annotations", "annotation", "annot", "annots", "boxes", "box", "bbox"),
+        *("bboxes", "data", "dataset", "images", "image", "img", "imgs", "set", "split", "obj", "coco", "yolo", "csv"),
+        *("df", "gt", "list", "oidv", "v", "keypoints", "ds"),
+    )
+)
+_NOT_IN_A_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
+
 
 def split_of_name(name: str) -> str:
-    """``train`` for ``instances_train2017`` and ``train``; empty where a name names no split."""
-    stem = name.lower().removeprefix("instances_").removesuffix("_annotations").rstrip("0123456789").rstrip("_-. ")
-    return stem if stem in SPLIT_NAMES else ""
+    """Return ``train`` for ``train``, ``instances_train2017`` and ``train_labels``; empty where no split is named."""
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word]
+    found = [word for word in words if word in SPLIT_NAMES]
+    return found[0] if len(found) == 1 and all(word in _BESIDE for word in words if word not in found) else ""
+
+
+def split_of_folders(folders: Sequence[str]) -> str:
+    """Return the split that one of the ``folders`` above a file names, the outermost first; or an empty text."""
+    return next((split for folder in folders if (split := split_of_name(folder))), "")
+
+
+def canonical_split(name: str) -> str:
+    """Return ``train`` for ``TRAIN``: the known names in lower case; others as they are, without blanks around."""
+    name = name.strip()
+    return name.lower() if name.lower() in SPLIT_NAMES else name
+
+
+def check_split_name(name: str) -> None:
+    """Refuse the name of a split that can't be the name of a folder.
+
+    Raises:
+        DatasetError: it holds a slash or another character that leads elsewhere, is ``.`` or ``..``, or is too long.
+    """
+    if not name or name.strip(" .") != name or len(name.encode(errors="replace")) > 100 or _NOT_IN_A_NAME.search(name):
+        raise DatasetError(
+            f"split {name[:100]!r} can't be the name of a folder; give it a plain name like train, val or test"
+        )
 
 
 def first_split(splits: Iterable[str], names: tuple[str, ...]) -> str | None:
-    """The first of ``splits`` that is one of ``names`` (in the order of these), whatever its case; None where none is.
+    """Return the first of ``splits`` that is one of ``names``, in the order of these; None where none is.
 
     >>> first_split(["Valid", "test"], VALIDATION)
     'Valid'
@@ -30,5 +78,5 @@ def first_split(splits: Iterable[str], names: tuple[str, ...]) -> str | None:
 
 
 def split_order(name: str) -> tuple[int, str]:
-    """A key that sorts splits: train, val, test, then the others by name."""
+    """Return a key that sorts splits: train, val, test, then the others by name."""
     return (SPLIT_NAMES.index(name) if name in SPLIT_NAMES else len(SPLIT_NAMES), name)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.errors import DatasetError
 
-__all__ = ["Wrap", "WriteJob", "order_lost", "plain_objects", "write_json"]
+__all__ = ["Placement", "Wrap", "WriteJob", "check_xml_names", "order_lost", "plain_objects", "to_json"]
+
+Placement = Literal["copy", "hardlink", "symlink"]
+"""How the images get into the new folder."""
 
 Wrap = Callable[[Sequence[int]], Iterable[int]]
 """Wraps the sequence of images, to show how far the writing is."""
@@ -26,19 +33,52 @@ class WriteJob:
         dataset: the records.
         splits: indices of the images of each split; ``{"": ...}`` where there is none.
         names: of the image files, one for each record; no two alike.
-        place: puts the image of a record into a folder.
+        placement: how the images get there.
     """
 
     root: Path
     dataset: DetectionDataset
     splits: dict[str, list[int]]
     names: list[str]
-    place: Callable[[int, Path], None]
+    placement: Placement = "copy"
 
     @property
     def split(self) -> bool:
         """Whether the data set has splits."""
         return list(self.splits) != [""]
+
+    @property
+    def order(self) -> list[tuple[str, int]]:
+        """The split and index of each image, in the order of writing."""
+        return [(split, i) for split, items in self.splits.items() for i in items]
+
+    def target(self, *parts: str) -> Path:
+        """Return the file of that path below ``root``; the folders above it are made.
+
+        Raises:
+            DatasetError: it isn't below ``root``.
+        """
+        path = self.root.joinpath(*filter(None, parts))
+        home = os.path.realpath(self.root)
+        if not Path(os.path.realpath(path)).is_relative_to(home) or os.path.realpath(path) == home:
+            raise DatasetError(f"{'/'.join(parts)[:200]!r} leads out of the output folder; rename the split or image")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def write(self, text: str, *parts: str) -> None:
+        """Write a text file; its path is checked as by :meth:`target`."""
+        self.target(*parts).write_text(text, encoding="utf-8", newline="")
+
+    def place(self, i: int, *folders: str) -> None:
+        """Put the image of record ``i`` into the folder, as a copy or link."""
+        target = self.target(*folders, self.names[i])
+        source = self.dataset[i].path.resolve()
+        if self.placement == "copy":
+            shutil.copyfile(source, target)
+        elif self.placement == "hardlink":
+            os.link(source, target)
+        else:
+            target.symlink_to(source)
 
 
 def _decimal(value: float | np.floating) -> float:
@@ -54,14 +94,25 @@ def plain_objects(record: ImageRecord) -> list[tuple[int, list[float], bool]]:
     ]
 
 
-def write_json(path: Path, document: object) -> None:
-    """Write ``document``, with the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+def to_json(document: object) -> str:
+    """Return ``document`` as JSON, one space of indent a level."""
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def check_xml_names(names: Iterable[str]) -> None:
+    """Refuse names of classes that XML can't hold.
+
+    Raises:
+        DatasetError: one has blanks around it or a control character in it.
+    """
+    for name in names:
+        bad = any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or ord(c) in (0xFFFE, 0xFFFF) for c in name)
+        if name != name.strip() or bad:
+            raise DatasetError(f"class name {name!r} can't be written as XML; rename the class")
 
 
 def order_lost(job: WriteJob, known: Sequence[str]) -> list[str]:
-    """Formats without a list of classes: those read back are those found, sorted."""
+    """Say what is lost in formats without a list of classes: those read back are those found, sorted."""
     used = {job.dataset.class_names[label] for record in job.dataset for label in record.labels}
     losses = []
     unused = [name for name in job.dataset.class_names if name not in used]

@@ -1,28 +1,39 @@
-"""Writing data sets: records to PASCAL VOC, COCO, YOLO, CSV or LabelMe. Boxes are converted on the way out."""
+"""Writing data sets: records to one of the formats that hold whole data sets. Boxes are converted on the way out."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 from sppnet.datasets.formats.coco import write_coco
 from sppnet.datasets.formats.csv import write_csv
+from sppnet.datasets.formats.cvat import write_cvat
 from sppnet.datasets.formats.labelme import write_labelme
 from sppnet.datasets.formats.voc import write_voc
 from sppnet.datasets.formats.yolo import write_yolo
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.write_job import Wrap, WriteJob
-from sppnet.errors import ArgumentError
+from sppnet.datasets.splits import check_split_name
+from sppnet.datasets.write_job import Placement, Wrap, WriteJob
+from sppnet.errors import ArgumentError, DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.atomic import write_atomic
 
-__all__ = ["Placement", "write_dataset"]
+__all__ = ["WRITTEN_FORMATS", "Placement", "write_dataset"]
 
-Placement = Literal["copy", "hardlink", "symlink"]
+_WRITERS: dict[str, Callable[[WriteJob, Wrap], list[str]]] = {
+    "voc": write_voc,
+    "coco": write_coco,
+    "yolo": write_yolo,
+    "csv": write_csv,
+    "labelme": write_labelme,
+    "cvat": write_cvat,
+}
+WRITTEN_FORMATS = tuple(_WRITERS)
+"""What :func:`write_dataset` writes."""
+
+_NOT_IN_A_NAME = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]')
 
 
 def write_dataset(
@@ -34,21 +45,22 @@ def write_dataset(
     placement: Placement = "copy",
     progress: Wrap = iter,
 ) -> tuple[str, ...]:
-    """Write ``dataset`` with its pictures into a new folder. It appears when it is complete.
+    """Write ``dataset`` with its images into a new folder. It appears when it is complete.
 
     Args:
-        destination: a folder that doesn't exist, or is empty.
-        format: one of :data:`sppnet.datasets.loading.FORMATS`.
-        splits: ids of the pictures of each split. Where a format has a picture in one split only, it goes to the first.
+        dataset: the records.
+        destination: a folder that doesn't exist, or is empty. Nothing is written outside it.
+        format: one of :data:`WRITTEN_FORMATS`.
+        splits: ids of the images of each split. Where a format has an image in one split only, it goes to the first.
         placement: copy the images, or make links to save space.
-        progress: wraps the sequence of pictures, to show how far it is.
+        progress: wraps the sequence of images, to show how far it is.
 
     Returns:
         What the format can't hold, a sentence each; empty where nothing is lost.
 
     Raises:
-        ArgumentError: ``destination`` isn't empty, or an unknown format. DatasetError: a name that the format
-            can't hold.
+        ArgumentError: ``destination`` isn't empty, or an unknown format.
+        DatasetError: a name that the format can't hold, or the name of a split that leads elsewhere.
         OSError: it can't be written.
     """
     if format not in _WRITERS:
@@ -56,30 +68,25 @@ def write_dataset(
     target = Path(destination)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ArgumentError(f"{target}: exists and isn't an empty folder; name a new one")
+    for name in splits or {}:
+        check_split_name(name)
     losses: list[str] = []
-    parts = _partition(dataset, splits or {}, format, losses)
+    indices = _indices(dataset, splits or {}, format, losses)
     names = _file_names(dataset)
-
-    def place(i: int, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        source = dataset[i].path.resolve()
-        if placement == "copy":
-            shutil.copyfile(source, folder / names[i])
-        elif placement == "hardlink":
-            os.link(source, folder / names[i])
-        else:
-            (folder / names[i]).symlink_to(source)
-
     with write_atomic(target) as temporary:
         temporary.mkdir()
-        losses += _WRITERS[format](WriteJob(temporary, dataset, parts, names, place), progress)
+        job = WriteJob(temporary, dataset, indices, names, placement)
+        for split, i in job.order:  # every place, before a byte is written
+            if Path(os.path.normpath(temporary / split / names[i])).parent != temporary / split:
+                raise DatasetError(f"{names[i]!r} can't be the name of a file; rename the image")
+        losses += _WRITERS[format](job, progress)
     return tuple(losses)
 
 
-def _partition(
+def _indices(
     dataset: DetectionDataset, splits: Mapping[str, Sequence[str]], format: str, losses: list[str]
 ) -> dict[str, list[int]]:
-    """Indices of each split. Except in VOC, whose lists may overlap, a picture is in one; the rest is ``other``."""
+    """Indices of each split. Except in VOC, whose lists may overlap, an image is in one; the rest is ``other``."""
     index = {record.image_id: i for i, record in enumerate(dataset)}
     if not splits:
         return {"": list(range(len(dataset)))}
@@ -87,26 +94,31 @@ def _partition(
     if format == "voc":
         return listed
     taken: set[int] = set()
-    parts = {}
+    found: dict[str, list[int]] = {}
     for name, items in listed.items():
         own = [i for i in items if i not in taken]
         if len(own) < len(items):
-            losses.append(f"split {name}: {len(items) - len(own)} of its pictures are in another split and stay there")
+            losses.append(f"split {name}: {len(items) - len(own)} of its images are in another split and stay there")
         if own:
-            parts[name] = own
+            found[name] = own
             taken.update(own)
     rest = [i for i in range(len(dataset)) if i not in taken]
     if rest:
-        parts["other"] = rest
-        losses.append(f"{len(rest)} pictures are in no split; they are put into one called other")
-    return parts
+        name, number = "other", 2
+        while name.lower() in {known.lower() for known in found}:
+            name, number = f"other-{number}", number + 1
+        found[name] = rest
+        losses.append(f"{len(rest)} images are in no split; they are put into one called {name}")
+    return found
 
 
 def _file_names(dataset: DetectionDataset) -> list[str]:
-    """A plain file name for each picture, from its id: no folders, no two alike, also where case doesn't count."""
+    """A plain file name for each image, from its id: no folders, no two alike, also where case doesn't count."""
     names, taken = [], set()
     for record in dataset:
-        stem = re.sub(r'[\x00-\x1f/\\:*?"<>|\ud800-\udfff]', "_", record.image_id).strip(" .")[:120] or "picture"
+        stem = _NOT_IN_A_NAME.sub("_", record.image_id).strip(" .")[:120] or "image"
+        while len(stem.encode()) > 200:  # letters of other scripts have several bytes
+            stem = stem[:-1]
         suffix = record.path.suffix if record.path.suffix.lower() in IMAGE_EXTENSIONS else ".jpg"
         candidate, number = stem, 2
         while candidate.lower() in taken:
@@ -114,12 +126,3 @@ def _file_names(dataset: DetectionDataset) -> list[str]:
         taken.add(candidate.lower())
         names.append(candidate + suffix)
     return names
-
-
-_WRITERS: dict[str, Callable[[WriteJob, Wrap], list[str]]] = {
-    "voc": write_voc,
-    "coco": write_coco,
-    "yolo": write_yolo,
-    "csv": write_csv,
-    "labelme": write_labelme,
-}

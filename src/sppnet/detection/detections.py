@@ -64,7 +64,7 @@ class Detections:
         if count and class_id.dtype.kind not in "iu":
             raise ArgumentError(f"class_id: got {class_id.dtype}, expected integers")
         names = tuple(self.class_names)
-        if count and not (0 <= int(class_id.min()) and int(class_id.max()) < len(names)):
+        if count and not (int(class_id.min()) >= 0 and int(class_id.max()) < len(names)):
             raise ArgumentError(
                 f"class_id: got values {class_id.min()} to {class_id.max()}, expected an index into "
                 f"{len(names)} class_names"

@@ -1,27 +1,30 @@
 """Data sets in the JSON format of COCO: ``images``, ``annotations`` with ``bbox`` x, y, width, height, ``categories``.
 
-Found are a file by itself, ``annotations/instances_*.json`` beside the pictures' folders, and
-``train/_annotations.coco.json``.
+Found are a file by itself, ``annotations/instances_*.json`` beside the images' folders, and
+``train/_annotations.coco.json``. Where an object has no ``bbox``, that of its outline or mask counts.
 """
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
-from sppnet.datasets.parsing import as_number, find_picture, read_json, short, unique_ids
+from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.formats.masks import mask_box
+from sppnet.datasets.locating import ImageIndex, folders_near, home_of
+from sppnet.datasets.parsing import Box, as_number, bounding_box, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_name
-from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, write_json
+from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, to_json
 from sppnet.errors import DatasetError
 
-__all__ = ["coco_files", "is_coco", "read_coco", "write_coco"]
+__all__ = ["coco_files", "is_coco", "is_coco_results", "read_coco", "write_coco"]
 
 _EXPECTED = "COCO's JSON, an object with the lists images, annotations and categories"
 _RULE = "x, y, width, height with width > 0 and height > 0"
+_SIDES = ("x", "y", "width", "height")
 
 
 def is_coco(document: object) -> bool:
@@ -29,104 +32,160 @@ def is_coco(document: object) -> bool:
     return isinstance(document, dict) and isinstance(document.get("images"), list) and "annotations" in document
 
 
+def is_coco_results(document: object) -> bool:
+    """Whether parsed JSON looks like a list of detections in COCO's format, which names no images or classes."""
+    first = document[0] if isinstance(document, list) and document else None
+    return isinstance(first, dict) and {"image_id", "category_id"} <= set(first)
+
+
 def coco_files(root: Path) -> list[Path]:
-    """JSON files in the places where COCO's annotations are kept; what is in them isn't looked at."""
+    """List the JSON files in the places where COCO's annotations are kept; what is in them isn't looked at."""
     if root.is_file():
         return [root]
     found = [
         path
-        for pattern in ("*.json", "annotations/*.json", "*/_annotations.coco.json", "*/annotations/*.json")
+        for pattern in ("*.json", "[aA]nnotations/*.json", "*/_annotations.coco.json", "*/[aA]nnotations/*.json",
+                        "*/*.json")
         for path in sorted(root.glob(pattern))
         if not path.name.startswith(".")
-    ]
+    ]  # fmt: skip
+    found = list(dict.fromkeys(found))
     instances = [path for path in found if path.name.startswith("instances_")]
-    named = [path for path in instances or found if _split(path)]
+    named = [path for path in instances or found if _split(path, root)]
     return named or instances or found
 
 
-def read_coco(root: str | os.PathLike[str]) -> RawDataset:
-    """Every COCO file of a data set; one whose name (or folder) is that of a split becomes that split.
+def read_coco(root: Path, images: Path | None = None) -> RawDataset:
+    """Read every COCO file of a data set; one whose name (or folder) is that of a split becomes that split.
 
     ``iscrowd`` and ``ignore`` make an object difficult: neither hit nor miss. Outlines aren't kept.
 
+    Args:
+        root: the folder of the data set, or the JSON file.
+        images: a folder with its images, where they aren't in the data set.
+
     Raises:
-        DatasetError: there is none, or several that aren't splits; the file isn't COCO's; a picture comes twice.
+        DatasetError: there is none, the file isn't COCO's, or several files are about the same images.
     """
-    root = Path(root)
-    documents = [(file, document) for file in coco_files(root) if is_coco(document := read_json(file, _EXPECTED))]
+    errors: list[DatasetError] = []
+    documents = [(file, document) for file in coco_files(root) if is_coco(document := _read(file, root, errors))]
+    if not documents and root.is_dir():
+        every = [file for pattern in ("*.json", "[aA]nnotations/*.json") for file in sorted(root.glob(pattern))]
+        documents = [(file, document) for file in every if is_coco(document := _read(file, root, errors))]
+    if not documents and errors:
+        raise errors[0]
     if not documents:
         raise DatasetError(f"{root}: no COCO annotations; expected {_EXPECTED}, here or in annotations")
-    if len(documents) > 1 and not all(_split(file) for file, _ in documents):
-        listed = ", ".join(file.name for file, _ in documents)
-        raise DatasetError(f"{root}: holds several COCO files ({listed}); name one of them")
+    several = len(documents) > 1
+    if several and not all(_split(file, root) for file, _ in documents):
+        _refuse_overlap(root, documents)
+    home = home_of(root)
+    collection = Collection(root, home, "coco", ImageIndex(home, images))
     names: list[str] = []
-    problems: list[Problem] = []
-    extras: Counter[str] = Counter()
-    images: list[RawImage] = []
-    splits: list[str] = []
     for file, document in documents:
-        categories = _read_categories(file, document, problems)
+        categories = _read_categories(file, document, collection.problems)
         names += [name for name in categories.values() if name not in names]
-        found = list(_read_images(file, document, categories, problems, extras))
-        images += found
-        # A lone file called anything (instances_default) isn't a part of something
-        splits += [_split(file) if len(documents) > 1 else split_of_name(_split(file))] * len(found)
-    home = root if root.is_dir() else root.parent
-    ids = unique_ids([image.path for image in images], home)
-    parts: dict[str, list[str]] = {}
-    for image_id, split in zip(ids, splits, strict=True):
-        parts.setdefault(split, []).append(image_id)
-    return RawDataset(
-        root, "coco", root.name if root.is_dir() else root.stem,
-        {i: RawImage(**{**vars(image), "image_id": i}) for i, image in zip(ids, images, strict=True)},
-        tuple(names), declared=True,
-        splits={name: tuple(items) for name, items in parts.items() if name},
-        rule=_RULE, problems=tuple(problems), extras=extras,
-    )  # fmt: skip
+        # A lone file called anything (instances_default) isn't a split of something
+        split = _split(file, root)
+        split = split if several else split_of_name(split)
+        for image in _read_images(file, document, categories, collection, split):
+            collection.add(image, split)
+    return collection.finish(names, declared=True, rule=_RULE)
 
 
-def _split(file: Path) -> str:
+def _read(file: Path, root: Path, errors: list[DatasetError]) -> Any:
+    """What a file holds; nothing where it can't be read and is only one of many."""
+    try:
+        return read_json(file, _EXPECTED)
+    except DatasetError as error:
+        if file == root or file.name.startswith(("instances_", "_annotations")) or split_of_name(file.stem):
+            raise
+        errors.append(error)
+        return None
+
+
+def _refuse_overlap(root: Path, documents: list[tuple[Path, Any]]) -> None:
+    """Files that are no splits are read as one data set, if each is about other images."""
+    seen: set[str] = set()
+    for _, document in documents:
+        names = {str(item.get("file_name")) for item in document["images"] if isinstance(item, dict)}
+        if names & seen:
+            listed = ", ".join(file.name for file, _ in documents)
+            raise DatasetError(f"{root}: holds several COCO files about the same images ({listed}); name one of them")
+        seen |= names
+
+
+def _split(file: Path, root: Path) -> str:
     """``train`` for ``instances_train2017.json``; any name goes that follows ``instances_``."""
-    stem = file.parent.name if file.name.startswith("_annotations") else file.stem
-    return split_of_name(stem) or (stem.removeprefix("instances_") if stem.startswith("instances_") else "")
+    own = split_of_name(file.stem) or (
+        file.stem.removeprefix("instances_") if file.stem.startswith("instances_") else ""
+    )
+    below = file.relative_to(root).parts[:-1] if file != root and file.is_relative_to(root) else file.parts[-2:-1]
+    return own or split_of_folders(below)
 
 
-def _read_categories(file: Path, document: dict[str, Any], problems: list[Problem]) -> dict[int, str]:
-    """Names by id, in the order of ids."""
+def _key(value: object) -> str | None:
+    """An id, so that 1, 1.0 and "1" are the same; None where it can't be one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, float):
+        return str(int(value)) if value == value and abs(value) < 1e15 and value == int(value) else None
+    if isinstance(value, int) and abs(value) >= 10**30:
+        return None
+    return str(value)
+
+
+def _read_categories(file: Path, document: dict[str, Any], problems: list[Problem]) -> dict[str, str]:
+    """Names by id, in the order of ids where these are numbers."""
     listed = document.get("categories")
     if not isinstance(listed, list):
         raise DatasetError(f"{file}: categories is {short(listed)}, expected a list; {_EXPECTED}")
-    categories: dict[int, str] = {}
+    categories: dict[str, str] = {}
     for position, item in enumerate(listed, 1):
         name = item.get("name") if isinstance(item, dict) else None
-        number = item.get("id") if isinstance(item, dict) else None
-        if not isinstance(number, int) or not isinstance(name, str) or not name.strip():
-            what = f"category {position} is {short(item)} with id {short(number)} and name {short(name)}"
-            advice = "expected a whole number and a text; correct it"
+        number = _key(item.get("id")) if isinstance(item, dict) else None
+        if number is None or not isinstance(name, str) or not name.strip():
+            got = short(item.get("id")) if isinstance(item, dict) else "None"
+            what = f"category {position} is {short(item)} with id {got} and name {short(name)}"
+            advice = "expected a number or text, and a text; correct it"
             problems.append(Problem("error", "malformed category", str(file), what, advice))
         elif number in categories:
-            what = f"has two categories of id {short(number)}: {short(categories[number])} and {short(name)}"
+            what = f"has two categories of id {number[:60]}: {short(categories[number])} and {short(name)}"
             problems.append(Problem("error", "malformed category", str(file), what, "give each an id of its own"))
         else:
             categories[number] = name.strip()
-    return dict(sorted(categories.items()))
+    if all(key.lstrip("-").isdecimal() for key in categories):
+        return dict(sorted(categories.items(), key=lambda item: int(item[0])))
+    return categories
+
+
+def _name_of(item: dict[str, Any]) -> str:
+    """What the image is called: ``file_name``, else the end of an address."""
+    for key in ("file_name", "path"):
+        if isinstance(item.get(key), str) and item[key]:
+            return str(item[key])
+    for key in ("coco_url", "flickr_url", "url"):
+        if isinstance(item.get(key), str) and item[key]:
+            return PurePosixPath(urlsplit(item[key]).path).name
+    return ""
 
 
 def _read_images(
-    file: Path, document: dict[str, Any], categories: dict[int, str], problems: list[Problem], extras: Counter[str]
+    file: Path, document: dict[str, Any], categories: dict[str, str], collection: Collection, split: str
 ) -> Iterator[RawImage]:
-    folders = _folders(file)
-    objects: dict[int, list[RawObject]] = {}
-    flaws: dict[int, list[Problem]] = {}
-    known: dict[int, dict[str, Any]] = {}
+    objects: dict[str, list[RawObject]] = {}
+    flaws: dict[str, list[Problem]] = {}
+    known: dict[str, dict[str, Any]] = {}
+    problems = collection.problems
     for position, item in enumerate(document["images"], 1):
-        number = item.get("id") if isinstance(item, dict) else None
-        name = item.get("file_name") if isinstance(item, dict) else None
-        if not isinstance(number, int) or not isinstance(name, str) or not name:
-            what = f"image {position} has id {short(number)} and file_name {short(name)}, expected a number and a name"
+        number = _key(item.get("id")) if isinstance(item, dict) else None
+        name = _name_of(item) if isinstance(item, dict) else ""
+        if number is None or not name:
+            got = (item.get("id"), item.get("file_name")) if isinstance(item, dict) else (None, None)
+            what = f"image {position} has id {short(got[0])} and file_name {short(got[1])}, expected an id and a name"
             problems.append(Problem("error", "malformed image", str(file), what, "correct it"))
         elif number in known:
-            what = f"image {position} ({short(name)}) has the id {short(number)} of another one"
+            what = f"image {position} ({short(name)}) has the id {number[:60]} of another one"
             problems.append(Problem("error", "malformed image", str(file), what, "give each image an id of its own"))
         else:
             known[number] = item
@@ -142,36 +201,34 @@ def _read_images(
             problem = Problem(
                 "error", "malformed object", str(file), str(error), "correct or remove it", where + _id_of(item)
             )
-            image = item.get("image_id") if isinstance(item, dict) else None
-            # Of a picture where that is known, so that it counts only in its split
-            (flaws[image] if isinstance(image, int) and image in known else problems).append(problem)
+            of = _key(item.get("image_id")) if isinstance(item, dict) else None
+            # Of an image where that is known, so that it counts only in its split
+            flaws.get(of or "", problems).append(problem)
             continue
-        extras["outlines (segmentation)"] += bool(item.get("segmentation"))
-        extras["keypoints"] += bool(item.get("keypoints"))
+        collection.extras["outlines (segmentation)"] += bool(item.get("segmentation"))
+        collection.extras["keypoints"] += bool(item.get("keypoints"))
         objects[number].append(found)
-    for number, item in known.items():
-        path = find_picture(item["file_name"], folders)
-        where_expected = folders[0] / item["file_name"].replace("\0", "?")[-200:]
-        yield RawImage(
-            "", path or where_expected, file, _read_size(item), tuple(objects[number]), tuple(flaws[number]),
-            found=path is not None,
-        )  # fmt: skip
+    folders = _folders(file, collection.home, split)
+    places = collection.index.locate([(_name_of(item), folders) for item in known.values()])
+    for (number, item), place in zip(known.items(), places, strict=True):
+        image = RawImage("", place.path, file, _read_size(item), tuple(objects[number]), tuple(flaws[number]))
+        yield located(image, place)
 
 
-def _folders(file: Path) -> list[Path]:
-    """Where the pictures of a COCO file may be, the likeliest first."""
-    here, above = file.parent, file.parent.parent
-    names = [file.stem.removeprefix("instances_"), _split(file)]
-    inside = [base / "images" / name for base in (above, here) for name in names if name]
-    beside = [base / name for base in (above, here) for name in names if name]
-    return [*inside, *beside, here, here / "images", above, above / "images"]
+def _folders(file: Path, home: Path, split: str) -> list[Path]:
+    """Where the images of a COCO file may be, the likeliest first."""
+    own = file.stem.removeprefix("instances_")
+    named = [p for name in dict.fromkeys((own, split)) if name for p in folders_near(file.parent, home, name)]
+    return list(dict.fromkeys([*(p for p in named if p.name in (own, split)), *folders_near(file.parent, home)]))
 
 
 def _read_size(item: dict[str, Any]) -> tuple[int, int] | None:
     width, height = item.get("width"), item.get("height")
-    if isinstance(width, int) and isinstance(height, int) and 0 < width < 1 << 31 and 0 < height < 1 << 31:
-        return width, height
-    return None
+    try:
+        size = int(as_number(width, "width")), int(as_number(height, "height"))
+    except ValueError:
+        return None
+    return size if 0 < size[0] < 1 << 31 and 0 < size[1] < 1 << 31 else None
 
 
 def _id_of(item: object) -> str:
@@ -179,25 +236,51 @@ def _id_of(item: object) -> str:
 
 
 def _read_object(
-    item: object, position: int, known: dict[int, dict[str, Any]], categories: dict[int, str]
-) -> tuple[int, RawObject]:
+    item: object, position: int, known: dict[str, dict[str, Any]], categories: dict[str, str]
+) -> tuple[str, RawObject]:
     if not isinstance(item, dict):
         raise ValueError(f"is {short(item)}, expected an object")
-    image, category, box = item.get("image_id"), item.get("category_id"), item.get("bbox")
-    if not isinstance(image, int) or image not in known:
-        raise ValueError(f"has image_id {short(image)}, expected the id of one of the {len(known)} images")
-    if not isinstance(category, int) or category not in categories:
+    image, category, box = _key(item.get("image_id")), _key(item.get("category_id")), item.get("bbox")
+    if image is None or image not in known:
+        raise ValueError(f"has image_id {short(item.get('image_id'))}, expected the id of one of {len(known)} images")
+    if category is None or category not in categories:
         some = ", ".join(f"{number} {name}" for number, name in list(categories.items())[:20])
-        raise ValueError(f"has category_id {short(category)}, expected one of: {some}")
+        raise ValueError(f"has category_id {short(item.get('category_id'))}, expected one of: {some}")
+    crowd = _flag(item.get("iscrowd")) or _flag(item.get("ignore"))
+    if not box and (outline := _outline(item.get("segmentation"))) is not None:
+        x0, y0, x1, y1 = outline
+        written = f"of the outline [{x0:g}, {y0:g}, {x1 - x0:g}, {y1 - y0:g}]"
+        return image, RawObject(categories[category], outline, written, position, crowd)
     if not isinstance(box, list) or len(box) != 4:
         raise ValueError(f"({categories[category]}) has bbox {short(box)}, expected [x, y, width, height]")
-    x, y, w, h = (
-        as_number(value, f"bbox {name}") for value, name in zip(box, ("x", "y", "width", "height"), strict=True)
-    )
-    crowd = bool(item.get("iscrowd")) or bool(item.get("ignore"))
+    x, y, w, h = (as_number(value, f"bbox {name}") for value, name in zip(box, _SIDES, strict=True))
     written = f"[{x:g}, {y:g}, {w:g}, {h:g}]"
-    flat = w == 0 or h == 0
-    return image, RawObject(categories[category], (x, y, x + w, y + h), written, position, crowd, flat)
+    return image, RawObject(categories[category], (x, y, x + w, y + h), written, position, crowd, w == 0 or h == 0)
+
+
+def _flag(value: object) -> bool:
+    return value not in (0, "0", "false", "False", None, "")
+
+
+def _outline(segmentation: object) -> Box | None:
+    """Bounding box of polygons or of a mask; None where there is neither.
+
+    Raises:
+        ValueError: they are malformed.
+    """
+    if isinstance(segmentation, dict):
+        return mask_box(segmentation)
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    xs: list[float] = []
+    ys: list[float] = []
+    for polygon in polygons:
+        if not isinstance(polygon, list) or len(polygon) % 2:
+            raise ValueError(f"has segmentation {short(polygon)}, expected x and y of each corner")
+        xs += [as_number(value, "segmentation x") for value in polygon[::2]]
+        ys += [as_number(value, "segmentation y") for value in polygon[1::2]]
+    return bounding_box(xs, ys) if xs else None
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -211,11 +294,11 @@ def write_coco(job: WriteJob, progress: Wrap) -> list[str]:
     }
     number = 0
     ignored = 0
-    order = [(split, i) for split, items in job.splits.items() for i in items]
+    order = job.order
     for k in progress(range(len(order))):
         split, i = order[k]
         record = job.dataset[i]
-        job.place(i, job.root / (split or "images"))
+        job.place(i, split or "images")
         documents[split]["images"].append(
             {"id": i + 1, "file_name": job.names[i], "width": record.width, "height": record.height}
         )
@@ -227,7 +310,7 @@ def write_coco(job: WriteJob, progress: Wrap) -> list[str]:
             ignored += difficult
             documents[split]["annotations"].append(item)
     for split, document in documents.items():
-        write_json(job.root / "annotations" / f"instances{'_' + split if split else ''}.json", document)
+        job.write(to_json(document), "annotations", f"instances{'_' + split if split else ''}.json")
     if not ignored:
         return []
     return [f"{ignored} difficult objects have ignore = 1: sppnet reads that; other tools take them as ordinary ones"]

@@ -1,57 +1,71 @@
 """Data sets as a table: ``image,x0,y0,x1,y1,label``, one object a row, boxes 0-based and half-open as everywhere here.
 
-Further columns are understood: ``split``, ``difficult`` (0 or 1). A row without a box and label is a picture without
-objects. Commas, semicolons and tabs separate; ``xmin, ymin, xmax, ymax``, ``filename`` and ``class`` are read as well.
+Further columns are understood: ``split``, ``difficult`` (0 or 1), ``width`` and ``height`` of the image. A row without
+a box and label is an image without objects. Commas, semicolons and tabs separate. Many other names of columns are known
+(:mod:`sppnet.datasets.formats.csv_columns`), and tables without a first line that keras-retinanet and AutoML write.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sppnet.datasets.parsing import as_number, find_picture, read_text, short, sorted_names, unique_ids
+from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.formats.csv_columns import Columns, columns_of, split_line
+from sppnet.datasets.locating import ImageIndex, folders_near, home_of
+from sppnet.datasets.parsing import Box, as_number, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.splits import canonical_split, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
 
 __all__ = ["csv_files", "is_table", "read_csv", "write_csv"]
 
 _EXPECTED = "a table with the columns image, x0, y0, x1, y1, label"
-_COLUMNS = {
-    "image": ("image", "filename", "file_name", "image_path", "path"),
-    "x0": ("x0", "xmin", "x_min"),
-    "y0": ("y0", "ymin", "y_min"),
-    "x1": ("x1", "xmax", "x_max"),
-    "y1": ("y1", "ymax", "y_max"),
-    "label": ("label", "class", "class_name"),
-}
-_BOX = ("x0", "y0", "x1", "y1")
+_NO_CLASS = "object"  # the class of tables without a column for it
+_NO_SPLIT = ("", "unassigned", "none", "null", "nan", "all")
+
+
+@dataclass
+class _Rows:
+    """The rows about one image."""
+
+    split: str
+    objects: list[RawObject] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    size: tuple[int, int] | None = None
 
 
 def is_table(file: Path) -> bool:
-    """Whether the first line of a file names the columns that are needed."""
+    """Whether the first lines of a file are those of a table with boxes."""
     try:
+        if not file.is_file():
+            return False
         with file.open("rb") as stream:
-            first = stream.readline(4096).decode("utf-8-sig")
+            data = stream.read(8192)
+        text = data.decode("utf-16", "ignore") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else data.decode(
+            "utf-8-sig", "ignore"
+        )  # fmt: skip
     except (OSError, ValueError):
         return False
-    return _columns(_split_header(first)[0]) is not None
+    return columns_of(split_line(text)[0]) is not None
 
 
 def csv_files(root: Path) -> list[Path]:
-    """The tables of a data set: ``root`` itself, or those in it whose first line names the columns.
+    """List the tables of a data set: ``root`` itself, or those in it and in the folders below it.
 
-    Or those of its folders train, valid and test.
+    Those whose name is that of a split come alone; so do those in ``root``.
     """
     if root.is_file():
         return [root]
-    found = [path for path in sorted([*root.glob("*.csv"), *root.glob("*.tsv")]) if is_table(path)]
+    found = [path for path in sorted([*root.glob("*.csv"), *root.glob("*.tsv"), *root.glob("*.CSV")]) if is_table(path)]
     named = [path for path in found if split_of_name(path.stem)]
-    below = [path for path in sorted(root.glob("*/*.csv")) if split_of_name(path.parent.name) and is_table(path)]
-    return named or found or below
+    below = [path for path in sorted(root.glob("*/*.csv")) if is_table(path)] if not found else []
+    below_named = [path for path in below if _split(path)]
+    return named or found or below_named or below
 
 
 def _split(file: Path) -> str:
@@ -59,110 +73,140 @@ def _split(file: Path) -> str:
     return split_of_name(file.stem) or split_of_name(file.parent.name)
 
 
-def read_csv(root: str | os.PathLike[str]) -> RawDataset:
-    """A table, or the tables ``train.csv``, ``val.csv`` of a folder. Names of pictures are relative to it.
+def read_csv(root: Path, images: Path | None = None) -> RawDataset:
+    """Read a table, or the tables ``train.csv``, ``val.csv`` of a folder. Names of images are relative to it.
+
+    Args:
+        root: the folder of the data set, or the table.
+        images: a folder with its images, where they aren't in the data set.
 
     Raises:
         DatasetError: no table, several that aren't splits, a column that is missing, or no text.
     """
-    root = Path(root)
     files = csv_files(root)
     if not files:
         raise DatasetError(f"{root}: no such table; expected {_EXPECTED}")
     if len(files) > 1 and not all(_split(file) for file in files):
         raise DatasetError(f"{root}: holds several tables ({', '.join(f.name for f in files)}); name one of them")
-    images: list[RawImage] = []
-    splits: list[str] = []
+    home = home_of(root)
+    collection = Collection(root, home, "csv", ImageIndex(home, images))
     for file in files:
-        for image, split in _read_table(file):
-            images.append(image)
-            splits.append(split or _split(file) * (len(files) > 1))
-    ids = unique_ids([image.path for image in images], root if root.is_dir() else root.parent)
-    parts: dict[str, list[str]] = {}
-    for image_id, split in zip(ids, splits, strict=True):
-        parts.setdefault(split, []).append(image_id)
-    return RawDataset(
-        root, "csv", root.name if root.is_dir() else root.stem,
-        {i: RawImage(**{**vars(image), "image_id": i}) for i, image in zip(ids, images, strict=True)},
-        sorted_names(item.name for image in images for item in image.objects),
-        splits={name: tuple(items) for name, items in parts.items() if name},
-    )  # fmt: skip
+        _read_table(file, collection, _split(file) if len(files) > 1 else "")
+    return collection.finish()
 
 
-def _split_header(line: str) -> tuple[list[str], str]:
-    """The names in the first line, and what separates them."""
-    separator = max(",;\t", key=line.count)
-    return [name.strip().strip('"').lower() for name in line.strip().split(separator)], separator
-
-
-def _columns(header: list[str]) -> dict[str, int] | None:
-    """Where each column is; None where one is missing."""
-    found = {}
-    for name, spellings in _COLUMNS.items():
-        place = next((header.index(spelling) for spelling in spellings if spelling in header), None)
-        if place is None:
-            return None
-        found[name] = place
-    return found | {name: header.index(name) for name in ("split", "difficult") if name in header}
-
-
-def _read_table(file: Path) -> list[tuple[RawImage, str]]:
+def _read_table(file: Path, collection: Collection, table_split: str) -> None:
     text = read_text(file, _EXPECTED)
-    first = text.partition("\n")[0]
-    header, separator = _split_header(first)
-    columns = _columns(header)
+    header, separator = split_line(text)
+    columns = columns_of(header)
     if columns is None:
-        raise DatasetError(f"{file}: the first line is {short(first)}, expected {_EXPECTED}")
-    objects: dict[str, list[RawObject]] = {}
-    problems: dict[str, list[Problem]] = {}
-    split_of: dict[str, str] = {}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        rows = [(reader.line_num, row) for row in reader][1:]
-    except csv.Error as error:
-        raise DatasetError(f"{file}: line {reader.line_num} can't be read ({error}); expected {_EXPECTED}") from None
-    for number, row in rows:
-        if not any(map(str.strip, row)):
+        raise DatasetError(f"{file}: the first line is {short(text.partition(chr(10))[0])}, expected {_EXPECTED}")
+    if not columns.label:
+        what = f"has no column for the class, so every object is of the class {_NO_CLASS!r}"
+        collection.problems.append(Problem("warning", "no class", str(file), what, "add a column label"))
+    names = _class_descriptions(file.parent) if "labelname" in header else {}
+    rows = _rows(file, text, separator, columns, names)
+    fractions = columns.fractions or _are_fractions(rows)
+    splits = {name: found.split or table_split for name, found in rows.items()}
+    requests = [(name, folders_near(file.parent, collection.home, splits[name])) for name in rows]
+    places = collection.index.locate(requests)
+    for (name, found), place in zip(rows.items(), places, strict=True):
+        image = RawImage(
+            "", place.path, file, found.size, tuple(found.objects), tuple(found.problems), fractions=fractions,
+            readable=bool(name),
+        )  # fmt: skip
+        collection.add(located(image, place), splits[name])
+
+
+def _rows(file: Path, text: str, separator: str, columns: Columns, names: dict[str, str]) -> dict[str, _Rows]:
+    """The rows of each image, in the order of the table."""
+    images: dict[str, _Rows] = {}
+    for number, row in _lines(file, text, separator, columns.header):
+        if not any(map(str.strip, row)) or row[0].startswith("#"):
             continue
-        cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.items()}
-        picture = cells["image"]
-        flaws = problems.setdefault(picture, [])
-        found = objects.setdefault(picture, [])
+        cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.places.items()}
+        split = canonical_split(cells.get("split", ""))
+        split = "" if split.lower() in _NO_SPLIT else split
+        image = cells["image"]
         where = f"line {number}"
-        if split_of.setdefault(picture, cells.get("split", "")) != cells.get("split", ""):
-            what = f"puts {short(picture)} into split {cells['split']!r}, an earlier line into {split_of[picture]!r}"
-            flaws.append(Problem("error", "split", str(file), what, "a picture belongs to one", where))
-        if not picture:
-            flaws.append(Problem("error", "malformed object", str(file), "has no image", "name the picture", where))
+        found = images.setdefault(image, _Rows(split))
+        if found.split != split:
+            what = f"puts {short(image)} into split {split!r}, an earlier line into {found.split!r}"
+            found.problems.append(Problem("error", "split", str(file), what, "an image belongs to one", where))
+        if not image:
+            problem = Problem("error", "malformed object", str(file), "has no image", "name the image", where)
+            found.problems.append(problem)
             continue
-        if not cells["label"] and not any(cells[name] for name in _BOX):
-            continue  # a picture without objects
+        found.size = found.size or _size(cells)
+        if not cells.get("label") and not any(cells[name] for name in columns.box):
+            continue  # an image without objects
         try:
-            found.append(_read_object(cells, number))
+            found.objects.append(_read_object(cells, columns, number, names))
         except ValueError as error:
-            flaws.append(
+            found.problems.append(
                 Problem("error", "malformed object", str(file), str(error), "correct or remove the line", where)
             )
-    return [(_image(file, name, objects[name], problems[name]), split_of[name]) for name in objects]
+    return images
 
 
-def _image(file: Path, name: str, objects: list[RawObject], problems: list[Problem]) -> RawImage:
-    path = find_picture(name, [file.parent, file.parent / "images"])
-    expected = file.parent / (name.replace("\0", "?")[-200:] or "?")
-    return RawImage(
-        "", path or expected, file, None, tuple(objects), tuple(problems), found=path is not None, readable=bool(name)
-    )  # fmt: skip
+def _lines(file: Path, text: str, separator: str, header: bool) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        for k, row in enumerate(reader):
+            if k >= header and row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise DatasetError(f"{file}: line {reader.line_num} can't be read ({error}); expected {_EXPECTED}") from None
 
 
-def _read_object(cells: dict[str, str], position: int) -> RawObject:
-    if not cells["label"]:
+def _size(cells: dict[str, str]) -> tuple[int, int] | None:
+    try:
+        width, height = (int(float(cells[name])) for name in ("width", "height"))
+    except (KeyError, ValueError, OverflowError):
+        return None
+    return (width, height) if 0 < width < 1 << 31 and 0 < height < 1 << 31 else None
+
+
+def _read_object(cells: dict[str, str], columns: Columns, position: int, names: dict[str, str]) -> RawObject:
+    label = cells.get("label", "") if columns.label else _NO_CLASS
+    if not label:
         raise ValueError("has no label")
-    x0, y0, x1, y1 = (as_number(cells[name], name) for name in _BOX)
+    texts = [cells[name] for name in columns.box]
+    if columns.kind == "list":
+        texts = [part.strip() for part in texts[0].strip("[]() ").replace(";", ",").split(",")]
+        if len(texts) != 4:
+            raise ValueError(f"has bbox {short(cells[columns.box[0]])}, expected [x, y, width, height]")
+    titles = columns.box if columns.kind != "list" else ("x", "y", "width", "height")
+    values = [as_number(text, name) for text, name in zip(texts, titles, strict=True)]
+    box = _corners(values, columns.kind)
     flag = cells.get("difficult", "").lower()
-    if flag not in ("", "0", "1", "true", "false"):
+    if flag not in ("", "0", "1", "-1", "true", "false"):
         raise ValueError(f"has difficult {short(flag)}, expected 0 or 1")
-    written = f"({x0:g}, {y0:g}, {x1:g}, {y1:g})"
-    return RawObject(cells["label"], (x0, y0, x1, y1), written, position, flag in ("1", "true"))
+    written = f"({', '.join(f'{value:g}' for value in values)})"
+    return RawObject(names.get(label, label), box, written, position, flag in ("1", "true"))
+
+
+def _corners(values: list[float], kind: str) -> Box:
+    a, b, c, d = values
+    if kind == "corners":
+        return a, b, c, d
+    if kind == "centre":
+        return a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    return a, b, a + c, b + d
+
+
+def _are_fractions(rows: dict[str, _Rows]) -> bool:
+    """Whether all boxes of a table lie between 0 and 1, and are not all whole numbers: then they are no pixels."""
+    values = [value for found in rows.values() for item in found.objects for value in item.box]
+    return bool(values) and all(-0.01 <= value <= 1.01 for value in values) and any(v != int(v) for v in values)
+
+
+def _class_descriptions(folder: Path) -> dict[str, str]:
+    """Open Images numbers its classes; a second table says what they are called."""
+    for file in sorted(folder.glob("*class-descriptions*.csv")):
+        rows = csv.reader(io.StringIO(read_text(file, "a table of classes"), newline=""))
+        return {row[0]: row[1].strip() for row in rows if len(row) >= 2 and row[1].strip()}
+    return {}
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -173,19 +217,19 @@ def write_csv(job: WriteJob, progress: Wrap) -> list[str]:
     flagged = any(record.difficult.any() for record in job.dataset)
     header = ["image", "x0", "y0", "x1", "y1", "label"]
     header += ["difficult"] * flagged + ["split"] * job.split
-    order = [(split, i) for split, items in job.splits.items() for i in items]
-    with (job.root / "annotations.csv").open("w", encoding="utf-8", newline="") as file:
+    order = job.order
+    with job.target("annotations.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         for k in progress(range(len(order))):
             split, i = order[k]
-            job.place(i, job.root / "images")
-            picture = f"images/{job.names[i]}"
+            job.place(i, "images")
+            image = f"images/{job.names[i]}"
             tail = [split] * job.split
             for label, box, difficult in plain_objects(job.dataset[i]):
                 numbers = [f"{v:.12g}" for v in box]
                 name = job.dataset.class_names[label]
-                writer.writerow([picture, *numbers, name, *[int(difficult)] * flagged, *tail])
+                writer.writerow([image, *numbers, name, *[int(difficult)] * flagged, *tail])
             if not len(job.dataset[i]):
-                writer.writerow([picture, *[""] * 5, *[""] * flagged, *tail])
+                writer.writerow([image, *[""] * 5, *[""] * flagged, *tail])
     return order_lost(job, ())

@@ -1,29 +1,34 @@
-"""Data sets of LabelMe: a JSON file for each picture, with ``shapes``.
+"""Data sets of LabelMe and X-AnyLabeling: a JSON file for each image, with ``shapes``.
 
-A rectangle is two opposite corners, in pixels, 0-based; corners may be given in any order. Of polygons, circles and
-masks the bounding box counts. A flag ``difficult`` is understood. Folders called train, val or test are splits.
+A rectangle is two opposite corners, or all four, in pixels, 0-based; corners may be given in any order. Of polygons,
+turned rectangles, circles and masks the bounding box counts; points and lines are left out. A flag ``difficult`` is
+understood, and one at the shape itself. An image inside the file (``imageData``) is used where there is no other.
+Folders called train, val or test are splits.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from math import hypot
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.parsing import as_number, find_picture, read_json, short, sorted_names, unique_ids
+from sppnet.datasets.collecting import Collection, located, unreadable_image
+from sppnet.datasets.embedded import embedded_image
+from sppnet.datasets.locating import ImageIndex, Location, folders_near, home_of
+from sppnet.datasets.parsing import as_number, bounding_box, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_name
-from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects, write_json
+from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects, to_json
 from sppnet.errors import DatasetError
-from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.walking import walk_files
 
 __all__ = ["is_labelme", "labelme_files", "read_labelme", "write_labelme"]
 
 _EXPECTED = "a JSON file of LabelMe, an object with imagePath and a list shapes"
 _RULE = "two different corners"
-_AREAS = ("rectangle", "polygon", "circle", "mask", "linestrip")
+_AREAS = ("rectangle", "polygon", "rotation", "circle", "mask", "linestrip", "quadrilateral", "cuboid")
+_NO_AREA = ("point", "points", "line")
 
 
 def is_labelme(document: object) -> bool:
@@ -32,59 +37,74 @@ def is_labelme(document: object) -> bool:
 
 
 def labelme_files(root: Path) -> list[Path]:
-    """JSON files in ``root`` and up to two levels below; what is in them isn't looked at."""
+    """List the JSON files in and below ``root``; what is in them isn't looked at."""
     if root.is_file():
         return [root]
-    patterns = ("*.json", "*/*.json", "*/*/*.json")
-    return [path for pattern in patterns for path in sorted(root.glob(pattern)) if not path.name.startswith(".")]
+    return [path for path in walk_files(root) if path.suffix.lower() == ".json"]
 
 
-def read_labelme(root: str | os.PathLike[str]) -> RawDataset:
-    """Every LabelMe file of a folder.
+def read_labelme(root: Path, images: Path | None = None) -> RawDataset:
+    """Read every LabelMe file of a folder.
+
+    Args:
+        root: the folder of the data set, or one file.
+        images: a folder with its images, where they aren't in the data set.
 
     Raises:
-        DatasetError: there is none, or two are about one picture.
+        DatasetError: there is none.
     """
-    root = Path(root)
-    home = root if root.is_dir() else root.parent
-    images: list[RawImage] = []
-    problems: list[Problem] = []
-    extras: Counter[str] = Counter()
+    home = home_of(root)
+    collection = Collection(root, home, "labelme", ImageIndex(home, images))
+    read: list[tuple[RawImage, str, object]] = []
+    good = 0
     for file in labelme_files(root):
         try:
             document = read_json(file, _EXPECTED)
         except DatasetError as error:
-            what, _, advice = str(error).removeprefix(f"{file}: ").rpartition("; ")
-            problem = Problem("error", "unreadable annotation", str(file), what, advice)
-            images.append(RawImage("", file.with_suffix(".jpg"), file, problems=(problem,), readable=False))
+            read.append((unreadable_image(file, error), "", None))
             continue
         if is_labelme(document):
-            images.append(_read_image(file, document, extras))
+            read.append((_read_shapes(file, document, collection.extras), *_image_of(document)))
+            good += 1
         else:
             what = "holds no shapes and is left out"
-            problems.append(
-                Problem("warning", "no annotation", str(file), what, "remove it if it isn't of this data set")
-            )
-    if not any(image.readable for image in images):
-        detail = f" ({problems[0]})" if problems else f" ({images[0].problems[0]})" if images else ""
+            advice = "remove it if it isn't of this data set"
+            collection.problems.append(Problem("warning", "no annotation", str(file), what, advice))
+    if not good:
+        problems = [*collection.problems, *(problem for image, _, _ in read for problem in image.problems)]
+        detail = f" ({problems[0]})" if problems else ""
         expected = "" if detail else f"; expected {_EXPECTED}"
         raise DatasetError(f"{root}: no LabelMe annotations{detail}{expected}")
-    ids = unique_ids([image.path for image in images], home)
-    parts: dict[str, list[str]] = {}
-    for image_id, image in zip(ids, images, strict=True):
-        folders = image.file.relative_to(home).parts[:-1]
-        split = next((part.lower() for part in folders if split_of_name(part)), "")
-        parts.setdefault(split, []).append(image_id)
-    return RawDataset(
-        root, "labelme", home.name,
-        {i: RawImage(**{**vars(image), "image_id": i}) for i, image in zip(ids, images, strict=True)},
-        sorted_names(item.name for image in images for item in image.objects),
-        splits={name: tuple(items) for name, items in parts.items() if name},
-        rule=_RULE, problems=tuple(problems), extras=extras,
-    )  # fmt: skip
+    for (image, _, data), place in zip(read, _places(read, collection), strict=True):
+        below = image.file.relative_to(home).parts[:-1] if image.file.is_relative_to(home) else ()
+        if image.readable and not place.found and isinstance(data, str) and data:
+            try:
+                place = Location(embedded_image(data))
+            except ValueError as error:
+                place = Location(place.path, False, missing=f"and that in imageData can't be used: {error}")
+        collection.add(located(image, place) if image.readable else image, split_of_folders(below))
+    return collection.finish(rule=_RULE)
 
 
-def _read_image(file: Path, document: dict[str, Any], extras: Counter[str]) -> RawImage:
+def _image_of(document: dict[str, Any]) -> tuple[str, object]:
+    name = document.get("imagePath")
+    return name if isinstance(name, str) else "", document.get("imageData")
+
+
+def _places(read: list[tuple[RawImage, str, object]], collection: Collection) -> list[Location]:
+    """The image that each file names, else the one that is called like the file."""
+    near = [folders_near(image.file.parent, collection.home) for image, _, _ in read]
+    names = [name or image.file.stem for image, name, _ in read]
+    places = collection.index.locate(list(zip(names, near, strict=True)))
+    lost = [k for k, place in enumerate(places) if not place.found]
+    found = collection.index.locate([(read[k][0].file.stem, near[k][:1]) for k in lost])
+    for k, place in zip(lost, found, strict=True):
+        if place.found:
+            places[k] = place
+    return places
+
+
+def _read_shapes(file: Path, document: dict[str, Any], extras: Counter[str]) -> RawImage:
     objects: list[RawObject] = []
     problems: list[Problem] = []
     shapes = document["shapes"]
@@ -93,36 +113,25 @@ def _read_image(file: Path, document: dict[str, Any], extras: Counter[str]) -> R
         problems.append(Problem("error", "unreadable annotation", str(file), what, "correct it"))
         shapes = []
     for position, shape in enumerate(shapes, 1):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        where = f"object {position}" + (f" ({label})" if isinstance(label, str) and len(label) < 80 else "")
+        if isinstance(shape, dict) and shape.get("shape_type") in _NO_AREA:
+            what = f"is a {shape['shape_type']}, which has no area, and is left out"
+            problems.append(Problem("warning", "no box", str(file), what, "draw a rectangle if it is an object", where))
+            continue
         try:
             objects.append(_read_shape(shape, position, extras))
         except ValueError as error:
-            label = shape.get("label") if isinstance(shape, dict) else None
-            where = f"object {position}" + (f" ({label})" if isinstance(label, str) and len(label) < 80 else "")
             problems.append(Problem("error", "malformed object", str(file), str(error), "correct or remove it", where))
-    name = document.get("imagePath")
-    folders = [file.parent, file.parent / "images", file.parent.parent / "images"]
-    path = find_picture(name, folders) if isinstance(name, str) else None
-    if path is None:
-        beside = [file.with_suffix(suffix) for suffix in sorted(IMAGE_EXTENSIONS)]
-        path = next((candidate for candidate in beside if candidate.is_file()), None)
-    expected = file.parent / (Path(name.replace("\0", "?")).name[-200:] if isinstance(name, str) and name else "?")
-    found = path is not None
-    if not found and document.get("imageData"):
-        what = f"holds its picture itself (imageData), and there is no file {expected.name}"
-        advice = "save the picture beside it (labelme_export_json, or `keep imageData` off in LabelMe)"
-        problems.append(Problem("error", "missing picture", str(file), what, advice))
-        return RawImage("", expected, file, problems=tuple(problems), found=False, readable=False)
     size = (document.get("imageWidth"), document.get("imageHeight"))
     usable = all(isinstance(side, int) and not isinstance(side, bool) and 0 < side < 1 << 31 for side in size)
-    return RawImage(
-        "", path or expected, file, size if usable else None, tuple(objects), tuple(problems), found=found  # type: ignore[arg-type]
-    )  # fmt: skip
+    return RawImage("", file, file, size if usable else None, tuple(objects), tuple(problems))  # type: ignore[arg-type]  # checked
 
 
 def _read_shape(shape: object, position: int, extras: Counter[str]) -> RawObject:
     if not isinstance(shape, dict):
         raise ValueError(f"is {short(shape)}, expected an object")
-    label, points, kind = shape.get("label"), shape.get("points"), shape.get("shape_type", "polygon")
+    label, points, kind = shape.get("label"), shape.get("points"), shape.get("shape_type") or "polygon"
     if not isinstance(label, str) or not label.strip():
         raise ValueError(f"has label {short(label)}, expected the name of a class")
     if kind not in _AREAS:
@@ -136,10 +145,11 @@ def _read_shape(shape: object, position: int, extras: Counter[str]) -> RawObject
     if kind == "circle":  # centre, and a point on the edge
         radius = hypot(xs[1] - xs[0], ys[1] - ys[0])
         xs, ys = [xs[0] - radius, xs[0] + radius], [ys[0] - radius, ys[0] + radius]
-    box = (min(xs), min(ys), max(xs), max(ys))
-    extras["outlines (segmentation)"] += kind not in ("rectangle",)
+    box = bounding_box(xs, ys)
+    extras["outlines (segmentation)"] += kind not in ("rectangle", "rotation")
+    extras["turned boxes"] += kind == "rotation"
     flags = shape.get("flags")
-    difficult = isinstance(flags, dict) and bool(flags.get("difficult"))
+    difficult = (isinstance(flags, dict) and flags.get("difficult") is True) or shape.get("difficult") is True
     written = f"({box[0]:g}, {box[1]:g}, {box[2]:g}, {box[3]:g})"
     return RawObject(label.strip(), box, written, position, difficult)
 
@@ -149,12 +159,11 @@ def _read_shape(shape: object, position: int, extras: Counter[str]) -> RawObject
 
 def write_labelme(job: WriteJob, progress: Wrap) -> list[str]:
     """Write a data set; returns what the format can't hold, a sentence each."""
-    order = [(split, i) for split, items in job.splits.items() for i in items]
+    order = job.order
     for k in progress(range(len(order))):
         split, i = order[k]
         record = job.dataset[i]
-        folder = job.root / split if split else job.root
-        job.place(i, folder)
+        job.place(i, split)
         shapes = [
             {
                 "label": job.dataset.class_names[label],
@@ -174,7 +183,7 @@ def write_labelme(job: WriteJob, progress: Wrap) -> list[str]:
             "imageHeight": record.height,
             "imageWidth": record.width,
         }
-        write_json(folder / f"{Path(job.names[i]).stem}.json", document)
+        job.write(to_json(document), split, f"{Path(job.names[i]).stem}.json")
     strange = [split for split in job.splits if split and not split_of_name(split)]
     losses = order_lost(job, ())
     if strange:

@@ -1,0 +1,265 @@
+"""Label files of YOLO: which belongs to an image, and what its lines mean."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from sppnet.datasets.formats.yolo_yaml import read_names
+from sppnet.datasets.locating import name_key
+from sppnet.datasets.parsing import as_number, bounding_box, read_text, short
+from sppnet.datasets.raw import RawObject
+from sppnet.storage.walking import walk_files
+
+__all__ = ["LabelFiles", "Line", "Names", "is_label_file", "is_pose", "read_line", "read_lines"]
+
+_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels.names", "predefined_classes.txt")
+_MAX_LABEL_BYTES = 64 << 20
+_MAX_CLASS = 10_000
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a label file: its number, from 1, and its fields."""
+
+    position: int
+    fields: tuple[str, ...]
+
+
+class Names:
+    """The names of the classes: one list for all, or the one nearest to each label file.
+
+    Args:
+        home: the folder of the data set.
+        given: names by number, from ``data.yaml``; None where there is none.
+    """
+
+    def __init__(self, home: Path, given: dict[int, str] | None) -> None:
+        self._home = home
+        self._given = given
+        self._of_folder: dict[Path, dict[int, str] | None] = {}
+        self._numbers: set[int] = set()
+
+    @property
+    def guessed(self) -> bool:
+        """Whether numbers stand for names that nothing says."""
+        return bool(self._numbers)
+
+    def of(self, file: Path) -> dict[int, str] | None:
+        """Return the names for a label file; None where there are none."""
+        return self._given if self._given is not None else self._in_folder(file.parent)
+
+    def _in_folder(self, folder: Path) -> dict[int, str] | None:
+        if folder not in self._of_folder:
+            file = next((folder / name for name in _NAME_FILES if (folder / name).is_file()), None)
+            if file is None and folder != self._home and folder.is_relative_to(self._home):
+                self._of_folder[folder] = self._in_folder(folder.parent)
+            elif file is None:
+                # also where labels and images have different parents, and where all is in another folder
+                places = [self._home, *(self._home / name for name in ("labels", "Labels", "images", "data"))]
+                files = [place / name for place in places for name in _NAME_FILES if (place / name).is_file()]
+                named = files or sorted(self._home.glob("*.names"))
+                self._of_folder[folder] = read_names(named[0]) if named else None
+            else:
+                self._of_folder[folder] = read_names(file)
+        return self._of_folder[folder]
+
+    def number(self, number: int) -> str:
+        """Return the name of a class that nothing names: its number."""
+        self._numbers.add(number)
+        return str(number)
+
+    def all(self) -> list[str]:
+        """Return all names, each once: those of the lists in the order of the folders, then numbers."""
+        lists = [self._given] if self._given is not None else [names for names in self._of_folder.values() if names]
+        known = [name for names in lists if names is not None for name in names.values()]
+        if self._numbers:
+            known += [str(number) for number in range(max(self._numbers) + 1)]
+        return list(dict.fromkeys(known))
+
+
+class LabelFiles:
+    """The label file of each image.
+
+    ``.../labels/x.txt`` for ``.../images/x.jpg`` (the last folder called images), else beside the image, else the one
+    of that name anywhere in the data set.
+
+    Args:
+        home: the folder of the data set.
+    """
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._images_of: dict[Path, set[str]] = defaultdict(set)
+        self._swapped: dict[Path, Path | None] = {}
+        self._entries: dict[Path, dict[str, Path]] = {}
+        self._beside: dict[Path, bool] = {}
+        self._used: set[Path] = set()
+
+    def know(self, images: Sequence[Path]) -> None:
+        """Tell which images there are: whether labels lie beside them is decided folder by folder."""
+        for path in images:
+            self._images_of[path.parent].add(name_key(path.stem))
+        self._beside.clear()
+
+    def of(self, image: Path) -> Path:
+        """Return the label file of an image, or where it would be."""
+        key = name_key(image.stem)
+        folder = self._folder(image.parent)
+        if folder is not None:
+            found = self._in(folder).get(key) or self._in(image.parent).get(key)
+            file = found or folder / f"{image.stem}.txt"
+        elif self._lie_beside(image.parent):
+            file = self._in(image.parent).get(key) or image.with_suffix(".txt")
+        else:
+            file = self._anywhere.get(key) or image.with_suffix(".txt")
+        self._used.add(file)
+        return file
+
+    def without_image(self, images: Sequence[Path]) -> list[Path]:
+        """List label files of no image, in the folders where those of ``images`` are."""
+        orphans = []
+        for folder in sorted({self.of(path).parent for path in images}):
+            named = any(part.lower() == "labels" for part in folder.parts)
+            for file in self._in(folder).values():
+                if file not in self._used and ((named and is_label_like(file)) or is_label_file(file)):
+                    orphans.append(file)
+                    self._used.add(file)
+        return orphans
+
+    def _folder(self, images: Path) -> Path | None:
+        """The folder of labels that belongs to a folder of images by the rule of images and labels."""
+        if images not in self._swapped:
+            self._swapped[images] = None
+            parts = images.parts
+            for k in range(len(parts) - 1, -1, -1):
+                if parts[k].lower() == "images":
+                    base = Path(*parts[:k])
+                    exact = [base / name for name in ("labels", "Labels", "LABELS") if (base / name).is_dir()]
+                    if exact:
+                        self._swapped[images] = exact[0].joinpath(*parts[k + 1 :])
+                    break
+        return self._swapped[images]
+
+    def _lie_beside(self, folder: Path) -> bool:
+        if folder not in self._beside:
+            files = self._in(folder)
+            self._beside[folder] = any(stem in files for stem in self._images_of[folder])
+        return self._beside[folder]
+
+    def _in(self, folder: Path) -> dict[str, Path]:
+        """Label files in a folder by the key of their stem."""
+        if folder not in self._entries:
+            try:
+                found = sorted(folder.iterdir())
+            except OSError:
+                found = []
+            self._entries[folder] = {name_key(file.stem): file for file in found if is_label_like(file)}
+        return self._entries[folder]
+
+    @cached_property
+    def _anywhere(self) -> dict[str, Path]:
+        """Label files in the whole data set by the key of their stem, where that is unique."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for file in walk_files(self._home):
+            if is_label_like(file) and (is_label_file(file) or not file.stat().st_size):
+                found[name_key(file.stem)].append(file)
+        return {stem: files[0] for stem, files in found.items() if len(files) == 1}
+
+
+def is_label_like(file: Path) -> bool:
+    """Whether a file may be one with labels, by its name."""
+    return file.suffix.lower() == ".txt" and file.name.lower() not in _NAME_FILES
+
+
+def is_label_file(file: Path) -> bool:
+    """Whether the first line is a class and four numbers or more."""
+    try:
+        if not file.is_file():
+            return False
+        with file.open("rb") as stream:
+            fields = stream.readline(100_000).split()
+        if len(fields) < 5 or len(fields) == 6 or not all(abs(float(field)) < 1e6 for field in fields):
+            return False
+        return float(fields[0]) == int(float(fields[0])) and (len(fields) == 5 or max(map(float, fields[1:])) <= 2)
+    except (OSError, ValueError, OverflowError):
+        return False
+
+
+def read_lines(file: Path) -> list[Line]:
+    """Read the lines of a label file that aren't blank.
+
+    Raises:
+        DatasetError: it can't be read.
+    """
+    text = read_text(file, "class cx cy width height a line", _MAX_LABEL_BYTES)
+    return [Line(k, tuple(line.split())) for k, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def is_pose(lines: Sequence[Line], keypoints: tuple[int, int] | None) -> bool:
+    """Whether long lines are a box and keypoints, not an outline.
+
+    ``keypoints`` of ``data.yaml`` says it. Otherwise all long lines must have the same length, and either every third
+    number behind the box is 0, 1 or 2 (whether the point is visible), or in at least three lines all points lie in
+    the box.
+    """
+    long = [line for line in lines if len(line.fields) > 5]
+    if keypoints is not None:
+        return any(len(line.fields) == 5 + keypoints[0] * keypoints[1] for line in long)
+    lengths = {len(line.fields) for line in long}
+    if len(lengths) != 1:
+        return False
+    more = lengths.pop() - 5
+    try:
+        values = [[float(field) for field in line.fields[1:]] for line in long]
+    except ValueError:
+        return False
+    if more % 3 == 0 and all(value in (0, 1, 2) for row in values for value in row[6::3]):
+        return True
+    return more % 2 == 0 and more > 2 and len(long) >= 3 and all(map(_points_in_box, values))
+
+
+def _points_in_box(row: list[float]) -> bool:
+    cx, cy, w, h = row[:4]
+    points = zip(row[4::2], row[5::2], strict=True)
+    near = 1.1 / 2
+    return all(
+        (abs(x - cx) <= near * w and abs(y - cy) <= near * h) or (x == 0 and y == 0) for x, y in points
+    )  # fmt: skip
+
+
+def read_line(line: Line, numbered: dict[int, str] | None, pose: bool, extras: Counter[str], names: Names) -> RawObject:
+    """Read an object.
+
+    Raises:
+        ValueError: it is malformed.
+    """
+    fields = line.fields
+    outline = len(fields) != 5 and not pose
+    if len(fields) < 5 or (outline and (len(fields) < 7 or len(fields) % 2 == 0)):
+        hint = " (six numbers: is it a prediction with a score?)" if len(fields) == 6 else ""
+        raise ValueError(f"has {len(fields)} numbers, expected class cx cy width height{hint}")
+    number = as_number(fields[0], "class")
+    if number != int(number) or not 0 <= number < _MAX_CLASS or (numbered is not None and number not in numbered):
+        limit = "a number"
+        if numbered:
+            first, last = next(iter(numbered)), next(reversed(numbered))
+            limit = f"one of the {len(numbered)} numbers from {first} ({numbered[first]}) to {last} ({numbered[last]})"
+        raise ValueError(f"has class {short(fields[0])}, expected {limit}")
+    values = [as_number(text, "coordinate") for text in (fields[1:] if outline else fields[1:5])]
+    if max(map(abs, values)) > 2:
+        raise ValueError(f"has {short(' '.join(fields[1:5]))}, expected fractions from 0 to 1 (are these pixels?)")
+    flat = False
+    if outline:
+        box = bounding_box(values[::2], values[1::2])
+        extras["outlines (segmentation)"] += 1
+    else:
+        cx, cy, w, h = values
+        box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+        flat = w == 0 or h == 0
+        extras["keypoints"] += len(fields) > 5
+    name = numbered[int(number)] if numbered is not None else names.number(int(number))
+    return RawObject(name, box, " ".join(f"{v:g}" for v in values[:4]), line.position, flat=flat)

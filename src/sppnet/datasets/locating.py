@@ -1,0 +1,379 @@
+"""Finding the image that an annotation is about, however its name is written.
+
+A name is tried as it stands, then with Windows separators, URL escapes, other case, other Unicode form, and other
+extension. A relative name keeps its folders: ``camB/001.jpg`` is never found as ``camA/001.jpg``. Of an absolute name,
+or one of another machine, the last parts count: as many as fit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.walking import walk_files
+
+__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "folders_near", "home_of", "name_key"]
+
+IMAGE_FOLDERS = ("images", "JPEGImages", "Images", "img", "imgs", "image")
+"""Names of folders in which images are looked for first."""
+
+# Folders of annotations: the data set of a file in one of them is the folder above
+_ANNOTATION_FOLDERS = frozenset(
+    (
+        *("annotation", "annotations", "annots", "annot", "ann", "anns", "label", "labels"),
+        *("xml", "xmls", "json", "jsons", "csv", "meta"),
+    )
+)
+_MAX_NAME = 4096
+_MAX_FILES = 2_000_000
+_HASHED = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts eight digits before the name of an upload
+_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the image of a name is.
+
+    Attributes:
+        path: the image; where there is none, where it was expected.
+        found: whether there is one.
+        outside: it lies outside the data set.
+        missing: why there is none, where more is known than that.
+    """
+
+    path: Path
+    found: bool = True
+    outside: bool = False
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """One way to read a name: its parts, and whether it is of another machine."""
+
+    parts: tuple[str, ...]
+    foreign: bool
+
+
+def home_of(root: Path) -> Path:
+    """Return the folder of a data set that is named by ``root``, a folder or a file in it."""
+    if root.is_dir():
+        return root
+    folder = root.parent
+    if folder.absolute().name.lower() in _ANNOTATION_FOLDERS:
+        return folder.parent if folder.name not in ("", "..") else folder.absolute().parent
+    return folder
+
+
+def name_key(name: str) -> str:
+    """Return ``name`` so that names which differ in case or Unicode form only are equal."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def folders_near(folder: Path, home: Path, split: str = "") -> list[Path]:
+    """List where the images of an annotation in ``folder`` may be, the likeliest first.
+
+    Beside it; in ``images`` and its like beside any folder above it, with the folders below that, as in
+    ``labels/train`` and ``images/train``; and the same with ``split`` added.
+    """
+    found = [folder]
+    below = folder.relative_to(home).parts if folder.is_relative_to(home) else ()
+    for depth in range(len(below), -1, -1):
+        base = home.joinpath(*below[:depth])
+        rest = below[depth + 1 :]
+        for name in ("", *IMAGE_FOLDERS):
+            place = base / name if name else base
+            if split:
+                found += [place.joinpath(*rest, split), place / split]
+            found += [place.joinpath(*rest), place]
+    return list(dict.fromkeys(found))
+
+
+class ImageIndex:
+    """The images of a data set, found by the names that annotations give them.
+
+    Args:
+        home: the folder of the data set.
+        images: a further folder with images, which is looked into first.
+    """
+
+    def __init__(self, home: Path, images: Path | None = None) -> None:
+        self.home = _absolute(home)
+        self.images = _absolute(images) if images is not None else None
+        self.unreadable: list[Path] = []
+        self._given = (home, images)
+        self._allowed = [p for base in (self.home, self.images) if base is not None
+                         for p in (base, Path(os.path.realpath(base)))]  # fmt: skip
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Every image in and below the data set's folders."""
+        found: dict[Path, None] = {}
+        for base in (self.images, self.home):
+            if base is None:
+                continue
+            for count, file in enumerate(walk_files(base, unreadable=self.unreadable)):
+                if count > _MAX_FILES:
+                    break
+                if file.suffix.lower() in IMAGE_EXTENSIONS:
+                    found[file] = None
+        return list(found)
+
+    @cached_property
+    def _tables(self) -> tuple[dict[str, list[Path]], ...]:
+        """Images by the key of: path, path without extension, name, name without extension."""
+        tables: tuple[dict[str, list[Path]], ...] = tuple(defaultdict(list) for _ in range(4))
+        for file in self.files:
+            whole = name_key(str(file))
+            stem = name_key(str(file.with_suffix("")))
+            for table, key in zip(tables, (whole, stem, _last(whole), _last(stem)), strict=True):
+                table[key].append(file)
+        return tables
+
+    def locate(self, requests: Sequence[tuple[str, Sequence[Path]]]) -> list[Location]:
+        """Find the image of each name.
+
+        Args:
+            requests: a name, and the folders that it may be relative to, the likeliest first. Names of one
+                file belong together: an image that one of them means exactly isn't guessed for another.
+
+        Returns:
+            A location for each, in the same order.
+        """
+        found: list[Location | None] = []
+        for name, folders in requests:
+            found.append(self._exact(name, self._folders(folders)))
+        taken = {place.path for place in found if place is not None and not place.outside}
+        shared = _shared_folders([name for name, _ in requests])
+        guesses: dict[Path, list[tuple[int, int]]] = defaultdict(list)
+        for i, (name, folders) in enumerate(requests):
+            exact = found[i]
+            if exact is not None and not exact.outside:
+                continue
+            place, rank = self._search(name, self._folders(folders), shared)
+            if exact is not None and (not place.found or rank < 2):
+                continue  # a file outside fits better than the last part of a name
+            found[i] = place
+            if place.found:
+                guesses[place.path].append((rank, i))
+        for path, ranked in guesses.items():
+            self._settle(path, ranked, taken, found, requests)
+        return [place if place is not None else Location(self.home, False) for place in found]
+
+    def _settle(
+        self,
+        path: Path,
+        ranked: list[tuple[int, int]],
+        taken: set[Path],
+        found: list[Location | None],
+        requests: Sequence[tuple[str, Sequence[Path]]],
+    ) -> None:
+        """Of several names that fit one image only in part, the best keeps it; of equally good ones none does."""
+        best = max(rank for rank, _ in ranked)
+        winners = {requests[i][0] for rank, i in ranked if rank == best}
+        for rank, i in ranked:
+            if path in taken or rank < best or len(winners) > 1:
+                why = f"only {path} is called like it, and that is the image of another name"
+                found[i] = Location(self._expected(*requests[i]), False, missing=why)
+
+    def _folders(self, folders: Sequence[Path]) -> list[Path]:
+        absolute = [_absolute(folder) for folder in folders]
+        return list(dict.fromkeys([*([self.images] if self.images is not None else []), *absolute]))
+
+    def inside(self, path: Path) -> bool:
+        """Whether a path lies in the data set's folders, by its name."""
+        absolute = _absolute(path)
+        return any(absolute.is_relative_to(base) for base in self._allowed)
+
+    def _shown(self, path: Path) -> Path:
+        """Return ``path`` as the caller wrote the data set's folder: relative where that was relative."""
+        for base, given in zip((self.home, self.images), self._given, strict=True):
+            if base is not None and given is not None and path.is_relative_to(base):
+                return given / path.relative_to(base)
+        return path
+
+    def _expected(self, name: str, folders: Sequence[Path]) -> Path:
+        last = PurePosixPath(name.replace("\\", "/").replace("\0", "?")).name[-200:] or "?"
+        return (folders[0] if folders else self.home) / last
+
+    def _exact(self, name: str, folders: Sequence[Path]) -> Location | None:
+        """The file of that very name; one outside the data set only where there is none inside."""
+        if not _sane(name):
+            return None
+        outside: Location | None = None
+        texts = list(dict.fromkeys([name, name.replace("\\", "/")]))
+        for text in texts:
+            for folder in folders[:1] if text.startswith("/") else folders:
+                path = Path(os.path.normpath(folder / text))
+                try:
+                    if not path.is_file():
+                        continue
+                except (OSError, ValueError):  # a name too long, or a folder that may not be entered
+                    continue
+                if self.inside(path):
+                    return Location(self._shown(path))
+                outside = outside or Location(path, outside=True)
+        return outside
+
+    def _search(self, name: str, folders: Sequence[Path], shared: int) -> tuple[Location, int]:
+        """The image that fits ``name`` best, and how many of its last parts fit."""
+        missing = ""
+        if _sane(name):
+            for spelling in _spellings(name):
+                found = self._by_folder(spelling, folders, shared)
+                rank = len(spelling.parts)
+                if not found:
+                    found, rank = self._by_tail(spelling, folders)
+                if len(found) == 1:
+                    return Location(self._shown(found[0])), rank
+                if found and not missing:
+                    missing = f"several images are called like it: {found[0]} and {found[1]}"
+        return Location(self._expected(name, folders), False, missing=missing), 0
+
+    def _by_folder(self, spelling: _Spelling, folders: Sequence[Path], shared: int) -> list[Path]:
+        """Images in one of ``folders``, with all parts of the name; or without those that all names share."""
+        whole, stem, _, _ = self._tables
+        variants = [spelling.parts]
+        if not spelling.foreign and 0 < shared < len(spelling.parts):
+            variants.append(spelling.parts[shared:])
+        for table in (whole, stem):
+            for parts in variants:
+                for folder in folders:
+                    path = os.path.normpath(folder.joinpath(*parts))
+                    key = name_key(path)
+                    if table is stem and Path(path).suffix.lower() in IMAGE_EXTENSIONS:
+                        key = name_key(str(Path(path).with_suffix("")))
+                    if found := _nearest_case(table.get(key, []), parts[-1]):
+                        return found
+        return []
+
+    def _by_tail(self, spelling: _Spelling, folders: Sequence[Path]) -> tuple[list[Path], int]:
+        """Images anywhere in the data set whose last parts are those of the name, and how many are."""
+        _, _, names, stems = self._tables
+        parts = [name_key(part) for part in spelling.parts]
+        suffix = PurePosixPath(parts[-1]).suffix
+        bare = parts[-1].removesuffix(suffix) if suffix in IMAGE_EXTENSIONS else parts[-1]
+        for table, last in ((names, parts[-1]), (stems, bare)):
+            ranked = [(_common_tail(parts[:-1], _folders_of(path)) + 1, path) for path in table.get(last, [])]
+            if not spelling.foreign:
+                # The parts above the data set's folder may be in the name, too
+                ranked = [(rank, path) for rank, path in ranked if rank == len(parts)]
+            if ranked:
+                best = max(rank for rank, _ in ranked)
+                found = [path for rank, path in ranked if rank == best]
+                if len(found) > 1 and folders:
+                    found = _closest(found, folders[0])
+                return _nearest_case(found, spelling.parts[-1]), best
+        return [], 0
+
+
+def _absolute(path: Path) -> Path:
+    """``path`` from the root on, without ``..``; links are kept, for folders of links are data sets too."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() follows links)
+
+
+def _sane(name: str) -> bool:
+    return bool(name) and "\0" not in name and len(name) <= _MAX_NAME
+
+
+def _last(key: str) -> str:
+    return key.rpartition("/")[2].rpartition(os.sep)[2]
+
+
+def _folders_of(path: Path) -> list[str]:
+    return [name_key(part) for part in path.parts[:-1]]
+
+
+def _common_tail(one: Sequence[str], two: Sequence[str]) -> int:
+    count = 0
+    for a, b in zip(reversed(one), reversed(two), strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def _common_head(one: Sequence[str], two: Sequence[str]) -> int:
+    return _common_tail(one[::-1], two[::-1])
+
+
+def _nearest_case(found: list[Path], name: str) -> list[Path]:
+    """Of images whose names differ in case, form or extension: the one written like ``name``, else JPEG."""
+    if len(found) < 2 or len({path.parent for path in found}) > 1:
+        return found
+    stem = unicodedata.normalize("NFC", PurePosixPath(name).stem if Path(name).suffix.lower() in IMAGE_EXTENSIONS
+                                 else name)  # fmt: skip
+    same = [path for path in found if unicodedata.normalize("NFC", path.stem) == stem] or found
+    jpeg = [path for path in same if path.suffix.lower() == ".jpg"]
+    if len({name_key(path.stem) for path in same}) == 1 and len({path.stem for path in same}) == 1:
+        return (jpeg or sorted(same))[:1]
+    return same
+
+
+def _closest(found: list[Path], folder: Path) -> list[Path]:
+    """Those whose folders have most in common with ``folder``, at its beginning and at its end."""
+    target = list(folder.parts)
+
+    def likeness(path: Path) -> int:
+        folders = list(path.parts[:-1])
+        head = _common_head(folders, target)
+        return head + _common_tail(folders[head:], target[head:])
+
+    best = max(map(likeness, found))
+    return [path for path in found if likeness(path) == best]
+
+
+def _shared_folders(names: Sequence[str]) -> int:
+    """How many leading folders all names share, where there are several names."""
+    different = {name for name in names if _sane(name)}
+    if len(different) < 2:
+        return 0
+    split = sorted(next(iter(_spellings(name))).parts[:-1] for name in different)
+    return _common_head(split[0], split[-1])  # of sorted ones, the first and last differ most
+
+
+def _spellings(name: str) -> Iterator[_Spelling]:
+    """Yield the ways to read a name, the likeliest first; at least one."""
+    texts = [name]
+    if "?" in name and (values := parse_qs(urlsplit(name.replace("\\", "/")).query).get("d")):
+        texts.append(f"//{values[0]}")  # local files of Label Studio; parse_qs has undone the escapes
+    if _SCHEME.match(name):
+        texts.append(f"//{unquote(urlsplit(name).path)}")
+    if "%" in name:
+        texts.append(unquote(name))
+    seen = set()
+    hashed = []
+    for text in texts:
+        foreign = text.startswith(("/", "\\\\")) or bool(_DRIVE.match(text)) or bool(_SCHEME.match(text))
+        parts = _plain_parts(_DRIVE.sub("/", text, count=1).replace("\\", "/"))
+        # What Label Studio stores is named by its own folders
+        foreign = foreign or "upload" in parts[:-1]
+        spelling = _Spelling(parts, foreign)
+        if parts and spelling not in seen:
+            seen.add(spelling)
+            yield spelling
+            if _HASHED.match(parts[-1]):
+                hashed.append(_Spelling((*parts[:-1], _HASHED.sub("", parts[-1], count=1)), foreign))
+    yield from hashed
+    if not seen:
+        yield _Spelling((name,), False)
+
+
+def _plain_parts(text: str) -> tuple[str, ...]:
+    """The parts of a path without ``.``, and without ``..`` where it can be undone or comes first."""
+    parts: list[str] = []
+    for part in text.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", ".", ".."):
+            parts.append(part)
+    return tuple(parts)
