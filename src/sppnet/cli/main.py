@@ -26,7 +26,7 @@ __all__ = ["build_parser", "main"]
 # fmt: off
 VERBS = (
     "detect", "train", "eval", "proposals", "features", "add-class", "remove-class", "rename-class", "model",
-    "classify", "classify-train", "classify-eval", "data", "backbones", "cache", "studio", "completion",
+    "classify", "classify-train", "classify-eval", "data", "backbones", "cache", "studio", "serve", "completion",
 )
 # fmt: on
 

@@ -6,6 +6,8 @@ against the names of this server (DNS rebinding), ``Origin`` and ``Sec-Fetch-Sit
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 import logging
 from http.cookies import CookieError, SimpleCookie
@@ -39,7 +41,7 @@ class Guard:
 
     Args:
         app: what is guarded.
-        token: that a request must know.
+        token: that a request must know; None lets every request in that passes the other checks.
         hosts: values of ``Host`` that are this server; None allows each (the server listens on other addresses).
         max_body_bytes: of requests.
         open_paths: paths that need no token.
@@ -48,7 +50,7 @@ class Guard:
     def __init__(
         self,
         app: Any,
-        token: str,
+        token: str | None,
         hosts: frozenset[str] | None,
         max_body_bytes: int,
         open_paths: frozenset[str] = frozenset(),
@@ -87,16 +89,18 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length) > self.max_body_bytes:
             return _refuse(scope, 413, f"the request is larger than {self.max_body_bytes >> 20} MB")
-        if scope["path"] in self.open_paths:
+        if self.token is None or scope["path"] in self.open_paths:
             return None
         if scope["path"] == "/" and scope["method"] == "GET":
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if given and self._is_token(given):
                 response = RedirectResponse("/", 303)
-                response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", max_age=31536000)
+                response.set_cookie(self.cookie, given, httponly=True, samesite="strict", max_age=31536000)
                 return response
-        bearer = headers.get("authorization", "")
-        if bearer.startswith("Bearer ") and self._is_token(bearer[7:]):
+        kind, _, secret = headers.get("authorization", "").partition(" ")
+        if kind == "Bearer" and self._is_token(secret):
+            return None
+        if kind == "Basic" and self._is_token(_password(secret)):
             return None
         try:
             cookie = SimpleCookie(headers.get("cookie", "")).get(self.cookie)
@@ -107,7 +111,7 @@ class Guard:
         return _refuse(scope, 401, "the token is missing or wrong; open the address that the studio printed")
 
     def _is_token(self, given: str) -> bool:
-        return hmac.compare_digest(given.encode(), self.token.encode())
+        return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     def _bounded(self, receive: Any) -> Any:
         """Count what comes in: a body without a length must not be endless."""
@@ -134,6 +138,13 @@ class Guard:
 
     async def _finish(self, response: Response, scope: Any, receive: Any, send: Any) -> None:
         await response(scope, receive, self._with_headers(send))
+
+
+def _password(secret: str) -> str:
+    try:
+        return base64.b64decode(secret, validate=True).decode("utf-8", "replace").partition(":")[2]
+    except binascii.Error:
+        return ""
 
 
 def _refuse(scope: Any, status: int, message: str) -> Response:

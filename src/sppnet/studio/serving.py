@@ -18,7 +18,7 @@ from sppnet.storage.atomic import write_atomic
 if TYPE_CHECKING:
     from sppnet.studio.project import Project
 
-__all__ = ["default_port", "run_studio", "token_for"]
+__all__ = ["default_port", "run_service", "run_studio", "token_for"]
 
 _PORTS = range(8787, 8807)
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -136,6 +136,66 @@ def run_studio(
     finally:
         learner.close()
         project.close()
+
+
+def run_service(
+    model: str | None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 9090,
+    images: Path | None = None,
+    label_studio: str | None = None,
+    api_key: str | None = None,
+    token: str | None = None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve a detector until it is interrupted.
+
+    Args:
+        model: detector file; None for the one that comes with the package.
+        host: address to listen on.
+        port: to listen on.
+        images: root of Label Studio's local files.
+        label_studio: address of the Label Studio server that images are fetched from.
+        api_key: of that server.
+        token: what requests must send; None for no token.
+        device: ``cpu`` or ``cuda``.
+        say: prints a line for the person.
+
+    Raises:
+        ArgumentError: the extra ``studio`` is not installed, or ``host`` is open to others and there is no token.
+        ModelFileError: the model can't be read.
+    """
+    if host not in _LOCAL and not token:
+        raise ArgumentError(
+            f"--host {host}: others could reach the service there; give --token SECRET, which they must send"
+        )
+    try:
+        import uvicorn
+
+        from sppnet.studio.security import Guard
+        from sppnet.studio.service import MAX_IMAGE_BYTES, Sources, make_service
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "sppnet":
+            raise
+        raise ArgumentError(f'the service needs {error.name}; install it by: pip install "sppnet[studio]"') from None
+    from sppnet.detection.detector import SPPDetector
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    detector = SPPDetector.load(model, device=device).warm_up()
+    app = make_service(detector, Path(model).stem if model else "sppnet-voc20", Sources(images, label_studio, api_key))
+    names = frozenset(f"{name}:{port}" for name in (*_LOCAL, "[::1]"))
+    guard = Guard(app, token, names if host in _LOCAL else None, 2 * MAX_IMAGE_BYTES)
+
+    class Server(uvicorn.Server):
+        """Says where it is once it listens."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            say(f"serving {len(detector.class_names_)} classes on http://{host}:{port}; press Ctrl+C to stop")
+
+    Server(uvicorn.Config(guard, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)).run()
 
 
 def _take_existing_labels(project: Project, say: Callable[[str], None]) -> None:
