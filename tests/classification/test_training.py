@@ -94,6 +94,7 @@ def _distributed(rank: int, root: Path, init: Path) -> tuple[list[float], torch.
     return [h["loss"] for h in history], _weights(network)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_the_double_batch(toy_folder: Path, tmp_path: Path) -> None:
     """19 photos in batches of 8: the last batch of 3 is shared out unequally, 2 and 1."""
     # one of them is this one: to start a process takes seconds, all the rest doesn't

@@ -52,6 +52,7 @@ def test_example_convert_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "did you mean 'check'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_damaged_picture_stops_training_before_it_begins_or_is_left_out(
     toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_formats_of_the_verb_are_those_that_can_be_written() -> None:
     assert FORMATS == EXPORT_FORMATS
 
 
+@pytest.mark.slow
 def test_same_with_any_number_of_workers(
     model: Path, photos: Path, undisturbed: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -119,6 +120,7 @@ def test_resumes_after_kills(model: Path, photos: Path, undisturbed: dict[str, b
     assert files(tmp_path) == undisturbed  # and nothing that the killed ones left
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(
     model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

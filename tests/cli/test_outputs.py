@@ -131,6 +131,7 @@ def test_names_that_are_no_utf8(desk: Path, tmp_path: Path, capsys: pytest.Captu
     assert {line.split(",")[0] for line in results.read_text().splitlines()} > {"000001.jpg", "000002.jpg"}
 
 
+@pytest.mark.slow
 def test_the_command_at_the_end_can_be_pasted(
     desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -66,7 +66,10 @@ def test_the_new_class_is_found(both: SPPDetector, toy_voc: Path) -> None:
     assert change["cross_validation"]["voc-area"]["cup"] > 0.5
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("float32", marks=pytest.mark.slow), pytest.param("float16", marks=pytest.mark.slow), "int8"],
+)
 def test_old_classes_stay_the_same_in_the_file(
     cats: SPPDetector, train: DetectionDataset, cache: Path, tmp_path: Path, precision: str
 ) -> None:
@@ -176,6 +179,7 @@ def test_refusals(both: SPPDetector, cats: SPPDetector, train: DetectionDataset)
         SPPDetector().rename_class("a", "b")
 
 
+@pytest.mark.slow
 def test_verbs(
     cats: SPPDetector, toy_voc: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

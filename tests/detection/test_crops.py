@@ -57,6 +57,7 @@ def test_senseless_windows_give_a_crop(backbone: Backbone, window: list[float]) 
     assert crop.shape == (224, 224, 3)
 
 
+@pytest.mark.slow
 def test_learns_and_keeps_its_kind_in_the_file(toy_voc: Path, tmp_path: Path) -> None:
     data = load_voc(toy_voc, "train").subset(range(4))
     detector = SPPDetector(

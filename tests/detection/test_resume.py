@@ -50,6 +50,7 @@ def test_the_same_seed_gives_the_same_file(
     assert not torch.equal(other.weights_.class_weight, again.weights_.class_weight)
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again(
     undisturbed: tuple[SPPDetector, Path], train: DetectionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_a_finished_training_is_not_done_again(
     assert torch.equal(again.weights_.class_weight, detector.weights_.class_weight)
 
 
+@pytest.mark.slow
 def test_threads_change_little(undisturbed: tuple[SPPDetector, Path], train: DetectionDataset, tmp_path: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(3 - min(threads, 2))

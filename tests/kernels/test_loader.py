@@ -167,6 +167,7 @@ def test_another_process_compiles(helps: bool, tmp_path: Path, monkeypatch: pyte
     assert kernel.on_disk()
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a process of its own, which finds the kernels by their names and keeps them where this one looks for them."""
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))

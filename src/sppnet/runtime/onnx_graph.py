@@ -30,8 +30,8 @@ class OnnxGraph:
     """A graph that is built node by node, and then written.
 
     >>> graph = OnnxGraph("double")
-    >>> graph.input("x", "float32", ("n", 3))
-    >>> graph.output(graph.node("Mul", ["x", graph.constant("two", np.float32(2))], "y"), "float32", ("n", 3))
+    >>> x = graph.input("x", "float32", ("n", 3))
+    >>> y = graph.output(graph.node("Mul", ["x", graph.constant("two", np.float32(2))], "y"), "float32", ("n", 3))
     >>> model = graph.to_bytes()
 
     Args:
