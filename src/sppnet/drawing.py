@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import io
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from sppnet.boxes import as_boxes
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
 
-__all__ = ["class_colours", "draw_boxes", "draw_detections"]
+__all__ = ["class_colours", "draw_boxes", "draw_detections", "encode_image"]
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1; half-open, whole pixels
@@ -29,6 +30,27 @@ _PALETTE: tuple[Colour, ...] = (
 )
 _DARK: Colour = (16, 18, 22)
 _WHITE: Colour = (255, 255, 255)
+
+
+def encode_image(image: Image.Image, suffix: str = ".jpg", quality: int = 92) -> bytes:
+    """Encode an image in memory.
+
+    Pillow does not notice a disk that becomes full while it writes a file. Encode the image here, and write the bytes.
+
+    Args:
+        image: RGB or gray.
+        suffix: extension of the file it is for, which names the format.
+        quality: of a JPEG, 1 to 95.
+
+    Raises:
+        ArgumentError: no image has this extension.
+    """
+    format = Image.registered_extensions().get(suffix.lower())
+    if format is None:
+        raise ArgumentError(f"{suffix!r}: is no extension of an image; use .jpg or .png")
+    data = io.BytesIO()
+    image.save(data, format, quality=quality)
+    return data.getvalue()
 
 
 def class_colours(names: Sequence[str], class_names: Sequence[str] | None = None) -> dict[str, Colour]:

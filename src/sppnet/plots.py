@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.storage.atomic import write_bytes
 
-__all__ = ["figure_for"]
+__all__ = ["figure_for", "save_figure"]
 
 
 def figure_for(path: str | Path, size_inches: tuple[float, float]) -> tuple[Path, Any]:
@@ -26,3 +28,19 @@ def figure_for(path: str | Path, size_inches: tuple[float, float]) -> tuple[Path
             "plots need matplotlib, which isn't installed; pip install 'sppnet[plot]'"
         ) from None
     return path, Figure(figsize=size_inches, layout="constrained")
+
+
+def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> None:
+    """Write a figure of :func:`figure_for` in one step.
+
+    Args:
+        figure: of matplotlib.
+        path: its extension names the format.
+        dpi: dots an inch, for ``.png``.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    data = io.BytesIO()
+    figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=dpi)
+    write_bytes(path, data.getvalue())

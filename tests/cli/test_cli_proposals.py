@@ -35,7 +35,7 @@ def test_all_windows_in_one_file(photos: Path, tmp_path: Path, capsys: pytest.Ca
 def test_a_folder_with_drawings(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["proposals", str(photos), "-o", str(out), "--draw", "--mode", "grid", "--max-windows", "50"]) == 0
-    assert sorted(p.name for p in out.iterdir()) == [
+    assert sorted(p.name for p in out.glob("[!.]*")) == [
         "0.png.json",
         "0.png.windows.jpg",
         "1.png.json",

@@ -19,7 +19,7 @@ from sppnet.datasets.loading import load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS, format_of, write_results
 from sppnet.detection.results import ImageResult
-from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.errors import ArgumentError, MissingDependencyError, OutputError
 
 NAMES = ("cat", "cüp & <saucer>")
 
@@ -200,3 +200,35 @@ def test_missing_libraries(found: list[ImageResult], monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingDependencyError, match=f"pip install {name}"):
         getattr(found[0].detections, f"to_{name}")()
+
+
+def test_cells_that_a_spreadsheet_would_run_are_written_safely(tmp_path: Path) -> None:
+    names = ("=HYPERLINK(1)", "+1", "cat")
+    boxes, scores = np.array([[0, 0, 9, 9]] * 3, np.float32), np.full(3, 0.5, np.float32)
+    found = [ImageResult(tmp_path / "=cmd.jpg", 20, 20, Detections(boxes, scores, np.arange(3), names))]
+    write_results(tmp_path / "found.csv", found, names, root=tmp_path)
+    with (tmp_path / "found.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["'=HYPERLINK(1)", "'+1", "cat"]
+    assert {row["image"] for row in rows} == {"./=cmd.jpg"}
+
+
+@pytest.mark.parametrize("format", ["voc", "cvat"])
+def test_names_that_xml_cannot_hold_are_refused(format: str, found: list[ImageResult], tmp_path: Path) -> None:
+    odd = replace(found[0], path=found[0].path.with_name("a\x01.jpg"))
+    with pytest.raises(ArgumentError, match=r"'a\\x01\.jpg' holds a character that XML can't \(U\+0001\)"):
+        write_results(tmp_path / "out", [odd], NAMES, format=format)
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_annotations_of_the_user_stay(format: str, found: list[ImageResult], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mine = out / ("a.xml" if format == "voc" else "labels/a.txt")
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="is there already, and sppnet didn't write it"):
+        write_results(out, found, NAMES, format=format)
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    for _ in range(2):
+        assert mine in write_results(out, found, NAMES, format=format)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from sppnet.proposals import (
     StoredProposals,
     load_proposals,
     save_proposals,
+    stored,
 )
 
 BOXES = np.array([[0, 1, 10, 20.25], [5, 5, 300, 8]], np.float32)
@@ -151,3 +155,28 @@ def test_grid_covers_any_large_object() -> None:
 def test_grid_errors(options: dict) -> None:
     with pytest.raises(ArgumentError, match=next(iter(options))):
         GridProposer(**options)
+
+
+def test_files_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "_FILE_BYTES", 100_000)
+    zeros = io.BytesIO()
+    np.save(zeros, np.zeros((20_000, 4), np.float32))
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", zeros.getvalue())
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 4)})
+    (tmp_path / "claim.npy").write_bytes(header.getvalue() + bytes(64))
+    with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
+        archive.writestr("a.npy", header.getvalue() + bytes(64))
+    (tmp_path / "long.json").write_text("[" + "[0,0,1,1]," * 20_000 + "[0,0,1,1]]")
+    monkeypatch.setattr(stored, "_JSON_BYTES", 100_000)
+    scipy = pytest.importorskip("scipy.io")
+    scipy.savemat(tmp_path / "bomb.mat", {"boxes": np.zeros((20_000, 4))}, do_compression=True)
+    scipy.savemat(tmp_path / "good.mat", {"boxes": np.zeros((20, 4))}, do_compression=True)
+    for name in ("bomb.npz", "claim.npy", "claim.npz", "long.json", "bomb.mat"):
+        with pytest.raises(ProposalError, match=name):
+            load_proposals(tmp_path / name)
+    assert len(load_proposals(tmp_path / "good.mat")["good"]) == 20
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(ProposalError, match="is a pipe"):
+        load_proposals(tmp_path / "pipe.json")

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from xml.etree.ElementTree import Element, tostring
+
 import pytest
+from defusedxml.ElementTree import fromstring
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sppnet.storage.names import MAX_CLASSES, class_names_problem, name_problem, printable
+from sppnet.storage.names import (
+    MAX_CLASSES,
+    class_names_problem,
+    name_problem,
+    printable,
+    spreadsheet_safe,
+    xml_problem,
+)
 
 
 @pytest.mark.parametrize("name", ["cat", "dög", "猫", "قطة", "dining table", "👩‍🚀", "a/b", "<b>&", "-x", "=1+1"])
@@ -38,3 +48,15 @@ def test_what_is_printed_is_one_line_that_controls_nothing(text: str) -> None:
     assert len(shown.splitlines()) <= 1
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in shown)
     shown.encode()
+
+
+@given(st.text())
+def test_xml_holds_what_is_not_refused(text: str) -> None:
+    tree = Element("a")
+    tree.text = text
+    if not xml_problem(text) and "\r" not in text:
+        assert (fromstring(tostring(tree)).text or "") == text
+
+
+def test_formulas() -> None:
+    assert [spreadsheet_safe(t) for t in ("=1", "@a", "cat", "a=1", "")] == ["'=1", "'@a", "cat", "a=1", ""]

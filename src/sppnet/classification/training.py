@@ -22,8 +22,7 @@ from sppnet.classification.multisize import Batch, aspects_of_groups, augment, b
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.images import image_size, load_image, resize_short_side
-from sppnet.plots import figure_for
-from sppnet.storage.atomic import write_atomic
+from sppnet.plots import figure_for, save_figure
 from sppnet.storage.envelope import read_envelope, write_envelope
 from sppnet.storage.tensors import to_arrays, to_tensors
 
@@ -339,5 +338,4 @@ def plot_history(history: list[dict[str, float]], path: str | Path) -> None:
     right.legend(loc="lower right")
     for axis in (left, right):
         axis.grid(alpha=0.3)
-    with write_atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, 110)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypedDict, TypeVar
 from tqdm import tqdm
 
 from sppnet.errors import ArgumentError, ImageError, SppnetError
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from sppnet._types import Progress
@@ -336,8 +336,7 @@ def folder_for_output(path: str | Path) -> Path:
 
 def write_json(path: str | Path, document: object) -> None:
     """Write ``document`` as JSON and say so."""
-    with write_atomic(Path(path)) as temporary:
-        temporary.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     say(f"written: {path}")
 
 

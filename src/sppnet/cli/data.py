@@ -243,7 +243,8 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     from sppnet.datasets.contact_sheet import contact_sheet, record_tile
     from sppnet.datasets.loading import load_dataset
-    from sppnet.storage.atomic import write_atomic
+    from sppnet.drawing import encode_image
+    from sppnet.storage.atomic import write_bytes
 
     output = image_for_output(arguments.output)
     dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=arguments.on_error)
@@ -268,8 +269,7 @@ def run_show(arguments: argparse.Namespace) -> int:
     about = [dataset.name, dataset.split, f"{len(dataset)} images", f"{objects} objects", f"{len(tiles)} shown"]
     sheet = contact_sheet([("", tiles)], columns=arguments.columns, tile_px=arguments.tile,
                           title=", ".join(filter(None, about)))  # fmt: skip
-    with write_atomic(output) as temporary:
-        sheet.save(temporary, quality=92)
+    write_bytes(output, encode_image(sheet, output.suffix))
     left_out = f"; {len(dataset.problems)} problems (`sppnet data check` lists them)" if dataset.problems else ""
     say(f"drawn: {len(tiles)} of {len(records)} images in {output}{left_out}")
     return failures.exit_status

@@ -31,7 +31,6 @@ from sppnet.cli.options import (
     positive_int,
 )
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.storage.atomic import write_atomic
 
 if TYPE_CHECKING:
     from sppnet._types import F32, U8
@@ -110,9 +109,10 @@ def propose(arguments: argparse.Namespace) -> int:
     """Windows of every image, to a file, a folder, or as a table on the screen."""
     import numpy as np
 
-    from sppnet.drawing import draw_boxes
+    from sppnet.drawing import draw_boxes, encode_image
     from sppnet.images import load_image, unique_names
-    from sppnet.proposals import save_proposals
+    from sppnet.proposals import encode_proposals, save_proposals
+    from sppnet.storage.output_folder import OutputFolder
 
     proposer = make_proposer(arguments)
     images = collect_images(arguments.images)
@@ -122,7 +122,8 @@ def propose(arguments: argparse.Namespace) -> int:
         raise ArgumentError("--draw needs a folder for the images: --output DIR")
     if to_file:
         check_outputs(arguments, output="windows.npz")
-    folder = folder_for_output(output) if output is not None and not to_file else None
+    folder = OutputFolder(folder_for_output(output)) if output is not None and not to_file else None
+    taken: set[str] = set()
     names = unique_names(images)
     failures = FileFailures(arguments.on_error)
     windows: dict[str, F32] = {}
@@ -136,11 +137,13 @@ def propose(arguments: argparse.Namespace) -> int:
             name = names[path]
             if folder is not None:
                 # images of two folders may have the same stem: the whole name stays in the file's
-                file = folder / name.replace("/", "_")
-                save_proposals(file.with_name(f"{file.name}.json"), {name: boxes})
+                file = folder.free_name(f"{name.replace('/', '_')}.json", taken)
+                taken.add(file.lower())
+                folder.write(file, encode_proposals({name: boxes}, ".json"))
                 if arguments.draw:
-                    with write_atomic(file.with_name(f"{file.name}.windows.jpg")) as temporary:
-                        draw_boxes(image, boxes[: arguments.draw_windows]).save(temporary, quality=92)
+                    drawn = folder.free_name(f"{file.removesuffix('.json')}.windows.jpg", taken)
+                    taken.add(drawn.lower())
+                    folder.write(drawn, encode_image(draw_boxes(image, boxes[: arguments.draw_windows])))
             elif to_file:
                 windows[name] = boxes
             if output is None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.drawing import encode_image
 from sppnet.errors import ArgumentError, MissingDependencyError
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import write_bytes
 
 __all__ = ["make_example"]
 
@@ -54,8 +55,7 @@ def make_example(folder: str | os.PathLike[str], images: int = 48, classes: int 
             boxes.append(box)
             labels.append(label)
         path = home / f"{k:04d}.jpg"
-        with write_atomic(path) as temporary:
-            picture.save(temporary, quality=92)
+        write_bytes(path, encode_image(picture))
         array, none = np.array(boxes, np.float32), np.zeros(len(boxes), bool)
         records.append(ImageRecord(path, array, np.array(labels), none, _WIDTH, _HEIGHT, path.stem))
     return DetectionDataset(records, _NAMES[:classes], name="digits")

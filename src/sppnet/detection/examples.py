@@ -14,10 +14,10 @@ from sppnet.boxes import box_iou
 from sppnet.datasets.contact_sheet import Tile, contact_sheet, shrink
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.detection.detections import Detections
-from sppnet.drawing import class_colours, draw_detections
+from sppnet.drawing import class_colours, draw_detections, encode_image
 from sppnet.evaluation.failures import judge_detections
 from sppnet.images import load_image
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import write_bytes
 
 __all__ = ["draw_examples"]
 
@@ -60,8 +60,7 @@ def draw_examples(
         if chosen
     ]
     sheet = contact_sheet(groups, columns=_COUNT, tile_px=_TILE_PX)
-    with write_atomic(Path(path)) as temporary:
-        sheet.save(temporary, quality=92)
+    write_bytes(path, encode_image(sheet, Path(path).suffix))
 
 
 def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], verdict: NDArray[np.int8]) -> Tile:

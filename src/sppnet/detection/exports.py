@@ -14,7 +14,9 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from sppnet.detection.results import FailedImage, ImageResult, image_record, relative_names, results_document
 from sppnet.errors import ArgumentError
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import write_text
+from sppnet.storage.names import spreadsheet_safe, spreadsheet_safe_path, xml_problem
+from sppnet.storage.output_folder import OutputFolder
 
 __all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "format_of", "write_results"]
 
@@ -63,7 +65,8 @@ def write_results(
         The files written.
 
     Raises:
-        ArgumentError: an unknown format. OSError: it can't be written.
+        ArgumentError: an unknown format, or a name that XML can't hold.
+        OutputError: it can't be written, or a folder has a file of that name that sppnet didn't write.
     """
     format = format_of(path) if format is None else format
     if format == "json":
@@ -76,14 +79,30 @@ def write_results(
         )
     else:
         raise ArgumentError(f"format: got {format!r}, expected one of {', '.join(EXPORT_FORMATS)}")
+    if format not in FOLDER_FORMATS:
+        for file, text in files.items():
+            write_text(file, text)
+        return list(files)
+    folder = OutputFolder(path)
     for file, text in files.items():
-        with write_atomic(file, sync=len(files) < 100) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+        folder.write(file.relative_to(path).as_posix(), text.encode(), sync=len(files) < 100)
     return list(files)
 
 
 Files = dict[Path, str]
 Writer = Callable[[Path, Sequence[ImageResult], list[str], list[str], dict[str, str]], Files]
+
+
+def _xml(text: str) -> str:
+    """``text``, which XML can hold.
+
+    Raises:
+        ArgumentError: it can't.
+    """
+    problem = xml_problem(text)
+    if problem:
+        raise ArgumentError(problem)
+    return text
 
 
 def _dump(document: object) -> str:
@@ -105,7 +124,8 @@ def _csv(
     writer.writerow(["image", "x0", "y0", "x1", "y1", "label", "confidence"])
     for f, name in zip(found, names, strict=True):
         for item in f.detections.to_dicts():
-            writer.writerow([name, *item["box"], item["class_name"], item["confidence"]])
+            cells = [spreadsheet_safe_path(name), *item["box"], spreadsheet_safe(item["class_name"])]
+            writer.writerow([*cells, item["confidence"]])
     return {path: text.getvalue()}
 
 
@@ -156,8 +176,8 @@ def _voc(
     files = {}
     for f, name, stem in zip(found, names, _stems(names), strict=True):
         tree = Element("annotation")
-        SubElement(tree, "filename").text = Path(name).name
-        SubElement(tree, "path").text = name
+        SubElement(tree, "filename").text = _xml(Path(name).name)
+        SubElement(tree, "path").text = _xml(name)
         size = SubElement(tree, "size")
         for key, side in (("width", f.width), ("height", f.height), ("depth", 3)):
             SubElement(size, key).text = str(side)
@@ -165,7 +185,7 @@ def _voc(
             f.detections.xyxy, f.detections.confidence, f.detections.class_name.tolist(), strict=True
         ):
             item = SubElement(tree, "object")
-            SubElement(item, "name").text = label
+            SubElement(item, "name").text = _xml(label)
             SubElement(item, "difficult").text = "0"
             SubElement(item, "score").text = f"{score:.4f}"
             corners = SubElement(item, "bndbox")
@@ -229,7 +249,7 @@ def _label_studio(
     SubElement(view, "Image", name="image", value="$image")
     labels = SubElement(view, "RectangleLabels", name="label", toName="image")
     for name in classes:
-        SubElement(labels, "Label", value=name)
+        SubElement(labels, "Label", value=_xml(name))
     indent(view)
     return {path: _dump(tasks), path.with_suffix(".config.xml"): tostring(view, encoding="unicode") + "\n"}
 
@@ -250,10 +270,10 @@ def _cvat(
     labels = SubElement(task, "labels")
     for name in classes:
         item = SubElement(labels, "label")
-        SubElement(item, "name").text = name
+        SubElement(item, "name").text = _xml(name)
         SubElement(item, "attributes")
     for i, (f, name) in enumerate(zip(found, names, strict=True)):
-        image = SubElement(tree, "image", id=str(i), name=name, width=str(f.width), height=str(f.height))
+        image = SubElement(tree, "image", id=str(i), name=_xml(name), width=str(f.width), height=str(f.height))
         for box, label in zip(f.detections.xyxy, f.detections.class_name.tolist(), strict=True):
             corners = {key: f"{v:.2f}" for key, v in zip(("xtl", "ytl", "xbr", "ybr"), box, strict=True)}
             SubElement(image, "box", {"label": label, "occluded": "0", "source": "auto", **corners, "z_order": "0"})

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from sppnet._types import U8, OnError, Progress, no_progress
+from sppnet.boxes import clip_boxes
 from sppnet.datasets.parsing import is_utf8
-from sppnet.datasets.readable import file_state
 from sppnet.detection.detections import Detections
 from sppnet.detection.identity import identity_of_detector
 from sppnet.detection.results import FailedImage, ImageResult
-from sppnet.drawing import draw_detections
+from sppnet.drawing import draw_detections, encode_image
 from sppnet.errors import ArgumentError, ImageError, SppnetError
-from sppnet.images import list_images, load_image
-from sppnet.storage.atomic import write_atomic
+from sppnet.image_budget import MemoryBudget
+from sppnet.images import LoadedImage, list_images, load_bounded
 from sppnet.storage.journal import Journal
+from sppnet.storage.output_folder import OutputFolder
+from sppnet.storage.reading import FileState, file_state
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
@@ -119,7 +121,7 @@ class DetectionRun:
         paths: Sequence[Path],
         *,
         threshold: float | None,
-        drawings: dict[Path, Path],
+        drawings: _Drawings | None,
         journal: str | os.PathLike[str] | None,
         fresh: bool,
         keep_journal: bool,
@@ -200,42 +202,52 @@ class DetectionRun:
     def _detect(self, paths: Iterable[Path]) -> Iterator[ImageResult]:
         """Do the images that are left, in order. Other threads read the next ones and draw; this one detects."""
         todo, ahead = self._todo, 2 * self._workers
-        reading: deque[Future[tuple[U8, float]]] = deque()
-        drawing: deque[tuple[ImageResult, Future[None]]] = deque()
-        with ThreadPoolExecutor(self._workers) as pool:
+        memory = MemoryBudget()
+        reading: deque[Future[tuple[LoadedImage, float]]] = deque()
+        drawing: deque[tuple[ImageResult, FileState, Future[None]]] = deque()
+        # drawing has threads of its own: those that read may all be waiting for memory, which drawing gives back
+        with ThreadPoolExecutor(self._workers) as pool, ThreadPoolExecutor(self._workers) as artists:
+
+            def read(index: int) -> None:
+                if index < len(todo):
+                    reading.append(pool.submit(_read, todo[index], index, memory))
 
             def finish(left: int) -> Iterator[ImageResult]:
                 # an image is noted as done only when its drawing is there, too
                 while len(drawing) > left:
-                    result, drawn = drawing.popleft()
+                    result, state, drawn = drawing.popleft()
                     try:
                         drawn.result()
                         if self._journal is not None:
-                            self._journal.append(_key(result.path), _line(result))
-                    except (SppnetError, OSError) as error:
+                            self._journal.append(_key(result.path), _line(result, state))
+                    except (SppnetError, OSError, MemoryError) as error:
                         self._fail(result.path, error)
                     else:
                         yield result
 
             try:
-                reading.extend(pool.submit(_read, path) for path in todo[:ahead])
-                for i, path in enumerate(paths):
-                    pixels_of = reading.popleft()
-                    if i + ahead < len(todo):
-                        reading.append(pool.submit(_read, todo[i + ahead]))
+                for index in range(ahead):
+                    read(index)
+                for index, path in enumerate(paths):
                     try:
-                        pixels, seconds = pixels_of.result()
-                        found = self._detector.detect(pixels, self._threshold)
+                        image, seconds = reading.popleft().result()
+                        found = self._detector.detect(image.pixels, self._threshold)
                     except (SppnetError, OSError, MemoryError) as error:
+                        memory.release(index)
                         self._fail(path, error)
                     else:
                         found = replace(found, seconds=found.seconds | {"decoding": seconds})
-                        result = ImageResult(path, pixels.shape[1], pixels.shape[0], found)
-                        drawing.append((result, pool.submit(_draw, pixels, found, self._drawings.get(path))))
+                        result = ImageResult(path, image.width, image.height, _in_file(found, image))
+                        drawn = artists.submit(_draw, image.pixels, found, path, self._drawings, index, memory)
+                        drawing.append((result, image.state, drawn))
+                        del image
+                    read(index + ahead)
                     yield from finish(self._workers)
                 yield from finish(0)
             finally:
+                memory.close()
                 pool.shutdown(wait=True, cancel_futures=True)
+                artists.shutdown(wait=True, cancel_futures=True)
 
     def _fail(self, path: Path, error: Exception) -> None:
         if self._on_error == "fail" or isinstance(error, BrokenPipeError):
@@ -275,41 +287,70 @@ def _list_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) 
     return kept
 
 
-def _drawings(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> dict[Path, Path]:
-    """``stem.jpg`` in ``folder`` for each image; ``stem-2.jpg`` where another image of this run has that name."""
-    targets: dict[Path, Path] = {}
+@dataclass(frozen=True)
+class _Drawings:
+    """Where drawn images go: their names in the folder."""
+
+    folder: OutputFolder
+    names: dict[Path, str]
+
+
+def _drawings(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> _Drawings | None:
+    """``stem.jpg`` in ``folder`` for each image; ``stem-2.jpg`` where another image, or a file of the user's, is so."""
     if folder is None:
-        return targets
+        return None
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArgumentError(
             f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
         ) from error
-    taken = {path.resolve() for path in paths}  # no image is ever overwritten
+    out = OutputFolder(folder)
+    names: dict[Path, str] = {}
+    home = out.folder.resolve()
+    # no image of the run is overwritten, even if an earlier run drew it
+    taken = {resolved.name.lower() for path in paths if (resolved := path.resolve()).parent == home}
     for path in paths:
-        target, number = Path(folder) / f"{path.stem}.jpg", 2
-        while target.resolve() in taken:
-            target, number = Path(folder) / f"{path.stem}-{number}.jpg", number + 1
-        taken.add(target.resolve())
-        targets[path] = target
-    return targets
+        names[path] = out.free_name(f"{path.stem}.jpg", taken)
+        taken.add(names[path].lower())
+    return _Drawings(out, names)
 
 
-def _read(path: Path) -> tuple[U8, float]:
+def _read(path: Path, index: int, memory: MemoryBudget) -> tuple[LoadedImage, float]:
     if not is_utf8(str(path)):
         raise ImageError(f"{str(path)!a}: its name isn't UTF-8, so no results could name it; rename it")
+    waited = 0.0
+
+    def reserve(size: int) -> None:
+        nonlocal waited
+        begin = time.perf_counter()
+        memory.take(index, size)
+        waited = time.perf_counter() - begin
+
     start = time.perf_counter()
-    return load_image(path), time.perf_counter() - start
+    image = load_bounded(path, reserve)
+    return image, time.perf_counter() - start - waited
 
 
-def _draw(pixels: U8, found: Detections, target: Path | None) -> None:
-    if target is not None:
-        drawn = draw_detections(
-            pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
-        )
-        with write_atomic(target) as temporary:
-            drawn.save(temporary, quality=92)
+def _in_file(found: Detections, image: LoadedImage) -> Detections:
+    """``found`` with boxes in pixels of the file, where the image was made smaller."""
+    if image.factor == 1:
+        return found
+    boxes = clip_boxes(found.xyxy * np.float32(image.factor), image.height, image.width)
+    return replace(found, xyxy=boxes)
+
+
+def _draw(
+    pixels: U8, found: Detections, path: Path, drawings: _Drawings | None, index: int, memory: MemoryBudget
+) -> None:
+    try:
+        if drawings is not None:
+            drawn = draw_detections(
+                pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
+            )
+            drawings.folder.write(drawings.names[path], encode_image(drawn), sync=True)
+    finally:
+        memory.release(index)
 
 
 # --- the journal -----------------------------------------------------------------------------------------------------
@@ -319,10 +360,10 @@ def _key(path: Path) -> str:
     return str(path.absolute())
 
 
-def _line(result: ImageResult) -> dict[str, Any]:
+def _line(result: ImageResult, state: FileState) -> dict[str, Any]:
     d = result.detections
     return {
-        "file": file_state(result.path),
+        "file": list(state),
         "size": [result.width, result.height],
         "xyxy": d.xyxy.tolist(),  # float32 survives JSON exactly
         "confidence": d.confidence.tolist(),
@@ -333,16 +374,16 @@ def _line(result: ImageResult) -> dict[str, Any]:
 
 
 def _known(
-    journal: Journal, paths: Sequence[Path], drawings: dict[Path, Path], class_names: tuple[str, ...]
+    journal: Journal, paths: Sequence[Path], drawings: _Drawings | None, class_names: tuple[str, ...]
 ) -> dict[Path, ImageResult]:
     """Images that the journal has and that haven't changed since, with their drawings in place."""
     known = {}
     for path in paths:
         line = journal.done.get(_key(path))
-        if line is None or (path in drawings and not drawings[path].is_file()):
+        if line is None or (drawings is not None and not drawings.folder.owns(drawings.names[path])):
             continue
         try:
-            if line["file"] is None or line["file"] != file_state(path):
+            if line["file"] != list(file_state(path)):
                 continue
             detections = Detections(
                 np.array(line["xyxy"], np.float32).reshape(-1, 4),
@@ -353,7 +394,7 @@ def _known(
                 int(line["window_count"]),
             )
             width, height = (int(side) for side in line["size"])
-        except (KeyError, TypeError, ValueError):
+        except (OSError, KeyError, TypeError, ValueError):
             continue  # not a line of ours: the image is done again
         known[path] = ImageResult(path, width, height, detections, resumed=True)
     return known

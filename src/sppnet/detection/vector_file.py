@@ -18,7 +18,7 @@ from sppnet.detection.vectors import VectorKind, vector_length, window_vectors
 from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import list_images, unique_names
 from sppnet.proposals.stored import StoredProposals
-from sppnet.storage.tensor_stream import stream_tensors
+from sppnet.storage.envelope import stream_envelope
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
@@ -136,8 +136,8 @@ def write_vectors(
         )
     failed = list(plan.failed)
     names = unique_names([*plan.windows, *(item.path for item in failed)])
-    metadata = {"format": "sppnet-vectors-1", "kind": plan.kind, "model": model, "length": str(plan.length)}
-    with stream_tensors(target, metadata) as stream:
+    with stream_envelope(target, "sppnet-vectors", 1) as stream:
+        stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
         for image in progress(list(plan.windows), "vectors", total=len(plan.windows)):
             try:
                 boxes, vectors = window_vectors(detector, image, plan.windows[image], kind=plan.kind)

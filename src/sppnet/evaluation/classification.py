@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 
 from sppnet._types import F64, I64
 from sppnet.errors import ArgumentError
-from sppnet.plots import figure_for
-from sppnet.storage.atomic import write_atomic
+from sppnet.plots import figure_for, save_figure
 
 __all__ = ["ClassificationResult", "evaluate_classification", "format_classification", "plot_confusion"]
 
@@ -170,5 +169,4 @@ def plot_confusion(result: ClassificationResult, path: str | Path) -> None:
             axis.text(column, row, str(result.confusion[row, column]), ha="center", va="center", color=colour,
                       fontsize=8)  # fmt: skip
     figure.colorbar(image, label="share of the true class", shrink=0.6)
-    with write_atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, 110)

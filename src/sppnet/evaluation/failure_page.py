@@ -11,12 +11,12 @@ from PIL import Image
 
 from sppnet.datasets.contact_sheet import Tile, contact_sheet, shrink
 from sppnet.datasets.records import DetectionDataset
-from sppnet.drawing import draw_boxes, draw_detections
+from sppnet.drawing import draw_boxes, draw_detections, encode_image
 from sppnet.errors import ArgumentError
 from sppnet.evaluation.failures import Failure, find_failures, format_failures
 from sppnet.evaluation.voc import DetectionsLike
 from sppnet.images import load_image
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.output_folder import OutputFolder
 
 __all__ = ["write_failure_page"]
 
@@ -24,7 +24,6 @@ __all__ = ["write_failure_page"]
 _COUNT, _OF_A_CLASS, _TILE_PX = 12, 3, 360
 _RED, _GREEN, _WHITE = (255, 60, 60), (70, 210, 90), (255, 255, 255)
 # In the page, by which one of ours is known again: only ours is replaced
-_MARK = "<meta name='generator' content='sppnet failure page'>"
 
 _WHY = {
     "loose": ("Box too loose", "The class is right, but the box covers only a piece of the object, or several objects "
@@ -71,42 +70,37 @@ def write_failure_page(
     Raises:
         ArgumentError: the folder holds files of the same names that aren't of such a page.
     """
-    _refuse_foreign(folder)
+    out = OutputFolder(folder)
+    _refuse_foreign(out)
     failures, right = find_failures(found, dataset, thresholds)
     text = format_failures(failures, right, dataset)
     title = f"Where {model} fails on {dataset.name} {dataset.split}".strip()
     body = [f"<h1>{html.escape(title)}</h1>", f"<p>{len(dataset)} images.</p>", f"<pre>{html.escape(text)}</pre>"]
-    folder.mkdir(parents=True, exist_ok=True)
     sheets = {kind: _worst([f for f in failures if f.kind == kind]) for kind in _WHY}
     body += [
         f"<h2>{heading}</h2><p>{why}</p><img src='{kind}.jpg' alt='{heading}'>"
         for kind, (heading, why) in _WHY.items()
         if sheets[kind]
     ]
-    page = f"<!doctype html><html lang='en'><meta charset='utf-8'>{_MARK}<title>{html.escape(title)}</title>"
+    page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{html.escape(title)}</title>"
     page += f"<style>{_STYLE}</style>" + "\n".join(body) + "</html>\n"
-    with write_atomic(folder / "index.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    out.write("index.html", page.encode())
     for kind, chosen in sheets.items():
-        (folder / f"{kind}.jpg").unlink(missing_ok=True)
         if not chosen:
+            out.remove(f"{kind}.jpg")
             continue
         sheet = contact_sheet([("", [_tile(f, dataset) for f in chosen])], columns=4, tile_px=_TILE_PX)
-        with write_atomic(folder / f"{kind}.jpg") as temporary:
-            sheet.save(temporary, format="JPEG", quality=90)
+        out.write(f"{kind}.jpg", encode_image(sheet, quality=90))
     return text
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_foreign(out: OutputFolder) -> None:
     """Raise where one of our files would replace one that isn't of an earlier page."""
-    index = folder / "index.html"
-    if index.is_file() and _MARK in index.read_text(encoding="utf-8", errors="replace")[:500]:
-        return
     for name in ("index.html", *(f"{kind}.jpg" for kind in _WHY)):
-        if (folder / name).exists():
+        if (out.folder / name).exists() and not out.owns(name, certain=True):
             raise ArgumentError(
-                f"{folder / name}: is there already and isn't of an earlier page of failures; it would be replaced. "
-                "Name another folder"
+                f"{out.folder / name}: is there already and isn't of an earlier page of failures; it would be "
+                "replaced. Name another folder"
             )
 
 

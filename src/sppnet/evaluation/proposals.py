@@ -20,8 +20,7 @@ from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import ImageRecord
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
-from sppnet.plots import figure_for
-from sppnet.storage.atomic import write_atomic
+from sppnet.plots import figure_for, save_figure
 
 __all__ = ["COUNTS", "ProposalReport", "best_overlaps", "evaluate_proposals", "plot_recall", "summarise"]
 
@@ -211,5 +210,4 @@ def plot_recall(reports: dict[str, ProposalReport], path: str | Path) -> None:
         axis.set(title=title, xscale="log", xlabel="windows an image", ylim=(0, 1))
         axis.grid(alpha=0.3)
     axes[0].legend(loc="lower right")
-    with write_atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path, 120)

@@ -26,8 +26,7 @@ from sppnet._types import F64, I64
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import ArgumentError
-from sppnet.plots import figure_for
-from sppnet.storage.atomic import write_atomic
+from sppnet.plots import figure_for, save_figure
 
 __all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table", "plot_curves"]
 
@@ -243,8 +242,7 @@ def plot_curves(result: VocResult, path: str | Path) -> None:
     figure.supylabel("precision", fontsize=9)
     title = f"{result.dataset} ({result.num_images} images): AP by {result.protocol}, IoU > {result.iou:g}"
     figure.suptitle(title, fontsize=10)
-    with write_atomic(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, 110)
 
 
 def _match(item: DetectionsLike, record: ImageRecord, classes: int, threshold: float) -> tuple[F64, I64, I64]:

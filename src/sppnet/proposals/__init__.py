@@ -4,7 +4,7 @@ from sppnet.proposals.base import Proposer
 from sppnet.proposals.grid import GridProposer
 from sppnet.proposals.search import COLOUR, FILL, MODES, SIZE, TEXTURE, Mode, SelectiveSearch, selective_search
 from sppnet.proposals.segmentation import graph_segmentation
-from sppnet.proposals.stored import FixedProposals, StoredProposals, load_proposals, save_proposals
+from sppnet.proposals.stored import FixedProposals, StoredProposals, encode_proposals, load_proposals, save_proposals
 
 __all__ = [
     "COLOUR",
@@ -18,6 +18,7 @@ __all__ = [
     "Proposer",
     "SelectiveSearch",
     "StoredProposals",
+    "encode_proposals",
     "graph_segmentation",
     "load_proposals",
     "save_proposals",

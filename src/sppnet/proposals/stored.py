@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sppnet.boxes import as_boxes
 from sppnet.errors import ArgumentError, MissingDependencyError, ProposalError
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import write_bytes
+from sppnet.storage.reading import open_regular, read_regular
 
-__all__ = ["FixedProposals", "StoredProposals", "load_proposals", "save_proposals"]
+__all__ = ["FixedProposals", "StoredProposals", "encode_proposals", "load_proposals", "save_proposals"]
 
 F32 = NDArray[np.float32]
+
+_FILE_BYTES = 1 << 30  # of a file, and of what is compressed in it
+_JSON_BYTES = 1 << 28  # takes about ten times its size in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +140,7 @@ def load_proposals(path: str | os.PathLike[str]) -> StoredProposals:
         windows = reader(path)
     except OSError as error:
         raise ProposalError(f"{path}: can't be read ({error.strerror or error})") from error
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError, TypeError) as error:
+    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, RecursionError) as error:
         if isinstance(error, ProposalError):
             raise
         raise ProposalError(f"{path}: is damaged or isn't a {path.suffix} file ({error})") from error
@@ -145,34 +153,67 @@ def save_proposals(path: str | os.PathLike[str], windows: Mapping[str, ArrayLike
     Raises:
         ProposalError: another extension. OSError: it can't be written.
     """
-    path = Path(path)
+    if Path(path).suffix.lower() not in (".npz", ".json"):
+        raise ProposalError(f"{path}: expected a file ending in .npz or .json to write windows to")
+    write_bytes(path, encode_proposals(windows, Path(path).suffix))
+
+
+def encode_proposals(windows: Mapping[str, ArrayLike], suffix: str) -> bytes:
+    """Give the content of a file of windows ``{name: (K, 4)}``.
+
+    Args:
+        windows: of each image by its name.
+        suffix: extension of the file, ``.npz`` or ``.json``.
+
+    Raises:
+        ProposalError: another extension.
+    """
     checked = {name: as_boxes(boxes, name) for name, boxes in windows.items()}
-    if path.suffix.lower() == ".npz":
+    if suffix.lower() == ".npz":
         # entry by entry: np.savez takes names as keyword arguments, and "file" is one of its own
-        with write_atomic(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, boxes in checked.items():
                 with archive.open(f"{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, boxes, allow_pickle=False)
-    elif path.suffix.lower() == ".json":
+        return data.getvalue()
+    if suffix.lower() == ".json":
         # the shortest decimals that give the same float32
         rows = {name: [[float(str(v)) for v in box] for box in boxes] for name, boxes in checked.items()}
         text = ",\n".join(f"{json.dumps(name)}: {json.dumps(boxes)}" for name, boxes in rows.items())
-        with write_atomic(path) as temporary:
-            temporary.write_text("{\n" + text + "\n}\n", encoding="utf-8")
-    else:
-        raise ProposalError(f"{path}: expected a file ending in .npz or .json to write windows to")
+        return ("{\n" + text + "\n}\n").encode()
+    raise ProposalError(f"{suffix!r}: expected a file ending in .npz or .json to write windows to")
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:
-    loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return {path.stem: loaded}
-    with loaded:
-        return {name: loaded[name] for name in loaded.files}
+    with open_regular(path, _FILE_BYTES, error=ProposalError) as file:
+        if file.read(2) != b"PK":
+            file.seek(0)
+            return {path.stem: _read_array(file, os.fstat(file.fileno()).st_size)}
+        with zipfile.ZipFile(file) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            if sum(entry.file_size for entry in entries) > _FILE_BYTES:
+                raise ProposalError(f"{path}: unpacked it would have more than {_FILE_BYTES} bytes; split it")
+            found = {}
+            for entry in entries:
+                with archive.open(entry) as stream:
+                    found[entry.filename.removesuffix(".npy")] = _read_array(stream, entry.file_size)
+            return found
+
+
+def _read_array(stream: IO[bytes], size: int) -> NDArray[Any]:
+    """An array in NumPy's format, whose header must tell the number of bytes that there are."""
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, by_column, dtype = read_header(stream, max_header_size=10_000)
+    if dtype.hasobject or dtype.itemsize * math.prod(shape) > size:
+        raise ValueError(f"an array of {dtype} and shape {shape} in {size} bytes")
+    data = stream.read(dtype.itemsize * math.prod(shape))
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if by_column else "C")
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(read_regular(path, _JSON_BYTES, error=ProposalError).decode("utf-8-sig"))
     if isinstance(data, list):
         return {path.stem: data}
     if not isinstance(data, dict):
@@ -188,8 +229,10 @@ def _read_mat(path: Path) -> Mapping[str, Any]:
         raise MissingDependencyError(
             f"{path}: reading .mat files needs scipy, which isn't installed; pip install 'sppnet[mat]'"
         ) from None
+    content = read_regular(path, _FILE_BYTES, error=ProposalError)
+    _refuse_bomb(path, content)
     try:
-        data = loadmat(str(path))
+        data = loadmat(io.BytesIO(content))
     except (MatReadError, NotImplementedError) as error:
         raise ProposalError(f"{path}: isn't a MATLAB file up to version 7 ({error}); save it with -v7") from error
     if "boxes" not in data:
@@ -207,3 +250,19 @@ def _read_mat(path: Path) -> Mapping[str, Any]:
         name: np.asarray(cell, np.float64).reshape(-1, 4)[:, [1, 0, 3, 2]] - (1, 1, 0, 0)
         for name, cell in zip(names, cells, strict=True)
     }
+
+
+def _refuse_bomb(path: Path, content: bytes) -> None:
+    """Raise if what is compressed in a MATLAB file is larger than any windows are."""
+    order = ">" if content[126:128] == b"MI" else "<"
+    offset, left = 128, _FILE_BYTES
+    while offset + 8 <= len(content):
+        kind, size = struct.unpack_from(f"{order}II", content, offset)
+        if kind == 15:
+            unpacker, packed = zlib.decompressobj(), content[offset + 8 : offset + 8 + size]
+            while packed and not unpacker.eof:
+                left -= len(unpacker.decompress(packed, 1 << 20))
+                packed = unpacker.unconsumed_tail
+                if left < 0:
+                    raise ProposalError(f"{path}: unpacked it would have more than {_FILE_BYTES} bytes; split it")
+        offset += 8 + size

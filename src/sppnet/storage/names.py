@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable"]
+__all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable", "spreadsheet_safe",
+           "spreadsheet_safe_path", "xml_problem"]  # fmt: skip
 
 MAX_CLASSES = 20_000
 _MAX_LENGTH = 200
 # Control characters, halves of surrogate pairs, separators of lines, and what turns the direction of writing
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -29,10 +32,10 @@ def name_problem(name: object) -> str:
     if not name.strip():
         return f"{name[:60]!r} is empty"
     if len(name) > _MAX_LENGTH:
-        return f"{printable(name[:30])!r}... has {len(name)} characters, at most {_MAX_LENGTH} are allowed"
+        return f"'{printable(name[:30])}...' has {len(name)} characters, at most {_MAX_LENGTH} are allowed"
     found = _HIDDEN.search(name)
     if found:
-        return f"{printable(name[:60])!r} holds a control character (U+{ord(found[0]):04X})"
+        return f"'{printable(name[:60])}' holds a control character (U+{ord(found[0]):04X})"
     return ""
 
 
@@ -48,3 +51,19 @@ def class_names_problem(names: Sequence[object]) -> str:
         twice = next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         return f"{twice!r} occurs twice"
     return ""
+
+
+def xml_problem(text: str) -> str:
+    """Say why XML can't hold ``text``; empty where it can."""
+    found = _NOT_XML.search(text)
+    return f"'{printable(text)}' holds a character that XML can't (U+{ord(found[0]):04X}); rename it" if found else ""
+
+
+def spreadsheet_safe(text: str) -> str:
+    """Give ``text`` as a cell that no spreadsheet takes for a formula: ``=``, ``+``, ``-``, ``@`` get an apostrophe."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def spreadsheet_safe_path(path: str) -> str:
+    """Give a relative path as a cell that no spreadsheet takes for a formula: ``./=x.jpg`` is the same file."""
+    return f"./{path}" if path.startswith(_FORMULA) else path

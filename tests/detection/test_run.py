@@ -1,0 +1,121 @@
+"""Many images: nothing of the user's is replaced, memory is bounded, and the journal tells of the file that was read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sppnet import SPPDetector, images
+from sppnet.detection import run
+from sppnet.detection.run import detect_many
+from sppnet.errors import OutputError
+from sppnet.image_budget import MemoryBudget
+from sppnet.storage.output_folder import OutputFolder
+from tiny_model import save_tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> SPPDetector:
+    return SPPDetector.load(save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
+
+
+@pytest.fixture
+def photos(toy_voc: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i, source in enumerate(sorted((toy_voc / "JPEGImages").iterdir())[:6]):
+        shutil.copy(source, folder / f"{i}.jpg")
+    return folder
+
+
+def found_in(detector: SPPDetector, *given: Path, **options: Any) -> dict[str, Any]:
+    with detect_many(detector, given, **options) as done:
+        return {result.path.name: result for result in done} | {item.path.name: item for item in done.failed}
+
+
+def test_files_of_the_user_stay(detector: SPPDetector, photos: Path, tmp_path: Path) -> None:
+    Image.open(photos / "0.jpg").save(photos / "1.png")
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    for _ in range(2):  # the second time what the first drew is replaced
+        found_in(detector, photos / "1.png", draw_to=photos)
+        after = {path.name: path.read_bytes() for path in photos.glob("[!.]*")}
+        assert after.pop("1-2.jpg")
+        assert after == before
+    (photos / "1-2.jpg").write_bytes(b"edited")
+    found_in(detector, photos / "1.png", draw_to=photos)
+    assert (photos / "1-2.jpg").read_bytes() == b"edited"
+    assert (photos / "1-3.jpg").is_file()
+
+
+def test_a_drawing_that_fails_is_not_noted_as_done(
+    detector: SPPDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = OutputFolder.write
+
+    def full(self: OutputFolder, name: str, data: bytes, **options: Any) -> Path:
+        if name == "3.jpg":
+            raise OutputError("3.jpg: can't be written (No space left on device)")
+        return write(self, name, data, **options)
+
+    options = {"draw_to": tmp_path / "out", "journal": tmp_path / "j"}
+    monkeypatch.setattr(OutputFolder, "write", full)
+    done = found_in(detector, photos, **options)
+    assert "No space left" in done["3.jpg"].message
+    monkeypatch.undo()
+    done = found_in(detector, photos, **options)
+    assert [name for name, result in done.items() if not result.resumed] == ["3.jpg"]
+    assert (tmp_path / "out" / "3.jpg").is_file()
+
+
+def test_an_image_that_is_replaced_while_the_run_goes_on_is_done_again(
+    detector: SPPDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detect = SPPDetector.detect
+
+    def replacing(self: SPPDetector, pixels: Any, threshold: float | None = None) -> Any:
+        result = detect(self, pixels, threshold)
+        if np.array_equal(pixels, old):
+            shutil.copy(photos / "0.jpg", photos / "2.jpg")
+        return result
+
+    old = images.load_image(photos / "2.jpg")
+    monkeypatch.setattr(SPPDetector, "detect", replacing)
+    found_in(detector, photos, journal=tmp_path / "j", keep_journal=True)
+    monkeypatch.undo()
+    done = found_in(detector, photos, journal=tmp_path / "j")
+    assert [name for name, result in done.items() if not result.resumed] == ["2.jpg"]
+    assert done["2.jpg"].detections == done["0.jpg"].detections
+
+
+@pytest.mark.parametrize("limit", [1, 200_000])
+def test_little_memory_gives_the_same(
+    limit: int, detector: SPPDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (photos / "1.jpg").write_bytes(b"no image")
+    want = found_in(detector, photos)
+    monkeypatch.setattr(run, "MemoryBudget", lambda: MemoryBudget(limit))
+    for workers in (1, 4):
+        got = found_in(detector, photos, draw_to=tmp_path / f"out {workers}", workers=workers)
+        assert got.keys() == want.keys()
+        assert all(got[n].detections == want[n].detections for n in got if n != "1.jpg")
+
+
+def test_boxes_of_very_large_images_are_in_pixels_of_the_file(
+    detector: SPPDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = found_in(detector, photos / "0.jpg", threshold=0.0)["0.jpg"]
+    monkeypatch.setattr(images, "FULL_PIXELS", full.width * full.height // 3)
+    half = found_in(detector, photos / "0.jpg", threshold=0.0, draw_to=tmp_path)["0.jpg"]
+    assert (half.width, half.height) == (full.width, full.height)
+    assert Image.open(tmp_path / "0.jpg").size == (-(-full.width // 2), -(-full.height // 2))
+    boxes = half.detections.xyxy
+    assert boxes.max() > full.width / 2
+    assert (boxes >= 0).all()
+    assert (boxes <= (full.width, full.height) * 2).all()
