@@ -22,7 +22,8 @@ import torch
 
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
-from sppnet.classification.training import TrainingOptions, train_network
+from sppnet.classification.options import GradientOptions
+from sppnet.classification.training import train_network
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.evaluation.classification import evaluate_classification
@@ -61,7 +62,7 @@ def run(pooling: str, sizes: tuple[int, ...], seed: int, epochs: int, train: Ima
     network = SPPClassifier(
         backbone, fixed if pooling == "fixed" else (3, 2, 1), len(train.class_names), hidden=(256,), dropout=0.5
     )
-    options = TrainingOptions(epochs=epochs, batch_size=32, sizes_px=sizes, learning_rate=0.02, seed=seed)
+    options = GradientOptions(epochs=epochs, batch_size=32, sizes_px=sizes, learning_rate=0.02, seed=seed)
     start = time.perf_counter()
     history = train_network(network, train, options)
     return {

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from sppnet.backbones.receptive_field import receptive_field
     from sppnet.backbones.registry import load_backbone
     from sppnet.boxes import box_iou, nms
+    from sppnet.classification.classifier import SPPClassifier
+    from sppnet.classification.image_classifier import ImageClassifier
+    from sppnet.classification.measure import measure_classifier
+    from sppnet.classification.options import GradientOptions, NetworkOptions
+    from sppnet.classification.recipes import train_by_gradient
+    from sppnet.classification.views import View
+    from sppnet.datasets.folder import ImageFolder, load_image_folder
     from sppnet.datasets.formats.voc import load_voc
     from sppnet.datasets.loading import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
@@ -56,17 +63,22 @@ _HOMES = {
     "Detections": "detection.detections",
     "FeatureOptions": "detection.options",
     "FinetuneOptions": "detection.options",
+    "GradientOptions": "classification.options",
     "GridProposer": "proposals.grid",
     "HeadOptions": "detection.options",
+    "ImageClassifier": "classification.image_classifier",
     "ImageError": "errors",
+    "ImageFolder": "datasets.folder",
     "ImageRecord": "datasets.records",
     "InputFileError": "errors",
     "MissingDependencyError": "errors",
     "ModelFileError": "errors",
+    "NetworkOptions": "classification.options",
     "NotFittedError": "errors",
     "OutputError": "errors",
     "ProposalError": "errors",
     "Proposer": "proposals.base",
+    "SPPClassifier": "classification.classifier",
     "SPPDetector": "detection.detector",
     "SelectiveSearch": "proposals.search",
     "SpatialPyramidPool": "pooling.pyramid",
@@ -74,6 +86,7 @@ _HOMES = {
     "SuppressionOptions": "detection.options",
     "SvmOptions": "detection.options",
     "UnknownFormatError": "errors",
+    "View": "classification.views",
     "WeightsError": "errors",
     "box_iou": "boxes",
     "draw_detections": "drawing",
@@ -83,8 +96,10 @@ _HOMES = {
     "load_backbone": "backbones.registry",
     "load_dataset": "datasets.loading",
     "load_image": "images",
+    "load_image_folder": "datasets.folder",
     "load_proposals": "proposals.stored",
     "load_voc": "datasets.formats.voc",
+    "measure_classifier": "classification.measure",
     "nms": "boxes",
     "pool_windows": "pooling.windows",
     "receptive_field": "backbones.receptive_field",
@@ -92,6 +107,7 @@ _HOMES = {
     "selective_search": "proposals.search",
     "spatial_pyramid_pool": "pooling.pyramid",
     "split_dataset": "datasets.splitting",
+    "train_by_gradient": "classification.recipes",
     "write_results": "detection.exports",
 }
 
@@ -102,17 +118,22 @@ __all__ = [
     "Detections",
     "FeatureOptions",
     "FinetuneOptions",
+    "GradientOptions",
     "GridProposer",
     "HeadOptions",
+    "ImageClassifier",
     "ImageError",
+    "ImageFolder",
     "ImageRecord",
     "InputFileError",
     "MissingDependencyError",
     "ModelFileError",
+    "NetworkOptions",
     "NotFittedError",
     "OutputError",
     "ProposalError",
     "Proposer",
+    "SPPClassifier",
     "SPPDetector",
     "SelectiveSearch",
     "SpatialPyramidPool",
@@ -120,6 +141,7 @@ __all__ = [
     "SuppressionOptions",
     "SvmOptions",
     "UnknownFormatError",
+    "View",
     "WeightsError",
     "__version__",
     "box_iou",
@@ -130,8 +152,10 @@ __all__ = [
     "load_backbone",
     "load_dataset",
     "load_image",
+    "load_image_folder",
     "load_proposals",
     "load_voc",
+    "measure_classifier",
     "nms",
     "pool_windows",
     "receptive_field",
@@ -139,6 +163,7 @@ __all__ = [
     "selective_search",
     "spatial_pyramid_pool",
     "split_dataset",
+    "train_by_gradient",
     "write_results",
 ]
 

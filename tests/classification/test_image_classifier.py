@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sppnet._types import U8
 from sppnet.backbones.base import Backbone
+from sppnet.backbones.classic import alexnet
 from sppnet.backbones.registry import load_backbone
+from sppnet.classification import vectors
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.classifier_file import FORMAT, FORMAT_VERSION
 from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
 from sppnet.classification.image_classifier import IMAGENET_VIEWS, ImageClassifier
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
+from sppnet.classification.multiview import AnyView, view_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
@@ -46,7 +51,7 @@ def _held_out(data: ImageFolder) -> ImageFolder:
 def test_finds_the_classes_of_photos_that_it_has_not_seen(fitted: ImageClassifier, data: ImageFolder) -> None:
     held = _held_out(data)
     guesses = [fitted.classify(path, 3) for path in held.paths]
-    assert [g[0].index for g in guesses] == held.labels.tolist()
+    assert [g[0].class_id for g in guesses] == held.labels.tolist()
     assert {g[0].class_name for g in guesses} == {"green", "red", "striped"}
     for three in guesses:
         p = [g.probability for g in three]
@@ -102,13 +107,12 @@ def test_pooled_vectors_are_cached(data: ImageFolder, tmp_path: Path, monkeypatc
     plain = classifier.vectors(some.paths)
     assert torch.equal(first, plain)
     calls: list[int] = []
-    original = ImageClassifier._pooled
 
-    def counted(self: ImageClassifier, *arguments: Any) -> torch.Tensor:
+    def counted(network: SPPClassifier, pixels: U8, views: Sequence[AnyView]) -> torch.Tensor:
         calls.append(1)
-        return original(self, *arguments)
+        return view_vectors(network, pixels, views)
 
-    monkeypatch.setattr(ImageClassifier, "_pooled", counted)
+    monkeypatch.setattr(vectors, "view_vectors", counted)
     assert torch.equal(classifier.vectors(some.paths, cache=tmp_path), first)
     assert not calls
     # other weights and another scaling are not taken for these
@@ -213,7 +217,7 @@ def test_wrong_use_is_told(fitted: ImageClassifier, data: ImageFolder, tmp_path:
         fitted.classify(tmp_path / "missing.jpg")
     with pytest.raises(DatasetError, match="at least two classes"):
         ImageClassifier().fit(ImageFolder(data.paths[:2], np.array([0, 0]), ("green",)))
-    with pytest.raises(DatasetError, match="class 'red' has 1 photos"):
+    with pytest.raises(DatasetError, match="class 'red' has 1 images"):
         ImageClassifier().fit(ImageFolder(data.paths[:3], np.array([0, 0, 1]), ("green", "red")))
     with pytest.raises(ArgumentError, match="got 1 for 3 outputs"):
         ImageClassifier.from_network(_tiny(), ("a",))
@@ -277,3 +281,55 @@ def test_photos_of_known_things(photo: str, expected: set[str]) -> None:
     imagenet.views = IMAGENET_VIEWS
     for size in ((300, 200), (240, 320), (500, 250)):
         assert imagenet.classify(Image.fromarray(pixels).resize(size), 1)[0].class_name in expected, size
+
+
+def test_frozen_convolutions_with_weights_of_ones_own(data: ImageFolder, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"alexnet: has no published weights.*\(--weights\)"):
+        ImageClassifier("alexnet").fit(data)
+    torch.manual_seed(1)
+    torch.save(alexnet().state_dict(), tmp_path / "mine.pth")
+    classifier = ImageClassifier("alexnet", (2, 1), "max", costs=(1.0,), folds=2, weights=tmp_path / "mine.pth")
+    classifier.fit(data)
+    right = [classifier.classify(path, 1)[0].class_id == label for path, label in data]
+    assert np.mean(right) > 0.8  # even random convolutions tell the toys apart on images that were trained on
+    same = classifier.as_saved()
+    np.testing.assert_allclose(same.scores(data.paths[0]), classifier.scores(data.paths[0]), rtol=1e-2, atol=1e-2)
+
+
+def test_autocast_of_the_caller_changes_nothing(fitted: ImageClassifier, data: ImageFolder) -> None:
+    plain = fitted.scores(data.paths[0])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(fitted.scores(data.paths[0]), plain)
+
+
+def test_devices(fitted: ImageClassifier, data: ImageFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fitted.as_saved().device == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in ("cuda", "tpu"):
+        with pytest.raises(ArgumentError, match=f"device: got '{device}'"):
+            ImageClassifier.load(device=device)
+        with pytest.raises(ArgumentError, match=f"device: got '{device}'"):
+            ImageClassifier(device=device).fit(data)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_probabilities(fitted: ImageClassifier, data: ImageFolder, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    fitted.save(tmp_path / "toys.safetensors")
+    on_gpu = ImageClassifier.load(tmp_path / "toys.safetensors", device="cuda")
+    assert next(on_gpu.network_.parameters()).device.type == "cuda"
+    for path in data.paths[::7]:
+        got, expected = on_gpu.classify(path, 3), fitted.classify(path, 3)
+        assert [g.class_id for g in got] == [g.class_id for g in expected]
+        assert [g.probability for g in got] == pytest.approx([g.probability for g in expected], abs=2e-3)
+    again = ImageClassifier(levels=(2, 1), views=VIEWS, folds=3, device="cuda")
+    again.fit(data.subset([i for i in range(36) if i % 12 < 8]))
+    torch.testing.assert_close(again.network_.last.weight.cpu(), fitted.network_.last.weight, rtol=0.05, atol=0.02)
+
+
+def test_what_is_found_is_logged(data: ImageFolder, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="sppnet"):
+        ImageClassifier(levels=(1,), views=(View(48),), costs=(1.0, 10.0), folds=2).fit(data)
+    lines = [record.getMessage() for record in caplog.records if record.name == "sppnet"]
+    assert [line.partition(":")[0] for line in lines if line.startswith("C = ")] == ["C = 1", "C = 10"]

@@ -60,7 +60,7 @@ def test_patches_don_t_overlap_so_crops_are_equal(mode: str, normalise: bool, pl
     # the classifier's probabilities are the mean over all of them
     classifier = ImageClassifier.from_network(network, "abcd", (View(40), views, View(24, "warp")), scale=3.0)
     mean = (network.fc(torch.cat(expected)).double() * 3).softmax(1).mean(0)
-    got = sorted((g.index, g.probability) for g in classifier.classify(photo, 4))
+    got = sorted((g.class_id, g.probability) for g in classifier.classify(photo, 4))
     assert [p for _, p in got] == pytest.approx(mean.tolist(), abs=1e-6)
 
 

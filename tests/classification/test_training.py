@@ -15,12 +15,14 @@ from torch import nn
 
 from sppnet.backbones.base import Backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.curves import plot_history
 from sppnet.classification.multisize import aspects_of_groups, augment, batches_of_epoch
-from sppnet.classification.training import TrainingOptions, plot_history, train_network
+from sppnet.classification.options import GradientOptions
+from sppnet.classification.training import train_network
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, ModelFileError
 
-OPTIONS = TrainingOptions(epochs=4, batch_size=8, sizes_px=(32, 24), learning_rate=0.05, warmup_epochs=0)
+OPTIONS = GradientOptions(epochs=4, batch_size=8, sizes_px=(32, 24), learning_rate=0.05, warmup_epochs=0)
 NINETEEN = [*range(0, 36, 2), 1]
 
 
@@ -54,7 +56,7 @@ def test_learns_and_goes_on_after_a_kill(toy_folder: Path, tmp_path: Path) -> No
         train_network(_network(), data, replace(options, learning_rate=0.1), checkpoint=path)
     with pytest.raises(ModelFileError, match=r"had dropout = 0\.3, now it is 0\.0"):
         train_network(_network(dropout=0.0), data, options, checkpoint=path)
-    with pytest.raises(ModelFileError, match=r"had photos = '36 of 3 classes, .*now it is '19 of 3 classes"):
+    with pytest.raises(ModelFileError, match=r"had images = '36 of 3 classes, .*now it is '19 of 3 classes"):
         train_network(_network(), data.subset(NINETEEN), options, checkpoint=path)
 
 
@@ -191,13 +193,13 @@ def test_augmentation_shows_the_same_square_at_every_size() -> None:
 
 def test_options_are_checked(toy_folder: Path) -> None:
     with pytest.raises(ArgumentError, match="positive"):
-        TrainingOptions(epochs=0)
+        GradientOptions(epochs=0)
     with pytest.raises(ArgumentError, match="precision"):
-        TrainingOptions(precision="int4")  # type: ignore[arg-type]
+        GradientOptions(precision="int4")  # type: ignore[arg-type]
     data = load_image_folder(toy_folder)
     assert isinstance(data, ImageFolder)
     with pytest.raises(ArgumentError, match="how"):
-        TrainingOptions(how="warp")  # type: ignore[arg-type]
+        GradientOptions(how="warp")  # type: ignore[arg-type]
     with pytest.raises(
         ArgumentError, match=r"no longer a number, in epoch 1, step 2 of 5; take a smaller one than 1e\+25"
     ):

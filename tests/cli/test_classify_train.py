@@ -116,7 +116,7 @@ def test_what_is_told_is_measured_on_photos_that_were_kept_for_it(
     kept = load_folder_splits(toy_folder).validation
     assert kept is not None
     assert kept.counts().tolist() == [2, 2, 2]
-    right = np.mean([classifier.classify(p, 1)[0].index == label for p, label in kept])
+    right = np.mean([classifier.classify(p, 1)[0].class_id == label for p, label in kept])
     assert classifier.metadata_["metrics"]["top1"] == pytest.approx(right, abs=1e-4)
     assert _training(sgd)["history"][-1]["validation_accuracy"] == pytest.approx(right, abs=0.2)  # before rounding
     # classify-eval knows the folder again; others it measures whole
@@ -332,9 +332,9 @@ def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys
         (toys, ["--confusion", "x.doc"], "x.doc: expected a plot file"),
         (toys, ["--confusion", "x.png", "--val-split", "none"], "nothing to measure on"),
         (toys, ["--method", "sgd", "--costs", "1"], "--costs: isn't an option of --method sgd"),
-        (toys, ["--method", "sgd", "--backbone", "zf5"], "add --from-scratch"),
+        (toys, ["--method", "sgd", "--backbone", "zf5"], "random weights (--from-scratch)"),
         (toys, ["--method", "sgd", "--view", "warp"], "--view warp"),
-        (toys, [*SMALL, "--no-pyramid"], "--scales 64 48: a network without pyramid takes one size"),
+        (toys, [*SMALL, "--no-pyramid"], "sizes 64 48 px: a network without pyramid takes one size"),
         (toys, ["--learning-rate", "-1"], "got '-1', expected a number above 0"),
     ]
     if not torch.cuda.is_available():

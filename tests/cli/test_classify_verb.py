@@ -42,7 +42,7 @@ def test_cat_and_coffee(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [cat["image"], coffee["image"]] == [str(photos / "chelsea.png"), str(photos / "coffee.jpg")]
     assert cat["classes"][0]["class_name"] in CATS
     assert {c["class_name"] for c in cat["classes"]} == CATS
-    assert (coffee["classes"][0]["class_name"], coffee["classes"][0]["index"]) == ("espresso", 967)
+    assert (coffee["classes"][0]["class_name"], coffee["classes"][0]["class_id"]) == ("espresso", 967)
     assert all(len(p["classes"]) == 3 for p in document["images"])
     assert coffee["classes"][0]["probability"] > 0.5
     assert [Path(f["image"]).name for f in document["failed"]] == ["damaged.jpg"]
@@ -102,7 +102,7 @@ def test_windows_of_maps(model: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     ImageClassifier.from_network(fixed, ("a", "b"), (View(64, "warp"),)).save(model)
     capsys.readouterr()
     assert main(["classify", str(photo), "--model", str(model), "--views", "96"]) == 2
-    assert "--views 96: this model has no pyramid" in capsys.readouterr().err
+    assert "views 96: this model has no pyramid" in capsys.readouterr().err
 
 
 def test_wrong_use_is_one_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,66 +1,79 @@
-"""Photos in, class names out: a classifier with its way of looking at photos, to be trained, kept, and used."""
+"""Classifier of images: frozen convolutions, pyramid pooling and linear SVMs, or a network that was trained whole."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
+import logging
 import math
 import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 import sppnet
-from sppnet._types import Progress, no_progress
-from sppnet.backbones.registry import Backbone, load_backbone
+from sppnet._types import F32, Progress, no_progress
+from sppnet.backbones.registry import backbone_spec, load_backbone
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.classifier_file import ClassifierFile, read_classifier, write_classifier
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.multiview import AnyView, chosen_views, view_vectors
+from sppnet.classification.multiview import AnyView, choose_views, view_vectors
+from sppnet.classification.options import FROZEN_BACKBONE
+from sppnet.classification.vectors import pooled_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
-from sppnet.errors import ArgumentError, DatasetError, ImageError, NotFittedError
+from sppnet.devices import as_device, plain_inference
+from sppnet.errors import ArgumentError, DatasetError, NotFittedError
 from sppnet.images import ImageSource, load_image
 from sppnet.pooling.pyramid import SpatialPyramidPool
-from sppnet.storage.feature_cache import FeatureCache
 
-__all__ = ["FROZEN_BACKBONE", "IMAGENET_VIEWS", "Guess", "ImageClassifier"]
+__all__ = ["IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 
-FROZEN_BACKBONE = "efficientnet-lite0+stride32"
 IMAGENET_VIEWS = (View(224), View(224, "crop"))
-"""All of the photo, and its middle, where photographers put what matters and for which the weights were trained."""
+"""All of the image, and its middle, where photographers put the subject and for which the weights were trained."""
+
+_log = logging.getLogger("sppnet")
 
 
 @dataclass(frozen=True)
 class Guess:
-    """One of the classes a photo may belong to. ``probability`` is in [0, 1]; ``index`` is that of the class."""
+    """One of the classes that an image may belong to.
+
+    Attributes:
+        class_name: of the class.
+        probability: in [0, 1].
+        class_id: index of the class.
+    """
 
     class_name: str
     probability: float
-    index: int
+    class_id: int
 
 
 class ImageClassifier:
-    """Classifies photos of any size and aspect: frozen convolutions, pyramid pooling, one linear SVM a class.
+    """Classifies images of any size and aspect: frozen convolutions, pyramid pooling, one linear SVM for each class.
 
-    ``ImageClassifier.load()`` gives the classifier of the 1000 ImageNet classes. :meth:`from_network` wraps a network
-    that was trained otherwise.
+    ``ImageClassifier.load()`` loads the classifier of the 1000 ImageNet classes. :meth:`from_network` wraps a network
+    that was trained otherwise, see :func:`~sppnet.classification.recipes.train_by_gradient`.
 
     Args:
-        backbone: name of the convolutions, see :func:`sppnet.backbones.registry.load_backbone`.
-        levels: of the pyramid. mode: ``avg`` or ``max``.
-        views: how a photo is looked at (:class:`~sppnet.classification.views.View`, or windows of maps:
-            :class:`~sppnet.classification.multiview.MapViews`); pooled vectors are averaged over the views.
-        costs: of the SVMs; cross-validation on the training photos chooses one. folds: of the cross-validation.
+        backbone: name of the convolutions, see :func:`~sppnet.backbones.registry.backbone_names`.
+        levels: of the pyramid.
+        mode: ``avg`` or ``max`` pooling.
+        views: of an image that are classified (:class:`~sppnet.classification.views.View`, or windows of feature maps:
+            :class:`~sppnet.classification.multiview.MapViews`). Pooled vectors are averaged over the views.
+        costs: C of the SVMs; cross-validation on the training images chooses one.
+        folds: of the cross-validation.
         seed: of the folds.
+        weights: a weights file of your own for the convolutions, see :func:`~sppnet.backbones.registry.load_backbone`.
+        device: ``cpu`` or ``cuda``, for everything but the SVMs, which are trained on the CPU.
 
     Attributes:
         network_: the :class:`~sppnet.classification.classifier.SPPClassifier`, after ``fit`` or ``load``.
@@ -68,6 +81,11 @@ class ImageClassifier:
         scale_: probabilities are ``softmax(scale_ * outputs)``.
         metadata_: how it was trained, and what was measured.
     """
+
+    network_: SPPClassifier
+    class_names_: tuple[str, ...]
+    scale_: float
+    metadata_: dict[str, Any]
 
     def __init__(
         self,
@@ -78,6 +96,9 @@ class ImageClassifier:
         costs: Sequence[float] = (1.0, 10.0, 100.0),
         folds: int = 5,
         seed: int = 0,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+        device: str = "cpu",
     ) -> None:
         self.backbone = backbone
         self.levels = levels
@@ -86,7 +107,8 @@ class ImageClassifier:
         self.costs = costs
         self.folds = folds
         self.seed = seed
-        self._network: Backbone | None = None
+        self.weights = weights
+        self.device = device
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -96,46 +118,51 @@ class ImageClassifier:
         *,
         cache: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
-        report: Callable[[str], None] = lambda _line: None,
     ) -> ImageClassifier:
-        """Pool every photo, choose C by cross-validation, train the SVMs.
+        """Pool every image, choose C by cross-validation, train the SVMs.
 
         Args:
-            cache: folder for pooled vectors; what is there already isn't computed again, so that a training that was
-                stopped goes on from there. None keeps them in memory.
+            dataset: images to train on.
+            cache: folder for pooled vectors. What is there isn't computed again, so a stopped training goes on from
+                there. None keeps them in memory.
+            progress: shows how far it is.
+
+        Returns:
+            The classifier itself.
 
         Raises:
-            DatasetError: fewer than two classes, or a class with fewer than two photos.
-            ImageError: a photo can't be read.
+            ArgumentError: the convolutions have neither published weights nor a weights file; or there is no such
+                device.
+            DatasetError: fewer than two classes, or a class with fewer than two images.
+            ImageError: an image can't be read.
         """
         counts = dataset.counts()
         if len(counts) < 2:
             raise DatasetError(f"{dataset!r}: expected at least two classes")
         if counts.min() < 2:
             name = dataset.class_names[int(counts.argmin())]
-            raise DatasetError(f"class {name!r} has {counts.min()} photos to train on, expected at least 2; add some")
+            raise DatasetError(f"class {name!r} has {counts.min()} images to train on, expected at least 2; add some")
         start = time.perf_counter()
         network = self._new_network(len(counts))
-        vectors = self.vectors(dataset.paths, network, cache=cache, progress=progress)
+        vectors = pooled_vectors(network, self.views, dataset.paths, cache=cache, progress=progress)
         pooled = time.perf_counter()
         folds = max(2, min(self.folds, int(counts.min())))
-        bar = iter(progress(range(folds * len(self.costs)), "cross-validation", total=folds * len(self.costs)))
-
-        next(bar, None)
+        steps = iter(progress(range(folds * len(self.costs)), "cross-validation", total=folds * len(self.costs)))
+        next(steps, None)
 
         def step() -> None:
-            next(bar, None)
+            next(steps, None)
 
         choice = cross_validate(
             vectors, dataset.labels, len(counts), self.costs, folds=folds, seed=self.seed, step=step
         )  # fmt: skip
         for c, accuracy in choice.accuracy.items():
-            report(f"C = {c:g}: mean class accuracy {accuracy:.4f} on held-out folds")
+            _log.info(f"C = {c:g}: mean class accuracy {accuracy:.4f} on held-out folds")
         svms = fit_svms(vectors, dataset.labels, len(counts), choice.c)
         self.network_ = network.set_last_layer(svms.weight, svms.bias).eval()
         self.class_names_ = dataset.class_names
         self.scale_ = fit_scale(choice.margins, dataset.labels)
-        self.metadata_: dict[str, Any] = {
+        self.metadata_ = {
             "training": {
                 "data": dataset.name,
                 "split": dataset.split,
@@ -154,42 +181,37 @@ class ImageClassifier:
         return self
 
     def _new_network(self, classes: int) -> SPPClassifier:
-        if self._network is None or self._network.name != self.backbone:
-            self._network = load_backbone(self.backbone)
-        return SPPClassifier(
-            self._network, tuple(self.levels), classes, mode=self.mode, hidden=(), normalise=True
-        ).eval()  # fmt: skip
+        if self.weights is None and backbone_spec(self.backbone).source is None:
+            raise ArgumentError(
+                f"backbone {self.backbone}: has no published weights, so frozen convolutions would know nothing. Take "
+                "another, give a weights file (--weights), or train the whole network (--method sgd --from-scratch)"
+            )
+        bone = load_backbone(self.backbone, None if self.weights is None else Path(self.weights))
+        network = SPPClassifier(bone, tuple(self.levels), classes, mode=self.mode, hidden=(), normalise=True)
+        return network.eval().to(as_device(self.device))
 
-    @torch.inference_mode()
     def vectors(
         self,
         paths: Sequence[Path],
-        network: SPPClassifier | None = None,
         *,
         cache: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
     ) -> Tensor:
-        """Pooled vectors ``(n, dims)`` of photos, the mean over the views, float32."""
-        network = network or self._fitted()
-        store = FeatureCache(cache) if cache is not None else None
-        bone = network.backbone
-        settings = (
-            "classification", bone.name, _weights_id(bone) if store is not None else "", str(network.pool),
-            network.normalise, [v.to_dict() for v in self.views],
-        )  # fmt: skip
-        out = torch.empty(len(paths), network.dims)
-        for i in progress(range(len(paths)), "pooling", total=len(paths)):
-            try:
-                key = store.key(paths[i], *settings) if store is not None else ""
-            except OSError as error:
-                raise ImageError(f"{paths[i]}: can't be read ({error.strerror})") from None
-            known = store.get(key) if store is not None else None
-            if known is None:
-                known = {"vector": self._pooled(network, load_image(paths[i])).to("cpu", torch.float16)}
-                if store is not None:
-                    store.put(key, known)
-            out[i] = known["vector"].float()
-        return out
+        """Pool images to the vectors that the fully connected layers get.
+
+        Args:
+            paths: of the images.
+            cache: folder for pooled vectors; what is there isn't computed again.
+            progress: shows how far it is.
+
+        Returns:
+            float32 ``(n, dims)``, the mean over the views, on the CPU.
+
+        Raises:
+            ImageError: an image can't be read.
+            NotFittedError: neither trained nor loaded.
+        """
+        return pooled_vectors(self._fitted(), self.views, paths, cache=cache, progress=progress)
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
@@ -202,62 +224,95 @@ class ImageClassifier:
         *,
         scale: float = 1.0,
         metadata: dict[str, Any] | None = None,
+        device: str | None = None,
     ) -> ImageClassifier:
-        """A trained network with the names of its outputs and a way to look at photos.
+        """Make a classifier of a trained network.
+
+        Args:
+            network: is used itself, not copied.
+            class_names: of its outputs.
+            views: of an image that are classified; outputs are averaged over them.
+            scale: probabilities are ``softmax(scale * outputs)``.
+            metadata: how it was trained, and what was measured.
+            device: the network is moved there. None leaves it where it is.
+
+        Returns:
+            The classifier.
 
         Raises:
-            ArgumentError: the number of names isn't that of the outputs.
+            ArgumentError: the number of names isn't that of the outputs, or there is no such device.
         """
         if len(class_names) != network.num_classes:
             raise ArgumentError(f"class_names: got {len(class_names)} for {network.num_classes} outputs")
-        classifier = cls(network.backbone.name, views=tuple(views))
-        classifier.network_ = network.eval()
+        device = str(_device_of(network)) if device is None else device
+        classifier = cls(network.backbone.name, views=tuple(views), device=device)
+        classifier.network_ = network.eval().to(as_device(device))
         classifier.class_names_ = tuple(class_names)
         classifier.scale_ = scale
         classifier.metadata_ = metadata or {}
         return classifier
 
     def with_views(self, choice: str | None = None, scales_px: Sequence[int] | None = None) -> ImageClassifier:
-        """The same classifier, which looks at images in another way.
+        """Make a classifier with the same network and other views.
 
         Args:
-            choice: ``full``: all of the image at once; ``10`` or ``96``: so many windows of its feature maps. None:
-                as it does now.
-            scales_px: short sides of the image. None: as they are now.
+            choice: ``full``: all of the image at once. ``10`` or ``96``: so many windows of its feature maps. None: as
+                now.
+            scales_px: short sides of the image. None: as now.
+
+        Returns:
+            The other classifier.
 
         Raises:
-            ArgumentError: an unknown choice, or windows of maps for a network without pyramid.
+            ArgumentError: an unknown choice, or windows of feature maps for a network without pyramid.
         """
         if choice in ("10", "96") and not isinstance(self._fitted().pool, SpatialPyramidPool):
-            raise ArgumentError(f"--views {choice}: this model has no pyramid, so it can't pool windows of a map")
+            raise ArgumentError(f"views {choice}: this model has no pyramid, so it can't pool windows of a feature map")
         other = copy.copy(self)
-        other.views = chosen_views(self.views, choice, scales_px)
+        other.views = choose_views(self.views, choice, scales_px)
         return other
 
-    @torch.inference_mode()
-    def scores(self, image: ImageSource) -> NDArray[np.float32]:
-        """Outputs ``(classes,)`` for one photo: ``softmax(scale_ * outputs)`` are the probabilities.
+    def scores(self, image: ImageSource) -> F32:
+        """Compute the outputs for one image; ``softmax(scale_ * outputs)`` are the probabilities.
 
-        Margins of the SVMs, averaged over the views; of another network the logarithm of the probabilities, which are
-        averaged over the views (as in the paper's section 3.1.5), divided by ``scale_``.
+        Outputs are the margins of the SVMs, averaged over the views. For a network that was trained whole, they are the
+        logarithms of the probabilities, which are averaged over the views (paper, section 3.1.5), divided by
+        ``scale_``.
+
+        Args:
+            image: a path, a Pillow image or an array, see :func:`~sppnet.images.load_image`.
+
+        Returns:
+            float32 ``(classes,)``.
 
         Raises:
-            ImageError: the photo can't be read. NotFittedError: neither trained nor loaded.
+            ImageError: the image can't be read.
+            NotFittedError: neither trained nor loaded.
         """
         network = self._fitted()
         pixels = load_image(image)
-        if network.normalise and len(network.fc) == 1:  # the mean of the margins is the margin of the mean
-            outputs = network.fc(self._pooled(network, pixels)[None])[0]
-        else:
-            logits = network.fc(view_vectors(network, pixels, self.views)).double() * self.scale_
-            outputs = (logits.log_softmax(1).logsumexp(0) - math.log(len(logits))) / self.scale_
-        return np.asarray(outputs.float().cpu().numpy(), np.float32)
+        with plain_inference():
+            if network.normalise and len(network.fc) == 1:  # the mean of the margins is the margin of the mean
+                outputs = network.fc(view_vectors(network, pixels, self.views).mean(0)[None])[0]
+            else:
+                logits = network.fc(view_vectors(network, pixels, self.views)).double() * self.scale_
+                outputs = (logits.log_softmax(1).logsumexp(0) - math.log(len(logits))) / self.scale_
+            return np.asarray(outputs.float().cpu().numpy(), np.float32)
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Guess]:
-        """The ``top`` most probable classes of one photo, best first.
+        """Find the most probable classes of one image.
+
+        Args:
+            image: a path, a Pillow image or an array, see :func:`~sppnet.images.load_image`.
+            top: how many classes.
+
+        Returns:
+            The classes, best first.
 
         Raises:
-            ImageError: the photo can't be read. NotFittedError: neither trained nor loaded. ArgumentError: ``top``.
+            ImageError: the image can't be read.
+            NotFittedError: neither trained nor loaded.
+            ArgumentError: ``top`` is less than 1.
         """
         if top < 1:
             raise ArgumentError(f"top: got {top}, expected at least 1")
@@ -266,9 +321,6 @@ class ImageClassifier:
         p /= p.sum()
         order = np.argsort(-p, kind="stable")[:top]
         return [Guess(self.class_names_[i], float(p[i]), int(i)) for i in order]
-
-    def _pooled(self, network: SPPClassifier, pixels: NDArray[np.uint8]) -> Tensor:
-        return view_vectors(network, pixels, self.views).mean(0)
 
     def _fitted(self) -> SPPClassifier:
         network: SPPClassifier | None = getattr(self, "network_", None)
@@ -281,37 +333,57 @@ class ImageClassifier:
     # --- files -------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file: matrices as float16, and JSON. Frozen convolutions are named, not copied.
+        """Write one safetensors file: matrices as float16, and JSON. Published convolutions are named, not copied.
+
+        Args:
+            path: of the file.
 
         Raises:
             NotFittedError: there is nothing to save yet.
             ArgumentError: the backbone has a name by which it can't be loaded again (an adapter's, or your own).
+            OutputError: it can't be written.
         """
         content = ClassifierFile(self._fitted(), self.class_names_, tuple(self.views), self.scale_, self.metadata_)
         write_classifier(path, content, sppnet.__version__)
 
+    def as_saved(self) -> ImageClassifier:
+        """Make the classifier that will be loaded from its file: what is measured on it holds for the file.
+
+        Returns:
+            The other classifier, on the same device.
+
+        Raises:
+            ArgumentError: as of :meth:`save`.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "classifier.safetensors"
+            self.save(path)
+            return self.load(path, device=self.device)
+
     @classmethod
-    def load(cls, path: str | os.PathLike[str] | None = None) -> ImageClassifier:
-        """The classifier of a model file; without one, that of the 1000 ImageNet classes (EfficientNet-Lite0).
+    def load(cls, path: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> ImageClassifier:
+        """Load a classifier.
+
+        Args:
+            path: of a model file. None loads the classifier of the 1000 ImageNet classes (EfficientNet-Lite0).
+            device: ``cpu`` or ``cuda``.
+
+        Returns:
+            The classifier.
 
         Raises:
             ModelFileError: the file is missing, damaged or no classifier.
             WeightsError: the weights of its backbone are missing or other ones.
+            ArgumentError: there is no such device.
         """
+        as_device(device)
         if path is None:
-            return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS)
+            return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS, device=device)
         found = read_classifier(path)
         return cls.from_network(
-            found.network, found.class_names, found.views, scale=found.scale, metadata=found.metadata
+            found.network, found.class_names, found.views, scale=found.scale, metadata=found.metadata, device=device
         )
 
 
-def _weights_id(backbone: Backbone) -> str:
-    """What tells weights from others: the digest of the published file, or of the values where they aren't those."""
-    if backbone.weights_sha256 and not backbone.trainable:
-        return backbone.weights_sha256
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _device_of(network: SPPClassifier) -> torch.device:
+    return network.last.weight.device

@@ -1,4 +1,4 @@
-"""How good a classifier is on a folder of images."""
+"""Measurement of a classifier on a folder of images."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def measure_classifier(
         The figures, and what is wrong with images that were left out (by this process).
 
     Raises:
-        ImageError: an image can't be read, with ``on_error="fail"``. DatasetError: none can be read.
+        ImageError: an image can't be read, with ``on_error="fail"``.
+        DatasetError: none can be read.
     """
     processes = processes or alone()
     scores = torch.zeros(len(data), len(classifier.class_names_))

@@ -1,13 +1,13 @@
-"""Many views of a photo from few passes: windows of the feature maps (the paper's section 3.1.5).
+"""Many views of an image from few passes: windows of the feature maps (the paper's section 3.1.5).
 
-Several crops of a photo, each through the convolutions by itself, are the usual way to test a network. With a pyramid
-the photo goes through once at each scale (and once mirrored), and the crops are windows of those maps. What a window's
-cells see isn't what those of the crop see:
+Usually several crops of an image each go through the convolutions to test a network. With a pyramid the image goes
+through once at each scale (and once mirrored), and the crops are windows of those feature maps. The cells of a window
+don't see exactly what those of a crop see:
 
 - Near its edges a crop is padded with zeros, while a cell of the map sees the real surroundings. Cells whose receptive
   field lies inside the window are the same (for layers whose padding doesn't depend on the size of their input).
-- That holds where the window begins at a multiple of the stride. Elsewhere the cells of the crop lie beside those of
-  the map, by half a stride at most.
+- That holds where the window begins at a multiple of the stride. Elsewhere the cells of the crop are shifted against
+  those of the map, by half a stride at most.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from sppnet._types import I64, U8
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.views import View
 from sppnet.errors import ArgumentError
 
-__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "chosen_views", "view_from_dict", "view_vectors"]
+__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "choose_views", "view_from_dict", "view_vectors"]
 
 
 @dataclass(frozen=True)
 class MapViews:
-    """Windows of one size on the maps of the whole photo at several scales.
+    """Windows of one size on the feature maps of the whole image at several scales.
 
     Attributes:
-        scales_px: short sides to which the photo is resized. (To the nearest multiple that the backbone takes: for one
+        scales_px: short sides to which the image is resized. (To the nearest multiple that the backbone takes: for one
             of stride 32, 300 becomes 288.)
         window_px: side of the square windows, the same at every scale.
-        places: 5: the centre and the four corners; 9: the middles of the four edges, too. Places that coincide, as
-            those along the short side where it is ``window_px`` long, count once.
-        flip: whether each is looked at mirrored, too.
+        places: 5: the centre and the four corners. 9: the middles of the four edges, too. Places that coincide, as
+            those along a short side of ``window_px``, count once.
+        flip: whether the mirrored windows are views, too.
         max_aspect: as of :class:`~sppnet.classification.views.View`.
 
     Raises:
@@ -58,8 +58,16 @@ class MapViews:
         if self.places not in (5, 9):
             raise ArgumentError(f"places: got {self.places!r}, expected 5 (centre, corners) or 9")
 
-    def windows(self, height: int, width: int) -> NDArray[np.int64]:
-        """The windows ``(K, 4)``, ``(x0, y0, x1, y1)`` in pixels, of a resized photo: first the centre, none twice."""
+    def windows(self, height: int, width: int) -> I64:
+        """Make the windows of a resized image.
+
+        Args:
+            height: of the resized image in pixels.
+            width: of the resized image in pixels.
+
+        Returns:
+            int64 ``(K, 4)``, ``(x0, y0, x1, y1)`` in pixels; the centre first, none twice.
+        """
         w, h = min(self.window_px, width), min(self.window_px, height)
         right, bottom = width - w, height - h
         corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
@@ -68,17 +76,17 @@ class MapViews:
         return np.array([(x, y, x + w, y + h) for x, y in starts], np.int64)
 
     def scaled(self, side_px: int) -> MapViews:
-        """The same for a network made for pictures of ``side_px``: scales and window in proportion to that."""
+        """Make the same views for a network that was trained on images of ``side_px`` pixels, in proportion."""
         factor = side_px / self.window_px
         return replace(self, scales_px=tuple(round(s * factor) for s in self.scales_px), window_px=side_px)
 
     def passes(self) -> tuple[View, ...]:
-        """What goes through the convolutions: the whole photo at every scale, and its mirror images."""
+        """List what goes through the convolutions: the whole image at every scale, and its mirror images."""
         flips = (False, True) if self.flip else (False,)
         return tuple(View(side, "full", flip, self.max_aspect) for side in self.scales_px for flip in flips)
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can hold it; :func:`view_from_dict` gives it back."""
+        """Return the views as JSON can hold them; :func:`view_from_dict` makes them again."""
         return asdict(self) | {"scales_px": list(self.scales_px)}
 
 
@@ -87,32 +95,41 @@ AnyView = View | MapViews
 TEN_VIEWS = MapViews((256,), places=5)
 """Centre, corners, and their mirror images, at short side 256."""
 VIEWS_96 = MapViews()
-"""The paper's: 18 views at each of six scales, but 6 at the first, 224, where nine places are three."""
+"""The paper's: 18 views at each of six scales, but 6 at the first, 224, where nine places are only three."""
 
 
 def view_from_dict(values: dict[str, Any]) -> AnyView:
-    """The view that ``to_dict`` made this of.
+    """Make a view of what ``to_dict`` returned.
+
+    Args:
+        values: of the view.
+
+    Returns:
+        The view.
 
     Raises:
-        ArgumentError: numbers out of range. TypeError: other keys.
+        ArgumentError: numbers out of range.
+        TypeError: other keys.
     """
     return MapViews(**values) if "scales_px" in values else View(**values)
 
 
 @torch.inference_mode()
-def view_vectors(network: SPPClassifier, pixels: NDArray[np.uint8], views: Sequence[AnyView]) -> Tensor:
-    """The vectors ``(V, network.dims)`` that the fully connected layers get, one of each view of a photo.
-
-    ``network.fc`` of them are the outputs; the mean of those over the views is the photo's. (The paper takes the mean
-    of the probabilities.)
+def view_vectors(network: SPPClassifier, pixels: U8, views: Sequence[AnyView]) -> Tensor:
+    """Pool the views of one image to the vectors that the fully connected layers get.
 
     Args:
-        network: in evaluation mode. pixels: uint8 ``(H, W, 3)``. views: the order of the vectors is theirs; of a
-            :class:`MapViews` scale by scale, first the photo's windows, then those of its mirror image.
+        network: in evaluation mode.
+        pixels: uint8 ``(H, W, 3)``.
+        views: of the image. Those of a :class:`MapViews` come scale by scale, first the windows of the image, then
+            those of its mirror image.
+
+    Returns:
+        Vectors ``(V, network.dims)``, in the order of the views.
 
     Raises:
-        ArgumentError: no view; or windows of maps are asked of a network without pyramid, or of a photo that is
-            smaller than the backbone takes.
+        ArgumentError: no view; or windows of feature maps are asked of a network without pyramid, or of an image that
+            is smaller than the backbone takes.
     """
     whole = [view for view in views if isinstance(view, View)]
     parts: dict[int, Tensor] = {}
@@ -129,21 +146,24 @@ def view_vectors(network: SPPClassifier, pixels: NDArray[np.uint8], views: Seque
     return torch.cat([parts[i] for i in range(len(views))])
 
 
-def _input(network: SPPClassifier, pixels: NDArray[np.uint8], view: View) -> Tensor:
+def _input(network: SPPClassifier, pixels: U8, view: View) -> Tensor:
     bone, device = network.backbone, next(network.parameters()).device
     return bone.preprocess(view.apply(pixels, bone.size_multiple))[0].to(device)
 
 
-def chosen_views(
+def choose_views(
     own: Sequence[AnyView], choice: str | None = None, scales_px: Sequence[int] | None = None
 ) -> tuple[AnyView, ...]:
-    """Other ways to look at an image than a classifier's own.
+    """Choose views other than a classifier's own.
 
     Args:
         own: the views of the classifier.
-        choice: ``full``: all of the image at once; ``10`` or ``96``: so many windows of its feature maps. None: as
+        choice: ``full``: all of the image at once. ``10`` or ``96``: so many windows of its feature maps. None: as
             ``own``.
         scales_px: short sides of the image for each kind of view. None: those of ``choice`` or ``own``.
+
+    Returns:
+        The views.
 
     Raises:
         ArgumentError: an unknown choice.

@@ -1,4 +1,4 @@
-"""Several processes that train one network, as ``torchrun`` starts them; or this one alone."""
+"""Processes that train one network together, as ``torchrun`` starts them; or this one alone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from sppnet.devices import as_device
 from sppnet.errors import ArgumentError
 
 __all__ = ["Processes", "alone", "join_processes"]
@@ -18,7 +19,13 @@ __all__ = ["Processes", "alone", "join_processes"]
 
 @dataclass(frozen=True)
 class Processes:
-    """Which process this is (``rank``, of ``world``), and the device that it works on."""
+    """The processes that work together, seen from one of them.
+
+    Attributes:
+        rank: number of this process.
+        world: number of processes.
+        device: that this one works on.
+    """
 
     rank: int
     world: int
@@ -30,45 +37,49 @@ class Processes:
         return self.rank == 0
 
     def share(self, count: int) -> range:
-        """Which of ``count`` items this process works on."""
+        """List the numbers of those of ``count`` items that this process works on."""
         return range(self.rank, count, self.world)
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum over all processes of a tensor that has the same shape in each of them, on the CPU."""
+        """Sum a tensor over all processes; it has the same shape in each of them. The sum is on the CPU."""
         if self.world > 1:
             values = values.to(self.device, copy=True)
             dist.all_reduce(values)
         return values.cpu()
 
 
-def alone() -> Processes:
-    """This process by itself, on the CPU."""
-    return Processes(0, 1, torch.device("cpu"))
+def alone(device: str = "cpu") -> Processes:
+    """Return this process by itself.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+
+    Raises:
+        ArgumentError: there is no such device.
+    """
+    return Processes(0, 1, as_device(device))
 
 
 @contextmanager
-def join_processes(device: str | None = None) -> Iterator[Processes]:
-    """Joins the processes that ``torchrun`` started (nccl on CUDA, gloo on the CPU); without it there is this one.
+def join_processes(device: str = "cpu") -> Iterator[Processes]:
+    """Join the processes that ``torchrun`` started (nccl on CUDA, gloo on the CPU); without it there is this one.
 
     Args:
-        device: ``cpu`` or ``cuda``; None: ``cuda`` where there is one.
+        device: ``cpu`` or ``cuda``.
 
     Raises:
-        ArgumentError: CUDA is asked for and there is none.
+        ArgumentError: there is no such device; or the variables of ``torchrun`` are wrong.
     """
-    cuda = torch.cuda.is_available()
-    if device not in (None, "cpu", "cuda") or (device == "cuda" and not cuda):
-        raise ArgumentError(f"device: got {device!r}, and torch finds {'a' if cuda else 'no'} CUDA device; take cpu")
-    kind = device or ("cuda" if cuda else "cpu")
+    kind = as_device(device).type
     rank, world, local = (_number(*item) for item in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
     if not 0 <= rank < world:
         raise ArgumentError(f"RANK {rank} of WORLD_SIZE {world}: expected 0 <= RANK < WORLD_SIZE; use torchrun")
+    if world == 1:
+        yield alone(device)
+        return
     place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(place)
-    if world == 1:
-        yield Processes(0, 1, place)
-        return
     dist.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Processes(rank, world, place)

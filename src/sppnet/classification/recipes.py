@@ -1,102 +1,31 @@
-"""From a folder of images to a classifier: SVMs on frozen convolutions, or a whole network by gradient descent."""
+"""From folders of images to a classifier: which images can be used, and training of a whole network."""
 
 from __future__ import annotations
 
 import logging
 import os
-import tempfile
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.backbones.registry import backbone_spec, load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
-from sppnet.classification.image_classifier import FROZEN_BACKBONE, ImageClassifier
+from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.measure import measure_classifier
+from sppnet.classification.options import GradientOptions, NetworkOptions
 from sppnet.classification.processes import Processes, alone
-from sppnet.classification.training import TrainingOptions, train_network
+from sppnet.classification.training import train_network
 from sppnet.classification.views import View
 from sppnet.datasets.folder_splits import FolderSplits, refuse_small_classes
 from sppnet.datasets.readable import DecodedImages, damage_of, refuse_problems
 from sppnet.errors import ArgumentError
+from sppnet.pooling.bins import Levels
 
-__all__ = ["NetworkOptions", "as_saved", "new_frozen_classifier", "readable_splits", "train_by_gradient"]
+__all__ = ["new_network", "readable_splits", "train_by_gradient"]
 
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class NetworkOptions:
-    """The network that :func:`train_by_gradient` trains.
-
-    Attributes:
-        backbone: name of the convolutions.
-        levels: of the pyramid.
-        pyramid: without it a fixed window is pooled, for comparison, and there is one training size.
-        mode: of pooling.
-        hidden: widths of the fully connected layers before the last.
-        dropout: before each of those.
-        from_scratch: begin with random weights, not with published ones.
-    """
-
-    backbone: str = FROZEN_BACKBONE
-    levels: tuple[int, ...] = (3, 2, 1)
-    pyramid: bool = True
-    mode: Literal["avg", "max"] = "max"
-    hidden: tuple[int, ...] = (512,)
-    dropout: float = 0.5
-    from_scratch: bool = False
-
-
-def new_frozen_classifier(
-    backbone: str = FROZEN_BACKBONE,
-    levels: Sequence[int] = (3, 2, 1),
-    mode: Literal["avg", "max"] = "avg",
-    views: Sequence[View] = (View(),),
-    costs: Sequence[float] = (1.0, 10.0, 100.0),
-    *,
-    seed: int = 0,
-) -> ImageClassifier:
-    """Make an untrained classifier on frozen convolutions.
-
-    Args:
-        backbone: name of the convolutions, which need published weights.
-        levels: of the pyramid.
-        mode: of pooling.
-        views: how an image is looked at.
-        costs: of the SVMs; cross-validation takes the best.
-        seed: of the folds.
-
-    Raises:
-        ArgumentError: the convolutions have no published weights.
-    """
-    if backbone_spec(backbone).source is None:
-        raise ArgumentError(
-            f"--backbone {backbone}: has no published weights, so frozen convolutions would know nothing; take "
-            "another, or train it: --method sgd --from-scratch"
-        )
-    return ImageClassifier(backbone, tuple(levels), mode, list(views), tuple(costs), seed=seed)
-
-
-def as_saved(classifier: ImageClassifier, device: torch.device | None = None) -> ImageClassifier:
-    """The classifier as it will be loaded from its file: what is measured is what is saved.
-
-    Args:
-        classifier: trained.
-        device: where it shall compute.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "classifier.safetensors"
-        classifier.save(path)
-        loaded = ImageClassifier.load(path)
-    if device is not None:
-        loaded.network_.to(device)
-    return loaded
+_log = logging.getLogger("sppnet")
 
 
 def readable_splits(
@@ -108,15 +37,18 @@ def readable_splits(
     processes: Processes | None = None,
     progress: Progress = no_progress,
 ) -> FolderSplits:
-    """``splits`` without images that can't be decoded. Each process decodes its share.
+    """Leave out images that can't be decoded, before hours of training. Each process decodes its share.
 
     Args:
         splits: images to train and to measure on.
         root: their folder, for messages.
         cache: folder that notes which images were decoded.
         on_error: ``skip`` lists damaged images in ``problems``; ``fail`` raises.
-        processes: None: this process alone.
+        processes: those that train together. None: this process alone.
         progress: shows how far it is.
+
+    Returns:
+        The splits without damaged images.
 
     Raises:
         DatasetError: images are damaged, with ``on_error="fail"``; or a class has too few left.
@@ -149,7 +81,7 @@ def readable_splits(
 def train_by_gradient(
     splits: FolderSplits,
     network_options: NetworkOptions,
-    options: TrainingOptions,
+    options: GradientOptions,
     *,
     checkpoint: str | os.PathLike[str],
     processes: Processes | None = None,
@@ -161,21 +93,23 @@ def train_by_gradient(
         splits: images to train on, and images to measure on after each epoch, or None.
         network_options: the network.
         options: of the training.
-        checkpoint: file that keeps the state after each epoch; a run that was stopped goes on from there.
-        processes: those that train together. None: this process alone.
+        checkpoint: file that keeps the state after each epoch; a stopped training goes on from there.
+        processes: those that train together. None: this process alone, on the CPU.
         progress: shows how far an epoch is.
 
     Returns:
         The classifier; ``metadata_["training"]["history"]`` has the figures of each epoch.
 
     Raises:
-        ArgumentError: options that don't fit together.
+        ArgumentError: options that don't fit together; or the loss is no longer a number.
+        ModelFileError: the checkpoint is of another training.
+        ImageError: an image can't be read.
     """
     processes = processes or alone()
-    names, sizes, first = splits.train.class_names, options.sizes_px, processes.first
+    names, sizes = splits.train.class_names, options.sizes_px
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
-        network = _network(network_options, sizes, len(names)).to(processes.device)
+        network = new_network(network_options, len(names), sizes).to(processes.device)
     if isinstance(network.pool, FixedPool):
         view = View(max(sizes), "crop")
     elif options.how == "full":
@@ -185,22 +119,16 @@ def train_by_gradient(
     validation = splits.validation
 
     def validate(network: SPPClassifier) -> dict[str, float]:
-        assert validation is not None  # noqa: S101 - only called where there is one
+        if validation is None:
+            return {}
         now = ImageClassifier.from_network(network, names, (view,))
         return {"validation_accuracy": measure_classifier(now, validation, processes=processes)[0].top1}
 
-    if first and Path(checkpoint).exists():
-        _log.info(f"going on from {checkpoint}")
-
+    if processes.first and Path(checkpoint).exists():
+        _log.info(f"going on from {os.fspath(checkpoint)}")
     history = train_network(
-        network,
-        splits.train,
-        options,
-        checkpoint=checkpoint,
-        validate=validate if validation is not None else None,
-        progress=progress,
-        report=_TimeLeft(options.epochs) if first else lambda _entry: None,
-    )
+        network, splits.train, options, checkpoint=checkpoint, validate=validate, progress=progress
+    )  # fmt: skip
     training = {
         "data": splits.train.name,
         "split": splits.train.split,
@@ -215,45 +143,39 @@ def train_by_gradient(
     return ImageClassifier.from_network(network, names, (view,), metadata={"training": training})
 
 
-def _network(options: NetworkOptions, sizes: tuple[int, ...], classes: int) -> SPPClassifier:
-    if backbone_spec(options.backbone).source is None and not options.from_scratch:
+def new_network(options: NetworkOptions, num_classes: int, sizes_px: tuple[int, ...]) -> SPPClassifier:
+    """Build a network to be trained whole.
+
+    Args:
+        options: of the network.
+        num_classes: number of outputs.
+        sizes_px: sides at which it will be trained; matters only without pyramid.
+
+    Returns:
+        The network; fully connected layers have random weights (from torch's generator).
+
+    Raises:
+        ArgumentError: the convolutions have no published weights, and neither a weights file nor random weights are
+            asked for; or a network without pyramid has several sizes, or one that isn't a multiple of the stride.
+    """
+    name = options.backbone
+    if backbone_spec(name).source is None and not options.from_scratch and options.weights is None:
         raise ArgumentError(
-            f"--backbone {options.backbone}: has no published weights to begin with; add --from-scratch"
+            f"backbone {name}: has no published weights to begin with; give a weights file (--weights), or begin with "
+            "random weights (--from-scratch)"
         )
-    backbone = load_backbone(options.backbone, pretrained=not options.from_scratch, trainable=True)
+    path = None if options.weights is None else Path(options.weights)
+    backbone = load_backbone(name, path, pretrained=not options.from_scratch, trainable=True)
     backbone.layers.to(memory_format=torch.channels_last)  # as its input is; a third less time on a CPU
-    levels: Sequence[int] | FixedPool = options.levels
+    levels: Levels | FixedPool = options.levels
     if not options.pyramid:
-        (side, *others), step = sizes, backbone.size_multiple
+        (side, *others), step = sizes_px, backbone.size_multiple
         if others or side % step:
             raise ArgumentError(
-                f"--scales {' '.join(map(str, sizes))}: a network without pyramid takes one size, here a multiple of "
-                f"{step}"
+                f"sizes {' '.join(map(str, sizes_px))} px: a network without pyramid takes one size, here a multiple "
+                f"of {step}"
             )
         levels = FixedPool(3, 2, backbone.map_size(side, side))
     return SPPClassifier(
-        backbone, levels, classes, mode=options.mode, hidden=options.hidden, dropout=options.dropout
+        backbone, levels, num_classes, mode=options.mode, hidden=options.hidden, dropout=options.dropout
     )  # fmt: skip
-
-
-class _TimeLeft:
-    """Logs a line for each epoch, with the time that the others will take."""
-
-    def __init__(self, epochs: int, log: Callable[[str], None] = _log.info) -> None:
-        self.epochs = epochs
-        self.log = log
-        self.started = time.perf_counter()
-        self.done = 0
-
-    def __call__(self, entry: dict[str, float]) -> None:
-        self.done += 1
-        each = (time.perf_counter() - self.started) / self.done
-        left = each * (self.epochs - entry["epoch"])
-        figures = ", ".join(
-            f"{name.replace('_', ' ')} {entry[name]:.4f}"
-            for name in ("loss", "accuracy", "validation_accuracy")
-            if name in entry
-        )
-        minutes, seconds = divmod(round(left), 60)
-        time_left = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d} left"
-        self.log(f"epoch {entry['epoch']:.0f} of {self.epochs}: {figures} ({each:.3g} s an epoch, {time_left})")

@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
     add_views(parser)
     parser.add_argument("--json", metavar="FILE", help="write the classes of every image as JSON")
     add_on_error(parser, "images that can't be read")
-    add_compute(parser, device=False)
+    add_compute(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +41,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_outputs(arguments, json="classes.json")
     images = collect_images(arguments.images)
-    classifier = ImageClassifier.load(arguments.model).with_views(arguments.views, arguments.scales)
+    classifier = ImageClassifier.load(arguments.model, device=arguments.device).with_views(
+        arguments.views, arguments.scales
+    )
     failures = FileFailures(arguments.on_error)
     found: dict[Path, list[Guess]] = {}
     width = max(5, *(len(str(p)) for p in images))
@@ -67,4 +69,4 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _plain(guess: Guess) -> dict[str, object]:
-    return {"class_name": guess.class_name, "index": guess.index, "probability": round(guess.probability, 5)}
+    return {"class_name": guess.class_name, "class_id": guess.class_id, "probability": round(guess.probability, 5)}

@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
     add("--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg, .pdf; needs matplotlib)")
     add("--json", metavar="FILE", help="write the figures and the confusion matrix as JSON")
     add_on_error(parser, "images that can't be read")
-    add_compute(parser, device=False)
+    add_compute(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.confusion:
         plot_for_output(arguments.confusion, "--confusion")
     check_outputs(arguments, json="figures.json")
-    classifier = ImageClassifier.load(arguments.model).with_views(arguments.views, arguments.scales)
+    classifier = ImageClassifier.load(arguments.model, device=arguments.device)
+    classifier = classifier.with_views(arguments.views, arguments.scales)
     training = classifier.metadata_.get("training", {})
     data, note = load_folder_test(
         arguments.data, classifier.class_names_, arguments.split, list_file=arguments.list,

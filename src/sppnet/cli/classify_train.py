@@ -67,11 +67,13 @@ def add_parser(subparsers: Any) -> None:
     add("--val-list", metavar="FILE", help="the same for the images to measure on")
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
         "efficientnet-lite0+stride32)")  # fmt: skip
+    add("--weights", metavar="FILE", help="your own weights for the convolutions (.safetensors, or .pth for nets like "
+        "vgg16 that have no published ones)")  # fmt: skip
     add("--levels", type=positive_int, nargs="+", default=(3, 2, 1), metavar="N",
         help="of the pyramid: NxN bins each (default: 3 2 1)")  # fmt: skip
     add("--mode", choices=("avg", "max"), help="of pooling (default: avg for svm, max for sgd)")
-    add_scales(parser, "short sides of the images in pixels. svm: each is looked at, and vectors are averaged (default: "
-               "224). sgd: they are trained in turn (default: 224 180)")  # fmt: skip
+    add_scales(parser, "short sides of the images in pixels. svm: vectors are averaged over them (default: 224). sgd: "
+               "they are trained in turn (default: 224 180)")  # fmt: skip
     add("--view", choices=("full", "crop", "warp"), help="what is seen of an image: all of it at its own aspect, a "
         "square of it, or all of it made square (svm only) (default: full for svm, crop for sgd)")  # fmt: skip
     add("--cache", metavar="DIR", help="folder from which a stopped run goes on (default: OUTPUT.cache, removed at the "
@@ -134,8 +136,6 @@ def _fill_in(arguments: argparse.Namespace) -> None:
     for name, value in mine.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
-    if arguments.method == "svm" and arguments.device != "cpu":
-        raise ArgumentError(f"--device {arguments.device}: --method svm works on the CPU; leave it out")
     if arguments.method == "sgd" and arguments.view == "warp":
         raise ArgumentError("--view warp: isn't an option of --method sgd; take crop or full")
     for split, listed in (("split", "train_list"), ("val_split", "val_list")):
@@ -146,7 +146,7 @@ def _fill_in(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.classification.measure import measure_classifier
-    from sppnet.classification.recipes import as_saved, readable_splits
+    from sppnet.classification.recipes import readable_splits
     from sppnet.datasets.folder_splits import load_folder_splits
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
@@ -169,7 +169,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
             say(note)
         say(_table(splits))
     train = _train_svms if arguments.method == "svm" else _train_network
-    classifier = as_saved(train(arguments, splits, cache, processes, bar), processes.device)
+    classifier = train(arguments, splits, cache, processes, bar).as_saved()
     if splits.validation is not None:
         result, _ = measure_classifier(classifier, splits.validation, processes=processes, progress=bar)
         name = f"{splits.validation.name} {splits.validation.split}".strip()
@@ -202,17 +202,17 @@ def _table(splits: FolderSplits) -> str:
 def _train_svms(
     arguments: argparse.Namespace, splits: FolderSplits, cache: Path, _processes: Processes, bar: Progress
 ) -> ImageClassifier:
-    from sppnet.classification.image_classifier import FROZEN_BACKBONE
-    from sppnet.classification.recipes import new_frozen_classifier
+    from sppnet.classification.image_classifier import ImageClassifier
+    from sppnet.classification.options import FROZEN_BACKBONE
     from sppnet.classification.views import View
 
     flips = (False, True) if arguments.flip else (False,)
     views = [View(side, arguments.view or "full", flip) for side in arguments.scales or (224,) for flip in flips]
-    classifier = new_frozen_classifier(
+    classifier = ImageClassifier(
         arguments.backbone or FROZEN_BACKBONE, arguments.levels, arguments.mode or "avg", views, arguments.costs,
-        seed=arguments.seed,
+        seed=arguments.seed, weights=arguments.weights, device=arguments.device,
     )  # fmt: skip
-    classifier.fit(splits.train, cache=cache, progress=bar, report=say)
+    classifier.fit(splits.train, cache=cache, progress=bar)
     classifier.metadata_["training"]["drawn_from"] = splits.sha256
     return classifier
 
@@ -220,15 +220,16 @@ def _train_svms(
 def _train_network(
     arguments: argparse.Namespace, splits: FolderSplits, cache: Path, processes: Processes, bar: Progress
 ) -> ImageClassifier:
-    from sppnet.classification.image_classifier import FROZEN_BACKBONE
-    from sppnet.classification.recipes import NetworkOptions, train_by_gradient
-    from sppnet.classification.training import TrainingOptions, plot_history
+    from sppnet.classification.curves import plot_history
+    from sppnet.classification.options import FROZEN_BACKBONE, GradientOptions, NetworkOptions
+    from sppnet.classification.recipes import train_by_gradient
 
     network = NetworkOptions(
-        arguments.backbone or FROZEN_BACKBONE, tuple(arguments.levels), not arguments.no_pyramid,
-        arguments.mode or "max", tuple(arguments.hidden), arguments.dropout, arguments.from_scratch,
+        backbone=arguments.backbone or FROZEN_BACKBONE, weights=arguments.weights, from_scratch=arguments.from_scratch,
+        levels=tuple(arguments.levels), pyramid=not arguments.no_pyramid, mode=arguments.mode or "max",
+        hidden=tuple(arguments.hidden), dropout=arguments.dropout,
     )  # fmt: skip
-    options = TrainingOptions(
+    options = GradientOptions(
         epochs=arguments.epochs, batch_size=arguments.batch_size,
         sizes_px=tuple(arguments.scales or ((224,) if arguments.no_pyramid else (224, 180))),
         size_choice=arguments.size_choice, how=arguments.view or "crop", learning_rate=arguments.learning_rate,
