@@ -133,14 +133,16 @@ class Person:
         self.count["images"] += 1
         name, drawn = self.state()["name"], 0
         while self.page.locator(".canvas").count() and self.state()["name"] == name:
-            drawn += self._correct(wanted)
+            while added_and_rejected := self._correct(wanted):  # look again: suggestions may have changed meanwhile
+                drawn += added_and_rejected[0]
             self.page.evaluate("document.activeElement?.blur()")
             self.page.keyboard.press("Enter")
             self.page.wait_for_timeout(150)
         self.count["accepted"] += len(wanted) - drawn
 
-    def _correct(self, wanted: Sequence[tuple[Box, str]]) -> int:
-        """Reject what is wrong and add what is missing. Returns how many boxes were added."""
+    def _correct(self, wanted: Sequence[tuple[Box, str]]) -> tuple[int, int] | None:
+        """Reject what is wrong and add what is missing. Returns how many boxes were added and rejected, or None."""
+        rejected = 0
         taken: set[int] = set()
         for suggestion in self.state()["suggestions"]:
             fits = [
@@ -154,6 +156,7 @@ class Person:
                     place = rects.index(suggestion["rect"])
                     self.page.locator(".boxes .dashed + .icon").nth(place).click()
                     self.count["rejected"] += 1
+                    rejected += 1
         added = 0
         for box, name in wanted:
             now = self.state()
@@ -161,7 +164,7 @@ class Person:
             if not there:
                 self.add(box, name)
                 added += 1
-        return added
+        return (added, rejected) if added or rejected else None
 
     def add(self, box: Box, name: str) -> None:
         """Click on the object; step through the windows if another one was meant; draw if none fits."""
