@@ -22,7 +22,7 @@ def test_homes_and_all_agree() -> None:
 
 def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match="no attribute 'SPPNet'"):
-        _ = sppnet.SPPNet  # type: ignore[attr-defined]
+        _ = sppnet.SPPNet
 
 
 def test_import_loads_nothing_optional() -> None:
