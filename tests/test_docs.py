@@ -9,6 +9,7 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -145,3 +146,18 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     names = reader_of(page.stem, tmp_path)
     for block in python_blocks(page):
         exec(compile(block, page.name, "exec"), names)
+
+
+def test_nothing_is_left_out_of_the_tables() -> None:
+    """Extras, formats and verbs are listed where a reader looks for them."""
+    from sppnet.cli.main import VERBS
+    from sppnet.datasets.loading import FORMATS
+
+    def table(page: Path) -> set[str]:
+        return set(re.findall(r"^\| `([\w-]+)`", page.read_text(encoding="utf-8"), re.MULTILINE))
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(project["optional-dependencies"]) == table(ROOT / "docs" / "install.md")
+    assert set(FORMATS) <= table(ROOT / "docs" / "data.md")
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert not [verb for verb in VERBS if f"`{verb}`" not in changes and f"`sppnet {verb}" not in changes]
