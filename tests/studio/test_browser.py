@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import time
@@ -201,3 +202,44 @@ def test_kills_lose_nothing_that_was_acknowledged(studio: Studio) -> None:
         for image, (version, boxes) in known.items():
             found = call(studio, "GET", f"/api/images/{image}")
             assert (found["version"], found["boxes"]) == (version, boxes)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (390, 844)])
+def test_screens_fit_and_are_kept(tmp_path: Path, width: int, height: int) -> None:
+    """Screens of the documentation (``SPPNET_SCREENSHOTS=docs/images``): nothing sticks out at any size."""
+    source = Path(str(pytest.importorskip("skimage.data").__file__)).parent
+    folder = tmp_path / "holiday"
+    folder.mkdir()
+    for name in ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket"):
+        file = next(source.glob(f"{name}.*"))
+        (folder / file.name).write_bytes(file.read_bytes())
+    kept = Path(os.environ.get("SPPNET_SCREENSHOTS", str(tmp_path)))
+    server = Studio(folder, free_port(), tmp_path / "state")
+
+    def shot(page: Any, name: str) -> None:
+        sticks_out = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+        assert not sticks_out, name
+        page.screenshot(path=kept / f"studio-{name}-{width}.png")
+
+    try:
+        with browser_page(width, height, color_scheme="dark" if width == 1920 else "light") as page:
+            page.goto(server.address)
+            page.locator(".tile img").first.wait_for()
+            page.wait_for_timeout(600)
+            page.get_by_label("chelsea.png").click()
+            person = Person(page, {})
+            person.wait_until_ready()
+            page.mouse.click(*person.screen(225, 150))
+            person.answer_what_it_is("cat")
+            page.mouse.move(*person.screen(330, 40))
+            page.wait_for_timeout(300)
+            shot(page, "image")
+            page.keyboard.press("?")
+            page.locator("dialog[open]").wait_for()
+            shot(page, "keys")
+            page.keyboard.press("Escape")
+            page.keyboard.press("g")
+            page.wait_for_timeout(600)
+            shot(page, "grid")
+    finally:
+        server.stop()
