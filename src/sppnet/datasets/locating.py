@@ -240,11 +240,11 @@ class ImageIndex:
         return Location(self._expected(name, folders), False, missing=missing), 0
 
     def _by_folder(self, spelling: _Spelling, folders: Sequence[Path], shared: int) -> list[Path]:
-        """Images in one of ``folders``, with all parts of the name; or without those that all names share."""
+        """Images in one of ``folders``, with all parts of the name; or without leading folders that all names share."""
         whole, stem, _, _ = self._tables
         variants = [spelling.parts]
-        if not spelling.foreign and 0 < shared < len(spelling.parts):
-            variants.append(spelling.parts[shared:])
+        if not spelling.foreign:
+            variants += [spelling.parts[k:] for k in range(1, min(shared, len(spelling.parts) - 1) + 1)]
         for table in (whole, stem):
             for parts in variants:
                 for folder in folders:
@@ -333,10 +333,12 @@ def _closest(found: list[Path], folder: Path) -> list[Path]:
 
 
 def _shared_folders(names: Sequence[str]) -> int:
-    """How many leading folders all names share, where there are several names."""
+    """How many leading folders all names share; of a single name, all but the last."""
     different = {name for name in names if _sane(name)}
-    if len(different) < 2:
+    if not different:
         return 0
+    if len(different) == 1:
+        return max(0, len(next(iter(_spellings(different.pop()))).parts) - 2)
     split = sorted(next(iter(_spellings(name))).parts[:-1] for name in different)
     return _common_head(split[0], split[-1])  # of sorted ones, the first and last differ most
 

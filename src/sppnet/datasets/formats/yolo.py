@@ -26,7 +26,7 @@ from sppnet.datasets.formats.yolo_labels import (
     read_line,
     read_lines,
 )
-from sppnet.datasets.formats.yolo_yaml import Entry, find_yaml, read_data_file, read_data_yaml
+from sppnet.datasets.formats.yolo_yaml import RESERVED, Entry, find_yaml, read_data_file, read_data_yaml
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import read_text
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
@@ -234,11 +234,14 @@ def write_yolo(job: WriteJob, progress: Wrap) -> list[str]:
         flags += int(record.difficult.sum())
         lines = [label_line(label, box, record.width, record.height) for label, box, _ in plain_objects(record)]
         job.write("".join(lines), "labels", split, f"{Path(job.names[i]).stem}.txt")
-    known = [split for split in splits if split in ("train", "val", "valid", "test")]
-    strange = [split for split in splits if split not in known]
-    job.write(data_yaml({split: f"images/{split}" for split in known}, job.dataset.class_names), "data.yaml")
+    strange = [split for split in splits if split not in ("train", "val", "valid", "test")]
+    reserved = [split for split in strange if split in RESERVED]
+    named = {split: f"images/{split}" for split in splits if split not in reserved}
+    job.write(data_yaml(named, job.dataset.class_names), "data.yaml")
     if strange:
-        losses.append(f"data.yaml knows train, val and test only; not in it: {', '.join(strange)}")
+        losses.append(f"other tools read train, val and test only, not {', '.join(strange)}")
+    if reserved:
+        losses.append(f"data.yaml can't name the splits {', '.join(reserved)}: their images are only in the folders")
     if flags:
         losses.append(f"{flags} difficult flags are lost: those objects become ordinary ones")
     return losses

@@ -18,10 +18,12 @@ from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
 
-__all__ = ["EXPECTED", "Data", "Entry", "find_yaml", "read_data_file", "read_data_yaml", "read_names"]
+__all__ = ["EXPECTED", "RESERVED", "Data", "Entry", "find_yaml", "read_data_file", "read_data_yaml", "read_names"]
 
 EXPECTED = "a YAML file with the names of the classes (names) and the folders of images (train, val)"
 _KEYS = ("train", "val", "valid", "validation", "test")
+RESERVED = frozenset(("path", "names", "nc", "download", "kpt_shape", "flip_idx", "channels", "roboflow", *_KEYS))
+"""Keys of ``data.yaml`` that have a meaning of their own."""
 _MAX_YAML_BYTES = 1 << 20
 _FOREIGN = re.compile(r"(/|[A-Za-z]:/|[a-z][a-z0-9+.-]+://)")
 
@@ -87,9 +89,9 @@ def read_data_yaml(file: Path) -> Data:
     names = _names_of(file, document, bases)
     splits: dict[str, list[Entry]] = {}
     broken: dict[str, str] = {}
-    for key in _KEYS:
+    for key in [*_KEYS, *(key for key in document if isinstance(key, str) and key not in _KEYS)]:
         value = document.get(key)
-        if not value or value in ("null", "~"):
+        if not value or value in ("null", "~") or (key not in _KEYS and not _is_split(key, value, bases)):
             continue
         entries = value if isinstance(value, list) else [value]
         for entry in entries:
@@ -111,6 +113,14 @@ def read_data_yaml(file: Path) -> Data:
     if not splits:
         raise DatasetError(f"{file}: has none of train, val and test; expected {EXPECTED}")
     return Data(names, splits, broken, tuple(bases), _keypoints(document.get("kpt_shape")))
+
+
+def _is_split(key: str, value: object, bases: Sequence[Path]) -> bool:
+    """Whether an entry of ``data.yaml`` under another name names a folder of images, as ``other: images/other``."""
+    if key in RESERVED or not isinstance(value, str) or "/" not in value or "://" in value or "\0" in value:
+        return False
+    path = _find(value, bases[-1:]) if not _FOREIGN.match(value) else None
+    return path is not None and path.is_dir()
 
 
 def read_data_file(home: Path) -> Data:
