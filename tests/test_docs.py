@@ -5,6 +5,7 @@ Those of the README are run in ``test_readme.py``, those of the tutorial in ``cl
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
@@ -161,3 +162,20 @@ def test_nothing_is_left_out_of_the_tables() -> None:
     assert set(FORMATS) <= table(ROOT / "docs" / "data.md")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert not [verb for verb in VERBS if f"`{verb}`" not in changes and f"`sppnet {verb}" not in changes]
+
+
+def helps(parser: argparse.ArgumentParser) -> list[str]:
+    texts = [parser.format_help()]
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            texts += [text for sub in action.choices.values() for text in helps(sub)]
+    return texts
+
+
+def test_one_word_for_a_thing() -> None:
+    """The glossary's word is image, in these pages and in every help text."""
+    texts = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
+    texts |= {text.splitlines()[0]: text for text in helps(build_parser())}
+    assert len(texts) > 30
+    other = re.compile(r"\b(photos?|pictures?|pics?)\b", re.IGNORECASE)
+    assert not {name: other.findall(text) for name, text in texts.items() if other.search(text)}

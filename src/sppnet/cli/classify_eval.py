@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     add("data", metavar="DIR", help="folder with one folder for each class, or with a folder for each split")
     add_model(parser, "classifier", "1000 ImageNet classes")
     add("--split", metavar="NAME", help="split to measure on (default: val, otherwise test, otherwise all)")
-    add("--list", metavar="FILE", help="only the images that this file names: CLASS/photo.jpg, one a line, relative to "
+    add("--list", metavar="FILE", help="only the images that this file names: CLASS/image.jpg, one a line, relative to "
         "DIR")  # fmt: skip
     add_views(parser)
     add("--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg, .pdf; needs matplotlib)")

@@ -62,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
     add("--split", metavar="NAME", help="split to train on (default: train, or all that isn't measured on)")
     add("--val-split", metavar="NAME", help="split to measure on; 'none' for none (default: val, "
         "otherwise one image in five)")  # fmt: skip
-    add("--train-list", metavar="FILE", help="instead of splits: the images to train on, CLASS/photo.jpg, one a line, "
+    add("--train-list", metavar="FILE", help="instead of splits: the images to train on, CLASS/image.jpg, one a line, "
         "relative to DIR")  # fmt: skip
     add("--val-list", metavar="FILE", help="the same for the images to measure on")
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "

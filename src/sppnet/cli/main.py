@@ -39,11 +39,11 @@ About 2000 windows are pooled from this map by a spatial pyramid, and each windo
 
 EXAMPLES = """\
 examples:
-  sppnet detect photo.jpg -o found               print what is in an image, and write the image with boxes drawn
+  sppnet detect image.jpg -o found               print what is in an image, and write the image with boxes drawn
   sppnet detect holiday/ --json found.json       all images of a folder; results as JSON
   sppnet train my-data -o my.safetensors         train a detector of your own classes
   sppnet eval my-data --model my.safetensors     measure it: average precision of each class
-  sppnet proposals photo.jpg                     only the windows that selective search proposes
+  sppnet proposals image.jpg                     only the windows that selective search proposes
 
 "sppnet VERB --help" explains a verb and its options.
 

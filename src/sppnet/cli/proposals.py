@@ -40,7 +40,7 @@ __all__ = ["add_parser"]
 FILES = (".npz", ".json")
 EXAMPLES = """\
 examples:
-  sppnet proposals photo.jpg -o found --draw     windows as JSON, and an image with the first 100 drawn
+  sppnet proposals image.jpg -o found --draw     windows as JSON, and an image with the first 100 drawn
   sppnet proposals holiday/ -o windows.npz       windows of all images in one file
   sppnet proposals --evaluate VOC2007 --plot recall.png
 """
