@@ -274,13 +274,13 @@ def noise(suffix: str) -> bytes:
 
 HUGE = png(20000, 20000, b"")
 BAD = {
-    "text.jpg": (b"Not a picture, but a letter.\n" * 9, "not a picture"),
-    "page.jpg": (b"<!doctype html><title>404</title>", "not a picture"),
+    "text.jpg": (b"Not a picture, but a letter.\n" * 9, "not an image"),
+    "page.jpg": (b"<!doctype html><title>404</title>", "not an image"),
     "empty.jpg": (b"", "0 bytes"),
     "huge.png": (HUGE, "too many pixels"),
     "none.png": (png(0, 5, b""), "none.png"),
     "header.png": (noise("png")[:20], "header.png"),
-    "vector.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
+    "vector.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     **{f"half.{s}": ((d := noise(s))[: len(d) // 2], "damaged") for s in ("jpeg", "png", "gif", "bmp", "tiff", "webp")},
     "most.jpg": (noise("jpeg")[:-200], "damaged"),
     "crc.png": (noise("png")[:60] + b"\0\0\0\0" + noise("png")[64:], "damaged"),

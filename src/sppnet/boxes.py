@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sppnet._types import F32
 from sppnet.errors import ArgumentError
 
 __all__ = ["as_boxes", "box_area", "box_iou", "clip_boxes", "decode_deltas", "encode_deltas", "nms", "soft_nms"]
 
-F32 = NDArray[np.float32]
-
 
 def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
-    """``boxes`` as a float32 array ``(K, 4)``; an empty sequence gives ``(0, 4)``.
+    """Check ``boxes`` and give them as a float32 array ``(K, 4)``; an empty sequence gives ``(0, 4)``.
+
+    Args:
+        boxes: numbers of shape ``(K, 4)``.
+        name: of the argument, for messages.
 
     Raises:
         ArgumentError: another shape, or numbers that aren't finite.
@@ -32,28 +35,35 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
 
 
 def box_area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Areas ``(K,)`` in square pixels; a reversed or thin box has area 0."""
-    return np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    """Compute areas ``(K,)`` in square pixels; a reversed or thin box has area 0."""
+    area: NDArray[np.floating] = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
+    return area
 
 
 def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Intersection over union ``(A, B)`` of every pair, in [0, 1]; 0 where both boxes have no area."""
+    """Compute the intersection over union ``(A, B)`` of every pair, in [0, 1]; 0 where both boxes have no area.
+
+    Args:
+        a: ``(A, 4)``.
+        b: ``(B, 4)``.
+    """
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     side = np.maximum(bottom_right - top_left, 0)
     overlap = side[..., 0] * side[..., 1]
     union = box_area(a)[:, None] + box_area(b)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    iou: NDArray[np.floating] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return iou
 
 
 def clip_boxes(boxes: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
-    """A copy with every coordinate moved into an image of ``height`` x ``width`` pixels."""
+    """Copy ``boxes`` with every coordinate moved into an image of ``height`` x ``width`` pixels."""
     limit = np.array([width, height, width, height], boxes.dtype)
     return np.clip(boxes, 0, limit)
 
 
 def encode_deltas(windows: NDArray[np.floating], targets: NDArray[np.floating]) -> F32:
-    """Box regression targets ``(K, 4)``: ``(dx, dy)`` in window sizes and ``(log dw, log dh)`` (R-CNN, appendix C).
+    """Compute box regression targets ``(K, 4)``: ``(dx, dy)`` in window sizes and ``(log dw, log dh)`` (R-CNN, appendix C).
 
     Both arguments are ``(K, 4)`` with positive widths and heights.
     """
@@ -65,7 +75,7 @@ def encode_deltas(windows: NDArray[np.floating], targets: NDArray[np.floating]) 
 
 
 def decode_deltas(windows: NDArray[np.floating], deltas: NDArray[np.floating]) -> F32:
-    """Inverse of :func:`encode_deltas`. ``deltas`` is ``(K, 4)`` or ``(K, classes, 4)``, and so is the result.
+    """Move ``windows`` by ``deltas``, the inverse of :func:`encode_deltas`. ``deltas`` is ``(K, 4)`` or ``(K, classes, 4)``, and so is the result.
 
     Log sizes are limited to log(1000/16), so that an untrained regressor can't overflow.
     """
@@ -78,13 +88,18 @@ def decode_deltas(windows: NDArray[np.floating], deltas: NDArray[np.floating]) -
 
 
 def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 0.3) -> NDArray[np.int64]:
-    """Greedy non-maximum suppression: indices of the boxes kept, best first.
+    """Suppress boxes that overlap better ones (greedy non-maximum suppression); gives the rest, best first.
 
     A box is dropped when its IoU with a better kept one is above ``iou``. Equal scores keep their order (stable), so
     the result is deterministic.
 
     Args:
-        boxes: ``(K, 4)``. scores: ``(K,)``. iou: in [0, 1]; the paper uses 0.3.
+        boxes: ``(K, 4)``.
+        scores: ``(K,)``.
+        iou: overlap above which a box is dropped, in [0, 1]; the paper uses 0.3.
+
+    Returns:
+        int64 ``(kept,)``.
     """
     order = np.argsort(-scores, kind="stable")
     x0, y0, x1, y1 = (np.ascontiguousarray(boxes[order, i], dtype=np.float64) for i in range(4))
@@ -105,13 +120,16 @@ def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 
 def soft_nms(
     boxes: NDArray[np.floating], scores: NDArray[np.floating], sigma: float = 0.5, most: int = 100
 ) -> tuple[NDArray[np.int64], F32]:
-    """Soft non-maximum suppression (Bodla et al., 2017): boxes that overlap a better one lose score.
+    """Lower the scores of boxes that overlap better ones (soft non-maximum suppression, Bodla et al., 2017).
 
     The best box is taken, the scores of the others are multiplied by ``exp(-iou ** 2 / sigma)``, and so on. Among equal
     scores the first is taken.
 
     Args:
-        boxes: ``(K, 4)``. scores: ``(K,)``, positive. sigma: above 0; the smaller, the harder. most: boxes to take.
+        boxes: ``(K, 4)``.
+        scores: ``(K,)``, positive.
+        sigma: above 0; the smaller, the more score an overlapping box loses.
+        most: how many boxes to take.
 
     Returns:
         Indices of the boxes in the order taken, and their scores then.

@@ -1,4 +1,4 @@
-"""Boxes, names and scores drawn on a picture. Everything scales with the picture; only Pillow is needed."""
+"""Draw boxes, names and scores on an image. Everything scales with the image; only Pillow is needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1; half-open, whole pixels
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Neighbours differ in hue and lightness; all stand out from photos.
+# Neighbours differ in hue and lightness; all stand out from images.
 _PALETTE: tuple[Colour, ...] = (
     *((255, 77, 77), (0, 176, 255), (255, 183, 3), (60, 200, 90), (186, 104, 255), (255, 112, 190), (0, 200, 180)),
     *((255, 127, 42), (112, 128, 255), (174, 213, 40), (220, 30, 130), (20, 120, 210), (250, 225, 70), (165, 95, 50)),
@@ -54,12 +54,12 @@ def encode_image(image: Image.Image, suffix: str = ".jpg", quality: int = 92) ->
 
 
 def class_colours(names: Sequence[str], class_names: Sequence[str] | None = None) -> dict[str, Colour]:
-    """A colour for every name, the same in each run; different ones while there are colours.
+    """Choose a colour for every name, the same in each run; different ones while there are colours.
 
     Args:
         names: the names to be coloured, repetitions allowed.
-        class_names: all names a detector knows, in its order. With it a class has the same colour in every picture;
-            without it a name keeps its colour too, except where two names of one picture would share one.
+        class_names: all names a detector knows, in its order. With it a class has the same colour in every image;
+            without it a name keeps its colour too, except where two names of one image would share one.
     """
     wanted = set(names)
     colours: dict[str, Colour] = {}
@@ -89,16 +89,18 @@ def draw_detections(
     class_names: Sequence[str] | None = None,
     colours: Mapping[str, Colour] | None = None,
 ) -> Image.Image:
-    """A copy of the picture with a labelled box for each detection.
+    """Copy the image and draw a labelled box for each detection.
 
-    Line width and type size follow the picture's size, labels stay inside the picture and off each other where there is
+    Line width and type size follow the image's size, labels stay inside the image and off each other where there is
     room, and their text is black or white, whichever reads better.
 
     Args:
         image: as :func:`sppnet.images.load_image` takes it (not a path).
-        boxes: ``(k, 4)``, half-open pixels; parts outside the picture are cut off.
-        names: k class names. scores: k numbers, or none to be written; NaN isn't written, and lies below all others.
-        class_names: see :func:`class_colours`. colours: of some names (red, green, blue), instead of those.
+        boxes: ``(k, 4)``, half-open pixels; parts outside the image are cut off.
+        names: k class names.
+        scores: k numbers. None writes none; NaN isn't written, and lies below all others.
+        class_names: see :func:`class_colours`.
+        colours: of some names (red, green, blue), instead of those.
 
     Raises:
         ArgumentError: not as many names or scores as boxes, or malformed boxes.
@@ -131,10 +133,11 @@ def draw_boxes(
     colour: Colour | None = None,
     line_px: int | None = None,
 ) -> Image.Image:
-    """A copy of the picture with plain boxes, for windows without names. The first is on top.
+    """Copy the image and draw plain boxes, for windows without names. The first is on top.
 
     Args:
-        image, boxes: as for :func:`draw_detections`.
+        image: as for :func:`draw_detections`.
+        boxes: likewise.
         colour: of all boxes; by default yellow for the first, through red, to violet for the last.
         line_px: width of the lines, at least 1; by default half of that of detections.
     """
@@ -155,7 +158,7 @@ def draw_boxes(
 
 @dataclass(frozen=True)
 class _Style:
-    """Sizes in pixels that follow from the picture's."""
+    """Sizes in pixels that follow from the image's."""
 
     line: int
     font_size: int
@@ -189,7 +192,7 @@ def _place(
     while True:
         font = ImageFont.load_default(font_size)
         pad_x, pad_y = max(3, round(font_size * 0.36)), max(2, round(font_size * 0.22))
-        # Height of "H" and depth of "g", not of this text: all labels of a picture are alike.
+        # Height of "H" and depth of "g", not of this text: all labels of an image are alike.
         ascent = -font.getbbox("H", anchor="ls")[1]
         descent = font.getbbox("g", anchor="ls")[3]
         text_width = font.getlength(text)
@@ -228,7 +231,7 @@ def _overlap(a: Rectangle, b: Rectangle) -> int:
 
 
 def _frame(box: NDArray[np.float32], size: tuple[int, int]) -> Rectangle:
-    """Whole pixels, inside the picture, at least one wide and high."""
+    """Whole pixels, inside the image, at least one wide and high."""
     width, height = size
     x0, x1 = sorted((float(box[0]), float(box[2])))
     y0, y1 = sorted((float(box[1]), float(box[3])))

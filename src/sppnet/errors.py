@@ -27,9 +27,11 @@ __all__ = [
 
 
 def did_you_mean(got: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """``did you mean 'cat'? `` for a message about ``cta``; empty where nothing known is like it.
+    """Give ``did you mean 'cat'? `` for a message about ``cta``; empty where nothing known is like it.
 
     Args:
+        got: what the user wrote.
+        known: what there is.
         cutoff: how alike, from 0 to 1, as :func:`difflib.get_close_matches` has it.
     """
     close = get_close_matches(str(got), list(known), 1, cutoff)
@@ -45,7 +47,7 @@ class ArgumentError(SppnetError, ValueError):
 
 
 class ImageError(SppnetError, ValueError):
-    """A picture can't be decoded or is outside the pixel budget. The message names the file."""
+    """An image can't be decoded, or is too large. The message names the file."""
 
 
 class InputFileError(SppnetError, OSError):
@@ -69,7 +71,7 @@ class ProposalError(SppnetError, ValueError):
 
 
 class ModelFileError(SppnetError, ValueError):
-    """A detector file is missing, damaged, or of an unknown version."""
+    """A model file or checkpoint is missing, damaged, or of an unknown version. The message names it."""
 
 
 class WeightsError(SppnetError, RuntimeError):

@@ -18,7 +18,7 @@ from sppnet.storage.reading import open_regular
 __all__ = ["as_path", "check_budget", "decoding", "open_header", "open_image_file", "orientation_of"]
 
 _MAX_FILE_BYTES = 2 << 30
-# Formats of photos. Not among them: EPS and the like, which start other programs in order to decode.
+# Formats of images. Not among them: EPS and the like, which start other programs in order to decode.
 # Pillow opens MPO (phones, stereo cameras) as JPEG.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
 # What HEIC files call themselves; those of AVIF and of video are others
@@ -54,7 +54,7 @@ def decoding(name: str) -> Iterator[None]:
                 f"{name}: is an HEIC image, which needs an extra (pip install 'sppnet[heic]'); or save it as JPEG "
                 "(iPhones make JPEG themselves: Settings, Camera, Formats, Most Compatible)"
             ) from error
-        raise ImageError(f"{name}: not a picture in a format that is known here ({', '.join(_FORMATS)})") from error
+        raise ImageError(f"{name}: not an image in a format that is known here ({', '.join(_FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise ImageError(
             f"{name}: too many pixels, refused before decoding ({error}); make it smaller first"
@@ -149,7 +149,7 @@ def orientation_of(image: Image.Image) -> int:
     """Give the EXIF (or XMP) orientation, 1 to 8, that is still to be applied; 1 where it is missing or senseless."""
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The PNG plug-in's own getexif decodes the picture in search of late metadata, unless that is done already.
+        # The PNG plug-in's own getexif decodes the image in search of late metadata, unless that is done already.
         late = image.format != "PNG" or _png_has_late_metadata(image)
         exif = image.getexif() if late else Image.Image.getexif(image)
     value = exif.get(_ORIENTATION, 1)

@@ -1,8 +1,8 @@
-"""Pictures in: every one becomes uint8 ``(H, W, 3)`` RGB, upright, or one :class:`~sppnet.errors.ImageError`.
+"""Read images: every one becomes uint8 ``(H, W, 3)`` RGB, upright, or one :class:`~sppnet.errors.ImageError`.
 
 What is decided here, once for the whole project:
 
-- The EXIF (or XMP) orientation is applied, so arrays are as a viewer shows the picture.
+- The EXIF (or XMP) orientation is applied, so arrays are as a viewer shows the image.
 - Transparency (RGBA, LA, palettes and colours with a transparent entry) is composited on white.
 - 16-bit gray is scaled by 1/257 to 8 bits, rounded; it isn't clipped. Mode ``I`` is read as 16-bit gray. A file whose
   values all fit 12 bits (many cameras and X-ray machines) is scaled as 12-bit gray, by 255/4095.
@@ -63,7 +63,7 @@ _USED_BYTES = 11  # a pixel of the result: itself, and two copies that Pillow ma
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 MAX_PIXELS = 178_956_970
-"""Default pixel budget: the size above which Pillow itself refuses a picture (a 537 MB array)."""
+"""Default pixel budget: the size above which Pillow itself refuses an image (a 537 MB array)."""
 
 IMAGE_EXTENSIONS = frozenset(
     {
@@ -93,19 +93,19 @@ HEIC is among them, though reading it needs an extra: nobody should wonder where
 
 
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> U8:
-    """A picture as an upright RGB array.
+    """Read an image as an upright RGB array.
 
     Args:
         source: a path; or a Pillow image of any mode (its EXIF orientation is applied too); or an array ``(H, W)``,
             ``(H, W, 1)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA of uint8, uint16, bool, or float in [0, 1].
-        max_pixels: pictures of more pixels are refused before they are decoded. Pillow's own limit
+        max_pixels: images of more pixels are refused before they are decoded. Pillow's own limit
             (twice ``PIL.Image.MAX_IMAGE_PIXELS``) holds as well.
 
     Returns:
         uint8 ``(H, W, 3)``, C-contiguous, H and W at least 1. An array that is so already is returned as it is.
 
     Raises:
-        ImageError: the file is missing, empty, damaged, too large, or no picture; the message names it.
+        ImageError: the file is missing, empty, damaged, too large, or no image; the message names it.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
@@ -172,7 +172,7 @@ def load_bounded(path: str | os.PathLike[str], reserve: Callable[[int], None] | 
 
 
 def image_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """``(height, width)`` in pixels of the upright picture, from the file's header: nothing is decoded.
+    """Give ``(height, width)`` in pixels of the upright image, from the file's header: nothing is decoded.
 
     Raises:
         ImageError: as :func:`load_image`, except for damage that only shows when the pixels are decoded.
@@ -181,7 +181,7 @@ def image_size(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) ->
     with decoding(str(path)), open_image_file(path) as file:
         image = open_header(file, str(path), max_pixels)
         width, height = image.size
-        # The size that Pillow gives for a TIFF is that of the upright picture already.
+        # The size that Pillow gives for a TIFF is that of the upright image already.
         turned = image.format != "TIFF" and orientation_of(image) >= 5
         return (width, height) if turned else (height, width)
 

@@ -250,7 +250,7 @@ def test_a_damaged_photo_ends_it_at_once_or_is_left_out(
     bad.write_bytes(bad.read_bytes()[:3000])  # its header is whole
     (root / "green" / "text.png").write_text("no picture")
     assert _train(root, model, *SMALL, "--epochs", "1", "--strict") == 2
-    assert "text.png: not a picture" in capsys.readouterr().err
+    assert "text.png: not an image" in capsys.readouterr().err
     (root / "green" / "text.png").unlink()
     assert _train(root, model, *SMALL, "--epochs", "1", "--strict") == 2
     err = capsys.readouterr().err

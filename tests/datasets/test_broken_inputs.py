@@ -287,7 +287,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     ),
     "voc missing image": (then(voc, lambda h: (h / "JPEGImages/a.png").unlink()), "voc", "no such image"),
     "voc empty picture": (then(voc, lambda h: (h / "JPEGImages/a.png").write_bytes(b"")), "voc", "the file is empty"),
-    "voc text as picture": (then(voc, lambda h: (h / "JPEGImages/a.png").write_text("hi")), "voc", "not a picture"),
+    "voc text as picture": (then(voc, lambda h: (h / "JPEGImages/a.png").write_text("hi")), "voc", "not an image"),
     "nothing there": (lambda h: None, "", "is an empty folder; name one with images"),
     "other things": (lambda h: (h / "notes.md").write_text("hello"), "", "no annotations in a format that is known"),
     "only pictures": (lambda h: picture(h / "a.png"), "", "1 images but no annotations"),
@@ -381,13 +381,13 @@ def test_pictures_of_every_mode(mode: str, tmp_path: Path) -> None:
 DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda b: b"", "the file is empty"),
     "half": (lambda b: b[: len(b) // 2], "damaged or incomplete"),
-    "header only": (lambda b: b[:24], "damaged or incomplete|not a picture"),
-    "text": (lambda b: b"hello", "not a picture"),
-    "zeros": (lambda b: bytes(len(b)), "not a picture"),
+    "header only": (lambda b: b[:24], "damaged or incomplete|not an image"),
+    "text": (lambda b: b"hello", "not an image"),
+    "zeros": (lambda b: bytes(len(b)), "not an image"),
     "huge": (lambda b: _png(30_000, 30_000), "too many pixels"),
-    "no pixels": (lambda b: _png(0, 5), "damaged|not a picture|no pixels"),
+    "no pixels": (lambda b: _png(0, 5), "damaged|not an image|no pixels"),
     "pixels missing": (lambda b: _png(50, 50), "damaged or incomplete"),
-    "crc": (lambda b: b[:29] + b"\0\0\0\0" + b[33:], "damaged or incomplete|not a picture"),
+    "crc": (lambda b: b[:29] + b"\0\0\0\0" + b[33:], "damaged or incomplete|not an image"),
 }
 
 

@@ -196,7 +196,7 @@ def test_bad_pictures_and_files(voc: Voc) -> None:
         "svg.xml: the outermost element is",
         "encoding.xml: not readable",
         "nopicture.jpg: no such image",
-        "nosize.jpg: not a picture",
+        "nosize.jpg: not an image",
         "unlisted.xml: no such file, but train.txt",
     ):
         assert part in listed

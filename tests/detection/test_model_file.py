@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sppnet import SelectiveSearch, SPPDetector, load_voc
 from sppnet.detection.model_file import FORMAT_VERSION, read_model, read_stored, write_model
+from sppnet.detection.options import FeatureOptions
 from sppnet.errors import ArgumentError, ModelFileError
 
 META = {"class_names": ["cat", "dög"], "levels": [4, 2, 1]}
@@ -136,3 +138,21 @@ def test_rows_that_have_not_changed_keep_their_bytes(tmp_path: Path, precision: 
         assert torch.equal(second["big.scale"][:599], first.tensors["big.scale"][keep])
     # and what it had not is stored as ever
     torch.testing.assert_close(read_model(path)[0]["big"][-2:], new, rtol=0.01, atol=0.02)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    for change in ({"class_names": ["a\x1b"]}, {"short_sides_px": [9000]}, {"levels": [1024]}, {"nms_iou": 2}):
+        with pytest.raises(ArgumentError, match=f"can't be saved: {next(iter(change))}"):
+            write_model(tmp_path / "m", tensors(), META | change, "int8")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_detector_that_could_not_be_saved_is_not_trained(toy_voc: Path, tmp_path: Path) -> None:
+    for options in (
+        {"features": FeatureOptions(short_sides_px=(4000,))},
+        {"features": FeatureOptions(levels=(40,))},
+        {"proposer": SelectiveSearch(max_windows=60_000)},
+    ):
+        with pytest.raises(ArgumentError, match="this detector couldn't be saved"):
+            SPPDetector(**options).fit(load_voc(toy_voc, "train"), cache=tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sppnet import load_voc
 from sppnet.backbones.registry import load_backbone
 from sppnet.detection.features import WindowFeatures
 from sppnet.detection.training.images import TrainingImages
+from sppnet.errors import ImageError
 from sppnet.images import load_image
 from sppnet.proposals import SelectiveSearch
 from sppnet.storage.feature_cache import FeatureCache
@@ -52,3 +55,29 @@ def test_sets_of_scales_share_their_maps(toy_voc: Path, tmp_path: Path, monkeypa
             assert torch.equal(a.float(), b.to(torch.float16).float())
     assert not computed  # all from the cache
     assert several.estimated_bytes() > one.estimated_bytes()
+
+
+def test_rubbish_in_the_cache_is_computed_again(toy_voc: Path, tmp_path: Path) -> None:
+    """Entries of the right name whose arrays are something else."""
+    backbone = load_backbone("efficientnet-lite0")
+    cache = FeatureCache(tmp_path)
+    views = WindowFeatures(backbone, (2, 1), (64,))
+    data = TrainingImages(load_voc(toy_voc, "train").subset([0]), views, None, SelectiveSearch(max_windows=50), cache)
+    want = data.load(0)
+    for path in tmp_path.rglob("*.safetensors"):
+        cache.put(path.stem, {"windows": torch.zeros(3, 5), "map0": torch.zeros(2, 2), "scale": torch.zeros(1, 2)})
+    got = data.load(0)
+    assert np.array_equal(got.windows, want.windows)
+    assert all(torch.equal(a, b) for a, b in zip(got.maps.maps, want.maps.maps, strict=True))
+
+
+def test_an_image_that_changes_while_training_goes_on_is_told(toy_voc: Path, tmp_path: Path) -> None:
+    root = tmp_path / "voc"
+    shutil.copytree(toy_voc, root)
+    dataset = load_voc(root, "train").subset([0])
+    views = WindowFeatures(load_backbone("efficientnet-lite0"), (2, 1), (64,))
+    data = TrainingImages(dataset, views, None, SelectiveSearch(max_windows=50), FeatureCache(tmp_path / "cache"))
+    data.identity()
+    Image.new("RGB", (dataset[0].width, dataset[0].height)).save(dataset[0].path)
+    with pytest.raises(ImageError, match="was changed while the training ran"):
+        data.load(0)

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from sppnet.backbones.sources import WeightsSource, find_checked
 from sppnet.errors import WeightsError
+from sppnet.storage.reading import open_regular
 
 __all__ = ["load_weights", "load_weights_file"]
+
+_FILE_BYTES = 8 << 30
 
 
 def load_weights(source: WeightsSource, path: Path | None = None) -> dict[str, Tensor]:
@@ -45,8 +48,11 @@ def load_weights_file(path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is missing, damaged, of another format, or holds something else than tensors.
     """
-    if not path.is_file():
-        raise WeightsError(f"backbone weights {path}: no such file")
+    try:
+        open_regular(path, _FILE_BYTES, error=WeightsError).close()
+    except OSError as error:
+        what = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror or error)
+        raise WeightsError(f"backbone weights {path}: {what}") from None
     if path.suffix == ".safetensors":
         try:
             return load_file(path)

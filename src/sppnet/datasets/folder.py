@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from sppnet._types import OnError
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import image_size, list_images
+from sppnet.storage.reading import read_regular
 
 __all__ = ["ImageFolder", "load_image_folder"]
+
+_LIST_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +163,9 @@ def _photos(root: Path, folders: Sequence[str]) -> list[Path]:
 
 def _from_list(root: Path, list_file: Path) -> Iterator[tuple[Path, str]]:
     try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()  # editors on Windows put a mark first
+        lines = (
+            read_regular(list_file, _LIST_BYTES, error=DatasetError).decode("utf-8-sig").splitlines()
+        )  # editors on Windows put a mark first
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{list_file}: can't be read as a list of photos ({error})") from None
     for number, line in enumerate(lines, 1):

@@ -27,6 +27,7 @@ from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import ImageMaps, PooledWindows, WindowFeatures
 from sppnet.detection.inference import decode_detections
+from sppnet.detection.model_checks import training_problem
 from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
 from sppnet.detection.parts import Parts
@@ -155,6 +156,13 @@ class SPPDetector(Parameters):
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
                 return self.fit(dataset, cache=folder, progress=progress)
+        windows = getattr(self.proposer, "max_windows", 1)
+        features, dims = self.features, self.window_features().dims
+        problem = training_problem(
+            dataset.class_names, features.levels, features.short_sides_px, features.flip_short_sides_px, windows, dims
+        )
+        if problem:
+            raise ArgumentError(f"this detector couldn't be saved: {problem}")
         with plain_precision():
             data = self.training_images(dataset, cache, mirrored=True)
             trained = fit_detector(data, self.head, self.finetune, self.svm, self.seed, cache, progress)

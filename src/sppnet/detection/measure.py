@@ -21,7 +21,7 @@ from sppnet.detection.run import detect_many
 from sppnet.errors import DatasetError
 from sppnet.evaluation.failures import judge_detections
 from sppnet.evaluation.voc import VocResult, evaluate_voc
-from sppnet.storage.feature_cache import FeatureCache
+from sppnet.storage.feature_cache import FeatureCache, Layout
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["Measured", "calibrate_and_measure", "detect_dataset", "hits_and_misses", "measured_table", "metrics_of"]
 
 _log = logging.getLogger(__name__)
+
+_FOUND: Layout = {"xyxy": ("float32", (None, 4)), "confidence": ("float32", (None,)), "class_id": ("int64", (None,))}
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ def _detect_and_keep(
     found = []
     for i, record in enumerate(progress(dataset, "measuring", total=len(dataset))):
         key = store.key(record.path, "detections, calibrated last", identity)
-        entry = store.get(key)
+        entry = store.get(key, _FOUND)
         if entry is None:
             image = data.load(i)
             new = detector.detect_windows(image.maps, image.windows, 0.0)

@@ -6,12 +6,12 @@ The same rules hold when a file is written, so that nothing is saved that can't 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sppnet.storage.names import class_names_problem
 
-__all__ = ["MAX_SHORT_SIDE_PX", "MAX_WINDOWS", "metadata_problem", "tensors_problem"]
+__all__ = ["MAX_SHORT_SIDE_PX", "MAX_WINDOWS", "metadata_problem", "tensors_problem", "training_problem"]
 
 MAX_SHORT_SIDE_PX = 2048
 """The largest scale of a model. At 2048 pixels the convolutions of the default model take about 0.7 GB."""
@@ -76,6 +76,35 @@ def tensors_problem(
         if size > limit and what != "reduce_weight.scale":
             return f"{what}: {windows} windows of {length} numbers take {size} bytes an image, at most {limit} allowed"
     return ""
+
+
+def training_problem(
+    class_names: Sequence[str],
+    levels: Sequence[int],
+    short_sides_px: Sequence[int],
+    flip_short_sides_px: Sequence[int],
+    max_windows: int,
+    dims: int,
+) -> str:
+    """Say why a detector that is trained like this couldn't be saved; empty where it could. For before the training.
+
+    Args:
+        class_names: of the data set.
+        levels: of the pyramid.
+        short_sides_px: scales.
+        flip_short_sides_px: scales of the mirror images.
+        max_windows: of an image.
+        dims: length of a pooled vector.
+    """
+    described = {
+        "class_names": list(class_names),
+        "levels": list(levels),
+        "short_sides_px": list(short_sides_px),
+        "flip_short_sides_px": list(flip_short_sides_px),
+        "proposer": {"name": "", "max_windows": max_windows},
+    }
+    problem = metadata_problem(described).replace(" in its metadata", "")
+    return problem or tensors_problem({}, {"reduce_weight": (1, dims)}, described)
 
 
 def _whole(value: Any, least: int, most: int) -> bool:

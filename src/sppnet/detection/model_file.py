@@ -46,7 +46,7 @@ class StoredModel:
     version: int
 
     def floats(self, where: str) -> dict[str, Tensor]:
-        """The tensors in float32, without the scales.
+        """Give the tensors in float32, without the scales.
 
         Raises:
             ModelFileError: there are values that are not finite.
@@ -76,9 +76,11 @@ def write_model(
     """Write a detector file in one step (a reader never meets half of it).
 
     Args:
+        path: the file. Folders above it are made as needed.
         tensors: float32. Matrices of at least 65536 elements are stored in ``precision``; what is smaller as float16
             (float32 where ``precision`` is).
         metadata: whatever JSON can hold.
+        precision: of the large matrices: one of :data:`PRECISIONS`.
         like: the stored tensors of the file that the detector came from (:attr:`StoredModel.tensors`). A row that is
             still the same is written with the very bytes that it had there, in the type that its tensor had there
             (provided that ``precision`` is the same), so that classes can be added and removed without a trace on the
@@ -104,7 +106,7 @@ def write_model(
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors (float32) and metadata of a detector file.
+    """Read the tensors (float32) and metadata of a detector file.
 
     Raises:
         ModelFileError: the file is missing, damaged, no detector, or of a later version.
@@ -114,7 +116,7 @@ def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
 
 
 def read_stored(path: str | os.PathLike[str]) -> StoredModel:
-    """A detector file as it is, of any version.
+    """Read a detector file as it is, of any version.
 
     Raises:
         ModelFileError: the file is missing, damaged, no detector, or of a later version.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 __all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable", "spreadsheet_safe",
-           "spreadsheet_safe_path", "xml_problem"]  # fmt: skip
+           "spreadsheet_safe_path", "spreadsheet_text", "xml_problem"]  # fmt: skip
 
 MAX_CLASSES = 20_000
 _MAX_LENGTH = 200
@@ -60,8 +60,17 @@ def xml_problem(text: str) -> str:
 
 
 def spreadsheet_safe(text: str) -> str:
-    """Give ``text`` as a cell that no spreadsheet takes for a formula: ``=``, ``+``, ``-``, ``@`` get an apostrophe."""
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    """Give ``text`` as a cell that no spreadsheet takes for a formula: ``=``, ``+``, ``-``, ``@`` get an apostrophe.
+
+    >>> spreadsheet_safe("=1+1"), spreadsheet_text("'=1+1"), spreadsheet_text("'tis")
+    ("'=1+1", '=1+1', "'tis")
+    """
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def spreadsheet_text(cell: str) -> str:
+    """Give the text that :func:`spreadsheet_safe` made ``cell`` of."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
 
 
 def spreadsheet_safe_path(path: str) -> str:

@@ -21,6 +21,7 @@ from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import canonical_split, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
+from sppnet.storage.names import spreadsheet_safe, spreadsheet_text
 
 __all__ = ["csv_files", "is_table", "read_csv", "write_csv"]
 
@@ -168,7 +169,7 @@ def _size(cells: dict[str, str]) -> tuple[int, int] | None:
 
 
 def _read_object(cells: dict[str, str], columns: Columns, position: int, names: dict[str, str]) -> RawObject:
-    label = cells.get("label", "") if columns.label else _NO_CLASS
+    label = spreadsheet_text(cells.get("label", "")) if columns.label else _NO_CLASS
     if not label:
         raise ValueError("has no label")
     texts = [cells[name] for name in columns.box]
@@ -228,7 +229,7 @@ def write_csv(job: WriteJob, progress: Wrap) -> list[str]:
             tail = [split] * job.split
             for label, box, difficult in plain_objects(job.dataset[i]):
                 numbers = [f"{v:.12g}" for v in box]
-                name = job.dataset.class_names[label]
+                name = spreadsheet_safe(job.dataset.class_names[label])
                 writer.writerow([image, *numbers, name, *[int(difficult)] * flagged, *tail])
             if not len(job.dataset[i]):
                 writer.writerow([image, *[""] * 5, *[""] * flagged, *tail])

@@ -16,14 +16,18 @@ import sppnet
 from sppnet._types import Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, joined
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, ImageError
 from sppnet.images import load_image
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.grid import GridProposer
 from sppnet.proposals.search import MODES, SelectiveSearch
-from sppnet.storage.feature_cache import FeatureCache
+from sppnet.storage.feature_cache import FeatureCache, Layout
+from sppnet.storage.reading import FileState, file_state
 
 __all__ = ["ImageSequence", "TrainingImage", "TrainingImages"]
+
+_WINDOWS: Layout = {"windows": ("float32", (None, 4))}
+_MAPS: Layout = {"map0": ("float16", (None, None, None)), "scale": ("float32", (1, 2))}
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,7 @@ class TrainingImages:
         self.proposer = proposer
         self.cache = cache
         self._keys: dict[tuple[object, ...], str] = {}
+        self._states: dict[int, FileState] = {}
         # Of a proposer that isn't ours nothing is known, so its windows are never taken for those of another run.
         ours = isinstance(proposer, SelectiveSearch | GridProposer)
         mode = MODES.get(str(getattr(proposer, "mode", "")), "")
@@ -103,13 +108,13 @@ class TrainingImages:
         """Compute what the cache lacks: windows and maps of every image."""
         for i in progress(range(len(self)), "windows and maps", total=len(self)):
             picture: NDArray[np.uint8] | None = None
-            if self.cache.get(self._key(i, "windows")) is None:
-                picture = load_image(self.dataset[i].path)
+            if self.cache.get(self._key(i, "windows"), _WINDOWS) is None:
+                picture = self._read(i)
                 self._put_windows(i, picture)
             for flip, view in enumerate(self._views()):
                 for features in view.each_scale():
                     if not self.cache.path(self._map_key(i, features, bool(flip))).is_file():
-                        picture = load_image(self.dataset[i].path) if picture is None else picture
+                        picture = self._read(i) if picture is None else picture
                         self._put_maps(i, features, bool(flip), picture)
 
     def identity(self) -> str:
@@ -130,12 +135,12 @@ class TrainingImages:
         features = self.flip_features if flip else self.features
         if features is None:
             raise ArgumentError("flip: these training images have no mirror images")
-        stored = self.cache.get(self._key(i, "windows")) or self._put_windows(i, load_image(record.path))
+        stored = self.cache.get(self._key(i, "windows"), _WINDOWS) or self._put_windows(i, self._read(i))
         windows = stored["windows"].numpy()
         parts = []
         for scale in features.each_scale():
-            entry = self.cache.get(self._map_key(i, scale, flip))
-            entry = entry or self._put_maps(i, scale, flip, load_image(record.path))
+            entry = self.cache.get(self._map_key(i, scale, flip), _MAPS)
+            entry = entry or self._put_maps(i, scale, flip, self._read(i))
             each = tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(entry) - 1))
             parts.append(ImageMaps(each, entry["scale"].numpy(), record.height, record.width))
         maps = joined(parts)
@@ -156,8 +161,17 @@ class TrainingImages:
         if known not in self._keys:
             if what == "windows":
                 settings = (self._proposer_identity,)
+            self._states.setdefault(i, file_state(self.dataset[i].path))
             self._keys[known] = self.cache.key(self.dataset[i].path, what, *settings)
         return self._keys[known]
+
+    def _read(self, i: int) -> NDArray[np.uint8]:
+        """The image, which must still be the one that its keys are made of."""
+        path = self.dataset[i].path
+        pixels = load_image(path)
+        if file_state(path) != self._states.get(i, file_state(path)):
+            raise ImageError(f"{path}: was changed while the training ran; start the training again")
+        return pixels
 
     def _put_windows(self, i: int, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
         entry = {"windows": torch.from_numpy(np.ascontiguousarray(self.proposer(picture), np.float32))}
