@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,14 +34,15 @@ def test_as_boxes_empty(empty: object) -> None:
 
 def test_as_boxes() -> None:
     assert as_boxes([[1, 2, 3, 4]]).tolist() == [[1, 2, 3, 4]]
-    for bad, message in (
+    cases: tuple[tuple[Any, str], ...] = (
         ([1, 2, 3, 4], r"got shape \(4,\)"),
         ([[1, 2, 3]], r"got shape \(1, 3\)"),
         ([[1, 2, 3, "x"]], "expected numbers"),
         ([[1, 2, 3], [1]], "expected numbers"),
         ([[1, 2, 3, 4], [1, 2, np.inf, 4]], "windows: row 1 is not finite"),
         ([[np.nan, 2, 3, 4]], "row 0 is not finite"),
-    ):
+    )
+    for bad, message in cases:
         with pytest.raises(ArgumentError, match=message):
             as_boxes(bad, "windows")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -47,7 +49,7 @@ def test_frame_lies_inside_the_half_open_box() -> None:
     below = rows >= 160  # the label stands above
     assert (columns[below].min(), columns[below].max() + 1, rows[below].max() + 1) == (100, 300, 350)
     assert (drawn[155:345, 110:290] == 128).all()  # the object itself stays visible
-    dark = (drawn < 40).all(-1)
+    dark: np.ndarray = np.all(drawn < 40, axis=-1)
     assert dark[250, 99]
     assert dark[250, 300]  # a fine dark edge on either side
 
@@ -81,7 +83,7 @@ def test_labels_stay_inside(size: tuple[int, int], text: str) -> None:
 
 def test_labels_avoid_each_other() -> None:
     style, size = _Style.of((500, 375)), (500, 375)
-    placed = []
+    placed: list[Any] = []
     for _ in range(4):
         placed.append(_place("person 0.88", (100, 100, 350, 300), (255, 0, 0), style, size, placed))
     for i, a in enumerate(placed):

@@ -32,7 +32,7 @@ def gray3(gray: np.ndarray) -> np.ndarray:
     return np.repeat(gray[:, :, None], 3, 2).astype(np.uint8)
 
 
-def save(image: Image.Image, path: Path, **options: object) -> Path:
+def save(image: Image.Image, path: Path, **options: Any) -> Path:
     image.save(path, **options)
     return path
 
@@ -156,7 +156,9 @@ def test_other_colour_spaces(mode: str) -> None:
         from PIL import ImageCms
 
         profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-        image = ImageCms.profileToProfile(source, *profiles, outputMode="LAB")
+        converted = ImageCms.profileToProfile(source, *profiles, outputMode="LAB")
+        assert converted is not None
+        image = converted
     else:
         image = source.convert(mode)
     assert image.mode == mode
