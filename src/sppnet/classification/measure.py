@@ -9,6 +9,7 @@ from sppnet._types import OnError, Progress, no_progress
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.processes import Processes, alone
 from sppnet.datasets.folder import ImageFolder
+from sppnet.datasets.judging import refuse_many_bad
 from sppnet.errors import DatasetError, ImageError
 from sppnet.evaluation.classification import ClassificationResult, evaluate_classification
 
@@ -37,7 +38,7 @@ def measure_classifier(
 
     Raises:
         ImageError: an image can't be read, with ``on_error="fail"``.
-        DatasetError: none can be read.
+        DatasetError: more than a tenth of the images can't be read, or none can.
     """
     processes = processes or alone()
     scores = torch.zeros(len(data), len(classifier.class_names_))
@@ -53,6 +54,10 @@ def measure_classifier(
             problems.append(str(error))
             bad[i] = 1
     read = (processes.total(bad) == 0).numpy()
+    before = len(data.problems)  # left out when the folder was read
+    refuse_many_bad(
+        repr(data), len(data) + before, int((~read).sum()) + before, (*data.problems, *problems), ""
+    )  # fmt: skip
     if not read.any():
         first = f"; the first: {problems[0]}" if problems else ""
         raise DatasetError(f"{data!r}: no image to measure on can be read{first}")

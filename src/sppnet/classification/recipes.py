@@ -19,6 +19,7 @@ from sppnet.classification.processes import Processes, alone
 from sppnet.classification.training import train_network
 from sppnet.classification.views import View
 from sppnet.datasets.folder_splits import FolderSplits, refuse_small_classes
+from sppnet.datasets.judging import refuse_many_bad
 from sppnet.datasets.readable import DecodedImages, damage_of, refuse_problems
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import Levels
@@ -51,7 +52,7 @@ def readable_splits(
         The splits without damaged images.
 
     Raises:
-        DatasetError: images are damaged, with ``on_error="fail"``; or a class has too few left.
+        DatasetError: images are damaged, with ``on_error="fail"``; more than a tenth are; or a class has too few left.
     """
     processes = processes or alone()
     both = [data for data in (splits.train, splits.validation) if data is not None]
@@ -64,11 +65,15 @@ def readable_splits(
     good = (processes.total(bad) == 0).numpy()
     if processes.first:
         known.add(path for path, fine in zip(paths, good, strict=True) if fine)
-    if good.all():
+    if good.all() and not any(data.problems for data in both):
         return splits
     problems = [damage_of(path) for path, fine in zip(paths, good, strict=True) if not fine]
     if on_error == "fail":
         refuse_problems(problems)
+    unreadable = [*(problem for data in both for problem in data.problems), *problems]
+    refuse_many_bad(os.fspath(root), len(paths) + len(unreadable) - len(problems), len(unreadable), unreadable, "")
+    if not problems:
+        return splits
     train = splits.train.subset(good[: len(splits.train)])
     train = replace(train, problems=(*splits.train.problems, *problems))
     refuse_small_classes(Path(root), train)

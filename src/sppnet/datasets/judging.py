@@ -21,7 +21,13 @@ MAX_BAD_SHARE = 0.1
 """Where more than this share of the images is unusable, nothing is trained, measured or converted."""
 
 
-def refuse_many_bad(what: object, images: int, bad: int, problems: list[str] | tuple[str, ...] = ()) -> None:
+def refuse_many_bad(
+    what: object,
+    images: int,
+    bad: int,
+    problems: list[str] | tuple[str, ...] = (),
+    hint: str = " (`sppnet data check` lists all errors)",
+) -> None:
     """Stop where more than a tenth of the images are unusable: then something is wrong with all of them.
 
     One bad file never stops anything, however few there are. Unusable is an image that can't be read, or of whose
@@ -32,6 +38,7 @@ def refuse_many_bad(what: object, images: int, bad: int, problems: list[str] | t
         images: how many there are.
         bad: how many are unusable.
         problems: what is wrong; the first few are in the message.
+        hint: how to see all errors, after the message's first sentence.
 
     Raises:
         DatasetError: more than :data:`MAX_BAD_SHARE` are unusable.
@@ -40,8 +47,8 @@ def refuse_many_bad(what: object, images: int, bad: int, problems: list[str] | t
         shown = [f"\n  {problem}" for problem in problems[:5]]
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise DatasetError(
-            f"{what}: {bad} of {images} images are unusable, more than a tenth; mend them first "
-            f"(`sppnet data check` lists all errors):{''.join(shown)}{more}"
+            f"{what}: {bad} of {images} images are unusable, more than a tenth; mend them first{hint}:"
+            f"{''.join(shown)}{more}"
         )
 
 
