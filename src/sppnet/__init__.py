@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.exports import write_results
     from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+    from sppnet.detection.results import ImageResult
+    from sppnet.detection.run import detect_many
     from sppnet.drawing import draw_detections
     from sppnet.errors import (
         ArgumentError,
@@ -70,6 +72,7 @@ _HOMES = {
     "ImageError": "errors",
     "ImageFolder": "datasets.folder",
     "ImageRecord": "datasets.records",
+    "ImageResult": "detection.results",
     "InputFileError": "errors",
     "MissingDependencyError": "errors",
     "ModelFileError": "errors",
@@ -89,6 +92,7 @@ _HOMES = {
     "View": "classification.views",
     "WeightsError": "errors",
     "box_iou": "boxes",
+    "detect_many": "detection.run",
     "draw_detections": "drawing",
     "evaluate_coco": "evaluation.coco",
     "evaluate_voc": "evaluation.voc",
@@ -125,6 +129,7 @@ __all__ = [
     "ImageError",
     "ImageFolder",
     "ImageRecord",
+    "ImageResult",
     "InputFileError",
     "MissingDependencyError",
     "ModelFileError",
@@ -145,6 +150,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "box_iou",
+    "detect_many",
     "draw_detections",
     "evaluate_coco",
     "evaluate_voc",

@@ -132,7 +132,8 @@ def test_what_is_done_is_not_done_again(
 
     def counting(self: SPPDetector, image: np.ndarray, threshold: float | None = None) -> Detections:
         seen.append(1)
-        return detect(self, image, threshold)
+        found: Detections = detect(self, image, threshold)
+        return found
 
     monkeypatch.setattr(SPPDetector, "detect", counting)
     here = tmp_path / "photos"

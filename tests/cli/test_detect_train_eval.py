@@ -142,7 +142,7 @@ def test_detect_draws_and_writes(
     assert first == second
     assert first
     assert first[0]["class_name"] in found["class_names"]
-    drawn = sorted(p.name for p in out.iterdir())
+    drawn = sorted(p.name for p in out.glob("*.jpg"))
     assert drawn == ["000000-2.jpg", "000000.jpg"]
     before, after = (np.asarray(Image.open(p)).astype(int) for p in (photo, out / "000000.jpg"))
     x0, y0, _, y1 = (round(v) for v in first[0]["box"])

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_USAGE, bar_for, count_table, file_for_output, plot_for_output, remove_own_cache, say
+from sppnet.cli.common import EXIT_USAGE, bar_for, file_for_output, plot_for_output, remove_own_cache, say
 from sppnet.cli.options import (
     add_compute,
     add_on_error,
@@ -20,6 +20,7 @@ from sppnet.cli.options import (
     positive_int,
     positive_number,
 )
+from sppnet.cli.tables import count_table
 from sppnet.errors import ArgumentError, ImageError, MissingDependencyError, SppnetError
 
 if TYPE_CHECKING:

@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _complete_files(parser: argparse.ArgumentParser, file: object, folder: object) -> None:
     """Mark every option whose value is a file or folder, by its name in the help."""
-    for action in parser._actions:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
         if isinstance(action.choices, dict):
             for below in action.choices.values():
                 _complete_files(below, file, folder)

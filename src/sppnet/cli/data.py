@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sppnet.cli.common import (
     EXIT_FAILED,
@@ -13,7 +13,6 @@ from sppnet.cli.common import (
     FileFailures,
     bar_for,
     check_outputs,
-    count_table,
     file_for_output,
     progress,
     reading,
@@ -31,11 +30,8 @@ from sppnet.cli.options import (
     name_list,
     positive_int,
 )
+from sppnet.cli.tables import count_table
 from sppnet.errors import ArgumentError, did_you_mean
-
-if TYPE_CHECKING:
-    from sppnet.datasets.check import CheckReport
-    from sppnet.datasets.raw import Problem
 
 __all__ = ["add_parser"]
 
@@ -132,8 +128,8 @@ def run_check(arguments: argparse.Namespace) -> int:
         arguments.data, **reading(arguments), class_names=arguments.classes,
         progress=lambda images, total: bar_for(arguments)(images, "checking", total=total),
     )  # fmt: skip
-    if text := _problem_text(report, None if arguments.all else _SHOWN):
-        say(text)
+    if report.problems:
+        say(report.problems_text(None if arguments.all else _SHOWN))
     say(count_table(report.class_names, report.counts, report.images_by_split, report.empty))
     if report.difficult:
         say(f"{report.difficult} more objects are marked difficult: they are neither hit nor miss")
@@ -148,41 +144,9 @@ def run_check(arguments: argparse.Namespace) -> int:
     else:
         say("training accepts it" + ("; look at the warnings first" if warnings else ""))
     if arguments.json:
-        write_json(arguments.json, _report_as_json(report))
+        write_json(arguments.json, report.to_dict())
     strict = arguments.on_error == "fail" and errors
     return EXIT_OK if report.accepted and not strict else EXIT_FAILED
-
-
-def _problem_text(report: CheckReport, shown: int | None) -> str:
-    lines = []
-    for problems, title in ((report.errors, "error"), (report.warnings, "warning")):
-        kinds: dict[str, list[Problem]] = {}
-        for problem in problems:
-            kinds.setdefault(problem.kind, []).append(problem)
-        for kind, items in kinds.items():
-            lines.append(f"{title}: {kind} ({len(items)})")
-            limit = len(items) if title == "error" or shown is None else shown
-            lines += [f"  {item}" for item in items[:limit]]
-            if len(items) > limit:
-                lines.append(f"  and {len(items) - limit} more (--all prints them, --json writes them)")
-    return "\n".join(lines) + "\n" if lines else ""
-
-
-def _report_as_json(report: CheckReport) -> dict[str, Any]:
-    return {
-        "data": str(report.root),
-        "format": report.format,
-        "accepted": report.accepted,
-        "stop": report.stop,
-        "images": report.images,
-        "usable_images": report.usable,
-        "class_names": list(report.class_names),
-        "objects": report.counts,
-        "images_of_split": report.images_by_split,
-        "difficult_objects": report.difficult,
-        "images_without_objects": report.empty,
-        "problems": [vars(problem) | {"text": str(problem)} for problem in report.problems],
-    }
 
 
 # --- convert, example ------------------------------------------------------------------------------------------------

@@ -7,16 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import (
-    EXIT_FAILED,
-    EXIT_OK,
-    bar_for,
-    check_outputs,
-    file_for_output,
-    load_detector,
-    say,
-    stage_table,
-)
+from sppnet.cli.common import EXIT_FAILED, EXIT_OK, bar_for, check_outputs, file_for_output, load_detector, say
 from sppnet.cli.options import (
     add_compute,
     add_images,
@@ -28,6 +19,7 @@ from sppnet.cli.options import (
     fraction,
     positive_int,
 )
+from sppnet.cli.tables import stage_table
 from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:

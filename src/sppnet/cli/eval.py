@@ -6,16 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import (
-    bar_for,
-    check_outputs,
-    file_for_output,
-    load_detector,
-    reading,
-    say,
-    stage_table,
-    write_json,
-)
+from sppnet.cli.common import bar_for, check_outputs, file_for_output, load_detector, reading, say, write_json
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -25,6 +16,7 @@ from sppnet.cli.options import (
     add_verb,
     positive_int,
 )
+from sppnet.cli.tables import stage_table
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset

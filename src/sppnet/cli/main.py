@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _usage(parser: argparse.ArgumentParser) -> str:
     """What must be given; ``--help`` lists the rest."""
     words = [parser.prog]
-    for action in parser._actions:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
         names = (
             action.metavar if isinstance(action.metavar, str) else "|".join(map(str, action.choices or [action.dest]))
         )
@@ -128,7 +128,7 @@ def _usage(parser: argparse.ArgumentParser) -> str:
 
 def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     """The parsers that take options: the verb's, or those of its actions."""
-    actions = [a for a in parser._actions if isinstance(a.choices, dict)]
+    actions = [a for a in parser._actions if isinstance(a.choices, dict)]  # noqa: SLF001 - see above
     if not actions:
         yield parser
     for action in actions:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import bar_for, count_table, file_for_output, reading, remove_own_cache, say
+from sppnet.cli.common import bar_for, file_for_output, reading, remove_own_cache, say
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -20,6 +19,7 @@ from sppnet.cli.options import (
     name_list,
     positive_int,
 )
+from sppnet.cli.tables import count_table
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
@@ -158,10 +158,6 @@ def _train(
     bar = bar_for(arguments)
     say(f"{len(dataset)} images, {sum(map(len, dataset))} objects, {len(dataset.class_names)} classes")
     detector.fit(dataset, cache=cache, progress=bar)
-    detector.metadata_["training"] |= {
-        "data": dataset.name,
-        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
-    }
     stages = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in detector.fit_seconds_.items())
     say(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes ({stages})")
     if validation is None:

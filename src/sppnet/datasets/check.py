@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +78,42 @@ class CheckReport:
     def accepted(self) -> bool:
         """Whether training would go on, without what is wrong."""
         return not self.stop
+
+    def problems_text(self, warnings: int | None = None) -> str:
+        """List the problems by their kind, errors first.
+
+        Args:
+            warnings: list at most so many warnings of each kind. None: all.
+        """
+        lines = []
+        for problems, title in ((self.errors, "error"), (self.warnings, "warning")):
+            kinds: dict[str, list[Problem]] = {}
+            for problem in problems:
+                kinds.setdefault(problem.kind, []).append(problem)
+            for kind, items in kinds.items():
+                lines.append(f"{title}: {kind} ({len(items)})")
+                limit = len(items) if title == "error" or warnings is None else warnings
+                lines += [f"  {item}" for item in items[:limit]]
+                if len(items) > limit:
+                    lines.append(f"  and {len(items) - limit} more (--all prints them, --json writes them)")
+        return "".join(f"{line}\n" for line in lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON can hold it."""
+        return {
+            "data": str(self.root),
+            "format": self.format,
+            "accepted": self.accepted,
+            "stop": self.stop,
+            "images": self.images,
+            "usable_images": self.usable,
+            "class_names": list(self.class_names),
+            "objects": self.counts,
+            "images_of_split": self.images_by_split,
+            "difficult_objects": self.difficult,
+            "images_without_objects": self.empty,
+            "problems": [vars(problem) | {"text": str(problem)} for problem in self.problems],
+        }
 
 
 def check_dataset(

@@ -33,7 +33,8 @@ class DecodedImages:
         self._state: dict[str, list[int] | None] = stored[1] if stored is not None else {}
 
     def __contains__(self, path: Path) -> bool:
-        return self._state.get(str(path.resolve())) == file_state(path)
+        state = file_state(path)
+        return state is not None and self._state.get(str(path.resolve())) == state
 
     def add(self, paths: Iterable[Path]) -> None:
         """Note that ``paths`` were decoded."""
@@ -106,7 +107,8 @@ def without_damaged(
         progress: shows how far it is.
 
     Raises:
-        DatasetError: images are damaged, with ``on_error="fail"``; or more than a tenth of them is.
+        DatasetError: images are damaged, with ``on_error="fail"``; or more than a tenth of them is, or
+            all.
     """
     paths = [record.path for record in dataset]
     damage = find_damage(paths, known=known, threads=threads, progress=progress)
@@ -117,6 +119,8 @@ def without_damaged(
         known.add(path for path, text in zip(paths, damage, strict=True) if not text)
     if not problems:
         return dataset
+    if len(problems) == len(dataset):
+        raise DatasetError(f"{dataset!r}: none of the images can be read; the first: {problems[0]}")
     refuse_many_bad(dataset.name or "the data set", len(dataset), len(problems), problems)
     left = dataset.subset([i for i, text in enumerate(damage) if not text])
     return replace(left, problems=(*dataset.problems, *problems))

@@ -566,7 +566,7 @@ class SPPDetector(Parameters):
     def __copy__(self) -> Self:
         result = type(self).__new__(type(self))
         result.__dict__.update(self.__dict__)
-        result._parts = copy.copy(self._parts)
+        result._parts = copy.copy(self._parts)  # noqa: SLF001 - of the same class
         return result
 
 

@@ -234,6 +234,8 @@ class DetectionRun:
                         found = self._detector.detect(image.pixels, self._threshold)
                     except (SppnetError, OSError, MemoryError) as error:
                         memory.release(index)
+                        if self._on_error == "fail":
+                            yield from finish(0)  # what is done is not lost
                         self._fail(path, error)
                     else:
                         found = replace(found, seconds=found.seconds | {"decoding": seconds})

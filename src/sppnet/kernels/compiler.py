@@ -112,7 +112,7 @@ def _unpacker(kinds: list[Any]) -> Any:
                 for n in shape[:0:-1]:
                     strides.insert(0, builder.mul(strides[0], n))
                 populate_array(array, data=data, shape=shape, strides=strides, itemsize=size, meminfo=None)
-                return array._getvalue()
+                return array._getvalue()  # noqa: SLF001 - how Numba's own code reads a struct
 
             return context.make_tuple(builder, result, [argument(kind) for kind in kinds])
 

@@ -31,7 +31,7 @@ def scratch(typingctx: Any, count: Any, dtype: Any) -> Any:
         array = context.make_array(array_type)(context, builder)
         data = builder.inttoptr(address, context.get_value_type(dtype.dtype).as_pointer())
         populate_array(array, data=data, shape=[args[0]], strides=[size], itemsize=size, meminfo=None)
-        return array._getvalue()
+        return array._getvalue()  # noqa: SLF001 - how Numba's own code reads a struct
 
     return array_type(types.intp, dtype), codegen
 

@@ -237,7 +237,7 @@ def stream_envelope(path: str | os.PathLike[str], kind: str, version: int) -> It
                 stream = EnvelopeStream(file)
                 yield stream
                 with temporary.open("xb") as out:
-                    for piece in stream._pieces(kind, version):
+                    for piece in stream._pieces(kind, version):  # noqa: SLF001 - the other half of this file's stream
                         out.write(piece)
         finally:
             body.unlink(missing_ok=True)

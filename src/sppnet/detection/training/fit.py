@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -87,14 +88,16 @@ def fit_detector(
 def _metadata(
     data: TrainingImages, head: HeadOptions, finetune: FinetuneOptions, svm: SvmOptions, seed: int, trained: Trained
 ) -> dict[str, Any]:
-    """How it was trained. Nothing that differs from run to run belongs in here: the same seed gives the same file."""
+    """How it was trained. Nothing that differs from run to run belongs in here: one seed and machine give one file."""
     dataset = data.dataset
     return {
         "sppnet_version": sppnet.__version__,
         "training": {
             "images": len(dataset),
             "objects": dict(zip(dataset.class_names, map(int, dataset.count_objects()), strict=True)),
+            "data": dataset.name,
             "split": dataset.split,
+            "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
             "seed": seed,
             "finetune": asdict(finetune),
             "classifier": head.classifier,

@@ -1,0 +1,119 @@
+"""Measuring without the command line: counts by hand, calibrated figures of the saved file, the estimate."""
+
+from __future__ import annotations
+
+import shutil
+from copy import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sppnet import DetectionDataset, Detections, SelectiveSearch, SPPDetector, evaluate_voc, load_dataset
+from sppnet.datasets.records import ImageRecord
+from sppnet.detection.estimate import TrainingEstimate, check_disk, estimate_training
+from sppnet.detection.measure import calibrate_and_measure, detect_dataset, hits_and_misses, measured_table
+from sppnet.detection.options import FeatureOptions
+from sppnet.errors import ArgumentError, DatasetError, ImageError
+from tiny_model import save_tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> SPPDetector:
+    return SPPDetector.load(save_tiny_model(tmp_path_factory.mktemp("model") / "t.safetensors", ("cat", "cup")))
+
+
+@pytest.fixture(scope="module")
+def val(toy_voc: Path) -> DetectionDataset:
+    return load_dataset(toy_voc, "val")
+
+
+def test_hits_and_misses_by_hand() -> None:
+    boxes = np.array([[0, 0, 10, 10], [20, 20, 30, 30], [40, 40, 50, 50]], np.float32)
+    record = ImageRecord(Path("a.jpg"), boxes, np.array([0, 0, 1]), np.array([False, False, True]), 60, 60, "a")
+    data = DetectionDataset([record], ("cat", "dog"), "set", "val")
+    found = Detections(
+        np.array([[0, 0, 10, 10], [0, 0, 10, 9], [40, 40, 50, 50], [20, 20, 30, 30], [20, 20, 30, 30]], np.float32),
+        np.array([0.9, 0.8, 0.7, 0.6, 0.1], np.float32),
+        np.array([0, 0, 1, 1, 0]),
+        ("cat", "dog"),
+    )
+    # cat: one found, the other is below the threshold, one found twice. dog: the difficult one doesn't count
+    counts = hits_and_misses([found], data, {"cat": 0.5, "dog": 0.5})
+    assert counts.tolist() == [[1, 1, 1], [0, 0, 1]]
+    assert hits_and_misses([found], data, {"cat": 0.05, "dog": 0.95}).tolist() == [[2, 0, 1], [0, 0, 0]]
+    text = measured_table([evaluate_voc([found], data)], [found], data, {"cat": 0.5, "dog": 0.5})
+    assert "measured on set val (1 image)" in text
+    row = next(line.split() for line in text.splitlines() if line.startswith("cat"))
+    assert row[2:] == ["2", "1", "1", "1", "0.500"]
+
+
+def test_detect_dataset_leaves_out_what_can_not_be_read(
+    detector: SPPDetector, val: DetectionDataset, tmp_path: Path
+) -> None:
+    records = []
+    for record in list(val)[:3]:
+        shutil.copy(record.path, tmp_path)
+        records.append(replace(record, path=tmp_path / record.path.name))
+    records[1].path.write_bytes(b"no image")
+    data = replace(val, records=records)
+    found, left = detect_dataset(detector, data)
+    assert [r.image_id for r in left] == [records[0].image_id, records[2].image_id]
+    assert str(records[1].path) in left.problems[0]
+    assert found == [detector.detect(r.path, 0.0) for r in left]
+    with pytest.raises(ImageError):
+        detect_dataset(detector, data, on_error="fail")
+    with pytest.raises(DatasetError, match="none of the images can be read"):
+        detect_dataset(detector, data.subset([1]))
+
+
+def test_what_is_measured_is_what_is_saved(detector: SPPDetector, val: DetectionDataset, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    measured = calibrate_and_measure(detector, val, output, cache=tmp_path / "cache")
+    saved = SPPDetector.load(output)
+    assert saved.metadata_["calibrated_on"] == "VOC val (8 images)"
+    assert saved.metadata_["metrics"]["voc-area"]["map"] == round(measured.results[1].map, 4)
+    assert saved.thresholds_ == measured.detector.thresholds_
+    assert "thresholds" not in detector.metadata_ or detector.thresholds_ != saved.thresholds_  # it stays as it was
+    # detections of the file itself, with maps in full precision: about the same
+    found, _ = detect_dataset(saved, val)
+    again = evaluate_voc(found, val, protocol="voc-area")
+    assert again.map == pytest.approx(measured.results[1].map, abs=0.05)
+    assert measured.table().splitlines()[2].startswith("class")
+    # a second time everything comes from the cache, and the file is the same
+    before = output.read_bytes()
+    calibrate_and_measure(detector, val, output, cache=tmp_path / "cache")
+    assert output.read_bytes() == before
+
+
+def test_estimate(val: DetectionDataset, tmp_path: Path) -> None:
+    detector = SPPDetector(
+        features=FeatureOptions(levels=(2, 1), short_sides_px=(96,), flip_short_sides_px=(80,)),
+        proposer=SelectiveSearch(max_windows=50),
+    )
+    seen: list[tuple[str, int | None]] = []
+
+    def progress(items, what, *, total=None):  # type: ignore[no-untyped-def]  # as Progress, noted
+        seen.append((what, total))
+        return items
+
+    whole = estimate_training(detector, val, val, progress=progress)
+    assert seen == [("estimating", 5)]
+    assert (whole.images, whole.validation, whole.measured) == (8, 8, 4)
+    # float16 maps of both views, 2000 windows of 16 bytes
+    mirrored = copy(detector).set_params(features__short_sides_px=(80,))
+    maps = sum(d.window_features().estimated_bytes(240, 320) for d in (detector, mirrored))
+    alone = estimate_training(detector, val)
+    assert alone.cache_bytes == pytest.approx(8 * (maps + 2000 * 16), rel=0.05)
+    assert whole.cache_bytes > alone.cache_bytes
+    assert alone.measure_s == 0
+    assert "measuring on 8 images" in whole.text(tmp_path)
+    assert "measuring" not in alone.text(tmp_path)
+    check_disk(alone, tmp_path / "not" / "there")
+    huge = TrainingEstimate(1.0, 1.0, 0.0, 1e18, 8, 4, 0)
+    assert huge.total_s == 2.0
+    with pytest.raises(ArgumentError, match=r"windows and maps need 1000000000\.0 GB"):
+        check_disk(huge, tmp_path)

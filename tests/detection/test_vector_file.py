@@ -1,0 +1,82 @@
+"""Vectors of many images in one file, read back by the safetensors library."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from sppnet import SPPDetector
+from sppnet.detection.vector_file import plan_vectors, write_vectors
+from sppnet.detection.vectors import window_vectors
+from sppnet.errors import ArgumentError, ProposalError
+from sppnet.proposals.stored import StoredProposals
+from tiny_model import save_tiny_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+WINDOWS = [[10, 20, 90, 100], [0, 0, 320, 240]]
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> SPPDetector:
+    return SPPDetector.load(save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors"))
+
+
+@pytest.fixture
+def images(toy_voc: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i, source in enumerate(sorted((toy_voc / "JPEGImages").iterdir())[:3]):
+        shutil.copy(source, folder / f"{i}.jpg")
+    return folder
+
+
+def test_plan_and_file(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    stored = StoredProposals({"0.jpg": WINDOWS, "1.jpg": WINDOWS[:1], "2.jpg": WINDOWS})
+    plan = plan_vectors(detector, [images], stored=stored, kind="pooled")
+    assert plan.exact
+    assert plan.window_count == 5
+    assert plan.size_bytes == 5 * (plan.length * 4 + 16)
+    out = tmp_path / "v.safetensors"
+    assert write_vectors(detector, plan, out) == []
+    assert 0 <= out.stat().st_size - plan.size_bytes < 2000  # the header
+    got = load_file(out)
+    assert got["0.jpg/windows"].tolist() == WINDOWS
+    assert np.array_equal(
+        got["0.jpg/vectors"], window_vectors(detector, images / "0.jpg", WINDOWS, kind="pooled")[1].numpy()
+    )
+    assert got["1.jpg/vectors"].shape == (1, plan.length)
+
+
+def test_the_detectors_own_windows(detector: SPPDetector, images: Path) -> None:
+    plan = plan_vectors(detector, [images], float16=True)
+    assert not plan.exact
+    assert plan.window_count == 3 * 120  # of the tiny model
+    assert plan.size_bytes == 360 * (plan.length * 2 + 16)
+
+
+def test_bad_images_and_images_without_windows(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    stored = StoredProposals({"0.jpg": WINDOWS, "1.jpg": WINDOWS})
+    with pytest.raises(ProposalError, match=r"no windows of .*2\.jpg"):
+        plan_vectors(detector, [images], stored=stored, on_error="fail")
+    plan = plan_vectors(detector, [images], stored=stored)
+    assert [item.path.name for item in plan.failed] == ["2.jpg"]
+    (images / "0.jpg").write_bytes(b"no image")
+    out = tmp_path / "v.safetensors"
+    failed = write_vectors(detector, plan, out)
+    assert [item.path.name for item in failed] == ["2.jpg", "0.jpg"]
+    assert {name.partition("/")[0] for name in load_file(out)} == {"1.jpg"}
+
+
+def test_no_room_on_the_disk(
+    detector: SPPDetector, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_vectors(detector, [images], stored=StoredProposals({f"{i}.jpg": WINDOWS for i in range(3)}))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=plan.size_bytes - 1))
+    with pytest.raises(ArgumentError, match="are free"):
+        write_vectors(detector, plan, tmp_path / "v.safetensors")
+    assert not (tmp_path / "v.safetensors").exists()
