@@ -44,7 +44,7 @@ def test_any_module() -> None:
     assert from_module(_convolutions(), trainable=True).training
 
 
-def test_attention_shares_out_the_picture() -> None:
+def test_attention_shares_out_the_image() -> None:
     net = from_module(_Patches())
     assert (net.channels, net.stride, net.offset) == (12, 16, 8.0)
 

@@ -93,7 +93,7 @@ def test_wider_and_deeper_variants(variant: str, channels: int, blocks: int) -> 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 def test_same_padding(size: int, stride: int, kernel: int) -> None:
-    """Output is ceil(n / stride), and equals a convolution of the picture padded by hand with the odd cell last."""
+    """Output is ceil(n / stride), and equals a convolution of the image padded by hand with the odd cell last."""
     conv = SamePadConv2d(1, 1, kernel, stride, bias=False)
     x = torch.randn(1, 1, size, size + 1)
     got = conv(x)

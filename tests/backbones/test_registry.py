@@ -135,7 +135,7 @@ def _planes(image: np.ndarray) -> torch.Tensor:
     return (torch.from_numpy(image).float().permute(2, 0, 1)[None] - 1) / 2
 
 
-def test_pictures_smaller_than_a_cell_still_give_one() -> None:
+def test_images_smaller_than_a_cell_still_give_one() -> None:
     net = load_backbone("zf5", pretrained=False)
     assert net(torch.randn(1, 3, 7, 40)).shape[2] == 1
     assert net.map_size(224, 320) == tuple(net(torch.randn(1, 3, 224, 320)).shape[2:]) == (13, 19)

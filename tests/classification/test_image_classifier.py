@@ -1,4 +1,4 @@
-"""Photos in, class names out: trained on small photos of three kinds, kept in a file, found again."""
+"""Images in, class names out: trained on small images of three kinds, kept in a file, found again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data(toy_folder: Path) -> ImageFolder:
 
 @pytest.fixture(scope="module")
 def fitted(data: ImageFolder) -> ImageClassifier:
-    """Trained on 8 photos of each kind; the other 4 are for tests."""
+    """Trained on 8 images of each kind; the other 4 are for tests."""
     train = data.subset([i for i in range(36) if i % 12 < 8])
     return ImageClassifier(levels=(2, 1), views=VIEWS, folds=3).fit(train)
 
@@ -48,7 +48,7 @@ def _held_out(data: ImageFolder) -> ImageFolder:
     return data.subset([i for i in range(36) if i % 12 >= 8])
 
 
-def test_finds_the_classes_of_photos_that_it_has_not_seen(fitted: ImageClassifier, data: ImageFolder) -> None:
+def test_finds_the_classes_of_images_that_it_has_not_seen(fitted: ImageClassifier, data: ImageFolder) -> None:
     held = _held_out(data)
     guesses = [fitted.classify(path, 3) for path in held.paths]
     assert [g[0].class_id for g in guesses] == held.labels.tolist()
@@ -271,8 +271,8 @@ def test_the_1000_classes() -> None:
     [("chelsea", {"Egyptian cat", "tiger cat", "tabby"}), ("coffee", {"espresso"}),
      ("rocket", {"missile", "space shuttle"})],
 )  # fmt: skip
-def test_photos_of_known_things(photo: str, expected: set[str]) -> None:
-    """What scikit-image's photos show comes first, at several sizes and aspects."""
+def test_images_of_known_things(photo: str, expected: set[str]) -> None:
+    """What scikit-image's images show comes first, at several sizes and aspects."""
     pixels = getattr(pytest.importorskip("skimage.data"), photo)()
     imagenet = ImageClassifier.load()
     for side in (192, 224, 256):

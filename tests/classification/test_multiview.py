@@ -30,7 +30,7 @@ def _backbone(layers: nn.Sequential, channels: int) -> Backbone:
     return Backbone("tiny", layers, channels=channels, stride=int(field.stride[0]), offset=field.offset[0] + 0.5)
 
 
-def _photo(height: int, width: int, seed: int = 0) -> np.ndarray:
+def _image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -42,7 +42,7 @@ def test_patches_don_t_overlap_so_crops_are_equal(mode: str, normalise: bool, pl
     layers = nn.Sequential(nn.Conv2d(3, 6, 4, 4), nn.ReLU(), nn.Conv2d(6, 5, 2, 2))
     network = SPPClassifier(_backbone(layers, 5), (3, 2, 1), 4, mode=mode, hidden=(7,), normalise=normalise).eval()
     views = MapViews((32, 48, 64), window_px=32, places=places)
-    photo = _photo(100, 200)
+    photo = _image(100, 200)
     vectors = view_vectors(network, photo, [View(40), views, View(24, "warp")])
     assert vectors.shape == (count + 2, network.dims)
     expected = [network.pooled(network.backbone.preprocess(View(40).apply(photo, 8)))]
@@ -72,7 +72,7 @@ def test_without_padding_all_units_of_a_crop_are_in_the_map(row: int, column: in
     bone = _backbone(layers, 5)
     assert bone.stride == 4
     network = SPPClassifier(bone, (2, 1), 3, hidden=()).eval()
-    x = bone.preprocess(_photo(row * 4 + h + 7, column * 4 + w + 5, seed))[0]
+    x = bone.preprocess(_image(row * 4 + h + 7, column * 4 + w + 5, seed))[0]
     y0, x0 = row * 4, column * 4
     crop = x[:, y0 : y0 + h, x0 : x0 + w]
     alone, whole = bone(crop[None]), bone(x[None])
@@ -89,7 +89,7 @@ def test_with_padding_the_border_differs_and_the_inside_does_not() -> None:
     layers = nn.Sequential(nn.Conv2d(3, 4, 5, 2, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Conv2d(4, 5, 3, 1, 1))
     bone = _backbone(layers, 5)
     field = receptive_field(layers, (64, 64))
-    x = bone.preprocess(_photo(120, 160))
+    x = bone.preprocess(_image(120, 160))
     x0, y0, side = 40, 24, 64
     alone, whole = bone(x[:, :, y0 : y0 + side, x0 : x0 + side]), bone(x)
     n = side // 4
@@ -144,7 +144,7 @@ def test_are_kept_in_model_files(tmp_path: Path) -> None:
     classifier.save(tmp_path / "net.safetensors")
     loaded = ImageClassifier.load(tmp_path / "net.safetensors")
     assert tuple(loaded.views) == views
-    np.testing.assert_allclose(loaded.scores(_photo(90, 120)), classifier.scores(_photo(90, 120)), atol=2e-3)
+    np.testing.assert_allclose(loaded.scores(_image(90, 120)), classifier.scores(_image(90, 120)), atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_wrong_use_is_told() -> None:
     bone = load_backbone("zf5@0.05", pretrained=False)
     fixed = SPPClassifier(bone, FixedPool(2, 1, bone.map_size(64, 64)), 2, hidden=())
     with pytest.raises(ArgumentError, match="without pyramid"):
-        view_vectors(fixed, _photo(64, 64), [MapViews((64,), 64)])
+        view_vectors(fixed, _image(64, 64), [MapViews((64,), 64)])
     network = SPPClassifier(bone, (1,), 2, hidden=())
     with pytest.raises(ArgumentError, match="at least one"):
-        view_vectors(network, _photo(64, 64), [])
+        view_vectors(network, _image(64, 64), [])
     with pytest.raises(ArgumentError, match=r"image: expected \(3, H, W\)"):
         network.windows(torch.zeros(1, 3, 64, 64), [[0, 0, 9, 9]])

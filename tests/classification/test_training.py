@@ -98,7 +98,7 @@ def _distributed(rank: int, root: Path, init: Path) -> tuple[list[float], torch.
 
 @pytest.mark.slow
 def test_two_processes_are_one_with_the_double_batch(toy_folder: Path, tmp_path: Path) -> None:
-    """19 photos in batches of 8: the last batch of 3 is shared out unequally, 2 and 1."""
+    """19 images in batches of 8: the last batch of 3 is shared out unequally, 2 and 1."""
     # one of them is this one: to start a process takes seconds, all the rest doesn't
     other = multiprocessing.get_context("spawn").Process(target=_distributed, args=(1, toy_folder, tmp_path / "init"))
     other.start()
@@ -115,7 +115,7 @@ def test_two_processes_are_one_with_the_double_batch(toy_folder: Path, tmp_path:
     assert not torch.allclose(weights, _weights(_network(dropout=0.0)), atol=1e-3)  # it did learn
 
 
-def test_every_photo_once_and_one_size_a_batch() -> None:
+def test_every_image_once_and_one_size_a_batch() -> None:
     batches = batches_of_epoch(23, 6, (224, 180), epoch=3, seed=1)
     assert sorted(i for b in batches for i in b.indices) == list(range(23))
     assert {b.side_px for b in batches} == {180}
@@ -130,7 +130,7 @@ def test_every_photo_once_and_one_size_a_batch() -> None:
         batches_of_epoch(23, 6, (224,), world=4)
 
 
-def test_whole_photos_in_batches_of_one_aspect() -> None:
+def test_whole_images_in_batches_of_one_aspect() -> None:
     rng = np.random.default_rng(0)
     aspects = np.exp(rng.uniform(np.log(1 / 3), np.log(3), 400))
     groups = aspects_of_groups(aspects)
@@ -147,7 +147,7 @@ def test_whole_photos_in_batches_of_one_aspect() -> None:
     assert sorted(i for b in batches for i in b.indices) == list(range(400))
     for batch in batches:
         assert {groups[i] for i in batch.indices} == {batch.aspect}
-        assert 4 <= len(batch.indices) <= 8  # shared out evenly: no batch of one photo
+        assert 4 <= len(batch.indices) <= 8  # shared out evenly: no batch of one image
     assert [b.aspect for b in batches] != sorted(b.aspect or 0 for b in batches)
     halves = [batches_of_epoch(400, 8, (64,), epoch=2, rank=r, world=2, aspects=groups) for r in range(2)]
     assert [b.aspect for b in halves[0]] == [b.aspect for b in halves[1]]
@@ -161,7 +161,7 @@ def test_whole_photos_in_batches_of_one_aspect() -> None:
         assert abs(abs(halves_seen[0].mean() - halves_seen[1].mean()) - 200) < 25  # all of it, left and right
 
 
-def test_whole_photos_are_learned(toy_folder: Path) -> None:
+def test_whole_images_are_learned(toy_folder: Path) -> None:
     network, sizes = _network(), set()
     network.backbone.register_forward_pre_hook(lambda _module, inputs: sizes.add(tuple(inputs[0].shape[2:])))
     data = load_image_folder(toy_folder)

@@ -44,7 +44,7 @@ def _training(model: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More photos of the three kinds, 8 each."""
+    """More images of the three kinds, 8 each."""
     return write_toy_images(tmp_path_factory.mktemp("unseen") / "more", 8, seed=1)
 
 
@@ -71,7 +71,7 @@ def _accuracy(model: Path, data: Path, out: Path, *options: str) -> float:
     return top1
 
 
-def test_svms_know_photos_that_they_have_not_seen(svm: Path, unseen: Path, tmp_path: Path) -> None:
+def test_svms_know_images_that_they_have_not_seen(svm: Path, unseen: Path, tmp_path: Path) -> None:
     assert {path.name for path in svm.parent.iterdir()} == {"mine.safetensors", "confusion.png"}  # the cache is gone
     with Image.open(svm.parent / "confusion.png") as picture:
         assert picture.size[0] > 300
@@ -81,7 +81,7 @@ def test_svms_know_photos_that_they_have_not_seen(svm: Path, unseen: Path, tmp_p
     assert set(_training(svm)["cross_validation"]) == {"1", "10"}
 
 
-def test_networks_know_photos_that_they_have_not_seen(sgd: Path, unseen: Path, tmp_path: Path) -> None:
+def test_networks_know_images_that_they_have_not_seen(sgd: Path, unseen: Path, tmp_path: Path) -> None:
     assert {path.name for path in sgd.parent.iterdir()} == {"net.safetensors", "net-curve.png"}
     assert _accuracy(sgd, unseen, tmp_path / "figures.json") > 0.8
     training = _training(sgd)
@@ -109,7 +109,7 @@ def test_the_command_that_is_printed_at_the_end_works(
     assert {c["class_name"] for c in classes} == {"green", "red", "striped"}
 
 
-def test_what_is_told_is_measured_on_photos_that_were_kept_for_it(
+def test_what_is_told_is_measured_on_images_that_were_kept_for_it(
     sgd: Path, toy_folder: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classifier = ImageClassifier.load(sgd)
@@ -175,7 +175,7 @@ def test_killed_and_run_again_it_writes_the_same_file(sgd: Path, toy_folder: Pat
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(toy_folder: Path, tmp_path: Path) -> None:
-    """Whole photos in batches of one aspect, 10 over both processes. Sums are added in another order: 1e-4."""
+    """Whole images in batches of one aspect, 10 over both processes. Sums are added in another order: 1e-4."""
     options = [*SMALL, "--epochs", "3", "--view", "full"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -241,7 +241,7 @@ def test_parts_in_folders_in_lists_and_without_pyramid(
     assert "36 images" in out
 
 
-def test_a_damaged_photo_ends_it_at_once_or_is_left_out(
+def test_a_damaged_image_ends_it_at_once_or_is_left_out(
     toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, model = tmp_path / "toys", tmp_path / "net.safetensors"

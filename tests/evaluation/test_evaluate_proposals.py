@@ -41,7 +41,7 @@ def windows(image: np.ndarray) -> np.ndarray:
 def test_numbers_by_hand(records: list[ImageRecord]) -> None:
     report = evaluate_proposals(records, windows, max_windows=3)
     assert (report.images, report.objects, report.counts) == (3, 3, (1, 2, 3))
-    # two objects of 10x10 in class 0, one of 20x20 in class 1; the first window covers the picture
+    # two objects of 10x10 in class 0, one of 20x20 in class 1; the first window covers the image
     np.testing.assert_allclose(report.overlap, [(0.125 * 2 + 0.5) / 3, (0.6 * 2 + 0.5) / 3, 2.5 / 3])
     np.testing.assert_allclose(report.class_overlap, [(0.125 + 0.5) / 2, (0.6 + 0.5) / 2, 0.75])
     np.testing.assert_allclose(report.recall, [[1 / 3, 1, 1], [0, 0, 2 / 3]])
