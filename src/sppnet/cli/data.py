@@ -42,6 +42,7 @@ recognised. If that fails, name it with --format.
   sppnet data check my-data                      everything that is wrong, before you train
   sppnet data show my-data -o sheet.png          a sheet of images with their boxes
   sppnet data convert my-data as-coco --to coco  the same data set in another format
+  sppnet data frames clip.mp4 -o frames          the frames of a video as images
   sppnet data example digits                     a small data set to try things on
 """
 CHECK = """\
@@ -95,6 +96,13 @@ def add_parser(subparsers: Any) -> None:
                       "%(default)s)")  # fmt: skip
     show.add_argument("--class", dest="only", metavar="NAME", help="only images with an object of this class")
     add_on_error(show)
+
+    frames = add_verb(actions, "frames", run_frames, "write the frames of a video as images")
+    frames.add_argument("video", metavar="VIDEO", help="a video file (.mp4, .mov, .mkv, ...); needs sppnet[video]")
+    add_output(frames, "folder to write", metavar="DIR", required=True)
+    frames.add_argument("--every", default="1s", metavar="TIME", help="interval, as in 1s, 500ms or 2min (default: "
+                        "%(default)s)")  # fmt: skip
+    frames.add_argument("--limit", type=positive_int, metavar="N", help="at most N frames")
 
     example = add_verb(actions, "example", run_example, "make a small data set: handwritten digits in images")
     example.add_argument("destination", metavar="DST", help="folder to write: a new one, or an empty one")
@@ -195,6 +203,18 @@ def run_example(arguments: argparse.Namespace) -> int:
         write_dataset(dataset, arguments.destination, arguments.to)
     names, objects = ", ".join(dataset.class_names), sum(map(len, dataset))
     say(f"{arguments.destination} ({arguments.to}): {len(dataset)} images, {objects} objects: {names}")
+    return EXIT_OK
+
+
+def run_frames(arguments: argparse.Namespace) -> int:
+    """``sppnet data frames``; returns the exit status."""
+    from sppnet.datasets.video import parse_seconds, write_frames
+
+    every_s = parse_seconds(arguments.every)
+    file_for_output(Path(arguments.output) / "frame.jpg", "--output")
+    files = write_frames(arguments.video, arguments.output, every_s, limit=arguments.limit)
+    count = sum(1 for _ in progress(files, "writing frames", quiet=arguments.quiet))
+    say(f"{arguments.output}: {count} frames of {arguments.video}, one each {every_s:g} s")
     return EXIT_OK
 
 

@@ -1,0 +1,143 @@
+"""Frames of video files at an interval, with the time of each. Needs the extra ``video`` (PyAV)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sppnet._types import U8
+from sppnet.errors import ArgumentError, ImageError, MissingDependencyError
+from sppnet.images import MAX_PIXELS
+from sppnet.storage.atomic import write_atomic
+
+__all__ = ["VIDEO_EXTENSIONS", "Frame", "is_video", "parse_seconds", "read_frames", "write_frames"]
+
+VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+"""Names that are taken for video files (lower case)."""
+
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, None: 1.0}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a video.
+
+    Attributes:
+        number: of the frame among those that are given out, from 0.
+        time_s: when it is shown, in seconds from the beginning.
+        pixels: uint8 ``(H, W, 3)`` RGB, upright.
+    """
+
+    number: int
+    time_s: float
+    pixels: U8
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is called like a video."""
+    return Path(path).suffix.lower() in VIDEO_EXTENSIONS
+
+
+def parse_seconds(text: str) -> float:
+    """Read a duration.
+
+    >>> parse_seconds("1s"), parse_seconds("500ms"), parse_seconds("2 min"), parse_seconds("0.5")
+    (1.0, 0.5, 120.0, 0.5)
+
+    Raises:
+        ArgumentError: it isn't one, or isn't above 0.
+    """
+    match = _SECONDS.fullmatch(text.strip().lower())
+    value = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not 0 < value < 1e9:
+        raise ArgumentError(f"got {text!r}, expected a duration above 0, as in 1s, 500ms or 2min")
+    return value
+
+
+def read_frames(path: str | os.PathLike[str], every_s: float = 1.0, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
+    """Yield the frames of a video at an interval: of each interval the first frame that is shown in it.
+
+    Args:
+        path: the video.
+        every_s: the interval in seconds; 0 for every frame.
+        max_pixels: videos with larger frames are refused.
+
+    Raises:
+        MissingDependencyError: PyAV isn't installed.
+        ImageError: there is no such file, it is no video, or it is damaged.
+    """
+    try:
+        import av
+    except ImportError:
+        raise MissingDependencyError("reading videos needs PyAV: pip install 'sppnet[video]'") from None
+    file = Path(path)
+    if not file.is_file():
+        raise ImageError(f"{file}: no such file; check the name")
+    try:
+        with file.open("rb") as stream, av.open(stream, "r") as container:
+            video = next(iter(container.streams.video), None)
+            if video is None:
+                raise ImageError(f"{file}: has no images in it; name a video")
+            if video.codec_context.width * video.codec_context.height > max_pixels:
+                raise ImageError(f"{file}: frames have more than the {max_pixels} pixels allowed; make it smaller")
+            yield from _every(container.decode(video), every_s)
+    except av.FFmpegError as error:
+        raise ImageError(f"{file}: can't be read as a video ({error.strerror}); get or export it again") from error
+
+
+def _every(frames: Iterator[Any], every_s: float) -> Iterator[Frame]:
+    number, due, start = 0, 0, None
+    for k, frame in enumerate(frames):
+        start = frame.time if start is None else start
+        time_s = (frame.time or 0.0) - (start or 0.0) if frame.time is not None else float(k)
+        # A thousandth of slack: times are rounded
+        if every_s and time_s + 1e-3 < due * every_s:
+            continue
+        due = int((time_s + 1e-3) / every_s) + 1 if every_s else 0
+        turns = round(-(getattr(frame, "rotation", 0) or 0) / 90) % 4
+        pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+        yield Frame(number, round(time_s, 3), pixels)
+        number += 1
+
+
+def write_frames(
+    path: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    every_s: float = 1.0,
+    *,
+    limit: int | None = None,
+) -> Iterator[Path]:
+    """Write frames of a video as JPEG files, and yield the path of each.
+
+    A file is called by the video and the time in milliseconds: ``clip_000012500.jpg`` is shown 12.5 s from the
+    beginning. A file of that name that is there already isn't replaced.
+
+    Args:
+        path: the video.
+        destination: the folder; it is made if needed.
+        every_s: the interval in seconds; 0 for every frame.
+        limit: at most so many frames.
+
+    Raises:
+        ArgumentError: a file that would be written is there already.
+        MissingDependencyError: PyAV isn't installed.
+        ImageError: there is no such file, it is no video, or it is damaged.
+    """
+    stem = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]', "_", Path(path).stem).strip(" .")[:100] or "video"
+    for frame in read_frames(path, every_s):
+        if limit is not None and frame.number >= limit:
+            return
+        target = Path(destination) / f"{stem}_{round(frame.time_s * 1000):09d}.jpg"
+        if target.exists():
+            raise ArgumentError(f"{target}: is there already and isn't replaced; name another folder")
+        with write_atomic(target, sync=False) as temporary:
+            Image.fromarray(frame.pixels).save(temporary, "JPEG", quality=95)
+        yield target
