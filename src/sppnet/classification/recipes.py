@@ -18,13 +18,22 @@ from sppnet.classification.options import GradientOptions, NetworkOptions
 from sppnet.classification.processes import Processes, alone
 from sppnet.classification.training import train_network
 from sppnet.classification.views import View
-from sppnet.datasets.folder_splits import FolderSplits, refuse_small_classes
+from sppnet.datasets.folder import ImageFolder
+from sppnet.datasets.folder_splits import FolderSplits, load_folder_test, refuse_small_classes
 from sppnet.datasets.judging import refuse_many_bad
 from sppnet.datasets.readable import DecodedImages, damage_of, refuse_problems
 from sppnet.errors import ArgumentError
+from sppnet.evaluation.classification import ClassificationResult
 from sppnet.pooling.bins import Levels
 
-__all__ = ["new_network", "readable_splits", "train_by_gradient"]
+__all__ = [
+    "load_test_images",
+    "measure_as_saved",
+    "new_network",
+    "readable_splits",
+    "train_by_gradient",
+    "train_frozen",
+]
 
 _log = logging.getLogger("sppnet")
 
@@ -81,6 +90,94 @@ def readable_splits(
         return replace(splits, train=train)
     validation = splits.validation.subset(good[len(splits.train) :])
     return replace(splits, train=train, validation=replace(validation, problems=splits.validation.problems))
+
+
+def train_frozen(
+    splits: FolderSplits,
+    classifier: ImageClassifier,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    progress: Progress = no_progress,
+) -> ImageClassifier:
+    """Train linear SVMs on frozen convolutions.
+
+    Args:
+        splits: images to train on.
+        classifier: not trained yet; says which convolutions, pyramid and views.
+        cache: folder from which a stopped training goes on, see :meth:`ImageClassifier.fit`.
+        progress: shows how far it is.
+
+    Returns:
+        The classifier itself, which knows by its metadata which images were kept to measure on.
+
+    Raises:
+        ArgumentError: options that don't fit together.
+        ImageError: an image can't be read.
+    """
+    classifier.fit(splits.train, cache=cache, progress=progress)
+    classifier.metadata_["training"]["drawn_from"] = splits.sha256
+    return classifier
+
+
+def measure_as_saved(
+    classifier: ImageClassifier,
+    splits: FolderSplits,
+    *,
+    processes: Processes | None = None,
+    progress: Progress = no_progress,
+) -> tuple[ImageClassifier, ClassificationResult | None]:
+    """Measure a trained classifier as it will be loaded from its file.
+
+    Args:
+        classifier: trained.
+        splits: images to measure on, or none.
+        processes: each measures its share. None: this process alone.
+        progress: shows how far it is.
+
+    Returns:
+        The classifier with what was measured in its metadata, to be saved; and the figures, or None.
+    """
+    saved, validation = classifier.as_saved(), splits.validation
+    if validation is None:
+        return saved, None
+    result, _ = measure_classifier(saved, validation, processes=processes, progress=progress)
+    saved.metadata_["metrics"] = result.to_dict() | {"data": f"{validation.name} {validation.split}".strip()}
+    return saved, result
+
+
+def load_test_images(
+    classifier: ImageClassifier,
+    root: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    list_file: str | os.PathLike[str] | None = None,
+    on_error: OnError = "skip",
+) -> tuple[ImageFolder, str]:
+    """Load images to measure a classifier on. Of the folder that it was trained on, those that training kept are taken.
+
+    Args:
+        classifier: trained or loaded.
+        root: folder with one folder for each class, or with a folder for each split.
+        split: to measure on; None: val, otherwise test, otherwise all.
+        list_file: text file with one image a line (``CLASS/1.jpg``), instead of a split.
+        on_error: ``skip`` lists images that can't be read in ``problems``; ``fail`` raises.
+
+    Returns:
+        The images, and a note on what to think of them, or an empty text.
+
+    Raises:
+        DatasetError: there is no such split, or a class that the classifier doesn't know.
+        ImageError: an image can't be read, with ``on_error="fail"``.
+    """
+    training = classifier.metadata_.get("training", {})
+    data, note = load_folder_test(
+        root, classifier.class_names_, split, list_file=list_file, drawn_from=str(training.get("drawn_from", "")),
+        seed=int(training.get("seed", 0)), on_error=on_error,
+    )  # fmt: skip
+    same = data.name == training.get("data") and data.split in ("", training.get("split"))
+    if not note and list_file is None and same:
+        note = f"trained on images of a folder {data.name}: if it was on some of these, the figures mean little"
+    return data, note
 
 
 def train_by_gradient(

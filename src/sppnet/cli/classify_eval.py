@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.measure import measure_classifier
-    from sppnet.datasets.folder_splits import load_folder_test
+    from sppnet.classification.recipes import load_test_images
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
     if arguments.split is not None and arguments.list is not None:
@@ -50,15 +50,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs(arguments, json="figures.json")
     classifier = ImageClassifier.load(arguments.model, device=arguments.device)
     classifier = classifier.with_views(arguments.views, arguments.scales)
-    training = classifier.metadata_.get("training", {})
-    data, note = load_folder_test(
-        arguments.data, classifier.class_names_, arguments.split, list_file=arguments.list,
-        drawn_from=str(training.get("drawn_from", "")), seed=int(training.get("seed", 0)),
-        on_error=arguments.on_error,
-    )  # fmt: skip
-    same = data.name == training.get("data") and data.split in ("", training.get("split"))
-    if not note and arguments.list is None and same:
-        note = f"trained on images of a folder {data.name}: if on some of these, the figures say little"
+    data, note = load_test_images(
+        classifier, arguments.data, arguments.split, list_file=arguments.list, on_error=arguments.on_error
+    )
     result, problems = measure_classifier(
         classifier, data, on_error=arguments.on_error, progress=bar_for(arguments)
     )  # fmt: skip

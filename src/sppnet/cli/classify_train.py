@@ -146,8 +146,7 @@ def _fill_in(arguments: argparse.Namespace) -> None:
 
 
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
-    from sppnet.classification.measure import measure_classifier
-    from sppnet.classification.recipes import readable_splits
+    from sppnet.classification.recipes import measure_as_saved, readable_splits
     from sppnet.datasets.folder_splits import load_folder_splits
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
@@ -170,15 +169,13 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
             say(note)
         say(_table(splits))
     train = _train_svms if arguments.method == "svm" else _train_network
-    classifier = train(arguments, splits, cache, processes, bar).as_saved()
-    if splits.validation is not None:
-        result, _ = measure_classifier(classifier, splits.validation, processes=processes, progress=bar)
-        name = f"{splits.validation.name} {splits.validation.split}".strip()
-        classifier.metadata_["metrics"] = result.to_dict() | {"data": name}
+    classifier, result = measure_as_saved(
+        train(arguments, splits, cache, processes, bar), splits, processes=processes, progress=bar
+    )
     if not processes.first:
         return 0
-    if splits.validation is not None:
-        say(f"\nmeasured on {name}: {format_classification(result)}")
+    if result is not None:
+        say(f"\nmeasured on {classifier.metadata_['metrics']['data']}: {format_classification(result)}")
         if arguments.confusion:
             plot_confusion(result, arguments.confusion)
             say(f"written: {arguments.confusion}")
@@ -205,6 +202,7 @@ def _train_svms(
 ) -> ImageClassifier:
     from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.options import FROZEN_BACKBONE
+    from sppnet.classification.recipes import train_frozen
     from sppnet.classification.views import View
 
     flips = (False, True) if arguments.flip else (False,)
@@ -213,9 +211,7 @@ def _train_svms(
         arguments.backbone or FROZEN_BACKBONE, arguments.levels, arguments.mode or "avg", views, arguments.costs,
         seed=arguments.seed, weights=arguments.weights, device=arguments.device,
     )  # fmt: skip
-    classifier.fit(splits.train, cache=cache, progress=bar)
-    classifier.metadata_["training"]["drawn_from"] = splits.sha256
-    return classifier
+    return train_frozen(splits, classifier, cache=cache, progress=bar)
 
 
 def _train_network(
