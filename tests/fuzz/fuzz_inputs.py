@@ -269,9 +269,10 @@ def pack_model(tensors: dict[str, Any], text: str, form: str) -> bytes:
     """A detector file with the metadata ``text`` and a right checksum."""
     from safetensors.torch import save
 
-    from sppnet.detection import model_file
+    from sppnet.storage import envelope
 
-    return save(tensors, metadata={"format": form, "sppnet": text, "sha256": model_file._digest(tensors, text)})
+    digest = envelope._digest({name: value.numpy() for name, value in tensors.items()}, text)
+    return save(tensors, metadata={"format": form, "sppnet": text, "sha256": digest})
 
 
 def _types() -> list[object]:
