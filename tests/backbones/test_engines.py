@@ -18,7 +18,7 @@ from sppnet.backbones.engines.load import has_engine, load_engine
 from sppnet.backbones.engines.published import Folded, fold_layers, read_published
 from sppnet.backbones.engines.quantise import quantise
 from sppnet.backbones.engines.quantised import QuantisedLayers, load_shipped
-from sppnet.backbones.engines.rounding import round_together
+from sppnet.backbones.engines.rounding import PAIR_MOST, InputProducts, dense_steps
 from sppnet.backbones.registry import load_backbone
 from sppnet.backbones.sources import SOURCES, find_weights
 from sppnet.errors import ArgumentError, WeightsError
@@ -112,8 +112,11 @@ def test_shipped_layers_fit_their_network_and_cannot_overflow(variant: str) -> N
         part = layers.layers[layer.name]
         assert part.kernel.shape == layer.weight_shape
         assert part.kernel.dtype == np.int8
-        # two products of a byte and a weight fit into 16 bits, as processors without VNNI need
-        assert np.abs(part.kernel.astype(int)).max() <= (127 if layer.depthwise else 63)
+        rows = part.kernel.astype(int).transpose(0, 2, 3, 1).reshape(layer.outputs, -1)
+        assert np.abs(rows).max() <= 127
+        if not layer.depthwise:  # neighbouring products of bytes and weights fit into 16 bits
+            for most in (np.maximum(rows, 0), np.maximum(-rows, 0)):
+                assert (255 * (most[:, 1:] + most[:, :-1])).max() < 2**15
         fan_in = np.abs(part.kernel.astype(np.int64)).reshape(layer.outputs, -1).sum(1)
         assert (255 * fan_in + np.abs(part.bias.astype(np.int64)) < 2**31).all()
         if layer.relu6:  # clipping is done by the range of a byte
@@ -196,16 +199,42 @@ def test_means_of_channels_are_kept() -> None:
 
 def test_rounding_together_beats_rounding_each() -> None:
     rng = np.random.default_rng(0)
-    inputs = np.rint(rng.normal(size=(2000, 6)) @ rng.normal(size=(6, 40)) * 20)  # 40 inputs that go together
-    kernel = rng.normal(size=(16, 40))
-    step = np.abs(kernel).max(1) / 7
-    together = round_together(kernel, step, inputs.T @ inputs, 7)
-    assert np.abs(together).max() <= 7
-    apart = np.clip(np.rint(kernel / step[:, None]), -7, 7)
-    errors = [np.linalg.norm((w * step[:, None] - kernel) @ inputs.T) for w in (together, apart)]
+    seen = np.rint(rng.normal(size=(2000, 6)) @ rng.normal(size=(6, 40)) * 20)  # 40 inputs that go together
+    inputs = InputProducts(seen.T @ seen)
+    rows = rng.normal(size=(16, 40))
+    step = np.abs(rows).max(1) / 7
+    together = inputs.round(rows, step)
+    apart = np.rint(rows / step[:, None])
+    errors = [np.linalg.norm((w * step[:, None] - rows) @ seen.T) for w in (together, apart)]
     assert errors[0] < 0.5 * errors[1]
     whole = rng.integers(-7, 8, (16, 40)).astype(float)
-    np.testing.assert_array_equal(round_together(whole, np.ones(16), inputs.T @ inputs, 7), whole)
+    np.testing.assert_array_equal(inputs.round(whole, np.ones(16)), whole)
+
+
+def test_pairs_of_weights_fit_into_16_bits() -> None:
+    rng = np.random.default_rng(1)
+    seen = rng.integers(-20, 100, (500, 31)).astype(float)
+    rows = rng.normal(size=(64, 31)) ** 3
+    step = dense_steps(rows)
+    whole = InputProducts(seen.T @ seen).round(rows, step).astype(int)
+    assert (np.abs(whole).max(1) > 60).all()  # as fine as is allowed
+    tight = InputProducts(seen.T @ seen).round(rows, step * 0.9).astype(int)  # so that some are cut
+    for rounded in (whole, tight):
+        same = np.sign(rounded[:, 1:]) == np.sign(rounded[:, :-1])
+        assert (np.abs(rounded[:, 1:] + rounded[:, :-1]) * same).max() <= PAIR_MOST
+        assert np.abs(rounded * step[:, None] - rows).max() < 0.5 * np.abs(rows).max()
+    assert dense_steps(rows[:, :1]).shape == (64,)
+
+
+def test_refitting_makes_up_for_errors_of_inputs() -> None:
+    rng = np.random.default_rng(2)
+    exact = rng.normal(size=(3000, 12)) @ rng.normal(size=(12, 12))
+    seen = 0.8 * exact + 0.3 * np.roll(exact, 1, 1)  # what the layers before gave instead
+    rows = rng.normal(size=(5, 12))
+    refitted = InputProducts(seen.T @ seen).refit(rows, exact.T @ seen)
+    before, after = (np.linalg.norm(seen @ w.T - exact @ rows.T) for w in (rows, refitted))
+    assert after < 0.3 * before
+    np.testing.assert_allclose(InputProducts(seen.T @ seen).refit(rows, seen.T @ seen), rows)
 
 
 def test_batches_and_bad_images() -> None:

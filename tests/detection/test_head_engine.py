@@ -35,7 +35,7 @@ def weights(classes: int, *, hidden: int = 40, rank: int = 16, fc7: int = 0, see
     return out | ({"fc7_weight": some(fc7, hidden), "fc7_bias": some(fc7)} if fc7 else {})
 
 
-def reference(w: dict[str, F32], x: NDArray[np.float64]) -> tuple[Any, Any, Any]:
+def reference(w: dict[str, F32], x: NDArray[Any]) -> tuple[Any, Any, Any]:
     h = x @ w["reduce_weight"].T.astype(np.float64) + w["reduce_bias"]
     for part in ("fc6", "fc7"):
         if len(w.get(f"{part}_bias", ())):
@@ -92,10 +92,10 @@ def test_int8_head_at_the_extremes() -> None:
     w["reduce_weight"] = np.sign(w["reduce_weight"])
     _, scale, _ = quantised_input(np.random.default_rng(2), 1)
     scale = MapScale(np.full_like(scale.step, 0.1), scale.zero)
-    x = np.where(w["reduce_weight"] > 0, 255, 0).astype(np.uint8)
+    x: NDArray[np.uint8] = np.where(w["reduce_weight"] > 0, 255, 0).astype(np.uint8)
     values = (x - np.tile(scale.zero, BINS).astype(np.float64)) * np.tile(scale.step, BINS)
     got = HeadEngine(w, scale, threads=1)(x)
-    np.testing.assert_allclose(got.features, reference(w, values)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(got.features, reference(w, values)[0], 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("quantised", [False, True])

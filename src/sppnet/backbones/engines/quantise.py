@@ -2,11 +2,13 @@
 
 Activations are uint8 with one scale a tensor, from the least and greatest value that the float network gives on the
 calibration images. Kernels are int8 with one scale an output channel, rounded by
-:func:`~sppnet.backbones.engines.rounding.round_together`, and biases are corrected so that each channel keeps its mean.
+:class:`~sppnet.backbones.engines.rounding.InputProducts`. Where the images have many more cells than the kernel has
+inputs, it is first refitted to the errors of the layers before it. Biases are corrected so that each channel keeps its
+mean.
 
-Kernels that are matrix products have 7 bits, -63 to 63: processors without VNNI instructions add two products in 16
-bits, which overflow with 8 (2 * 255 * 63 doesn't). Depthwise kernels go other ways and keep 8. So all kinds of
-processor give the same bytes.
+Kernels that are matrix products are scaled so that the sum of two neighbouring products fits into 16 bits, as
+processors without VNNI instructions need it; depthwise kernels are computed otherwise there. So both kinds of processor
+give the same bytes.
 
 The same kernels and images give the same layers to the last bit, on every machine: all sums are of whole numbers that
 float64 holds exactly, so that their order doesn't matter, or are made element by element.
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 from sppnet.backbones.engines.lite import ConvLayer, LiteNetwork
 from sppnet.backbones.engines.published import Folded
 from sppnet.backbones.engines.quantised import QuantisedLayer, QuantisedLayers
-from sppnet.backbones.engines.rounding import round_together
+from sppnet.backbones.engines.rounding import MOST, InputProducts, dense_steps
 from sppnet.errors import ArgumentError
 
 __all__ = ["quantise"]
@@ -33,12 +35,12 @@ __all__ = ["quantise"]
 F64 = NDArray[np.float64]
 Numbers = NDArray[Any]  # whole numbers in float32 or float64
 
-_MOST_DENSE, _MOST_DEPTHWISE = 63, 127
 # Values of the float network are kept in this unit, kernels as whole numbers below 2 ** 22: sums of 1152 products of
 # both stay below 2 ** 53
 _UNIT = 2.0**-12
 _KERNEL_BITS = 22
 _SAMPLES = 4000  # cells of an image that rounding looks at, about
+_REFIT_FROM = 100  # cells for each input of a kernel, from which on it is refitted
 
 
 @dataclass
@@ -103,17 +105,23 @@ def _layer(
         exact.append((np.clip(linear, 0, 6 / _UNIT) if layer.relu6 else linear).astype(np.float32))
     step, zero = _scale_of(exact)
 
-    most = _MOST_DEPTHWISE if layer.depthwise else _MOST_DENSE
     source_step = float(source.step)
+    centred: list[F64] = [values.astype(np.float64) - source.zero for values in source.whole]
     # no channel's scale so small that its bias would not fit into 32 bits
     least = np.abs(bias.astype(np.float64)) / (source_step * 2.0**30) + 1e-12
-    kernel_scale = np.maximum(np.abs(rows).max(1) / most, least).astype(np.float32)
-    steps = kernel_scale.astype(np.float64)
-    centred: list[F64] = [values.astype(np.float64) - source.zero for values in source.whole]
     if layer.depthwise:
-        whole_rows = np.clip(np.rint(rows / steps[:, None]), -most, most).astype(np.int8)
+        kernel_scale = np.maximum(np.abs(rows).max(1) / MOST, least).astype(np.float32)
+        steps = kernel_scale.astype(np.float64)
+        whole_rows = np.clip(np.rint(rows / steps[:, None]), -MOST, MOST).astype(np.int8)
     else:
-        whole_rows = round_together(rows, steps, _products(layer, centred), most)
+        products, cells = _products(layer, centred, centred)
+        inputs = InputProducts(products)
+        if cells >= _REFIT_FROM * len(products):
+            cross, _ = _products(layer, source.exact, centred)
+            rows = inputs.refit(rows, cross * (_UNIT / source_step))
+        kernel_scale = np.maximum(dense_steps(rows), least).astype(np.float32)
+        steps = kernel_scale.astype(np.float64)
+        whole_rows = inputs.round(rows, steps)
 
     # the mean of a channel is what its kernel makes of the mean input
     wanted = _product(layer, exact_rows / fine, _mean_input(layer, source.exact) * _UNIT) + bias.astype(np.float64)
@@ -189,15 +197,16 @@ def _convolve(layer: ConvLayer, values: Numbers, rows: F64) -> F64:
     return total
 
 
-def _products(layer: ConvLayer, images: Iterable[F64]) -> F64:
-    """The sum of ``x x^T`` over cells of all images; whole numbers, exact."""
-    size = layer.kernel**2 * layer.inputs
+def _products(layer: ConvLayer, ones: Sequence[Numbers], others: Sequence[Numbers]) -> tuple[F64, int]:
+    """The sum of ``x y^T`` over cells of all images, and how many cells; whole numbers, exact."""
+    size, cells = layer.kernel**2 * layer.inputs, 0
     total = np.zeros((size, size))
-    for values in images:
-        patches = _patches(layer, values).reshape(-1, size)
-        some = patches[:: max(1, len(patches) // _SAMPLES)]
-        total += some.T @ some
-    return total
+    for one, other in zip(ones, others, strict=True):
+        x, y = (_patches(layer, values).reshape(-1, size).astype(np.float64) for values in (one, other))
+        every = max(1, len(x) // _SAMPLES)
+        total += x[::every].T @ y[::every]
+        cells += len(x[::every])
+    return total, cells
 
 
 def _mean_input(layer: ConvLayer, images: Sequence[Numbers]) -> F64:

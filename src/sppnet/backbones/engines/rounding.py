@@ -1,4 +1,4 @@
-"""Rounding kernels to integers so that the errors of neighbouring inputs cancel (GPTQ; Frantar et al., 2023).
+"""Rounding kernels to integers so that the errors of their inputs cancel (GPTQ; Frantar et al., 2023).
 
 Each weight is rounded in turn, and the weights after it are changed so that the output on real inputs stays as near as
 can be to what it was. Every step works element by element: no library of linear algebra, whose sums are ordered
@@ -10,35 +10,98 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["round_together"]
+__all__ = ["PAIR_MOST", "InputProducts", "dense_steps"]
 
 F64 = NDArray[np.float64]
 
+MOST = 127
+PAIR_MOST = 128
+"""The most that two neighbouring weights of one sign may add up to: 255 * 128 fits into 16 bits."""
+
 _DAMPING = 0.01  # share of the mean of the diagonal that is added to it
+_ROOM = 4  # rounding together moves weights; so much is left for it below the limits
 
 
-def round_together(kernel: F64, step: F64, products: F64, most: int) -> NDArray[np.int8]:
-    """Round the rows of ``kernel`` to multiples of ``step``.
+def dense_steps(rows: F64) -> F64:
+    """Find the scale of each row with which no sum of two neighbouring products overflows 16 bits.
+
+    Processors without VNNI instructions multiply bytes with weights and add two neighbouring products in 16 bits.
 
     Args:
-        kernel: ``(outputs, K)``.
-        step: ``(outputs,)``: what 1 stands for.
-        products: ``(K, K)``: the sum over many inputs ``x (K,)`` of ``x x^T``, symmetric.
-        most: the largest magnitude of a rounded weight.
+        rows: ``(outputs, K)``, in the order in which products are summed.
 
     Returns:
-        int8 ``(outputs, K)``.
+        ``(outputs,)``: what 1 stands for.
     """
-    order = np.argsort(-np.diag(products), kind="stable")  # what matters most first, while all others can still make up
-    upper = _upper_factor(products[order][:, order])
-    left = kernel[:, order].copy()
-    rounded = np.zeros(kernel.shape, np.int8)
-    for i, column in enumerate(order):
-        whole = np.clip(np.rint(left[:, i] / step), -most, most)
-        rounded[:, column] = whole
-        error = (left[:, i] - whole * step) / upper[i, i]
-        left[:, i + 1 :] -= error[:, None] * upper[i, i + 1 :]
-    return rounded
+    single = np.abs(rows).max(1) / (MOST - _ROOM)
+    if rows.shape[1] < 2:
+        return single
+    same = np.sign(rows[:, 1:]) == np.sign(rows[:, :-1])
+    return np.maximum(single, np.abs((rows[:, 1:] + rows[:, :-1]) * same).max(1) / (PAIR_MOST - _ROOM))
+
+
+class InputProducts:
+    """What the inputs of a layer have in common.
+
+    Args:
+        products: ``(K, K)``: the sum over many inputs ``x (K,)`` of ``x x^T``, symmetric.
+    """
+
+    def __init__(self, products: F64) -> None:
+        self._products = products
+        # what matters most first, while all others can still make up for it
+        self._order = np.argsort(-np.diag(products), kind="stable")
+        self._upper = _upper_factor(products[self._order][:, self._order])
+
+    def refit(self, rows: F64, cross: F64) -> F64:
+        """Change a layer so that it makes of the inputs that it gets what it should make of exact ones.
+
+        Args:
+            rows: ``(outputs, K)``.
+            cross: ``(K, K)``: the sum of ``exact x^T`` over the same inputs ``x`` and their exact values.
+
+        Returns:
+            The new rows: least squares, damped.
+        """
+        order = self._order
+        difference = (cross - self._products)[order][:, order]
+        change = _times(_times(_times(rows[:, order], difference), self._upper.T), self._upper)
+        refitted = rows.copy()
+        refitted[:, order] += change
+        return refitted
+
+    def round(self, rows: F64, step: F64) -> NDArray[np.int8]:
+        """Round a layer.
+
+        Args:
+            rows: ``(outputs, K)``.
+            step: ``(outputs,)``: what 1 stands for.
+
+        Returns:
+            int8 ``(outputs, K)``, from -127 to 127; no two neighbours add up to more than :data:`PAIR_MOST`.
+        """
+        left = rows[:, self._order]
+        rounded = np.zeros(rows.shape, np.int64)
+        for i, column in enumerate(self._order):
+            whole = np.clip(np.rint(left[:, i] / step), -MOST, MOST)
+            rounded[:, column] = whole
+            error = (left[:, i] - whole * step) / self._upper[i, i]
+            left[:, i + 1 :] -= error[:, None] * self._upper[i, i + 1 :]
+        for k in range(rows.shape[1] - 1):  # seldom needed
+            one, two = rounded[:, k], rounded[:, k + 1]
+            over = np.where(np.sign(one) == np.sign(two), np.abs(one + two) - PAIR_MOST, 0).clip(0)
+            second = np.abs(two) >= np.abs(one)
+            rounded[:, k] -= np.where(second, 0, over * np.sign(one))
+            rounded[:, k + 1] -= np.where(second, over * np.sign(two), 0)
+        return rounded.astype(np.int8)
+
+
+def _times(a: F64, b: F64) -> F64:
+    """The matrix product, summed in one order everywhere."""
+    total = np.zeros((len(a), b.shape[1]))
+    for k in range(len(b)):
+        total += a[:, k, None] * b[k]
+    return total
 
 
 def _upper_factor(products: F64) -> F64:
