@@ -305,6 +305,25 @@ def test_another_run_s_checkpoint_and_a_loss_that_explodes(
     assert not (tmp_path / "other" / "training.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("WORLD_SIZE", "two", "WORLD_SIZE: got 'two', expected a whole number"),
+        ("WORLD_SIZE", "-1", "WORLD_SIZE: got '-1'"),
+        ("RANK", "3", "expected 0 <= RANK < WORLD_SIZE"),
+    ],
+)
+def test_an_environment_that_torchrun_never_makes(
+    toy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    name: str, value: str, message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(name, value)
+    assert _train(toy_folder, tmp_path / "net.safetensors", *SMALL) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
 def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     empty, one, few, parts = (tmp_path / name for name in ("empty", "one", "few", "parts"))
     empty.mkdir()

@@ -40,6 +40,7 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Run]:
             parser.add_argument("--output")
             parser.add_argument("--protocol", choices=["voc07-11pt", "voc-area"])
             parser.add_argument("--threshold", type=fraction)
+            parser.add_argument("--threads", type=positive_int)
             parser.set_defaults(func=lambda namespace: actions[verb](namespace))
 
         made.add_parser = add_parser
@@ -249,6 +250,31 @@ def test_an_option_has_one_name_and_one_meaning() -> None:
     for verb in ("train", "eval", "add-class", "proposals", "data check", "data convert", "data show"):
         assert tuple(options[verb]["--format"].choices or ()) == DATA_FORMATS
     assert "--dropout" not in options["train"]
+
+
+def test_threads_are_set_while_the_verb_runs(verbs: dict[str, Run]) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    seen = []
+    verbs["eval"] = lambda namespace: seen.append(torch.get_num_threads()) or 0  # type: ignore[func-returns-value]
+    assert main(["eval", "--threads", "1"]) == 0
+    assert main(["eval"]) == 0
+    assert seen == [1, before]
+    assert torch.get_num_threads() == before
+    assert main(["eval", "--threads", "0"]) == 2
+
+
+def test_defaults_that_the_help_tells() -> None:
+    """Those that stand in its text, because the parser itself doesn't know them."""
+    from sppnet.detection.options import FeatureOptions, FinetuneOptions
+    from sppnet.proposals.search import SelectiveSearch
+
+    options = leaves(build_parser())
+    scales = " ".join(map(str, FeatureOptions().short_sides_px))
+    assert f"(default: {scales})" in str(options["train"]["--scales"].help)
+    assert f"(default: {FinetuneOptions().epochs})" in str(options["train"]["--epochs"].help)
+    assert f"usually {SelectiveSearch().max_windows})" in str(options["detect"]["--max-windows"].help)
 
 
 def test_completion(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,11 +31,16 @@ thresholds of the new classes are calibrated by cross-validation over the images
 Everything that isn't annotated as a new class counts as background, in DATA and in --background. So look through these
 images first: an object of the new class without a box teaches the detector not to find it.
 """
+EXAMPLES = """\
+examples:
+  sppnet add-class mugs -o more.safetensors                 mugs, besides the 20 VOC classes
+  sppnet add-class mugs --model my.safetensors -o more.safetensors --background holiday/
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = add_verb(subparsers, "add-class", run, "add classes to a detector, in seconds", DESCRIPTION)
+    parser = add_verb(subparsers, "add-class", run, "add classes to a detector, in seconds", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add_data(parser)
     add_model(parser)

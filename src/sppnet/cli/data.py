@@ -28,6 +28,7 @@ from sppnet.cli.options import (
     add_seed,
     add_verb,
     name_list,
+    pixels,
     positive_int,
 )
 from sppnet.cli.tables import count_table
@@ -36,8 +37,8 @@ from sppnet.errors import ArgumentError, did_you_mean
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-Data sets in the layout of PASCAL VOC, COCO, YOLO or LabelMe, or as a CSV table (image,x0,y0,x1,y1,label). The format is
-recognised. If that fails, name it with --format.
+Data sets in eleven formats, such as PASCAL VOC, COCO, YOLO, LabelMe, CVAT, Label Studio, or a CSV table with the
+columns image,x0,y0,x1,y1,label. The format is recognised. If that fails, name it with --format.
 
   sppnet data check my-data                      everything that is wrong, before you train
   sppnet data show my-data -o sheet.png          a sheet of images with their boxes
@@ -92,7 +93,7 @@ def add_parser(subparsers: Any) -> None:
                       "the split (default: %(default)s)")  # fmt: skip
     show.add_argument("--columns", type=positive_int, default=4, metavar="N", help="images in a row (default: "
                       "%(default)s)")  # fmt: skip
-    show.add_argument("--tile", type=tile, default=320, metavar="PX", help="side of an image on the sheet (default: "
+    show.add_argument("--tile", type=pixels, default=320, metavar="PX", help="side of an image on the sheet (default: "
                       "%(default)s)")  # fmt: skip
     show.add_argument("--class", dest="only", metavar="NAME", help="only images with an object of this class")
     add_on_error(show)
@@ -114,14 +115,6 @@ def add_parser(subparsers: Any) -> None:
     example.add_argument("--classes", type=positive_int, default=3, metavar="N",
                          help="number of digits, 1 to 10 (default: %(default)s: zero, one, two)")  # fmt: skip
     add_seed(example)
-
-
-def tile(text: str) -> int:
-    """An argparse type: the side of a tile in pixels."""
-    value = positive_int(text)
-    if not 32 <= value <= 2000:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected 32 to 2000 pixels")
-    return value
 
 
 # --- check -----------------------------------------------------------------------------------------------------------

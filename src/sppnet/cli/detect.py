@@ -40,11 +40,17 @@ that can't be read is reported and the others are done; the exit status is then 
 With several images, progress is saved in a journal next to the results. If the run is stopped, the same command goes
 on from there and gives the same results. When all images are done the journal is removed.
 """
+EXAMPLES = """\
+examples:
+  sppnet detect image.jpg -o found
+  sppnet detect holiday/ --json found.json --threshold 0.3
+  sppnet detect holiday/ --model my.safetensors --results labels --format yolo
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = add_verb(subparsers, "detect", run, "find objects in images", DESCRIPTION)
+    parser = add_verb(subparsers, "detect", run, "find objects in images", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add_images(parser)
     add_model(parser)

@@ -29,11 +29,17 @@ Measure a detector on annotated images: average precision of each class by the r
 of COCO, each named, and the median time of each stage. The data set may be in any format that `sppnet train` reads.
 """
 _VOC = ("voc07-11pt", "voc-area")
+EXAMPLES = """\
+examples:
+  sppnet eval VOC2007 --split val
+  sppnet eval my-data --model my.safetensors --failures page
+  sppnet eval my-coco --model my.safetensors --protocol coco --json figures.json
+"""
 
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = add_verb(subparsers, "eval", run, "measure a detector on annotated images", DESCRIPTION)
+    parser = add_verb(subparsers, "eval", run, "measure a detector on annotated images", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add_data(parser)
     add_model(parser)

@@ -187,12 +187,24 @@ def _run(arguments: list[str]) -> int:
         namespace = parser.parse_args(arguments)
     except SystemExit as stop:  # --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    with messages(quiet=namespace.quiet, verbose=namespace.verbose):
-        if getattr(namespace, "threads", None):
-            import torch
-
-            torch.set_num_threads(namespace.threads)  # which the kernels follow, too
+    with messages(quiet=namespace.quiet, verbose=namespace.verbose), _threads(getattr(namespace, "threads", None)):
         return int(namespace.func(namespace))
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with so many threads while the block runs. The kernels follow torch's setting."""
+    if count is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _open_streams() -> None:

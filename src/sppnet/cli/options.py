@@ -160,7 +160,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def add_format(parser: Any) -> None:
     """``--format``, ``--images`` and ``--rename``: how to read a data set."""
-    parser.add_argument("--format", choices=DATA_FORMATS, help="format of the data set (default: recognised)")
+    parser.add_argument("--format", metavar="FORMAT", choices=DATA_FORMATS, help="format of the data set: "
+                        f"{', '.join(DATA_FORMATS)} (default: recognised)")  # fmt: skip
     parser.add_argument("--images", dest="image_folder", metavar="DIR", help="folder with the images of the data set "
                         "(default: found by their names)")  # fmt: skip
     parser.add_argument("--rename", action="append", metavar="OLD=NEW", help="another name for a class, as in "
@@ -169,8 +170,8 @@ def add_format(parser: Any) -> None:
 
 def add_on_error(parser: Any, what: str = "images and annotations that can't be used") -> None:
     """``--on-error`` and ``--strict``."""
-    parser.add_argument("--on-error", choices=("skip", "fail"), default="skip",
-                        help=f"{what}: leave them out and list them, or stop (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--on-error", choices=("skip", "fail"), default="skip", help=f"what to do with {what}: skip "
+                        "leaves them out and lists them, fail stops (default: %(default)s)")  # fmt: skip
     parser.add_argument("--strict", dest="on_error", action="store_const", const="fail", help="same as --on-error fail")
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-Train a detector on images with boxes, on a CPU, in minutes. The data set may be in the layout of PASCAL VOC, COCO, YOLO
-or LabelMe, or a CSV table. If it has no split to measure on, one image in five is kept for that.
+Train a detector on images with boxes, on a CPU, in minutes. The data set may be in any of eleven formats, such as
+PASCAL VOC, COCO, YOLO, LabelMe, or a CSV table. If it has no split to measure on, one image in five is kept for that.
 
 The convolutions are frozen, so each image goes through them once (and once more mirrored). What is trained is what
 comes after the pooling. Feature maps and windows are kept in a cache folder, and a run that was stopped goes on from
@@ -37,10 +37,17 @@ there. At the end you get the average precision of each class, an image with the
 command to use the detector.
 """
 
+EXAMPLES = """\
+examples:
+  sppnet train my-data -o my.safetensors
+  sppnet train my-data -o my.safetensors --classes cat,dog --scales 352 608 1000
+  sppnet train images --format coco --split train --val-split val -o my.safetensors
+"""
+
 
 def add_parser(subparsers: Any) -> None:
     """Register the verb."""
-    parser = add_verb(subparsers, "train", run, "train a detector on your own images", DESCRIPTION)
+    parser = add_verb(subparsers, "train", run, "train a detector on your own images", DESCRIPTION, EXAMPLES)
     add = parser.add_argument
     add_data(parser)
     add_output(parser, "the detector to write (.safetensors)", required=True)
@@ -51,26 +58,27 @@ def add_parser(subparsers: Any) -> None:
         "background (default: all)")  # fmt: skip
     add("--cache", metavar="DIR", help="folder for feature maps and windows (default: OUTPUT.cache, removed at the "
         "end)")  # fmt: skip
-    add("--epochs", type=positive_int, metavar="N", help="passes of the fully connected layer over the images")
-    add_scales(parser, "short sides in pixels to which images are resized. With several, each window uses the scale at "
-               "which it is nearest to 224x224: good for small objects, but time and disk grow with the sum of the "
-               "squares")  # fmt: skip
+    add_scales(parser, "short sides in pixels to which images are resized (default: 352 608). Each window uses the "
+               "scale at which it is nearest to 224x224. A larger scale finds smaller objects, but time and disk grow "
+               "with the sum of the squares")  # fmt: skip
+    add_seed(parser)
+    add_on_error(parser)
+    add_compute(parser)
+    add = parser.add_argument_group("how it is trained").add_argument
+    add("--epochs", type=positive_int, metavar="N", help="passes over the images (default: 6)")
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
         "efficientnet-lite0, two feature maps)")  # fmt: skip
     add("--layers", choices=("fc", "fc7", "pool"), default="fc", help="fc: one fully connected layer. fc7: two. pool: "
-        "none; SVMs and ridge regression on the pooled windows (the paper's first row; less accurate; default: "
+        "none; SVMs and ridge regression on the pooled windows, which is less accurate (default: "
         "%(default)s)")  # fmt: skip
-    add("--classifier", choices=("softmax", "svm"), default="softmax", help="svm: the paper's linear SVMs with hard "
-        "negatives, after the fully connected layer (default: %(default)s)")  # fmt: skip
+    add("--classifier", choices=("softmax", "svm"), default="softmax", help="softmax: trained with the fully connected "
+        "layer. svm: the paper's linear SVMs with hard negatives, after it (default: %(default)s)")  # fmt: skip
     add("--box-regression", choices=("joint", "ridge"), default="joint", help="joint: trained with the fully connected "
         "layer. ridge: the paper's, in closed form after it (default: %(default)s)")  # fmt: skip
     add("--features", choices=("spp", "rcnn"), default="spp", help="spp: the convolutions run once for each image. "
         "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip
     add("--precision", choices=("int8", "float16", "float32"), default="int8", help="of the large matrices in the file "
         "(default: %(default)s)")  # fmt: skip
-    add_seed(parser)
-    add_on_error(parser)
-    add_compute(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
