@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOption
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 from sppnet.proposals.search import SelectiveSearch
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "features": FeatureOptions(short_sides_px=(240,), flip_short_sides_px=(208,)),
     "head": HeadOptions(rank=32, hidden=128), "proposer": SelectiveSearch(max_windows=400),
     "finetune": FinetuneOptions(epochs=6, windows_per_image=32),

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from xml.etree.ElementTree import Element
 
 import numpy as np
 import pytest
@@ -45,6 +46,19 @@ def write(found: list[ImageResult], tmp_path: Path, format: str, name: str = "ou
     return target
 
 
+def root(path: Path) -> Element:
+    """Of an XML file."""
+    found: Element | None = ElementTree.parse(path).getroot()
+    assert found is not None
+    return found
+
+
+def child(element: Element, name: str) -> Element:
+    found = element.find(name)
+    assert found is not None
+    return found
+
+
 def test_coco_by_pycocotools(found: list[ImageResult], tmp_path: Path) -> None:
     truth = COCO(str(write(found, tmp_path, "coco", "gt.json")))
     results = truth.loadRes(str(write(found, tmp_path, "coco-results", "dt.json")))
@@ -63,11 +77,11 @@ def test_coco_by_pycocotools(found: list[ImageResult], tmp_path: Path) -> None:
 def test_voc_by_our_reader(found: list[ImageResult], tmp_path: Path) -> None:
     folder = write(found, tmp_path, "voc")
     assert sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.xml")) == ["a.xml", "b.xml", "more/a.xml"]
-    tree = ElementTree.parse(folder / "a.xml").getroot()
-    corners = [[int(b.findtext(k)) for k in ("xmin", "ymin", "xmax", "ymax")] for b in tree.iter("bndbox")]
+    tree = root(folder / "a.xml")
+    corners = [[int(b.findtext(k, "")) for k in ("xmin", "ymin", "xmax", "ymax")] for b in tree.iter("bndbox")]
     assert corners == [[11, 21, 111, 99], [1, 1, 1, 1]]  # 1-based, both ends inside
     assert [o.findtext("name") for o in tree.iter("object")] == [NAMES[1], NAMES[0]]
-    whole = ElementTree.parse(folder / "more" / "a.xml").getroot()
+    whole = root(folder / "more" / "a.xml")
     assert [whole.findtext(f"object/bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")] == ["1", "1", "64", "48"]
 
 
@@ -121,11 +135,11 @@ def test_label_studio(found: list[ImageResult], tmp_path: Path) -> None:
     )
     assert (result["original_width"], result["original_height"], result["type"]) == (200, 100, "rectanglelabels")
     assert tasks[1]["predictions"][0]["result"] == []
-    config = ElementTree.parse(path.with_suffix(".config.xml")).getroot()
-    labels = config.find("RectangleLabels")
+    config = root(path.with_suffix(".config.xml"))
+    labels = child(config, "RectangleLabels")
     assert (labels.get("name"), labels.get("toName")) == (result["from_name"], result["to_name"])
-    assert config.find("Image").get("name") == result["to_name"]
-    assert config.find("Image").get("value") == "$image"
+    assert child(config, "Image").get("name") == result["to_name"]
+    assert child(config, "Image").get("value") == "$image"
     assert {label.get("value") for label in labels} >= set(value["rectanglelabels"])
 
 
@@ -143,13 +157,13 @@ def test_names_in_addresses(found: list[ImageResult], tmp_path: Path) -> None:
 
 def test_cvat(found: list[ImageResult], tmp_path: Path) -> None:
     """As the format called CVAT for images 1.1 has it."""
-    tree = ElementTree.parse(write(found, tmp_path, "cvat", "annotations.xml")).getroot()
+    tree = root(write(found, tmp_path, "cvat", "annotations.xml"))
     assert tree.findtext("version") == "1.1"
     assert [label.findtext("name") for label in tree.iter("label")] == list(NAMES)
     images = tree.findall("image")
     assert [(i.get("id"), i.get("name"), i.get("width")) for i in images][2] == ("2", "more/a.png", "64")
-    box = images[0].find("box")
-    assert [float(box.get(k)) for k in ("xtl", "ytl", "xbr", "ybr")] == [10.25, 20.5, 110.75, 99.12]
+    box = child(images[0], "box")
+    assert [float(box.get(k, "")) for k in ("xtl", "ytl", "xbr", "ybr")] == [10.25, 20.5, 110.75, 99.12]
     assert box.get("label") == NAMES[1]
 
 

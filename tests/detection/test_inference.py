@@ -136,8 +136,8 @@ def test_plain_path_equals_the_formulas() -> None:
             p = torch.sigmoid(margin * weights.slope[c].double() + weights.offset[c].double()).numpy()
             rows = np.argsort(-p, kind="stable")[:400]
             rows = rows[p[rows] >= threshold]
-            deltas = h[rows].double() @ weights.box_weight[4 * c : 4 * c + 4].double().T
-            deltas = (deltas + weights.box_bias[4 * c : 4 * c + 4].double()).numpy() * [0.1, 0.1, 0.2, 0.2]
+            moves = h[rows].double() @ weights.box_weight[4 * c : 4 * c + 4].double().T
+            deltas = (moves + weights.box_bias[4 * c : 4 * c + 4].double()).numpy() * [0.1, 0.1, 0.2, 0.2]
             moved = np.clip(decode_deltas(boxes[rows], deltas), 0, np.array([320, 300, 320, 300], np.float32))
             kept = nms(moved, p[rows], 0.3)[:100]
             np.testing.assert_allclose(score[label == c], p[rows][kept], atol=1e-5)

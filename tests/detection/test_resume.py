@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from sppnet.proposals.search import SelectiveSearch
 from sppnet.storage.checkpoints import Checkpoints
 
 T = TypeVar("T")
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     "features": FeatureOptions(short_sides_px=(160,), flip_short_sides_px=(128,)),
     "head": HeadOptions(rank=16, hidden=48, box_regression="ridge"), "proposer": SelectiveSearch(max_windows=150),
     "finetune": FinetuneOptions(epochs=3, images_per_batch=4, windows_per_image=16),
@@ -24,7 +24,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -65,7 +65,7 @@ def test_stopped_again_and_again(
         for item in items:
             if left["n"] == 0:
                 stages.append(what)
-                raise Stopped
+                raise StoppedError
             left["n"] -= 1
             yield item
 
@@ -73,7 +73,7 @@ def test_stopped_again_and_again(
         left["n"] = 3 + 2 * (round_ % 3)
         try:
             detector = SPPDetector(**OPTIONS).fit(train, cache=tmp_path, progress=interrupted)
-        except Stopped:
+        except StoppedError:
             continue
         break
     else:

@@ -1,4 +1,4 @@
-"""Many images: nothing of the user's is replaced, memory is bounded, and the journal tells of the file that was read."""
+"""Many images: nothing of the user's is replaced, memory is bounded, the journal tells of the file that was read."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Detection: windows, their vectors, the layers behind them, and what is found."""

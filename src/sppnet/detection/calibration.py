@@ -57,7 +57,9 @@ def calibrate_scores(
 
     Args:
         found: one for each image of ``dataset``, with the same classes.
-        slope, offset: ``(c,)``, of the sigmoids that gave the scores of ``found``.
+        dataset: the annotated images.
+        slope: ``(c,)``, of the sigmoids that gave the confidences of ``found``.
+        offset: ``(c,)``, of the same.
         centre: see :func:`fit_sigmoids`.
     """
     classes = len(slope)
@@ -108,7 +110,8 @@ def _margins(confidence: NDArray[np.float32], slope: NDArray[np.floating], offse
     """Margins whose calibrated confidence this is: the inverse of :meth:`DetectorWeights.probability`."""
     p = np.clip(confidence.astype(np.float64), 1e-45, 1 - 2.0**-24)
     most = np.log((1 - 1e-7) / 1e-7)
-    return np.clip((np.log(p / (1 - p)) - offset) / slope, -most, most)
+    margins: F64 = np.clip((np.log(p / (1 - p)) - offset) / slope, -most, most)
+    return margins
 
 
 def _alone(boxes: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -124,7 +127,9 @@ def best_f1_threshold(scores: NDArray[np.floating], verdicts: NDArray[np.int8], 
     """The threshold in [0, 1] at which detections of a class have the best F1, midway to the next lower score.
 
     Args:
-        scores, verdicts: ``(n,)``, verdicts as of :func:`judge_detections`. objects: how many there were to be found.
+        scores: ``(n,)``.
+        verdicts: ``(n,)``, as of :func:`judge_detections`.
+        objects: how many there were to be found.
 
     Returns:
         ``DEFAULT_THRESHOLD`` where nothing was found, or nothing was there. Of equal F1 the highest threshold.
@@ -154,7 +159,9 @@ def fit_sigmoids(
     that a class with few detections doesn't get a wild one. Slopes stay positive: the order within a class is kept.
 
     Args:
-        margins, verdicts: one array a class, from :func:`judge_detections`; -1 is left out.
+        margins: one array a class.
+        verdicts: one array a class, from :func:`judge_detections`; -1 is left out.
+        strength: weight of the common sigmoid, in examples.
         centre: slope and offset to use instead of the common sigmoid.
     """
     kept = [

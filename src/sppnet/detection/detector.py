@@ -1,4 +1,4 @@
-"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, scores, suppression."""
+"""The detector: selective search, convolutions once, pyramid pooling of every window, fc layers, suppression."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
-from typing import Any, Self, overload
+from typing import Any, Self, cast, overload
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from sppnet.detection.inference import decode_detections
 from sppnet.detection.model_checks import training_problem
 from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
-from sppnet.detection.parts import Parts
+from sppnet.detection.parts import Parts, survives_fork
 from sppnet.detection.recipe import recipe_from_metadata, recipe_metadata
 from sppnet.detection.training.add_classes import add_classes
 from sppnet.detection.training.fit import fit_detector
@@ -135,6 +135,7 @@ class SPPDetector(Parameters):
 
     # --- training ----------------------------------------------------------------------------------------------------
 
+    @survives_fork
     def fit(
         self,
         dataset: DetectionDataset,
@@ -215,8 +216,8 @@ class SPPDetector(Parameters):
         self.detect(np.zeros((64, 96, 3), np.uint8))
         return self
 
-    @overload
-    def detect(self, image: ImageSource, threshold: float | None = None) -> Detections: ...
+    @overload  # a str is an Iterable[str] too, but it is one image
+    def detect(self, image: ImageSource, threshold: float | None = None) -> Detections: ...  # type: ignore[overload-overlap]  # so
 
     @overload
     def detect(self, image: Iterable[ImageSource], threshold: float | None = None) -> list[Detections]: ...
@@ -244,18 +245,21 @@ class SPPDetector(Parameters):
         self._fitted()
         one = isinstance(image, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
         if one or hasattr(image, "__array_interface__") or not isinstance(image, Iterable):
-            return self._finish(*self._prepare(image), threshold)
+            return self._detect_one(cast(ImageSource, image), threshold)
         return list(self._detect_each(image, threshold))
 
+    @survives_fork
     def propose(self, image: ImageSource) -> F32:
         """Windows of ``image`` that may hold an object: ``(K, 4)`` in pixels of the image, best first."""
         return np.ascontiguousarray(self.proposer(load_image(image)), np.float32)
 
+    @survives_fork
     def feature_maps(self, image: ImageSource) -> ImageMaps:
         """Run the convolutions over ``image``: one feature map a scale."""
         with plain_inference():
             return self.window_features().maps(load_image(image))
 
+    @survives_fork
     def detect_windows(self, maps: ImageMaps, windows: ArrayLike, threshold: float | None = None) -> Detections:
         """Find objects in an image whose maps and windows are known already.
 
@@ -270,11 +274,13 @@ class SPPDetector(Parameters):
         with plain_inference():
             return self._decode(maps.float(), np.ascontiguousarray(windows, np.float32), threshold, _Clock())
 
+    @survives_fork
     def pool(self, maps: ImageMaps, windows: ArrayLike) -> Tensor:
         """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in pixels of the image."""
         with plain_inference():
             return self.window_features().pool(maps, np.ascontiguousarray(windows, np.float32))
 
+    @survives_fork
     def fc(self, pooled: Tensor) -> Tensor:
         """Fully connected features ``(K, H)`` of pooled vectors ``(K, dims)``."""
         with plain_inference():
@@ -291,7 +297,7 @@ class SPPDetector(Parameters):
         """Detections of each image. Where a device does the work, the next image is prepared on the CPU meanwhile."""
         if self.device == "cpu":
             for image in images:
-                yield self._finish(*self._prepare(image), threshold)
+                yield self._detect_one(image, threshold)
             return
         source = iter(images)
         with ThreadPoolExecutor(1, "sppnet-proposals") as ahead:
@@ -300,6 +306,10 @@ class SPPDetector(Parameters):
                 ready = coming.pop(0).result()
                 coming += [ahead.submit(self._prepare, image) for _, image in zip(range(1), source, strict=False)]
                 yield self._finish(*ready, threshold)
+
+    @survives_fork
+    def _detect_one(self, image: ImageSource, threshold: float | None) -> Detections:
+        return self._finish(*self._prepare(image), threshold)
 
     def _prepare(self, image: ImageSource) -> tuple[NDArray[np.uint8], F32, _Clock]:
         """Do what the CPU does for an image: decoding and proposals."""
@@ -334,6 +344,7 @@ class SPPDetector(Parameters):
 
     # --- classes: each gives a new detector, and leaves the other classes as they are to the last bit ----------------
 
+    @survives_fork
     def add_classes(
         self,
         dataset: DetectionDataset,

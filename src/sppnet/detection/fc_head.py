@@ -61,7 +61,9 @@ class FcHead(nn.Module):
         """Softmax loss over all windows plus smooth-L1 loss of the boxes over the foreground.
 
         Args:
-            x: ``(n, D)``. labels: ``(n,)`` int64, ``num_classes`` for background. deltas: ``(n, 4)`` targets.
+            x: ``(n, D)``.
+            labels: ``(n,)`` int64, ``num_classes`` for background.
+            deltas: ``(n, 4)`` targets.
         """
         _, logits, predicted = self(x)
         scale = deltas.new_tensor(DELTA_SCALE)

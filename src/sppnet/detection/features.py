@@ -173,7 +173,8 @@ class WindowFeatures:
         area = (windows[:, 2] - windows[:, 0]) * (windows[:, 3] - windows[:, 1])
         scaled = np.maximum(area[:, None] * maps.scale.prod(1)[None], 1.0)
         # nearest in ratio: 4 times too small is as far as 4 times too large
-        return np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
+        nearest: NDArray[np.int64] = np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
+        return nearest
 
 
 class PooledWindows:

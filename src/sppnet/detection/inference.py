@@ -127,4 +127,5 @@ def _vote(boxes: F32, score: F32, kept: NDArray[np.int64]) -> F32:
     overlap = box_iou(boxes[kept], boxes)
     weight = np.where(overlap >= _VOTING_IOU, score[None], 0).astype(np.float64)
     weight[np.arange(len(kept)), kept] += 1e-12  # a box without area overlaps nothing, not even itself
-    return (weight @ boxes.astype(np.float64) / weight.sum(1, keepdims=True)).astype(np.float32)
+    mean: F32 = (weight @ boxes.astype(np.float64) / weight.sum(1, keepdims=True)).astype(np.float32)
+    return mean

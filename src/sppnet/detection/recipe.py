@@ -1,4 +1,4 @@
-"""The parameters of a detector as metadata of its file, and back: a saved detector is restored with its whole recipe."""
+"""The parameters of a detector as metadata of its file, and back: it is restored with its whole recipe."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def _proposer(stored: Mapping[str, Any]) -> Proposer:
         raise ArgumentError(f"proposer: got {name!r}, expected {_SEARCH!r} or {_GRID!r}")
     mode = values.get("mode", "fast")
     if isinstance(mode, Mapping):
-        mode = Mode(**{k: tuple(v) if isinstance(v, list) else v for k, v in mode.items()})
+        parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in mode.items()}
+        mode = Mode(**parts)
     return SelectiveSearch(**{**values, "mode": mode})
 
 

@@ -164,7 +164,7 @@ class HeadTeacher:
             target = examples.deltas[torch.from_numpy(rows[:positives])] / scale
             loss = loss + functional.smooth_l1_loss(moved, target)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch's annotation is missing
+            loss.backward()
             optimizer.step()
             schedule.step()
             losses.append(loss.detach())

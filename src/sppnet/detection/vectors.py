@@ -33,6 +33,8 @@ def window_vectors(
     """Windows of a picture, float32 ``(K, 4)``, and their vectors, float32 ``(K, D)``.
 
     Args:
+        detector: gives maps and vectors.
+        image: path, PIL image or array.
         windows: ``(K, 4)`` in pixels, half-open; the vectors come in their order, none left out. None: those that the
             detector looks at, best first.
         kind: ``pooled``: by the pyramid from the map (paper, section 4.1); ``fc``: after the fully connected layers.

@@ -1,0 +1,1 @@
+"""Training of the layers behind the pooling."""

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from sppnet.storage.checkpoints import (
 __all__ = ["finetune", "jitter_boxes", "training_windows"]
 
 F32 = NDArray[np.float32]
+_Batch = tuple[list[Tensor], dict[str, Any], NDArray[np.int64]]
 
 logger = logging.getLogger("sppnet")
 
@@ -107,7 +108,7 @@ def finetune(
             first, losses, sums, order = state["done"], state["losses"], state["sums"], tensors["order"].numpy()
             logger.info(f"goes on with the fully connected layer at step {first} of {steps}")
 
-        def batches() -> Iterator[tuple[list[Tensor], dict[str, Any], NDArray[np.int64]]]:
+        def batches() -> Iterator[_Batch]:
             nonlocal order
             for step in range(first, steps):
                 start = step % per_epoch * batch
@@ -127,10 +128,9 @@ def finetune(
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, source, None)
             for step in progress(range(first, steps), "fully connected layer", total=steps - first):
-                now = coming.result()
-                assert now is not None
+                (x, label, deltas), rng_state, now_order = cast(_Batch, coming.result())  # there are as many as steps
                 coming = reader.submit(next, source, None)
-                (x, label, deltas), rng_state, now_order = now
+                label, deltas = label.to(x.device), deltas.to(x.device)
                 for group in optimiser.param_groups:
                     group["lr"] = options.learning_rate * one_cycle(step / max(steps, 2))
                 loss = head.loss(x, label, deltas)

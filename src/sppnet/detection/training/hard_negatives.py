@@ -36,13 +36,16 @@ class ExampleSet:
 
     @property
     def x(self) -> Tensor:
+        """Features ``(count, D)``."""
         return self._x[: self.count]
 
     @property
     def y(self) -> Tensor:
+        """Labels ``(count, classes)``."""
         return self._y[: self.count]
 
     def add(self, x: Tensor, y: Tensor) -> None:
+        """Append the examples ``x (n, D)`` with labels ``y (n, classes)``."""
         need = self.count + len(x)
         if need > len(self._x):
             size = max(need, 2 * len(self._x))
@@ -86,11 +89,16 @@ def mine_hard_negatives(
     classes share their examples and each matrix product.
 
     Args:
-        scorer: gives fc features. dims: their length.
+        data: the images.
+        scorer: gives fc features.
+        dims: their length.
+        options: constants of the SVMs and of box regression.
         prior: weight ``(classes, D)`` and bias ``(classes,)`` of a classifier on the same features, which the SVMs are
             drawn to (see :mod:`sppnet.solvers.svm`); None draws them to zero, as the paper's.
         ridge: whether box regressors are trained too.
+        seed: of the windows that are drawn.
         checkpoints: where a stopped run goes on from.
+        progress: shows how far each pass is.
 
     Returns:
         The SVMs (for features times ``norm factor``), that factor, and (with ``ridge``) box regression weight

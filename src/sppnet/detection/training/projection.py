@@ -29,6 +29,8 @@ def principal_components(sample: Tensor, count: int, seed: int = 0) -> tuple[Ten
 
     Args:
         sample: ``(n, D)`` float32.
+        count: of directions.
+        seed: of the random start.
 
     Returns:
         weight ``(count, D)`` and bias ``(count,)`` float32, such that ``weight @ x + bias`` are the coordinates of x,

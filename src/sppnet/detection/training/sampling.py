@@ -79,7 +79,11 @@ def draw_windows(
     """Draw a mini-batch of windows of one image (paper, section 4.2; constants as in R-CNN fine-tuning).
 
     Args:
-        count: windows to draw. foreground_share: at most this share overlaps an object by ``foreground_iou`` or more.
+        assignment: of the windows of the image to its objects.
+        count: windows to draw.
+        rng: draws them.
+        foreground_share: at most this share overlaps an object by ``foreground_iou`` or more.
+        foreground_iou: overlap with an object from which on a window is foreground.
         background_iou: background overlaps an object by [low, high).
         easy_background_share: of the background, this share overlaps less than ``low`` (sky, grass: without any, the
             classifier never learns what nothing looks like).

@@ -1,0 +1,138 @@
+"""A saved detector comes back with its whole recipe, or is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet import GridProposer, ModelFileError, SelectiveSearch, SPPDetector, load_backbone
+from sppnet.backbones.base import Backbone
+from sppnet.detection.model_file import read_model, write_model
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+from sppnet.errors import ArgumentError
+from sppnet.proposals.search import COLOUR, SIZE, Mode
+from tiny_model import save_tiny_model
+
+PROPOSERS: list[Any] = [
+    SelectiveSearch(mode="quality", max_windows=77),
+    SelectiveSearch("single", 50, min_side=20, seed=3, working_side=300),
+    SelectiveSearch(Mode(("hsv", "rgi"), (120.0, 300.0), (COLOUR | SIZE, SIZE), sigma=0.7, min_size=50, overlap=0.8)),
+    GridProposer(300, 24, (0.5, 1.0), 1.4, 0.5),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.mark.parametrize("proposer", PROPOSERS, ids=lambda p: type(p).__name__)
+def test_everything_is_restored(proposer: Any, tiny: Path, tmp_path: Path) -> None:
+    detector = SPPDetector.load(tiny).set_params(
+        features=FeatureOptions("spp", (2, 1), (144, 160), (128,)),
+        head__dropout=0.25,
+        head__classifier="svm",
+        head__box_regression="ridge",
+        suppression=SuppressionOptions(0.4, 0.2, second_look=False, box_voting=False),
+        finetune=FinetuneOptions(3, 4, 5, 0.5, 1e-3, 1e-2),
+        svm=SvmOptions(c=0.01, retrain_every=7),
+        proposer=proposer,
+        seed=11,
+    )
+    path = tmp_path / "kept.safetensors"
+    detector.save(path, "float32")
+    loaded = SPPDetector.load(path)
+    assert loaded.get_params(deep=False) == detector.get_params(deep=False)
+    assert type(loaded.proposer) is type(proposer)
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 90, 3), dtype=np.uint8)
+    assert np.array_equal(loaded.propose(pixels), proposer(pixels))
+    again = tmp_path / "again.safetensors"
+    loaded.save(again, "float32")
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_rcnn_is_restored(tiny: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rcnn.safetensors"
+    SPPDetector.load(tiny).set_params(features__method="rcnn").save(path)
+    assert SPPDetector.load(path).features.method == "rcnn"
+
+
+def test_earlier_files_say_it_elsewhere(tiny: Path, tmp_path: Path) -> None:
+    tensors, metadata = read_model(tiny)
+    old = {
+        key: metadata[key]
+        for key in ("backbone", "class_names", "levels", "short_sides_px", "nms_iou", "sppnet_version")
+    }
+    old["proposer"] = {"name": "selective search", "mode": "fast", "max_windows": 120}
+    old["training"] = {
+        "seed": 4, "classifier": "svm", "box_regression": "ridge", "finetune": {"epochs": 9}, "svm": {"c": 0.5},
+        "flip_short_sides_px": [130],
+    }  # fmt: skip
+    path = tmp_path / "old.safetensors"
+    write_model(path, tensors, old, "float32")
+    loaded = SPPDetector.load(path)
+    assert (loaded.seed, loaded.finetune.epochs, loaded.svm.c) == (4, 9, 0.5)
+    assert loaded.features == FeatureOptions("spp", (2, 1), (160,), (130,))
+    assert loaded.head == HeadOptions(24, 48, classifier="svm", box_regression="ridge")
+    assert loaded.suppression == SuppressionOptions(0.5, 0.0, second_look=False, box_voting=False)
+    assert loaded.proposer == SelectiveSearch("fast", 120)
+
+
+def test_the_default_model() -> None:
+    detector = SPPDetector.load()
+    fresh = SPPDetector()
+    assert detector.get_params(deep=False) == fresh.get_params(deep=False)
+
+
+def test_a_proposer_of_your_own_is_refused(tiny: Path, tmp_path: Path) -> None:
+    detector = SPPDetector.load(tiny).set_params(proposer=lambda image: np.zeros((0, 4), np.float32))
+    with pytest.raises(ArgumentError, match=r"proposer of your own .*set_params\(proposer=SelectiveSearch\(\)\)"):
+        detector.save(tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backbone_of_your_own(tiny: Path, tmp_path: Path) -> None:
+    own = load_backbone("efficientnet-lite0+mid")
+    detector = SPPDetector.load(tiny)
+    pixels = np.random.default_rng(1).integers(0, 256, (120, 90, 3), dtype=np.uint8)
+    other = SPPDetector.load(tiny, backbone=own)
+    assert other.backbone is own
+    assert other.detect(pixels, 0.0) == detector.detect(pixels, 0.0)
+    nameless = Backbone("mine", torch.nn.Conv2d(3, own.channels, 16, 16), channels=own.channels, stride=16, offset=8.0)
+    with pytest.raises(ArgumentError, match="comes from no weights file"):
+        detector.set_params(backbone=nameless).save(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"head": {"rank": 24, "colour": 1}},
+        {"head": 3},
+        {"finetune": {"epochs": -1}},
+        {"svm": {"c": "x"}},
+        {"seed": "x"},
+        {"seed": -1},
+        {"flip_short_sides_px": [1]},
+        {"second_look": 3},
+        {"proposer": {"name": "magic"}},
+        {"proposer": {"name": "selective search", "mode": {"spaces": ["hsv"], "ks": [1e9], "mixes": [99]}}},
+        {"proposer": {"name": "selective search", "speed": 1}},
+        {"proposer": {"name": "grid", "aspects": [0]}},
+    ],
+    ids=json.dumps,
+)
+def test_wrong_recipes_are_refused(change: dict[str, Any], tiny: Path, tmp_path: Path) -> None:
+    tensors, metadata = read_model(tiny)
+    path = tmp_path / "wrong.safetensors"
+
+    def write_and_read() -> None:  # refused by either
+        write_model(path, tensors, metadata | change, "float32")
+        SPPDetector.load(path)
+
+    with pytest.raises((ModelFileError, ArgumentError), match=r"wrong\.safetensors"):
+        write_and_read()
