@@ -122,7 +122,7 @@ def test_what_is_told_is_measured_on_images_that_were_kept_for_it(
     # classify-eval knows the folder again; others it measures whole
     figures = tmp_path / "figures.json"
     _accuracy(sgd, toy_folder, figures)
-    assert "only the 6 photos of 36 that training with seed 0 kept" in capsys.readouterr().out
+    assert "only the 6 images of 36 that training with seed 0 kept" in capsys.readouterr().out
     document = json.loads(figures.read_text(encoding="utf-8"))
     assert {k: document[k] for k in ("images", "top1", "class_accuracy")} == {
         k: classifier.metadata_["metrics"][k] for k in ("images", "top1", "class_accuracy")
@@ -342,7 +342,7 @@ def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys
         (few, [], "class 'red' has 2 photos, expected at least 3"),
         (parts, [], "its class 'rde' is none of the 3 expected"),
         (toys, ["--output", str(tmp_path)], "is a folder; name a file"),
-        (toys, ["--split", "red"], "red: isn't a part of the photos"),
+        (toys, ["--split", "red"], "red: isn't a split of the images"),
         (toys, ["--train-list", str(tmp_path / "no.txt")], "no.txt: can't be read as a list"),
         (toys, ["--split", "train", "--train-list", "x"], "--split, --train-list: both say which images"),
         (toys, ["--epochs", "3"], "--epochs: isn't an option of --method svm"),

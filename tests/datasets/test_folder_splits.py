@@ -41,10 +41,10 @@ def test_folders_without_parts(toy_folder: Path) -> None:
     assert parts.validation is not None
     assert (parts.train.counts().tolist(), parts.validation.counts().tolist()) == ([10, 10, 10], [2, 2, 2])
     assert not set(parts.train.paths) & set(parts.validation.paths)
-    assert parts.notes == ("no part to measure on: 6 photos of 36 are kept for that (stratified, seed 3)",)
+    assert parts.notes == ("no split to measure on: 6 images of 36 are kept for that (stratified, seed 3)",)
     again, note = load_folder_test(toy_folder, NAMES, drawn_from=parts.sha256, seed=3)
     assert again.paths == parts.validation.paths
-    assert "only the 6 photos of 36" in note
+    assert "only the 6 images of 36" in note
     whole, note = load_folder_test(toy_folder, NAMES, drawn_from="other", seed=3)
     assert (len(whole), note) == (36, "")
     everything = load_folder_splits(toy_folder, validation="none")
@@ -77,10 +77,10 @@ def test_parts_are_folders(toy_folder: Path, tmp_path: Path) -> None:
     shutil.rmtree(root / "test")
     again, _ = load_folder_test(root, NAMES, drawn_from=parts.sha256)
     assert again.paths == parts.validation.paths
-    with pytest.raises(DatasetError, match=r"isn't a part of the photos.*that are there: Train"):
+    with pytest.raises(DatasetError, match=r"isn't a split of the images.*that are there: Train"):
         load_folder_splits(root, "test", on_error="fail")
     same = load_folder_splits(root, "Train", "Train")
-    assert same.notes == ("18 photos are in both parts: what is measured on them says little",)
+    assert same.notes == ("18 images are in both splits: what is measured on them says little",)
 
 
 def test_photos_of_trains_are_a_class(toy_folder: Path, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_lists(toy_folder: Path, tmp_path: Path) -> None:
     assert parts.validation is not None
     assert parts.train.counts().tolist() == [4, 4, 4]
     assert [p.name for p in parts.validation.paths] == ["08.png", "00.png"]
-    assert parts.notes == ("1 photos are in both parts: what is measured on them says little",)
+    assert parts.notes == ("1 images are in both splits: what is measured on them says little",)
     drawn = load_folder_splits(toy_folder, train_list=first)
     assert drawn.validation is not None
     assert (len(drawn.train), len(drawn.validation)) == (9, 3)

@@ -1,4 +1,4 @@
-"""Random data sets in random layouts, written by this file alone (not by the project's writers), are read back equal."""
+"""Random data sets in random layouts, written by this file alone (not by the project's writers), are read equal."""
 
 from __future__ import annotations
 

@@ -25,15 +25,16 @@ CSV = "filename,width,height,class,xmin,ymin,xmax,ymax\n"
 HASH = "1a2b3c4d-"
 
 
-def img(*paths: Path) -> None:
+def img(*paths: Path) -> int:
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (W, H), (len(str(path)) % 250, 9, 99)).save(path)
+    return len(paths)
 
 
-def put(path: Path, text: str | list[Any] | dict[str, Any]) -> None:
+def put(path: Path, text: str | list[Any] | dict[str, Any]) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
+    return path.write_text(text if isinstance(text, str) else json.dumps(text), encoding="utf-8")
 
 
 def coco(*names: str, **more: Any) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def coco(*names: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def three(h: Path, make: Callable[[Path, str], None], names: tuple[str, ...] = ("train", "valid", "test")) -> None:
+def three(h: Path, make: Callable[[Path, str], object], names: tuple[str, ...] = ("train", "valid", "test")) -> None:
     for split in names:
         make(h / split, f"{split}_a")
 
@@ -65,17 +66,15 @@ def roboflow_yolo(h: Path) -> None:
 
 
 def roboflow_coco(h: Path) -> None:
-    three(h, lambda d, a: (img(d / f"{a}.jpg"), put(d / "_annotations.coco.json", coco(f"{a}.jpg")))[0])
+    three(h, lambda d, a: img(d / f"{a}.jpg") + put(d / "_annotations.coco.json", coco(f"{a}.jpg")))
 
 
 def roboflow_voc(h: Path) -> None:
-    three(h, lambda d, a: (img(d / f"{a}.jpg"), put(d / f"{a}.xml", VOC.format(name=f"{a}.jpg")))[0])
+    three(h, lambda d, a: img(d / f"{a}.jpg") + put(d / f"{a}.xml", VOC.format(name=f"{a}.jpg")))
 
 
 def roboflow_tf_csv(h: Path) -> None:
-    three(
-        h, lambda d, a: (img(d / f"{a}.jpg"), put(d / "_annotations.csv", f"{CSV}{a}.jpg,160,120,red,20,30,60,80\n"))[0]
-    )
+    three(h, lambda d, a: img(d / f"{a}.jpg") + put(d / "_annotations.csv", f"{CSV}{a}.jpg,160,120,red,20,30,60,80\n"))
 
 
 def roboflow_retinanet(h: Path) -> None:
@@ -147,7 +146,7 @@ def cvat_images(h: Path) -> None:
         for n, s in (("a", "Train"), ("b", "Val"))
     )
     meta = "<meta><task><labels><label><name>red</name></label><label><name>blue</name></label></labels></task></meta>"
-    put(h / "annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>{meta}{images}'
+    put(h / "annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>{meta}{images}'  # noqa: E501
         "</annotations>")  # fmt: skip
 
 
@@ -223,7 +222,7 @@ def label_studio_json(h: Path) -> None:
 def label_studio_min(h: Path) -> None:
     img(h / "a.jpg")
     flat = {**REGION["value"], "original_width": W, "original_height": H}  # type: ignore[dict-item]
-    put(h / "min.json", [{"image": f"http://host:8080/data/upload/{HASH}a.jpg", "id": 1, "label": [flat], "annotator": 1,
+    put(h / "min.json", [{"image": f"http://host:8080/data/upload/{HASH}a.jpg", "id": 1, "label": [flat], "annotator": 1,  # noqa: E501
                           "annotation_id": 1}])  # fmt: skip
 
 
@@ -255,7 +254,13 @@ def any_two_folders_yolo(h: Path) -> None:
 
 
 def labelme(**more: Any) -> dict[str, Any]:
-    shape = {"label": "red", "points": [[60, 30], [20, 80]], "group_id": None, "shape_type": "rectangle", "flags": {}}
+    shape: dict[str, Any] = {
+        "label": "red",
+        "points": [[60, 30], [20, 80]],
+        "group_id": None,
+        "shape_type": "rectangle",
+        "flags": {},
+    }
     return {"version": "5.4.1", "flags": {}, "shapes": [shape], "imagePath": "a.jpg", "imageData": None,
             "imageHeight": H, "imageWidth": W, **more}  # fmt: skip
 
@@ -329,7 +334,7 @@ def coco_2017(h: Path) -> None:
         img(h / split / f"{split}.jpg")
         put(h / "annotations" / f"instances_{split}.json", coco(f"{split}.jpg"))
         put(h / "annotations" / f"captions_{split}.json",
-            {"images": [{"id": 0, "file_name": f"{split}.jpg"}], "annotations": [{"image_id": 0, "caption": "x"}]})  # fmt: skip
+            {"images": [{"id": 0, "file_name": f"{split}.jpg"}], "annotations": [{"image_id": 0, "caption": "x"}]})  # fmt: skip  # noqa: E501
 
 
 def coco_images_of_splits(h: Path) -> None:
@@ -407,7 +412,7 @@ def csv_kaggle_list(h: Path) -> None:
 
 def csv_open_images(h: Path) -> None:
     img(h / "data" / "0a1b.jpg")
-    put(h / "train-annotations-bbox.csv", "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf\n"
+    put(h / "train-annotations-bbox.csv", "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsGroupOf\n"  # noqa: E501
         f"0a1b,xclick,/m/0r,1,0.125,0.375,0.25,{80 / 120},0,0\n")  # fmt: skip
     put(h / "class-descriptions-boxable.csv", "/m/0r,red\n/m/0b,blue\n")
 

@@ -154,7 +154,7 @@ def test_a_split_called_other_is_kept(format: str, tmp_path: Path) -> None:
     raw = read_dataset(tmp_path / "in")
     assert {name: len(ids) for name, ids in raw.splits.items()} == {"other": 2, "train": 1}
     losses = write_dataset(assemble(raw, None), tmp_path / "out", format, splits=raw.splits)
-    assert len([p for p in (tmp_path / "out").rglob("*.jpg")]) == 4
+    assert len(list((tmp_path / "out").rglob("*.jpg"))) == 4
     if format != "voc":
         assert any("1 images are in no split; they are put into one called other-2" in loss for loss in losses)
         assert len(load_dataset(tmp_path / "out", format=format)) == 4

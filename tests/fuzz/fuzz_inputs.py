@@ -65,6 +65,7 @@ class Target:
     def prepare(self, root: Path) -> Path:
         """The folder, with pictures."""
         home = root / self.name
+        (home / self.file).parent.mkdir(parents=True, exist_ok=True)
         for folder in ("", "Annotations", "JPEGImages", "ImageSets/Main", "images/train", "labels/train"):
             if self.name.startswith("voc") or not folder.startswith(("A", "J", "I")):
                 (home / folder).mkdir(parents=True, exist_ok=True)
@@ -101,6 +102,76 @@ _LABELME = json.dumps(
         ],
     }
 ).encode()  # fmt: skip
+
+
+_CVAT = (
+    b'<annotations><version>1.1</version><image id="0" name="a.png" subset="Train" width="30" height="20"><box '
+    b'label="cat" xtl="1" ytl="2" xbr="9" ybr="9.5" rotation="10"/><polygon label="dog" points="1,2;3,4;5,1"/>'
+    b'<ellipse label="dog" cx="9" cy="9" rx="2" ry="3"/></image>'
+    b'<track label="cat"><box frame="7" outside="0" xtl="1" ytl="2" xbr="9" ybr="9"/></track></annotations>'
+)
+_REGION = {"x": 10, "y": 10, "width": 30, "height": 40, "rotation": 5, "rectanglelabels": ["cat"]}
+_LABEL_STUDIO = json.dumps(
+    [
+        {
+            "data": {"image": "/data/local-files/?d=x%2Fa.png"},
+            "annotations": [
+                {
+                    "was_cancelled": False,
+                    "result": [
+                        {"type": "rectanglelabels", "original_width": 30, "original_height": 20, "value": _REGION},
+                        {"type": "polygonlabels", "value": {"points": [[1, 2], [30, 40]], "polygonlabels": ["dog"]}},
+                    ],
+                }
+            ],
+        }
+    ]
+).encode()
+_LABEL_STUDIO_MIN = json.dumps([{"image": "a.png", "label": [_REGION], "annotation_id": 1}]).encode()
+_SHAPE = {"name": "rect", "x": 1, "y": 2, "width": 8, "height": 7}
+_VIA = json.dumps(
+    {
+        "a.png9": {
+            "filename": "a.png",
+            "regions": [
+                {"shape_attributes": _SHAPE, "region_attributes": {"label": "cat"}},
+                {"shape_attributes": {"name": "polygon", "all_points_x": [1, 9], "all_points_y": [2, 9]},
+                 "region_attributes": {"class": {"dog": True}}},
+            ],
+        }
+    }
+).encode()  # fmt: skip
+_VIA_CSV = (
+    b"filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+    b'a.png,9,"{}",1,0,"{""name"":""rect"",""x"":1,""y"":2,""width"":8,""height"":7}","{""label"":""cat""}"\n'
+)
+_CREATEML = json.dumps(
+    [{"image": "a.png", "annotations": [{"label": "cat", "coordinates": {"x": 9, "y": 9, "width": 8, "height": 7}}]}]
+).encode()
+_SUPERVISELY = json.dumps(
+    {
+        "size": {"width": 30, "height": 20},
+        "objects": [
+            {"classTitle": "cat", "geometryType": "rectangle", "points": {"exterior": [[1, 2], [9, 9]]}},
+            {
+                "classTitle": "dog",
+                "geometryType": "bitmap",
+                "bitmap": {"origin": [1, 2], "data": "eJzrDPBz5+WS4mJgYOD1"},
+            },
+        ],
+    }
+).encode()
+_COCO_MASKS = json.dumps(
+    {
+        "images": [{"id": "x", "file_name": "./a.png"}],
+        "annotations": [
+            {"image_id": "x", "category_id": 3.0, "segmentation": [[1, 2, 9, 9, 3, 4]], "iscrowd": 0},
+            {"image_id": "x", "category_id": "3", "segmentation": {"size": [20, 30], "counts": [45, 5, 550]}},
+            {"image_id": "x", "category_id": 3, "segmentation": {"size": [20, 30], "counts": "=5f?"}},
+        ],
+        "categories": [{"id": 3, "name": "cat"}],
+    }
+).encode()
 
 
 def _check(format: str) -> Callable[[Path], object]:
@@ -195,6 +266,17 @@ TARGETS = (
     Target("yolo-txt", "labels/train/a.txt", b"0 0.5 0.5 0.2 0.2\n1 .1 .1 .2 .1 .2 .2\n", _check("yolo")),
     Target("csv", "t.csv", b"image,x0,y0,x1,y1,label,difficult,split\na.png,1,2,9,9.5,cat,0,train\n", _check("csv")),
     Target("labelme", "a.json", _LABELME, _check("labelme")),
+    Target("cvat", "annotations.xml", _CVAT, _check("cvat")),
+    Target("label-studio", "tasks.json", _LABEL_STUDIO, _check("label-studio")),
+    Target("label-studio-min", "min.json", _LABEL_STUDIO_MIN, _check("label-studio")),
+    Target("via", "via.json", _VIA, _check("via")),
+    Target("via-csv", "via.csv", _VIA_CSV, _check("via")),
+    Target("makesense", "labels.csv", b"cat,1,2,8,7,a.png,30,20\ndog,3,4,5,6,a.png,30,20\n", _check("makesense")),
+    Target("createml", "_annotations.createml.json", _CREATEML, _check("createml")),
+    Target("supervisely", "ds0/ann/a.png.json", _SUPERVISELY, _check("supervisely")),
+    Target("yolo-data", "obj.data", b"classes = 2\ntrain = data/train.txt\nnames = obj.names\n", _check("yolo")),
+    Target("coco-masks", "coco.json", _COCO_MASKS, _check("coco")),
+    Target("csv-list", "t.csv", b'image_id,width,height,bbox,class\na,30,20,"[1, 2, 5, 6.5]",cat\n', _check("csv")),
     Target("image-png", "a.png", _png(), _show_image),
     Target("image-jpeg", "a.png", _jpeg(), _show_image),
     Target("model", "m.safetensors", b"", _load_model),

@@ -38,7 +38,10 @@ def contact_sheet(
     """Groups of tiles one above the other, each under its heading, ``columns`` in a row.
 
     Args:
-        groups: ``(heading, tiles)``; an empty heading takes no room. tile_px: the side of the square for a picture.
+        groups: ``(heading, tiles)``; an empty heading takes no room.
+        columns: tiles in a row.
+        tile_px: the side of the square for an image.
+        title: a line above everything.
     """
     columns = max(1, min(columns, max((len(tiles) for _, tiles in groups), default=1)))
     gap = max(6, tile_px // 24)

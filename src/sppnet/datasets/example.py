@@ -28,6 +28,9 @@ def make_example(folder: str | os.PathLike[str], images: int = 48, classes: int 
     pixels; the photos are scikit-image's. The same arguments give the same files.
 
     Args:
+        folder: where to write.
+        images: how many.
+        seed: of the drawing.
         classes: 1 to 10: the digits ``zero``, ``one`` ... up to that many.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Which photos of an image folder to train on and which to measure on, however it is laid out."""
+"""Which images of an image folder to train on and which to measure on, however it is laid out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class FolderSplits:
     """What :func:`load_folder_splits` found.
 
     Attributes:
-        train: photos to train on. validation: those to measure on, with the same classes, or None.
-        sha256: :meth:`ImageFolder.sha256` of all photos, where ``validation`` was drawn from them, else empty.
+        train: images to train on. validation: those to measure on, with the same classes, or None.
+        sha256: :meth:`ImageFolder.sha256` of all images, where ``validation`` was drawn from them, else empty.
         notes: what to tell about it, a sentence each.
     """
 
@@ -40,10 +40,10 @@ class FolderSplits:
 
 
 def find_folder_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
-    """The folders of ``root`` that are parts, as in ``root/train/cat/1.jpg`` and ``root/val/cat/2.jpg``.
+    """The folders of ``root`` that are splits, as in ``root/train/cat/1.jpg`` and ``root/val/cat/2.jpg``.
 
-    Without a training part and another one (or nothing else) beside it there are none: ``root/train`` may as well hold
-    photos of trains. A part has folders and no photos of its own.
+    Without a training split and another one (or nothing else) beside it there are none: ``root/train`` may as well hold
+    images of trains. A split has folders and no images of its own.
     """
     root = Path(root)
     if not root.is_dir():
@@ -64,20 +64,21 @@ def load_folder_splits(
     seed: int = 0,
     on_error: OnError = "skip",
 ) -> FolderSplits:
-    """Photos to train and to measure on.
+    """Images to train and to measure on.
 
     Args:
-        root: with one folder a class; or with a folder for each part, which has one folder a class.
-        train: the part of ``root`` (its folder's name); None: the one called train, or where there are no parts four
-            photos of five of each class.
-        validation: the same; ``none`` for none; None: the one called val, or one photo in five of ``train``.
-        train_list, validation_list: text files with one photo a line, ``CLASS/photo.jpg``, relative to ``root``,
-            instead of parts.
-        seed: of the drawing. on_error: as of :func:`~sppnet.datasets.folder.load_image_folder`.
+        root: with one folder a class; or with a folder for each split, which has one folder a class.
+        train: the split of ``root`` (its folder's name); None: the one called train, or where there are no splits four
+            images of five of each class.
+        validation: the same; ``none`` for none; None: the one called val, or one image in five of ``train``.
+        train_list: a text file with one image a line, ``CLASS/image.jpg``, relative to ``root``, instead of ``train``.
+        validation_list: the same instead of ``validation``.
+        seed: of the drawing.
+        on_error: as of :func:`~sppnet.datasets.folder.load_image_folder`.
 
     Raises:
-        DatasetError: there is no such part, or a class has too few photos: two to train on and, if they are drawn from
-            the same, one to measure on. ImageError: a photo can't be read, and ``on_error`` is "fail".
+        DatasetError: there is no such split, or a class has too few images: two to train on and, if they are drawn from
+            the same, one to measure on. ImageError: an image can't be read, and ``on_error`` is "fail".
     """
     root = Path(root)
     splits = find_folder_splits(root)
@@ -103,13 +104,13 @@ def load_folder_splits(
         sha256 = data.sha256()
         data, second = split_folder(data, seed=seed)
         total = len(data) + len(second)
-        note = f"no part to measure on: {len(second)} photos of {total} are kept for that (stratified, seed {seed})"
+        note = f"no split to measure on: {len(second)} images of {total} are kept for that (stratified, seed {seed})"
         return FolderSplits(data, second, sha256, (note,))
     notes: tuple[str, ...] = ()
     if second is not None:
         both = {path.resolve() for path in data.paths} & {path.resolve() for path in second.paths}
         if both:
-            notes = (f"{len(both)} photos are in both parts: what is measured on them says little",)
+            notes = (f"{len(both)} images are in both splits: what is measured on them says little",)
     return FolderSplits(data, second, "", notes)
 
 
@@ -123,17 +124,20 @@ def load_folder_test(
     seed: int = 0,
     on_error: OnError = "skip",
 ) -> tuple[ImageFolder, str]:
-    """Photos to measure a classifier on, and a note on which they are (or an empty text).
+    """Images to measure a classifier on, and a note on which they are (or an empty text).
 
     Args:
-        root: as of :func:`load_folder_splits`. class_names: of the classifier.
-        split: the part; None: the one called val, else test; else all photos, but where the classifier was trained on
-            a part of these only those that were kept to measure on.
-        list_file: with one photo a line, instead of a part.
-        drawn_from, seed: ``FolderSplits.sha256`` and the seed of the training.
+        root: as of :func:`load_folder_splits`.
+        class_names: of the classifier.
+        split: the split; None: the one called val, else test; else all images, but where the classifier was trained on
+            a split of these only those that were kept to measure on.
+        list_file: with one image a line, instead of a split.
+        drawn_from: ``FolderSplits.sha256`` of the training.
+        seed: of the training.
+        on_error: as of :func:`~sppnet.datasets.folder.load_image_folder`.
 
     Raises:
-        DatasetError: there is no such part, or a class that isn't among ``class_names``. ImageError: a photo can't be
+        DatasetError: there is no such split, or a class that isn't among ``class_names``. ImageError: an image can't be
             read, and ``on_error`` is "fail".
     """
     root = Path(root)
@@ -145,7 +149,7 @@ def load_folder_test(
     if name is None and drawn_from and data.sha256() == drawn_from:
         total = len(data)
         data = split_folder(data, seed=seed)[1]
-        return data, f"only the {len(data)} photos of {total} that training with seed {seed} kept to measure on"
+        return data, f"only the {len(data)} images of {total} that training with seed {seed} kept to measure on"
     return data, ""
 
 
@@ -157,7 +161,7 @@ def _part(
     if root.is_dir() and not _holds_classes(root / name):
         there = ", ".join(find_folder_splits(root)) or "none"
         raise DatasetError(
-            f"{root / name}: isn't a part of the photos, which would be a folder with one folder a class; parts that "
+            f"{root / name}: isn't a split of the images, which would be a folder with one folder a class; splits that "
             f"are there: {there}"
         )
     data = load_image_folder(root / name, class_names=class_names, split=name, on_error=on_error)
@@ -165,7 +169,7 @@ def _part(
 
 
 def _holds_classes(folder: Path) -> bool:
-    """Whether there are folders in it, and no photos beside them."""
+    """Whether there are folders in it, and no images beside them."""
     if not folder.is_dir():
         return False
     entries = [p for p in folder.iterdir() if not p.name.startswith(".")]
@@ -173,7 +177,7 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False) -> None:
-    """Two classes at least, and two photos of each; three where those to measure on are still to be drawn from them.
+    """Two classes at least, and two images of each; three where those to measure on are still to be drawn from them.
 
     Raises:
         DatasetError: there are fewer.
@@ -187,6 +191,6 @@ def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False) -> 
     if counts[small] < least:
         why = "two to train on and one to measure on" if drawn else "to train on"
         raise DatasetError(
-            f"{root}: class {data.class_names[small]!r} has {counts[small]} photos, expected at least {least} ({why}); "
+            f"{root}: class {data.class_names[small]!r} has {counts[small]} images, expected at least {least} ({why}); "
             "add some, or remove its folder"
         )
