@@ -357,7 +357,7 @@ def pack_model(tensors: dict[str, Any], text: str, form: str) -> bytes:
     return save(tensors, metadata={"format": form, "sppnet": text, "sha256": digest})
 
 
-def _types() -> list[object]:
+def _types() -> list[Any]:
     import torch
 
     return [torch.int8, torch.bool, torch.int64, torch.bfloat16, torch.float64, torch.complex64]
@@ -370,7 +370,7 @@ def mutate_json(text: str, draw: random.Random) -> str:
     if draw.random() < 0.2 and isinstance(node, dict):
         del node[key]
     else:
-        values = (
+        values: tuple[Any, ...] = (
             None,
             True,
             -1,
@@ -427,7 +427,8 @@ def fuzz(target: Target, root: Path, seconds: float, draw: random.Random) -> tup
     home = target.prepare(root)
     seed = target.seed or model_bytes()
     change = mutate_model if target.name == "model" else mutate
-    corpus, counts, number = [seed], {}, 0
+    corpus, number = [seed], 0
+    counts: dict[str, int] = {}
     one_input(target, home, seed)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.monotonic()
