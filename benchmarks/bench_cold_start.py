@@ -34,7 +34,7 @@ print(time.perf_counter() - t, time.process_time() - cpu)
 
 
 def run(code: str, cache: str | None = None) -> list[float]:
-    environment = {**os.environ, **({"NUMBA_CACHE_DIR": cache} if cache else {})}
+    environment = {**os.environ, **({"SPPNET_KERNEL_CACHE": cache} if cache else {})}
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
     return [float(word) for word in done.stdout.split()]
 

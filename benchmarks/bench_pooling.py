@@ -29,8 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sppnet.pooling import launch, pyramid
+from sppnet.pooling import launch
 from sppnet.pooling.pyramid import spatial_pyramid_pool
+from sppnet.pooling.tensors import pyramid
+from sppnet.pooling.tensors.layers import SpatialPyramidPool
 from sppnet.pooling.windows import pool_windows, score_windows
 
 LEVELS = (6, 3, 2, 1)
@@ -234,7 +236,7 @@ def whole(repeat: int, threads: int) -> Rows:
                 theirs = lambda x=x, p=pool: torch.cat([p(x, n).flatten(1) for n in LEVELS], 1)  # noqa: E731
                 way = "torch" if pyramid._torch_is_faster([x], mode) else "fused"
                 case = f"{' x '.join(map(str, shape))} {'last' if channels_last else 'first'} {mode}"
-                layer = pyramid.SpatialPyramidPool(LEVELS, mode)
+                layer = SpatialPyramidPool(LEVELS, mode)
                 calls: dict[str, Callable[[], Any]] = {
                     f"spatial_pyramid_pool ({way})": lambda x=x, m=mode: spatial_pyramid_pool(x, LEVELS, m),
                     f"SpatialPyramidPool ({way})": lambda x=x, layer=layer: layer(x),

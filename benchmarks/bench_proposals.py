@@ -180,7 +180,7 @@ def child(script: str, *arguments: str, cache: str | None = None) -> list[float]
     """Numbers that a fresh process prints."""
     import os
 
-    environment = {**os.environ, **({"NUMBA_CACHE_DIR": cache} if cache else {})}
+    environment = {**os.environ, **({"SPPNET_KERNEL_CACHE": cache} if cache else {})}
     run = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, env=environment
     )

@@ -50,13 +50,15 @@ if TYPE_CHECKING:
     from sppnet.evaluation.coco import evaluate_coco
     from sppnet.evaluation.voc import evaluate_voc
     from sppnet.images import load_image
-    from sppnet.pooling.pyramid import SpatialPyramidPool, spatial_pyramid_pool
+    from sppnet.pooling.pyramid import spatial_pyramid_pool
+    from sppnet.pooling.tensors.layers import SpatialPyramidPool, WindowPyramidPool
     from sppnet.pooling.windows import pool_windows, score_windows
     from sppnet.proposals.base import Proposer
     from sppnet.proposals.grid import GridProposer
     from sppnet.proposals.search import SelectiveSearch, selective_search
     from sppnet.proposals.segmentation import graph_segmentation
     from sppnet.proposals.stored import load_proposals
+    from sppnet.threads import set_num_threads
 
 _HOMES = {
     "ArgumentError": "errors",
@@ -84,13 +86,14 @@ _HOMES = {
     "SPPClassifier": "classification.classifier",
     "SPPDetector": "detection.detector",
     "SelectiveSearch": "proposals.search",
-    "SpatialPyramidPool": "pooling.pyramid",
+    "SpatialPyramidPool": "pooling.tensors.layers",
     "SppnetError": "errors",
     "SuppressionOptions": "detection.options",
     "SvmOptions": "detection.options",
     "UnknownFormatError": "errors",
     "View": "classification.views",
     "WeightsError": "errors",
+    "WindowPyramidPool": "pooling.tensors.layers",
     "box_iou": "boxes",
     "detect_many": "detection.run",
     "draw_detections": "drawing",
@@ -109,6 +112,7 @@ _HOMES = {
     "receptive_field": "backbones.receptive_field",
     "score_windows": "pooling.windows",
     "selective_search": "proposals.search",
+    "set_num_threads": "threads",
     "spatial_pyramid_pool": "pooling.pyramid",
     "split_dataset": "datasets.splitting",
     "train_by_gradient": "classification.recipes",
@@ -148,6 +152,7 @@ __all__ = [
     "UnknownFormatError",
     "View",
     "WeightsError",
+    "WindowPyramidPool",
     "__version__",
     "box_iou",
     "detect_many",
@@ -167,6 +172,7 @@ __all__ = [
     "receptive_field",
     "score_windows",
     "selective_search",
+    "set_num_threads",
     "spatial_pyramid_pool",
     "split_dataset",
     "train_by_gradient",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from sppnet.kernels.run import first_run_notice, num_threads, run_ranges, thread_pool
+from sppnet.kernels.run import first_run_notice, run_ranges, thread_pool
+from sppnet.threads import set_num_threads
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -19,10 +23,6 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
-
-
-def test_num_threads_is_torchs(threads: int) -> None:
-    assert num_threads() == threads
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 100])
@@ -102,14 +102,50 @@ def test_pool_is_shared() -> None:
     assert thread_pool() is thread_pool()
 
 
-def test_notice_only_when_it_takes_long(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pools_in_a_child_process() -> None:
+    """It has none of its parent's threads, and must not wait for them."""
+    script = """
+import os, sys, warnings, numpy as np, sppnet
+warnings.simplefilter("ignore")
+sppnet.set_num_threads(3)
+features = np.arange(400 * 9 * 9, dtype=np.float32).reshape(400, 9, 9)
+expected = sppnet.pool_windows(features, [[0, 0, 9, 9]])
+child = os.fork()
+found = sppnet.pool_windows(features, [[0, 0, 9, 9]])
+if child == 0:
+    os._exit(0 if (found == expected).all() else 1)
+sys.exit(os.waitpid(child, 0)[1])
+"""
+    if hasattr(os, "fork"):
+        subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_without_threads_the_caller_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of the interpreter no thread can be started any more."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    set_num_threads(4)
+    try:
+        monkeypatch.setattr(thread_pool(), "submit", refuse)
+        done = np.zeros(9, int)
+        run_ranges(lambda start, stop: done.__setitem__(slice(start, stop), 1), 9)
+        assert (done == 1).all()
+    finally:
+        set_num_threads(None)
+
+
+def test_notice_only_when_it_takes_long(caplog: pytest.LogCaptureFixture) -> None:
     with first_run_notice("nothing", after_s=30):
         pass
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
     with first_run_notice("the kernels of this test", after_s=0.01):
         time.sleep(0.3)
-    assert "compiling the kernels of this test" in capsys.readouterr().err
+    assert "compiling the kernels of this test" in caplog.text
+    assert {record.name for record in caplog.records} == {"sppnet"}
+    caplog.clear()
     with pytest.raises(ValueError, match="inside"), first_run_notice("x", after_s=0.2):
         raise ValueError("inside")
     time.sleep(0.3)
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pooling_cases import random_cells, random_map
 
+from pooling_cases import random_cells, random_map
+from sppnet.kernels.lines import GROUP
 from sppnet.pooling.bins import normalise_levels
-from sppnet.pooling.lines import GROUP
 from sppnet.pooling.reference import pool_reference_backward
 from sppnet.pooling.windows import pool_windows
 
 
-def gradient_of(features: torch.Tensor, cells: object, levels: object, grad: torch.Tensor) -> torch.Tensor:
+def gradient_of(features: torch.Tensor, cells: Any, levels: Any, grad: torch.Tensor) -> torch.Tensor:
     leaf = features.detach().requires_grad_()
-    result = pool_windows(leaf, cells, levels)  # type: ignore[arg-type]
+    result = pool_windows(leaf, cells, levels)
     return torch.autograd.grad(result, leaf, grad)[0]
 
 

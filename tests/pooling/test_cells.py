@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sppnet.pooling import cells
+from sppnet.pooling.cells import to_cells
 from sppnet.pooling.windows import pool_windows, window_to_cells
 
 COORDINATE = st.floats(-500, 1500, allow_nan=False)
@@ -36,7 +36,7 @@ def test_strides_and_offsets_of_each_axis() -> None:
     found = window_to_cells(np.array([[10.0, 10.0, 50.0, 50.0]]), (8, 16), (2.5, 20.0), 4, 9)
     # x: units at 2.5, 10.5, 18.5, ..., 50.5: 1 to 5; y: at 20, 36, 52, 68: 0 to 1
     assert found.tolist() == [[1, 0, 6, 2]]
-    assert found.dtype == torch.int64
+    assert found.dtype == np.int64
 
 
 def test_large_coordinates_are_exact() -> None:
@@ -70,17 +70,19 @@ def test_numpy_and_torch_give_the_same_cells(boxes: list[tuple[float, ...]], str
     windows = np.array(boxes, np.float64).reshape(-1, 4)
     size = torch.tensor([1, 30, 7, 2, 9])[: len(boxes)]
     for height, width in ((30, 40), (size, size + 3)):
-        ours = window_to_cells(windows, stride, offset, height, width)
-        traced = cells._window_cells(torch, torch.from_numpy(windows), (stride,) * 2, (offset,) * 2, height, width)
-        assert torch.equal(ours, traced)
-        whole = cells._whole_cells(torch, torch.from_numpy(windows), height, width)
-        assert torch.equal(cells.clip_windows(torch.from_numpy(windows), height, width), whole)
+        expected = window_to_cells(torch.from_numpy(windows), stride, offset, height, width)
+        assert isinstance(expected, torch.Tensor)
+        for pair in ((stride, stride), None):
+            traced = to_cells(torch, torch.from_numpy(windows), pair, (offset, offset), height, width)
+            ours = to_cells(np, windows, pair, (offset, offset), np.asarray(height), np.asarray(width))
+            assert ours.tolist() == traced.tolist()
+        assert window_to_cells(windows, stride, offset, height, width).tolist() == expected.tolist()
 
 
 def test_no_index_comes_from_a_nan() -> None:
     """Where nobody looks whether windows are finite (compiled code) they still become cells of the map."""
     for xp, windows in ((torch, torch.full((1, 4), math.nan, dtype=torch.float64)), (np, np.full((1, 4), math.nan))):
-        assert cells._window_cells(xp, windows, (16, 16), (0, 0), 3, 5).tolist() == [[0, 0, 1, 1]]
+        assert to_cells(xp, windows, (16.0, 16.0), (0.0, 0.0), 3, 5).tolist() == [[0, 0, 1, 1]]
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, np.uint8])

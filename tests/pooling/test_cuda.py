@@ -5,33 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from pooling_cases import DTYPES, random_cells, random_map
 
-from sppnet.pooling import launch
+from pooling_cases import DTYPES, random_cells, random_map
 from sppnet.pooling.bins import normalise_levels, num_bins
+from sppnet.pooling.tensors import cpu
 from sppnet.pooling.windows import pool_windows, score_windows
 
 
 @pytest.fixture(scope="module")
 def interpreted() -> Iterator[ModuleType]:
-    """``sppnet.pooling.cuda`` with its kernels interpreted."""
+    """``sppnet.pooling.tensors.cuda`` with its kernels interpreted."""
     pytest.importorskip("triton", reason="needs triton (pip install triton), for its interpreter")
     if torch.cuda.is_available():
         pytest.skip("on a machine with a GPU the kernels are tested on it")
     os.environ["TRITON_INTERPRET"] = "1"
     try:
-        from sppnet.pooling import cuda
+        from sppnet.pooling.tensors import cuda
 
         yield cuda
     finally:
         del os.environ["TRITON_INTERPRET"]
 
 
-def _tolerance(dtype: torch.dtype) -> dict[str, float]:
+def _tolerance(dtype: torch.dtype) -> dict[str, Any]:
     small = dtype in (torch.float16, torch.bfloat16)
     return {"rtol": 2e-2, "atol": 2e-2} if small else {"rtol": 1e-6, "atol": 1e-6}
 
@@ -47,12 +48,12 @@ def test_interpreted_kernels_equal_the_cpu(interpreted: ModuleType, dtype: torch
     levels = normalise_levels(((2, 4), 2, 1))
     expected = torch.empty(4, num_bins(levels), 5, dtype=dtype)
     result = torch.empty_like(expected)
-    launch.pool_cpu(maps, cells, index, levels, mode, expected)
+    cpu.pool_cpu(maps, cells, index, levels, mode, expected)
     interpreted.pool_cuda(maps, cells, index, levels, mode, result)
     torch.testing.assert_close(result, expected, **_tolerance(dtype))
     grad = torch.from_numpy(rng.integers(-4, 5, expected.shape)).to(dtype)
     ours = interpreted.pool_cuda_backward(grad, maps, cells, index, levels, mode)
-    theirs = launch.pool_cpu_backward(grad, maps, cells, index, levels, mode)
+    theirs = cpu.pool_cpu_backward(grad, maps, cells, index, levels, mode)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, **_tolerance(dtype))
 

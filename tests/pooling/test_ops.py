@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from pooling_cases import random_cells
 
+from pooling_cases import random_cells
 from sppnet.errors import ArgumentError
-from sppnet.pooling import ops
 from sppnet.pooling.bins import bin_edges, normalise_levels, num_bins, parents
+from sppnet.pooling.tensors import ops
 from sppnet.pooling.windows import pool_windows
 
 LEVELS = [3, 3, 2, 1, 1, 1]

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pooling_cases import DTYPES, LAYOUTS, random_map
 from torch import Tensor, nn
 
+from pooling_cases import DTYPES, LAYOUTS, random_map
 from sppnet.errors import ArgumentError
-from sppnet.pooling import pyramid
-from sppnet.pooling.pyramid import SpatialPyramidPool, spatial_pyramid_pool
+from sppnet.pooling.pyramid import spatial_pyramid_pool
+from sppnet.pooling.tensors import pyramid
+from sppnet.pooling.tensors.layers import SpatialPyramidPool
 
 
 def adaptive(x: Tensor, levels: Any, mode: str) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pooling_cases import DTYPES, LAYOUTS, random_cells, random_map
 
+from pooling_cases import DTYPES, LAYOUTS, random_cells, random_map
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import normalise_levels, num_bins
 from sppnet.pooling.reference import pool_reference, pool_reference_backward
@@ -68,7 +68,9 @@ def test_gradient_equals_the_reference(
     (gradient,) = torch.autograd.grad(result, features, grad)
     values = features.detach().double().numpy()
     expected = pool_reference_backward(grad.double().numpy(), values, cells, normalise_levels(levels), mode)
-    half = {"rtol": 2e-2, "atol": 2e-2} if dtype in (torch.float16, torch.bfloat16) else {"rtol": 1e-5, "atol": 1e-5}
+    half: dict[str, Any] = (
+        {"rtol": 2e-2, "atol": 2e-2} if dtype in (torch.float16, torch.bfloat16) else {"rtol": 1e-5, "atol": 1e-5}
+    )
     torch.testing.assert_close(gradient.double(), torch.from_numpy(expected), **half)
 
 
@@ -129,7 +131,7 @@ def test_maps_of_several_scales_and_batches(mode: str, rng: np.random.Generator)
 
 def test_windows_outside_reversed_or_thin() -> None:
     features = torch.arange(12.0).view(1, 3, 4)
-    windows = [
+    windows: list[list[float]] = [
         [-9, -9, -5, -5],  # outside: the nearest corner
         [50, 1, 60, 2],  # right of the map: the last cell of its row
         [3, 2, 1, 1],  # reversed: the cell at its middle
@@ -148,6 +150,7 @@ def test_windows_outside_reversed_or_thin() -> None:
 
 def test_no_windows_and_no_bins_missing() -> None:
     features = torch.randn(5, 4, 4, requires_grad=True)
+    empty: Any
     for empty in ([], np.zeros((0, 4)), torch.zeros(0, 4)):
         result = pool_windows(features, empty)
         assert result.shape == (0, 50, 5)
@@ -195,9 +198,9 @@ def test_the_result_does_not_depend_on_threads(rng: np.random.Generator) -> None
 def test_scores_equal_pooling_and_linear(
     mode: str, outputs: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sppnet.pooling import windows as module
+    from sppnet.pooling.tensors import windows as module
 
-    monkeypatch.setattr(module, "_BLOCK_BYTES", 1 << 18)  # several blocks of windows
+    monkeypatch.setattr(module, "BLOCK_BYTES", 1 << 18)  # several blocks of windows
     features = random_map(rng, (70, 9, 13), torch.float32, "last")
     cells = random_cells(rng, 300, 9, 13)
     weight, bias = torch.randn(outputs, 14 * 70), torch.randn(outputs)
@@ -227,39 +230,42 @@ def test_into_a_given_buffer(offset: int, rng: np.random.Generator) -> None:
 
 
 GOOD = torch.zeros(2, 4, 4)
+pool: Any = pool_windows
+score: Any = score_windows
 BOX = np.array([[0, 0, 1, 1]])
 
 
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: pool_windows(torch.zeros(4, 4), BOX), r"features: .*\(4, 4\)"),
-        (lambda: pool_windows(torch.zeros(2, 0, 4), BOX), "features"),
-        (lambda: pool_windows(torch.zeros(2, 4, 4, dtype=torch.int32), BOX), "features: .*int32"),
-        (lambda: pool_windows([], BOX), "features: .*empty list"),
-        (lambda: pool_windows(np.zeros((2, 4, 4)), BOX), "features: .*ndarray"),
-        (lambda: pool_windows([GOOD, torch.zeros(3, 4, 4)], BOX, map_index=[0]), "features: .*channels"),
-        (lambda: pool_windows(GOOD, np.zeros((2, 5))), r"windows: .*\(2, 5\)"),
-        (lambda: pool_windows(GOOD, "boxes"), "windows"),
-        (lambda: pool_windows(GOOD, [[0, 0, float("nan"), 1]]), "windows: row 0"),
-        (lambda: pool_windows(GOOD, [[0, 0, 1, 1], [0, 0, float("inf"), 1]], stride=16), "windows: row 1"),
-        (lambda: pool_windows(GOOD, BOX, ()), "levels"),
-        (lambda: pool_windows(GOOD, BOX, (0,)), "levels: .*0"),
-        (lambda: pool_windows(GOOD, BOX, 6), "levels"),
-        (lambda: pool_windows(GOOD, BOX, ((1, 2, 3),)), "levels"),
-        (lambda: pool_windows(GOOD, BOX, mode="mean"), "mode: .*'mean'"),
-        (lambda: pool_windows(GOOD, BOX, stride=0), "stride"),
-        (lambda: pool_windows(GOOD, BOX, stride=(1, 2, 3)), "stride"),
-        (lambda: pool_windows([GOOD, GOOD], BOX), "map_index: .*2 maps"),
-        (lambda: pool_windows([GOOD, GOOD], BOX, map_index=[2]), "map_index: .*0 to 1"),
-        (lambda: pool_windows([GOOD, GOOD], BOX, map_index=[-1]), "map_index: .*0 to 1"),
-        (lambda: pool_windows([GOOD, GOOD], BOX, map_index=[0.5]), "map_index"),
-        (lambda: pool_windows([GOOD, GOOD], BOX, map_index=[0, 1]), "map_index"),
-        (lambda: pool_windows(GOOD, BOX, out=torch.zeros(1, 50, 3)), r"out: .*\(1, 50, 2\)"),
-        (lambda: pool_windows(GOOD, BOX, out=torch.zeros(1, 2, 50).transpose(1, 2)), "out: .*contiguous"),
-        (lambda: pool_windows(GOOD.clone().requires_grad_(), BOX, out=torch.zeros(1, 50, 2)), "out: .*gradient"),
-        (lambda: score_windows(GOOD, BOX, torch.zeros(3, 99)), r"weight: .*\(O, 100\)"),
-        (lambda: score_windows(GOOD, BOX, torch.zeros(3, 100), torch.zeros(4)), r"bias: .*\(3,\)"),
+        (lambda: pool(torch.zeros(4, 4), BOX), r"features: .*\(4, 4\)"),
+        (lambda: pool(torch.zeros(2, 0, 4), BOX), "features"),
+        (lambda: pool(torch.zeros(2, 4, 4, dtype=torch.int32), BOX), "features: .*int32"),
+        (lambda: pool([], BOX), "features: .*empty list"),
+        (lambda: pool(np.zeros((2, 4, 4), np.int32), BOX), "features: .*int32"),
+        (lambda: pool("maps", BOX), "features: .*str"),
+        (lambda: pool([GOOD, torch.zeros(3, 4, 4)], BOX, map_index=[0]), "features: .*channels"),
+        (lambda: pool(GOOD, np.zeros((2, 6))), r"windows: .*\(2, 6\)"),
+        (lambda: pool(GOOD, "boxes"), "windows"),
+        (lambda: pool(GOOD, [[0, 0, float("nan"), 1]]), "windows: row 0"),
+        (lambda: pool(GOOD, [[0, 0, 1, 1], [0, 0, float("inf"), 1]], stride=16), "windows: row 1"),
+        (lambda: pool(GOOD, BOX, ()), "levels"),
+        (lambda: pool(GOOD, BOX, (0,)), "levels: .*0"),
+        (lambda: pool(GOOD, BOX, 6), "levels"),
+        (lambda: pool(GOOD, BOX, ((1, 2, 3),)), "levels"),
+        (lambda: pool(GOOD, BOX, mode="mean"), "mode: .*'mean'"),
+        (lambda: pool(GOOD, BOX, stride=0), "stride"),
+        (lambda: pool(GOOD, BOX, stride=(1, 2, 3)), "stride"),
+        (lambda: pool([GOOD, GOOD], BOX), "map_index: .*2 maps"),
+        (lambda: pool([GOOD, GOOD], BOX, map_index=[2]), "map_index: .*0 to 1"),
+        (lambda: pool([GOOD, GOOD], BOX, map_index=[-1]), "map_index: .*0 to 1"),
+        (lambda: pool([GOOD, GOOD], BOX, map_index=[0.5]), "map_index"),
+        (lambda: pool([GOOD, GOOD], BOX, map_index=[0, 1]), "map_index"),
+        (lambda: pool(GOOD, BOX, out=torch.zeros(1, 50, 3)), r"out: .*\(1, 50, 2\)"),
+        (lambda: pool(GOOD, BOX, out=torch.zeros(1, 2, 50).transpose(1, 2)), "out: .*contiguous"),
+        (lambda: pool(GOOD.clone().requires_grad_(), BOX, out=torch.zeros(1, 50, 2)), "out: .*gradient"),
+        (lambda: score(GOOD, BOX, torch.zeros(3, 99)), r"weight: .*\(O, 100\)"),
+        (lambda: score(GOOD, BOX, torch.zeros(3, 100), torch.zeros(4)), r"bias: .*\(3,\)"),
     ],
 )
 def test_bad_arguments_are_named(call: Any, words: str) -> None:

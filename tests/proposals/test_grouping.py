@@ -32,7 +32,9 @@ def features(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.
     return counts, boxes, sizes, bins
 
 
-def grouped(labels: np.ndarray, seed: int, mix: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple]:
+def grouped(
+    labels: np.ndarray, seed: int, mix: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     counts, boxes, sizes, _ = features(labels, seed)
     n = len(sizes)
     pairs = compiled.neighbours(labels.ravel(), labels.shape[1], n)
@@ -78,7 +80,7 @@ def test_every_merge_is_a_union_of_two_neighbours(rows: int, columns: int, seed:
     merges, boxes, _, _ = grouped(labels, seed, mix)
     assert len(boxes) == 2 * n - 1
     pixels = [labels == r for r in range(n)]
-    used = set()
+    used: set[int] = set()
     for a, b in merges.tolist():
         assert a != b
         assert not {a, b} & used  # a region is joined once

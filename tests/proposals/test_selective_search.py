@@ -6,7 +6,9 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.typing import NDArray
 from PIL import Image
 
 from sppnet.boxes import box_iou
@@ -21,29 +24,30 @@ from sppnet.errors import ArgumentError, ImageError
 from sppnet.proposals import MODES, Mode, Proposer, SelectiveSearch, compiled, kernels_ranking, selective_search
 
 
-def scene(height: int = 150, width: int = 200, seed: int = 3) -> np.ndarray:
+def scene(height: int = 150, width: int = 200, seed: int = 3) -> NDArray[np.uint8]:
     """A picture with a dozen coloured things and noise, the same on every machine (integers only)."""
     rng = np.random.default_rng(seed)
     image = np.full((height, width, 3), 90, np.int64) + np.arange(width)[None, :, None] // 6
     for _ in range(12):
         y, x = rng.integers(0, height), rng.integers(0, width)
         image[y : y + rng.integers(10, 70), x : x + rng.integers(10, 70)] = rng.integers(0, 256, 3)
-    return np.clip(image + rng.integers(-6, 7, image.shape), 0, 255).astype(np.uint8)
+    noisy: NDArray[np.uint8] = np.clip(image + rng.integers(-6, 7, image.shape), 0, 255).astype(np.uint8)
+    return noisy
 
 
-def digest(boxes: np.ndarray) -> str:
+def digest(boxes: NDArray[Any]) -> str:
     return hashlib.sha256(boxes.astype("<f4").tobytes()).hexdigest()
 
 
 @pytest.fixture
-def threads():
+def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("mode", list(MODES))
-def test_threads_do_not_change_a_bit(mode: str, threads) -> None:
+def test_threads_do_not_change_a_bit(mode: str, threads: Callable[[int], None]) -> None:
     results = []
     for count in (1, 2, 5):
         threads(count)
@@ -70,8 +74,10 @@ def test_processes_and_hash_seeds_do_not_change_a_bit() -> None:
 
 
 def test_windows_are_the_ones_recorded() -> None:
-    """The same windows on every machine and in every release. When a change of the windows is meant, record the new
-    digest and say so in the release notes: stored features and detectors belong to the old windows.
+    """The same windows on every machine and in every release.
+
+    When a change of the windows is meant, record the new digest and say so in the release notes: stored features and
+    detectors belong to the old windows.
     """
     assert digest(selective_search(scene())) == "9884ff0da642def0801f3a969d27d2be77809406b6884526af59207ed07aa3bf"
 
@@ -188,7 +194,7 @@ def test_errors() -> None:
     with pytest.raises(ArgumentError, match="max_windows"):
         selective_search(image, max_windows=0)
     with pytest.raises(ArgumentError, match="min_side"):
-        selective_search(image, min_side=0.5)
+        selective_search(image, min_side=0.5)  # type: ignore[arg-type]  # that is the point
     with pytest.raises(ArgumentError, match="seed"):
         selective_search(image, seed=-1)
     with pytest.raises(ArgumentError, match="working_side"):

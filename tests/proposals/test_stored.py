@@ -8,6 +8,7 @@ import os
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ BOXES = np.array([[0, 1, 10, 20.25], [5, 5, 300, 8]], np.float32)
 
 @pytest.mark.parametrize("name", ["w.npz", "w.json"])
 def test_what_is_saved_is_loaded(tmp_path: Path, name: str) -> None:
-    windows = {"a.jpg": BOXES, "file": BOXES[:1] / 3, "b/c.png": np.zeros((0, 4), np.float32)}
+    windows: dict[str, Any] = {"a.jpg": BOXES, "file": BOXES[:1] / 3, "b/c.png": np.zeros((0, 4), np.float32)}
     save_proposals(tmp_path / name, windows)
     stored = load_proposals(tmp_path / name)
     assert list(stored) == list(windows)
@@ -152,7 +153,7 @@ def test_grid_covers_any_large_object() -> None:
 @pytest.mark.parametrize(
     "options", [{"max_windows": 0}, {"min_side": 0}, {"aspects": ()}, {"scale_step": 1.0}, {"stride": 0.0}]
 )
-def test_grid_errors(options: dict) -> None:
+def test_grid_errors(options: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(options))):
         GridProposer(**options)
 

@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 
 from sppnet.errors import ArgumentError
 from sppnet.runtime.onnx_graph import OnnxGraph
-from sppnet.runtime.session import OnnxSession, set_threads, thread_count
+from sppnet.runtime.session import OnnxSession
 
 F32 = onnx.TensorProto.FLOAT
 
@@ -86,15 +86,3 @@ def test_a_graph_that_cannot_be_right_is_refused() -> None:
     graph.output(graph.node("NoSuchOperator", [], "y"), "float32", (1,))
     with pytest.raises(ArgumentError, match="refuses the graph"):
         OnnxSession(graph.to_bytes())
-
-
-def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert thread_count() == 3
-    set_threads(2)
-    assert thread_count() == 2
-    set_threads(None)
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert thread_count() >= 1
-    with pytest.raises(ArgumentError, match="at least 1"):
-        set_threads(0)

@@ -13,7 +13,8 @@ from sppnet.backbones.base import Backbone
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import DEFAULT_LEVELS, Levels
 from sppnet.pooling.cells import Windows
-from sppnet.pooling.pyramid import SpatialPyramidPool, by_channel
+from sppnet.pooling.tensors.layers import SpatialPyramidPool
+from sppnet.pooling.tensors.pyramid import by_channel
 from sppnet.pooling.windows import pool_windows
 
 __all__ = ["FixedPool", "SPPClassifier"]

@@ -32,7 +32,7 @@ from sppnet.datasets.folder import ImageFolder
 from sppnet.devices import as_device, plain_inference
 from sppnet.errors import ArgumentError, DatasetError, NotFittedError
 from sppnet.images import ImageSource, load_image
-from sppnet.pooling.pyramid import SpatialPyramidPool
+from sppnet.pooling.tensors.layers import SpatialPyramidPool
 
 __all__ = ["IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 

@@ -61,7 +61,7 @@ class HeadEngine:
     Args:
         weights: the matrices by the names of :class:`sppnet.detection.weights.DetectorWeights`, float32.
         scale: of the maps, where they are quantised; None for float32 maps.
-        threads: of ONNX Runtime; None: :func:`sppnet.runtime.session.thread_count`.
+        threads: of ONNX Runtime; None: :func:`sppnet.threads.num_threads`.
     """
 
     def __init__(self, weights: Mapping[str, F32], scale: MapScale | None = None, threads: int | None = None) -> None:

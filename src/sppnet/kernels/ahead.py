@@ -1,6 +1,7 @@
-"""Kernels that a second process compiles while this one compiles others: the very first run takes half as long.
+"""Kernels that a second process compiles while this one compiles others.
 
-Threads wouldn't help: Numba compiles one function at a time.
+Why: the first selective search on a machine takes 4.6 s instead of 8.7 s. Threads would not help: Numba compiles one
+function at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def compile_ahead(module: str, names: Sequence[str]) -> None:
     should have compiled is compiled here then.
 
     Args:
-        names: of :class:`~sppnet.kernels.loader.NativeKernel` in that module, all with known ``kinds``.
+        module: where the kernels are.
+        names: of :class:`~sppnet.kernels.native.NativeKernel` in that module, all with known ``kinds``.
     """
     kernels = [getattr(import_module(module), name) for name in names]
     missing = [name for name, kernel in zip(names, kernels, strict=True) if not kernel.on_disk()]
@@ -35,7 +37,7 @@ def compile_ahead(module: str, names: Sequence[str]) -> None:
     if getattr(sys, "frozen", False) or not sys.executable or _MARK in os.environ:
         return
     try:  # -P: nothing is imported from the folder in which the program happens to run
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  # this Python, names of our own modules
             [sys.executable, "-P", "-m", __name__, module, *missing],
             env=os.environ | {_MARK: "1"},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -1,4 +1,9 @@
-"""Machine code of a Numba kernel that stands alone; see :mod:`sppnet.kernels.loader`. Imports Numba."""
+"""Machine code of a Numba kernel that stands alone, for :mod:`sppnet.kernels.native`. Imports Numba.
+
+Numba's code for a kernel calls Numba's run-time library and Python for errors, memory and counts of references. Behind
+one C function, with memory from :mod:`sppnet.kernels.scratch`, nothing of that can be reached; LLVM removes it, and
+what is left can be kept in a file. All of this uses private interfaces; whatever they raise is caught by the caller.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,17 @@ from typing import Any
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import cfunc, types
-from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
-from sppnet.kernels.loader import target_machine
+from sppnet.kernels.jit import vector_operation
+from sppnet.kernels.native import target_machine
 
 # What compiled kernels may call: functions of C that are in every process. Nothing of Numba's, nothing of Python's.
 _ALLOWED = {"calloc", "free", "memset", "memcpy", "memmove"}
 
 
 def compile_kernel(jitted: Any, kinds: tuple[str, ...], ranged: bool = True) -> bytes | None:
-    """Object file with ``kernel(start, stop, block)`` and ``region``; None if the code needs Numba at run time.
+    """Object file with ``kernel(start, stop, block)``; None if the code needs Numba at run time.
 
     Args:
         jitted: Numba function of start, stop and arguments of these kinds.
@@ -41,38 +46,11 @@ def compile_kernel(jitted: Any, kinds: tuple[str, ...], ranged: bool = True) -> 
             function.name = "kernel"
         elif not function.is_declaration:
             function.linkage = llvm.Linkage.internal
-    module.link_in(llvm.parse_assembly(_region()))
     _strip(module)
     for function in module.functions:
         if function.is_declaration and not function.name.startswith("llvm.") and function.name not in _ALLOWED:
             return None
     return bytes(target_machine().emit_object(module))
-
-
-def _region() -> str:
-    """``region(shared)``: takes chunk after chunk and calls ``kernel`` for its items; many threads may be in it.
-
-    ``shared`` points at four words: the next chunk, the number of items, the number of chunks, the kernel's arguments.
-    """
-    word, module = ir.IntType(64), ir.Module()
-    kernel = ir.Function(module, ir.FunctionType(ir.VoidType(), [word, word, word.as_pointer()]), "kernel")
-    region = ir.Function(module, ir.FunctionType(ir.VoidType(), [word.as_pointer()]), "region")
-    (shared,) = region.args
-    builder = ir.IRBuilder(region.append_basic_block())
-    count, chunks, block = (builder.load(builder.gep(shared, [ir.Constant(word, i)])) for i in (1, 2, 3))
-    again, work, done = (region.append_basic_block() for _ in range(3))
-    builder.branch(again)
-    builder.position_at_end(again)
-    chunk = builder.atomic_rmw("add", shared, ir.Constant(word, 1), "monotonic")
-    builder.cbranch(builder.icmp_signed("<", chunk, chunks), work, done)
-    builder.position_at_end(work)
-    start = builder.sdiv(builder.mul(count, chunk), chunks)
-    stop = builder.sdiv(builder.mul(count, builder.add(chunk, ir.Constant(word, 1))), chunks)
-    builder.call(kernel, [start, stop, builder.inttoptr(block, word.as_pointer())])
-    builder.branch(again)
-    builder.position_at_end(done)
-    builder.ret_void()
-    return str(module)
 
 
 def _strip(module: Any) -> None:
@@ -92,7 +70,7 @@ def _unpacker(kinds: list[Any]) -> Any:
     """A function in compiled code: a block of words to a tuple of arguments (arrays: address, then shape)."""
     result = types.Tuple(kinds)
 
-    @intrinsic
+    @vector_operation
     def unpack(typingctx: Any, block: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             word = ir.IntType(64)

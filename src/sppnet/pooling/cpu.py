@@ -16,11 +16,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
+from sppnet.kernels.lines import LINE_BYTES
 from sppnet.kernels.scratch import release, scratch
-from sppnet.pooling.lines import LINE_BYTES
-from sppnet.pooling.simd import (
+from sppnet.kernels.vectors import (
     add,
     divide,
     from_key,
@@ -36,10 +36,9 @@ from sppnet.pooling.simd import (
 )
 
 WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
-@_jit
+@jit
 def copy_line(flat: Any, base: int, strides: Any, c0: int, nc: int, height: int, width: int, line: Any) -> None:
     """Channels ``c0 .. c0 + nc`` of a map into ``line[(y * width + x) * lanes + c]``."""
     lanes = LINE_BYTES // flat.itemsize
@@ -57,7 +56,7 @@ def copy_line(flat: Any, base: int, strides: Any, c0: int, nc: int, height: int,
                     line[q + x * lanes] = flat[p + x * sx]
 
 
-@_jit
+@jit
 def write_line(values: Any, bins: int, out: Any, at: int, bin_stride: int, nc: int, streamed: bool) -> None:
     """``values[bin * lanes + c]`` to ``out[at + bin * bin_stride + c]``."""
     lanes = LINE_BYTES // values.itemsize
@@ -73,7 +72,7 @@ def write_line(values: Any, bins: int, out: Any, at: int, bin_stride: int, nc: i
             store(out, at + b * bin_stride, load(values, b * lanes))
 
 
-@_jit
+@jit
 def write_keys(values: Any, bins: int, out: Any, at: int, bin_stride: int, nc: int, streamed: bool) -> None:
     """Floats of the keys ``values[bin * lanes + c]`` to ``out[at + bin * bin_stride + c]``."""
     lanes = LINE_BYTES // values.itemsize
@@ -91,14 +90,15 @@ def write_keys(values: Any, bins: int, out: Any, at: int, bin_stride: int, nc: i
             store(out, at + b * bin_stride, from_key(load(values, b * lanes)))
 
 
-@_jit
+@jit
 def column_edges(edges: Any, x0: int, width: int, n: int) -> None:
+    """``edges[2 * j : 2 * j + 2]``: first cell and end of bin ``j`` of ``n`` over ``width`` cells from ``x0`` on."""
     for j in range(n):
         edges[2 * j] = x0 + (j * width) // n
         edges[2 * j + 1] = x0 - ((-(j + 1) * width) // n)
 
 
-@_jit
+@jit
 def make_tables(table: Any, infinity: int, tables: int, row: int, size: int) -> None:
     """Keys of the line in ``table[:size]``; after them its maxima over 2, 4, ... rows."""
     lanes = LINE_BYTES // table.itemsize
@@ -110,7 +110,7 @@ def make_tables(table: Any, infinity: int, tables: int, row: int, size: int) -> 
             store(table, i + size, maximum(load(table, i), load(table, i + (row << k))))
 
 
-@_jit
+@jit
 def max_of_window(
     table: Any, cells: Any, w: int, plan: Any, tables: int, row: int, size: int, edges: Any, values: Any
 ) -> None:
@@ -156,7 +156,7 @@ def max_of_window(
                     store(values, (first + i * columns + j) * lanes, best)
 
 
-@_jit
+@jit
 def pool_max(
     start: int, stop: int, flat: Any, strides: Any, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     out: Any, out_layout: Any, infinity: int, tables: int,
@@ -199,7 +199,7 @@ def pool_max(
     release(edges)
 
 
-@_jit
+@jit
 def make_sums(line: Any, sums: Any, height: int, width: int) -> bool:
     """Running sums of the line over rows and columns, with a border of zeros; whether all of them are finite."""
     lanes = LINE_BYTES // line.itemsize
@@ -217,7 +217,7 @@ def make_sums(line: Any, sums: Any, height: int, width: int) -> bool:
     return exact
 
 
-@_jit
+@jit
 def mean_of_window(
     line: Any, sums: Any, exact: bool, cells: Any, w: int, plan: Any, width: int, edges: Any, values: Any
 ) -> None:
@@ -250,7 +250,7 @@ def mean_of_window(
                     store_narrow(values, d + u, divide(total, area))
 
 
-@_jit
+@jit
 def pool_avg(
     start: int, stop: int, flat: Any, strides: Any, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     out: Any, out_layout: Any,

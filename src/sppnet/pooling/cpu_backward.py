@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
+from sppnet.kernels.lines import LINE_BYTES
 from sppnet.kernels.scratch import release, scratch
+from sppnet.kernels.vectors import add, divide, load, load_wide, store, subtract, zeros
 from sppnet.pooling.cpu import column_edges
-from sppnet.pooling.lines import LINE_BYTES
-from sppnet.pooling.simd import add, divide, load, load_wide, store, subtract, zeros
 
 WIDE = LINE_BYTES // 8  # lanes of a vector of int64 or float64
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
-@_jit
+@jit
 def write_gradient(
     line: Any, pitch: int, lanes: int, out: Any, base: int, strides: Any, c0: int, nc: int, height: int, width: int
 ) -> None:
@@ -38,7 +37,7 @@ def write_gradient(
                     out[base + (c0 + c) * sc + y * sy + x * sx] = line[y * pitch + x * lanes + c]
 
 
-@_jit
+@jit
 def avg_backward(
     start: int, stop: int, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     grad: Any, grad_layout: Any, out: Any, out_strides: Any,

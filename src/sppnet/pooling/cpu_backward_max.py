@@ -14,21 +14,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
+from sppnet.kernels.lines import GROUP, LAST_PLACE
 from sppnet.kernels.scratch import release, scratch
+from sppnet.kernels.vectors import (
+    add,
+    add_at_places,
+    keep_where_different,
+    keep_where_equal,
+    load_group,
+    load_packed,
+    maximum,
+    prefetch,
+    store,
+)
 from sppnet.pooling.cpu import column_edges
 from sppnet.pooling.cpu_backward import WIDE, write_gradient
-from sppnet.pooling.lines import GROUP, LAST_PLACE
-from sppnet.pooling.simd import add, load_packed, maximum, store
-from sppnet.pooling.simd_groups import add_at_places, keep_where_different, keep_where_equal, load_group, prefetch
 
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 # Bins of more cells are added by place: 32 additions of one number cost about as much as 8 of a masked vector.
 _MASKED_CELLS = 8
 
 
-@_jit
+@jit
 def copy_group(flat: Any, base: int, strides: Any, c0: int, nc: int, height: int, width: int, bits: Any) -> None:
     """Channels ``c0 .. c0 + nc`` of a map into ``bits[(y * width + x) * GROUP + c]``."""
     sc, sy, sx = strides[1], strides[2], strides[3]
@@ -44,7 +52,7 @@ def copy_group(flat: Any, base: int, strides: Any, c0: int, nc: int, height: int
                     bits[q + x * GROUP] = flat[p + x * sx]
 
 
-@_jit
+@jit
 def pack_group(
     flat: Any, base: int, strides: Any, c0: int, nc: int, height: int, width: int, infinity: int, bits: Any, packed: Any
 ) -> None:
@@ -55,7 +63,7 @@ def pack_group(
             store(packed, i, load_packed(bits, i, infinity, LAST_PLACE - cell))
 
 
-@_jit
+@jit
 def make_row_tables(table: Any, tables: int, row: int, size: int) -> None:
     """After the integers in ``table[:size]`` their maxima over 2, 4, ... rows."""
     for k in range(tables):
@@ -64,7 +72,7 @@ def make_row_tables(table: Any, tables: int, row: int, size: int) -> None:
             store(table, i + size, maximum(load_group(table, i), load_group(table, i + (row << k))))
 
 
-@_jit
+@jit
 def load_gradients(grad: Any, grad_layout: Any, w: int, c0: int, nc: int, grads: Any) -> None:
     """Gradients of all bins of window ``w`` into ``grads[bin * GROUP + c]``."""
     grad_bin, grad_channel, bins = grad_layout[1], grad_layout[2], grad_layout[3]
@@ -78,7 +86,7 @@ def load_gradients(grad: Any, grad_layout: Any, w: int, c0: int, nc: int, grads:
                 grads[b * GROUP + c] = grad[g + b * grad_bin + c * grad_channel]
 
 
-@_jit
+@jit
 def find_maxima(
     table: Any, tables: int, row: int, size: int, cells: Any, w: int, plan: Any, edges: Any, best: Any,
     grad: Any, ahead: int, grad_bin: int,
@@ -125,7 +133,7 @@ def find_maxima(
                     prefetch(grad, ahead + (first + i * columns + j) * grad_bin)
 
 
-@_jit
+@jit
 def push_to_finer(plan: Any, best: Any, grads: Any) -> None:
     """Gradients of bins that finer ones tile are added to that of the first finer bin with the same maximum.
 
@@ -149,7 +157,7 @@ def push_to_finer(plan: Any, best: Any, grads: Any) -> None:
                         rest = keep_where_different(u, v, rest)
 
 
-@_jit
+@jit
 def push_to_cells(
     table: Any, row: int, cells: Any, w: int, plan: Any, edges: Any, best: Any, grads: Any, sums: Any
 ) -> None:
@@ -177,7 +185,7 @@ def push_to_cells(
                         store(sums, x, add(load_group(sums, x), here))
 
 
-@_jit
+@jit
 def max_backward(
     start: int, stop: int, flat: Any, strides: Any, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     infinity: int, tables: int, grad: Any, grad_layout: Any, out: Any, out_strides: Any,

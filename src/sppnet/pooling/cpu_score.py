@@ -9,18 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
+from sppnet.kernels.lines import LINE_BYTES
 from sppnet.kernels.scratch import release, scratch
+from sppnet.kernels.vectors import from_key, half_zeros, lane_sum, load, load_half, multiply_add, store
 from sppnet.pooling.cpu import copy_line, make_sums, make_tables, max_of_window, mean_of_window
-from sppnet.pooling.lines import LINE_BYTES
-from sppnet.pooling.simd import from_key, half_zeros, lane_sum, load, load_half, multiply_add, store
 
 TOGETHER = 4  # windows
-_jit: Any = njit(nogil=True, cache=True, boundscheck=False, error_model="numpy")
 
 
-@_jit
+@jit
 def add_scores(
     values: Any, bins: int, weights: Any, at: int, outputs: int, scores: Any, order: Any, s: int, number: int
 ) -> None:
@@ -64,7 +63,7 @@ def add_scores(
             scores[q + 1] += lane_sum(h)
 
 
-@_jit
+@jit
 def score_max(
     start: int, stop: int, flat: Any, strides: Any, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     bins: int, weights: Any, outputs: int, scores: Any, infinity: int, tables: int,
@@ -106,7 +105,7 @@ def score_max(
     release(edges)
 
 
-@_jit
+@jit
 def score_avg(
     start: int, stop: int, flat: Any, strides: Any, shape: Any, cells: Any, order: Any, starts: Any, plan: Any,
     bins: int, weights: Any, outputs: int, scores: Any,

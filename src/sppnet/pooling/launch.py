@@ -1,40 +1,107 @@
-"""From tensors to the CPU kernels: views, work items, the choice of how many tables to make.
+"""From arrays to the CPU kernels: views, work items, the choice of how many tables to make. No torch here.
 
-Numba is imported when the first kernel is needed, not when sppnet is.
+Numba is imported when a kernel must be compiled, not when sppnet is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from sppnet._types import I64
 from sppnet.errors import ArgumentError
-from sppnet.kernels.loader import NativeKernel
-from sppnet.kernels.run import first_run_notice, num_threads, run_ranges
+from sppnet.kernels.lines import GROUP, LINE_BYTES
+from sppnet.kernels.native import NativeKernel
+from sppnet.kernels.run import first_run_notice, run_ranges
 from sppnet.pooling.bins import Level, parents
-from sppnet.pooling.lines import GROUP, LINE_BYTES
+from sppnet.threads import num_threads
 
-__all__ = ["make_plan", "pool_cpu", "pool_cpu_backward"]
+__all__ = ["Strided", "Work", "aligned_empty", "make_plan", "pool", "pool_backward", "score", "strided"]
 
-I64 = NDArray[np.int64]
-
-# dtype -> (integer of the same size, bits of infinity)
-_BITS: dict[torch.dtype, tuple[torch.dtype, int]] = {
-    torch.float16: (torch.int16, 0x7C00),
-    torch.bfloat16: (torch.int16, 0x7F80),
-    torch.float32: (torch.int32, 0x7F800000),
-    torch.float64: (torch.int64, 0x7FF0000000000000),
+# dtype -> (integer whose order is compared, bits of infinity). Integers of 8 bits are compared as they are.
+_KEYS: dict[str, tuple[type[np.integer[Any]], int]] = {
+    "int8": (np.int8, 0),
+    "uint8": (np.uint8, 0),
+    "float16": (np.int16, 0x7C00),
+    "bfloat16": (np.int16, 0x7F80),
+    "float32": (np.int32, 0x7F800000),
+    "float64": (np.int64, 0x7FF0000000000000),
 }
+_SOURCES = ("cpu", "cpu_backward", "cpu_backward_max", "cpu_score")
+_pool_max = NativeKernel("sppnet.pooling.cpu", "pool_max", _SOURCES)
+_pool_avg = NativeKernel("sppnet.pooling.cpu", "pool_avg", _SOURCES)
+_score_max = NativeKernel("sppnet.pooling.cpu_score", "score_max", _SOURCES)
+_score_avg = NativeKernel("sppnet.pooling.cpu_score", "score_avg", _SOURCES)
+_max_backward = NativeKernel("sppnet.pooling.cpu_backward_max", "max_backward", _SOURCES)
+_avg_backward = NativeKernel("sppnet.pooling.cpu_backward", "avg_backward", _SOURCES)
+
+# Results above this leave the cache before anybody reads them.
+_STREAM_BYTES = 16 << 20
+_ALIGNMENT = 64
+_seen: set[tuple[str, str]] = set()
 
 
-_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+class Strided(NamedTuple):
+    """An array of any strides as the memory that it spans: element (i, j, ...) is ``flat[i * strides[0] + ...]``.
+
+    Attributes:
+        flat: 1-D, contiguous. Of bfloat16, which NumPy doesn't have, the bits as int16.
+        shape: of the array.
+        strides: in elements, >= 0.
+        dtype: name of the dtype.
+    """
+
+    flat: NDArray[Any]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+
+    def bits(self) -> NDArray[Any]:
+        """``flat`` as integers that maxima are taken of."""
+        return self.flat.view(_KEYS[self.dtype][0])
+
+
+def strided(array: NDArray[Any]) -> Strided:
+    """A view of an array, whose strides must be multiples of the item's size and >= 0."""
+    strides = tuple(s // array.itemsize for s in array.strides)
+    extent = 1 + sum((n - 1) * s for n, s in zip(array.shape, strides, strict=True))
+    flat = np.lib.stride_tricks.as_strided(array, (extent,), (array.itemsize,))
+    return Strided(flat, array.shape, strides, array.dtype.name)
+
+
+class Work(NamedTuple):
+    """Which windows of which maps are pooled into which bins.
+
+    Attributes:
+        cells: ``(K, 4)`` int64, contiguous: ``(x0, y0, x1, y1)``, within the maps, at least one cell each.
+        map_index: ``(K,)`` int64, the map of each window, batches counted through; None: the first.
+        levels: (rows, columns) each.
+        mode: ``max`` or ``avg``.
+    """
+
+    cells: I64
+    map_index: I64 | None
+    levels: Sequence[Level]
+    mode: str
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Make an uninitialised array at a multiple of 64 bytes.
+
+    Above 4 MB NumPy asks Linux for pages of 2 MB, which torch doesn't: the 25,000 page faults of 100 MB took 45 ms,
+    four times as long as pooling into them.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    result: NDArray[Any] = memory[start : start + size].view(dtype).reshape(shape)
+    return result
 
 
 @lru_cache(maxsize=64)
@@ -49,26 +116,14 @@ def make_plan(levels: tuple[Level, ...], nested: bool) -> I64:
     return np.array(rows, np.int64)
 
 
-def split_by_map(map_index: Tensor | None, windows: int, maps: int) -> tuple[I64, I64]:
+def split_by_map(map_index: I64 | None, windows: int, maps: int) -> tuple[I64, I64]:
     """Windows in the order of their maps, and where each map's begin: ``(K,)``, ``(maps + 1,)``."""
     if map_index is None or maps == 1:
         starts = np.full(maps + 1, windows, np.int64)
         starts[0] = 0
         return np.arange(windows), starts
-    index = map_index.numpy()
-    return np.argsort(index, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(index, minlength=maps))])
-
-
-_SOURCES = ("lines", "simd", "simd_groups", "cpu", "cpu_backward", "cpu_backward_max", "cpu_score")
-_pool_max = NativeKernel("sppnet.pooling.cpu", "pool_max", _SOURCES)
-_pool_avg = NativeKernel("sppnet.pooling.cpu", "pool_avg", _SOURCES)
-_score_max = NativeKernel("sppnet.pooling.cpu_score", "score_max", _SOURCES)
-_score_avg = NativeKernel("sppnet.pooling.cpu_score", "score_avg", _SOURCES)
-_max_backward = NativeKernel("sppnet.pooling.cpu_backward_max", "max_backward", _SOURCES)
-_avg_backward = NativeKernel("sppnet.pooling.cpu_backward", "avg_backward", _SOURCES)
-
-# Results above this leave the cache before anybody reads them.
-_STREAM_BYTES = 16 << 20
+    counts = np.bincount(map_index, minlength=maps)
+    return np.argsort(map_index, kind="stable"), np.concatenate([[0], np.cumsum(counts)])
 
 
 def _count_chunks(items: int, windows: int) -> int:
@@ -79,10 +134,7 @@ def _count_chunks(items: int, windows: int) -> int:
     return max(1, min(threads, windows // 100))
 
 
-_seen: set[tuple[str, torch.dtype]] = set()
-
-
-def _notice(kernel: str, dtype: torch.dtype) -> AbstractContextManager[None]:
+def _notice(kernel: str, dtype: str) -> AbstractContextManager[None]:
     """The notice of a first compilation, only when a kernel is called for the first time in this process."""
     if (kernel, dtype) in _seen:
         return nullcontext()
@@ -98,12 +150,6 @@ def _check_cells(cells: I64, height: int, width: int) -> None:
         raise ArgumentError(f"cells: expected windows of at least one cell inside the map of {height} x {width} cells")
 
 
-def flat_view(tensor: Tensor) -> Tensor:
-    """The memory that the tensor spans, as one dimension (no copy)."""
-    extent = 1 + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.stride(), strict=True))
-    return tensor.as_strided((extent,), (1,))
-
-
 def count_tables(cells: I64, plan: I64, height: int, width: int) -> int:
     """How many tables of running maxima pay: reads of the map that they save against the reads to make them."""
     roots = plan[plan[:, 3] < 0]
@@ -116,173 +162,141 @@ def count_tables(cells: I64, plan: I64, height: int, width: int) -> int:
     return 1 if bin_height < 3 else 2
 
 
-def pool_cpu(
-    maps: Sequence[Tensor],
-    cells: Tensor,
-    map_index: Tensor | None,
-    levels: Sequence[Level],
-    mode: str,
-    out: Tensor,
-) -> None:
-    """Pool into ``out`` ``(K, bins, C)``, which is contiguous over C.
+class _Part(NamedTuple):
+    """One batch of maps and its windows."""
+
+    number: int  # of the batch in the list
+    starts: I64  # (maps of the batch + 1,): where the windows of each begin in `order`
+    chosen: I64  # cells of its windows
+    windows: int  # of a map, on average
+
+    def tables(self, plan: I64, maps: Strided) -> int:
+        return count_tables(self.chosen, plan, *maps.shape[2:])
+
+
+def _parts(maps: Sequence[Strided], cells: I64, order: I64, starts: I64) -> Iterator[_Part]:
+    """Batches that have windows, with these; checks that they lie inside."""
+    at = 0
+    for number, batch in enumerate(maps):
+        count, _, height, width = batch.shape
+        begin = starts[at : at + count + 1]
+        at += count
+        if begin[0] < begin[-1]:
+            chosen = cells if len(maps) == 1 else cells[order[begin[0] : begin[-1]]]
+            _check_cells(chosen, height, width)
+            yield _Part(number, begin, chosen, int(begin[-1] - begin[0]) // count)
+
+
+def pool(maps: Sequence[Strided], work: Work, out: Strided) -> None:
+    """Pool into ``out``, ``(K, bins, C)``, which is contiguous over C.
 
     Args:
-        maps: each ``(N_i, C, H_i, W_i)``, one dtype, any strides.
-        cells: ``(K, 4)`` int64, within the maps, at least one cell each.
-        map_index: ``(K,)`` int64 into the N_i counted through, or None if there is one map.
+        maps: each ``(N_i, C, H_i, W_i)``, one dtype; means of float32 and float64 only.
+        work: windows and bins.
+        out: of the maps' dtype.
     """
-    windows = cells.shape[0]
-    if windows == 0 or out.numel() == 0:
+    cells, levels = work.cells, tuple(work.levels)
+    if not len(cells) or 0 in out.shape:
         return
-    dtype = maps[0].dtype
-    if mode == "avg" and dtype in (torch.float16, torch.bfloat16):
-        wide = torch.empty(out.shape, dtype=torch.float32)
-        pool_cpu([m.float() for m in maps], cells, map_index, levels, mode, wide)
-        out.copy_(wide)
-        return
-    integer, infinity = _BITS[dtype]
-    view = integer if mode == "max" else dtype
-    order, starts = split_by_map(map_index, windows, sum(m.shape[0] for m in maps))
-    plan = make_plan(tuple(levels), nested=mode == "max")
-    channels = maps[0].shape[1]
-    cell_array: Any = cells.contiguous().numpy()
-    lines = -(-channels * dtype.itemsize // LINE_BYTES)
-    streamed = out.numel() * out.element_size() > _STREAM_BYTES and out.data_ptr() % 64 == 0
-    streamed = streamed and all(s * out.element_size() % 64 == 0 for s in out.stride()[:2])
-    layout = np.array([out.stride(0), out.stride(1), streamed, out.shape[1]], np.int64)
-    flat_out = flat_view(out).view(view).numpy()
-    at = 0
-    with _notice(mode, view):
-        for tensor in maps:
-            count, _, height, width = tensor.shape
-            begin = starts[at : at + count + 1]
-            at += count
-            if begin[0] == begin[-1]:
-                continue
-            chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
-            _check_cells(chosen, height, width)
-            flat = flat_view(tensor.detach()).view(view).numpy()
-            chunks = _count_chunks(count * lines, int(begin[-1] - begin[0]) // count)
-            shape = np.array([count, channels, height, width, chunks], np.int64)
-            strides = np.array(tensor.stride(), np.int64)
-            arguments = (flat, strides, shape, cell_array, order, begin, plan, flat_out, layout)
-            if mode == "max":
-                tables = count_tables(chosen, plan, height, width)
-                run_ranges(_pool_max, count * lines * chunks, *arguments, infinity, tables)
+    largest, dtype = work.mode == "max", maps[0].dtype
+    order, starts = split_by_map(work.map_index, len(cells), sum(m.shape[0] for m in maps))
+    plan = make_plan(levels, nested=largest)
+    channels, size = maps[0].shape[1], maps[0].flat.itemsize
+    lines = -(-channels * size // LINE_BYTES)
+    flat_out = out.bits() if largest else out.flat
+    streamed = math.prod(out.shape) * size > _STREAM_BYTES and flat_out.ctypes.data % 64 == 0
+    streamed = streamed and all(s * size % 64 == 0 for s in out.strides[:2])
+    layout = np.array([*out.strides[:2], streamed, out.shape[1]], np.int64)
+    with _notice(work.mode, dtype):
+        for part in _parts(maps, cells, order, starts):
+            batch = maps[part.number]
+            items = batch.shape[0] * lines
+            chunks = _count_chunks(items, part.windows)
+            shape, strides = np.array([*batch.shape, chunks], np.int64), np.array(batch.strides, np.int64)
+            tail = (strides, shape, cells, order, part.starts, plan, flat_out, layout)
+            if largest:
+                tables = part.tables(plan, batch)
+                run_ranges(_pool_max, items * chunks, batch.bits(), *tail, _KEYS[dtype][1], tables)
             else:
-                run_ranges(_pool_avg, count * lines * chunks, *arguments)
+                run_ranges(_pool_avg, items * chunks, batch.flat, *tail)
 
 
-def score_cpu(
-    maps: Sequence[Tensor],
-    cells: Tensor,
-    map_index: Tensor | None,
-    levels: Sequence[Level],
-    mode: str,
-    weight: Tensor,
-    bias: Tensor | None,
-    out: Tensor,
+def score(
+    maps: Sequence[Strided], work: Work, weight: NDArray[Any], bias: NDArray[Any] | None, out: NDArray[Any]
 ) -> None:
-    """Products of all pooled vectors with ``weight`` ``(O, bins, C)``, and ``bias`` ``(O,)``, into ``out`` ``(K, O)``;
-    float32 or float64, few outputs.
+    """Products of all pooled vectors with the weights into ``out``, ``(K, O)``. For few outputs.
+
+    Args:
+        maps: as in :func:`pool`; float32 or float64.
+        work: windows and bins.
+        weight: ``(O, bins, C)``.
+        bias: ``(O,)`` or None.
+        out: any strides.
     """
+    cells, levels, largest = work.cells, tuple(work.levels), work.mode == "max"
     dtype = maps[0].dtype
-    lanes = LINE_BYTES // dtype.itemsize
+    lanes = LINE_BYTES // maps[0].flat.itemsize
     outputs, bins, channels = weight.shape
     lines, padded = -(-channels // lanes), -(-outputs // 2) * 2
-    # In NumPy: torch's threads would go on spinning on the cores that the kernel needs.
-    packed = np.zeros((lines, padded, bins, lanes), _NUMPY[dtype])
-    columns = weight.detach().numpy()
+    packed = np.zeros((lines, padded, bins, lanes), dtype)
     for line in range(lines):
-        part = columns[:, :, line * lanes : (line + 1) * lanes]
-        packed[line, :outputs, :, : part.shape[2]] = part
-    scores = np.zeros((cells.shape[0], padded), _NUMPY[dtype])
-    integer, infinity = _BITS[dtype]
-    view = integer if mode == "max" else dtype
-    order, starts = split_by_map(map_index, cells.shape[0], sum(m.shape[0] for m in maps))
-    plan = make_plan(tuple(levels), nested=mode == "max")
-    cell_array: Any = cells.contiguous().numpy()
-    tail = (bins, packed.reshape(-1), padded, scores.reshape(-1))
-    at = 0
-    with _notice(mode + " scores", view):
-        for tensor in maps:
-            count, _, height, width = tensor.shape
-            begin = starts[at : at + count + 1]
-            at += count
-            if begin[0] == begin[-1]:
-                continue
-            chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
-            _check_cells(chosen, height, width)
-            flat = flat_view(tensor.detach()).view(view).numpy()
-            chunks = _count_chunks(count, int(begin[-1] - begin[0]) // count)
-            shape = np.array([count, channels, height, width, chunks], np.int64)
-            strides = np.array(tensor.stride(), np.int64)
-            arguments = (flat, strides, shape, cell_array, order, begin, plan, *tail)
-            if mode == "max":
-                tables = count_tables(chosen, plan, height, width)
-                run_ranges(_score_max, count * chunks, *arguments, infinity, tables)
+        columns = weight[:, :, line * lanes : (line + 1) * lanes]
+        packed[line, :outputs, :, : columns.shape[2]] = columns
+    scores = np.zeros((len(cells), padded), dtype)
+    order, starts = split_by_map(work.map_index, len(cells), sum(m.shape[0] for m in maps))
+    plan = make_plan(levels, nested=largest)
+    weights = (bins, packed.reshape(-1), padded, scores.reshape(-1))
+    with _notice(work.mode + " scores", dtype):
+        for part in _parts(maps, cells, order, starts):
+            batch = maps[part.number]
+            chunks = _count_chunks(batch.shape[0], part.windows)
+            shape, strides = np.array([*batch.shape, chunks], np.int64), np.array(batch.strides, np.int64)
+            tail = (strides, shape, cells, order, part.starts, plan, *weights)
+            if largest:
+                tables = part.tables(plan, batch)
+                run_ranges(_score_max, batch.shape[0] * chunks, batch.bits(), *tail, _KEYS[dtype][1], tables)
             else:
-                run_ranges(_score_avg, count * chunks, *arguments)
+                run_ranges(_score_avg, batch.shape[0] * chunks, batch.flat, *tail)
     if bias is not None:
-        scores[:, :outputs] += bias.detach().numpy()
-    out.detach().numpy()[:] = scores[:, :outputs]
+        scores[:, :outputs] += bias
+    out[:] = scores[:, :outputs]
 
 
-def pool_cpu_backward(
-    grad: Tensor,
-    maps: Sequence[Tensor],
-    cells: Tensor,
-    map_index: Tensor | None,
-    levels: Sequence[Level],
-    mode: str,
-) -> list[Tensor]:
-    """Gradient of each map (its shape, dtype and memory order) from that of the result, ``(K, bins, C)``."""
-    results = [torch.empty_like(m) for m in maps]
-    if grad.numel() == 0:
-        return [r.zero_() for r in results]
-    dtype = maps[0].dtype
-    work = torch.float64 if dtype == torch.float64 else torch.float32
-    grad = grad.to(work)
-    order, starts = split_by_map(map_index, cells.shape[0], sum(m.shape[0] for m in maps))
-    plan = make_plan(tuple(levels), nested=mode == "max")
-    cell_array: Any = cells.contiguous().numpy()
-    grad_flat = flat_view(grad).numpy()
-    layout = np.array([*grad.stride(), grad.shape[1]], np.int64)
-    at = 0
-    with _notice(mode + " backward", dtype):
-        for tensor, result in zip(maps, results, strict=True):
-            count, channels, height, width = tensor.shape
-            begin = starts[at : at + count + 1]
-            at += count
-            if begin[0] == begin[-1]:
-                result.zero_()
-                continue
-            chosen = cell_array if len(maps) == 1 else cell_array[order[begin[0] : begin[-1]]]
-            _check_cells(chosen, height, width)
-            target = result if dtype == work else torch.empty_like(tensor, dtype=work)
-            shape = np.array([count, channels, height, width], np.int64)
-            tail = (grad_flat, layout, flat_view(target).numpy(), np.array(target.stride(), np.int64))
-            if mode == "avg":
-                lines = -(-channels // (LINE_BYTES // 8))
-                run_ranges(_avg_backward, count * lines, shape, cell_array, order, begin, plan, *tail)
-            else:
-                ordered, integer, infinity = tensor.detach(), *_BITS[dtype]
-                if dtype == torch.float64:  # too wide to be packed with places
-                    ordered, integer, infinity = _ranks(ordered), torch.int32, 0x7FFFFFFF
-                flat = flat_view(ordered).view(integer).numpy()
-                strides = np.array(ordered.stride(), np.int64)
-                tables = count_tables(chosen, plan, height, width)
-                arguments = (flat, strides, shape, cell_array, order, begin, plan, infinity, tables)
+def pool_backward(grad: Strided, maps: Sequence[Strided], work: Work, targets: Sequence[Strided]) -> list[int]:
+    """Gradients of the maps from that of the result.
+
+    Args:
+        grad: ``(K, bins, C)``, float32 or float64.
+        maps: as in :func:`pool`. Of ``max`` not float64, which is too wide to be packed with places: "int32" of the
+            same order.
+        work: windows and bins.
+        targets: where to write the gradient of each map; its shape, dtype of ``grad``.
+
+    Returns:
+        Numbers of the maps without windows, into whose targets nothing was written.
+    """
+    cells, largest = work.cells, work.mode == "max"
+    order, starts = split_by_map(work.map_index, len(cells), sum(m.shape[0] for m in maps))
+    plan = make_plan(tuple(work.levels), nested=largest)
+    layout = np.array([*grad.strides, grad.shape[1]], np.int64)
+    unused = set(range(len(maps)))
+    with _notice(work.mode + " backward", grad.dtype):
+        for part in _parts(maps, cells, order, starts):
+            unused.discard(part.number)
+            batch, target = maps[part.number], targets[part.number]
+            count, channels = batch.shape[:2]
+            shape = np.array(batch.shape, np.int64)
+            tail = (grad.flat, layout, target.flat, np.array(target.strides, np.int64))
+            if largest:
+                flat, infinity = (batch.flat, 0x7FFFFFFF) if batch.dtype == "int32" else _keyed(batch)
+                strides = np.array(batch.strides, np.int64)
+                arguments = (flat, strides, shape, cells, order, part.starts, plan, infinity, part.tables(plan, batch))
                 run_ranges(_max_backward, count * -(-channels // GROUP), *arguments, *tail)
-            if target is not result:
-                result.copy_(target)
-    return results
+            else:
+                lines = -(-channels // (LINE_BYTES // 8))
+                run_ranges(_avg_backward, count * lines, shape, cells, order, part.starts, plan, *tail)
+    return sorted(unused)
 
 
-def _ranks(tensor: Tensor) -> Tensor:
-    """int32 of the order of the values of each channel; equal values have equal ranks."""
-    flat = tensor.flatten(2)
-    ordered, place = flat.sort(dim=2, stable=True)
-    step = torch.ones_like(ordered, dtype=torch.int32)
-    step[..., 1:] = (ordered[..., 1:] != ordered[..., :-1]).to(torch.int32)
-    return torch.empty_like(step).scatter_(2, place, step.cumsum(2, dtype=torch.int32)).view(tensor.shape)
+def _keyed(batch: Strided) -> tuple[NDArray[Any], int]:
+    return batch.bits(), _KEYS[batch.dtype][1]

@@ -1,34 +1,68 @@
 """Spatial pyramid pooling of many windows of one or several maps (paper, sections 2.2 and 4.1).
 
-The detector of the paper pools about 2000 windows of one map: the convolutions ran once for all of them.
+The detector of the paper pools about 2000 windows of one map: the convolutions ran once for all of them. NumPy arrays
+are pooled without torch; tensors go to :mod:`sppnet.pooling.tensors`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from sppnet._types import I64
 from sppnet.errors import ArgumentError
-from sppnet.pooling import ops
-from sppnet.pooling.arguments import as_map_index, as_maps, check_out, map_sizes
+from sppnet.kernels.lines import LINE_BYTES
+from sppnet.pooling import launch
+from sppnet.pooling.arguments import (
+    BLOCK_BYTES,
+    FUSED_OUTPUTS,
+    are_arrays,
+    as_array_index,
+    as_array_maps,
+    check_array_out,
+    check_tensors,
+    check_weight,
+)
 from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels, num_bins
-from sppnet.pooling.cells import PerAxis, Windows, as_window_tensor, clip_windows, window_to_cells
-from sppnet.pooling.lines import LINE_BYTES
+from sppnet.pooling.cells import PerAxis, Windows, check_geometry, map_sizes, split_windows, to_cells, window_to_cells
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["pool_windows", "score_windows", "window_to_cells"]
 
-# Pooled vectors that score_windows holds at a time: they should stay in the cache of the processor.
-_BLOCK_BYTES = 13 << 20
-_GROUP_LINES = 2 if LINE_BYTES == 64 else 1
-# Up to so many outputs the products are made by the pooling kernel itself; above, a matrix product is faster.
-_FUSED_OUTPUTS = 64
+Array = NDArray[Any]
 
 
+@overload
 def pool_windows(
     features: Tensor | Sequence[Tensor],
+    windows: Windows,
+    levels: Levels = ...,
+    mode: str = ...,
+    *,
+    stride: PerAxis | None = ...,
+    offset: PerAxis = ...,
+    map_index: Any = ...,
+    out: Tensor | None = ...,
+) -> Tensor: ...
+@overload
+def pool_windows(
+    features: Array | Sequence[Array],
+    windows: Windows,
+    levels: Levels = ...,
+    mode: str = ...,
+    *,
+    stride: PerAxis | None = ...,
+    offset: PerAxis = ...,
+    map_index: Any = ...,
+    out: Array | None = ...,
+) -> Array: ...
+def pool_windows(
+    features: Any,
     windows: Windows,
     levels: Levels = DEFAULT_LEVELS,
     mode: str = "max",
@@ -36,61 +70,107 @@ def pool_windows(
     stride: PerAxis | None = None,
     offset: PerAxis = 0.0,
     map_index: Any = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """The pyramid of every window: ``(K, bins, C)``.
+    out: Any = None,
+) -> Any:
+    """Pool the pyramid of every window.
 
-    Bins are ordered level by level, in the order of ``levels``, row by row in a level. ``result.flatten(1)`` is a
+    Bins are ordered level by level, in the order of ``levels``, row by row in a level. ``result.reshape(K, -1)`` is a
     vector a window (bin-major, channels innermost).
 
     Args:
         features: one map ``(C, H, W)``, a batch ``(N, C, H, W)``, or a list of maps ``(C, H_i, W_i)`` (several scales).
-            float16, bfloat16, float32, float64; any strides, nothing is copied (fastest: channels-last).
-        windows: ``(K, 4)`` of ``(x0, y0, x1, y1)``, tensor or array. With ``stride`` they are in pixels of the
-            image that the map was made from (with several scales: the image of that scale, so multiply a window of the
-            original image by the scale's factor), else in cells, half-open; fractions are rounded outwards.
-            A window is clipped to its map. One that is outside, reversed, or thinner than a cell gets the one cell (a
-            row or column of cells, if it is only thin) that is nearest to its middle.
+            NumPy arrays or tensors of float16, bfloat16 (tensors only), float32, float64, int8 or uint8 (``max`` only,
+            a quarter of the memory traffic). Any strides; nothing is copied. Fastest: channels-last.
+        windows: ``(K, 4)`` of ``(x0, y0, x1, y1)``, tensor or array; or ``(K, 5)`` with the number of the map first,
+            or a list of ``(K_i, 4)``, one a map, as torchvision's RoI operators take them. With ``stride`` they are in
+            pixels of the image that the map was made from (with several scales: the image of that scale, so multiply a
+            window of the original image by the scale's factor), otherwise in cells, half-open; fractions are rounded
+            outwards. A window is clipped to its map. One that is outside, reversed, or thinner than a cell gets the
+            one cell (a row or column of cells, if it is only thin) that is nearest to its middle.
         levels: ints or (rows, columns); any number of bins, also more than the window has cells.
         mode: ``max`` (NaN if the bin has one) or ``avg``.
         stride: pixels between the centres of neighbouring units of the map, > 0; a number or (x, y).
         offset: pixel at which unit 0 is centred; a number or (x, y). Both come from
             :func:`sppnet.backbones.receptive_field.receptive_field`.
-        map_index: ``(K,)`` integers, the map of each window; must be given if there are several maps.
-        out: where to write: ``(K, bins, C)`` of the features' dtype, contiguous over C. Not differentiable.
+        map_index: ``(K,)`` integers, the map of each window; must be given if there are several maps, unless
+            ``windows`` say it.
+        out: where to write: ``(K, bins, C)`` of the features' kind and dtype, contiguous over C, no part of the maps.
+            Not differentiable.
 
     Returns:
-        ``(K, bins, C)`` (``out`` if it was given), differentiable with respect to the features: ``max`` sends a bin's
-        gradient to its first maximum in row-major order, ``avg`` in equal shares to all its cells; no second
-        derivatives. The result and the gradient do not depend on the number of threads.
+        ``(K, bins, C)`` (``out`` if it was given): an array of arrays, a tensor of tensors. That is differentiable with
+        respect to the features: ``max`` sends a bin's gradient to its first maximum in row-major order, ``avg`` in
+        equal shares to all its cells; no second derivatives. The result and the gradient do not depend on the number
+        of threads, nor on ``torch.autocast``.
 
     Raises:
         ArgumentError: see :mod:`sppnet.errors`; the message names the argument.
+
+    Examples:
+        >>> import numpy as np
+        >>> features = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+        >>> pool_windows(features, [[0, 0, 4, 3], [1, 0, 3, 2]], levels=(1,)).ravel().tolist()
+        [11.0, 6.0]
     """
-    maps, cells, index, pyramid = _prepare(features, windows, levels, mode, stride, offset, map_index)
-    flat = ops.flatten_levels(pyramid)
+    if not are_arrays(features):
+        check_tensors(features)
+        from sppnet.pooling.tensors.windows import pool_tensor_windows
+
+        return pool_tensor_windows(
+            features, windows, levels, mode, stride=stride, offset=offset, map_index=map_index, out=out
+        )
+    maps, work = _prepare(features, windows, levels, mode, stride, offset, map_index)
+    shape = (len(work.cells), num_bins(work.levels), maps[0].shape[1])
     if out is None:
-        return ops.pyramid_pool(maps, cells, index, flat, mode)
-    check_out(out, (cells.shape[0], num_bins(pyramid), maps[0].shape[1]), maps[0])
-    _refuse_gradient(maps)
-    ops.pyramid_pool_out([m.detach() for m in maps], cells, index, flat, mode, out)
+        out = launch.aligned_empty(shape, maps[0].dtype)
+    else:
+        check_array_out(out, shape, maps)
+    _pool(maps, work, out)
     return out
 
 
+@overload
 def score_windows(
     features: Tensor | Sequence[Tensor],
     windows: Windows,
     weight: Tensor,
-    bias: Tensor | None = None,
+    bias: Tensor | None = ...,
+    levels: Levels = ...,
+    mode: str = ...,
+    *,
+    stride: PerAxis | None = ...,
+    offset: PerAxis = ...,
+    map_index: Any = ...,
+    out: Tensor | None = ...,
+) -> Tensor: ...
+@overload
+def score_windows(
+    features: Array | Sequence[Array],
+    windows: Windows,
+    weight: Array,
+    bias: Array | None = ...,
+    levels: Levels = ...,
+    mode: str = ...,
+    *,
+    stride: PerAxis | None = ...,
+    offset: PerAxis = ...,
+    map_index: Any = ...,
+    out: Array | None = ...,
+) -> Array: ...
+def score_windows(
+    features: Any,
+    windows: Windows,
+    weight: Any,
+    bias: Any = None,
     levels: Levels = DEFAULT_LEVELS,
     mode: str = "max",
     *,
     stride: PerAxis | None = None,
     offset: PerAxis = 0.0,
     map_index: Any = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """``linear(pool_windows(...).flatten(1), weight, bias)`` without ever holding all vectors. For inference.
+    out: Any = None,
+) -> Any:
+    """Compute ``linear(pool_windows(...).flatten(1), weight, bias)`` without ever holding all vectors. For inference.
 
     With up to 64 outputs (a linear layer of classes, float32 or float64 on the CPU) the pooling kernel itself
     multiplies what it pooled; beyond inputs and result, a copy of the weights and a few tables of 128 bytes a cell of
@@ -98,9 +178,15 @@ def score_windows(
     buffer of 13 MB, which a matrix product reads; the product dominates then, and what is saved is the memory.
 
     Args:
-        features, windows, levels, mode, stride, offset, map_index: as in :func:`pool_windows`.
+        features: as in :func:`pool_windows`, of a float dtype.
+        windows: as in :func:`pool_windows`.
         weight: ``(O, bins * C)``, columns ordered as ``pool_windows(...).flatten(1)``; dtype of the features.
         bias: ``(O,)`` or None.
+        levels: as in :func:`pool_windows`.
+        mode: as in :func:`pool_windows`.
+        stride: as in :func:`pool_windows`.
+        offset: as in :func:`pool_windows`.
+        map_index: as in :func:`pool_windows`.
         out: where to write: ``(K, O)``, rows contiguous.
 
     Returns:
@@ -109,93 +195,73 @@ def score_windows(
     Raises:
         ArgumentError: see :mod:`sppnet.errors`; the message names the argument.
     """
-    maps, cells, index, pyramid = _prepare(features, windows, levels, mode, stride, offset, map_index)
-    count, bins, channels = cells.shape[0], num_bins(pyramid), maps[0].shape[1]
-    if weight.ndim != 2 or weight.shape[1] != bins * channels or weight.dtype != maps[0].dtype:
-        raise ArgumentError(
-            f"weight: expected shape (O, {bins * channels}) ({bins} bins of {channels} channels), {maps[0].dtype}, "
-            f"got {tuple(weight.shape)}, {weight.dtype}"
-        )
-    outputs = weight.shape[0]
-    if bias is not None and (tuple(bias.shape) != (outputs,) or bias.dtype != weight.dtype):
-        raise ArgumentError(f"bias: expected shape ({outputs},), {weight.dtype}, got {tuple(bias.shape)}, {bias.dtype}")
-    flat = ops.flatten_levels(pyramid)
-    wanted = [*maps, weight] if bias is None else [*maps, weight, bias]
-    if torch.is_grad_enabled() and any(t.requires_grad for t in wanted):
-        if out is not None:
-            _refuse_gradient(wanted)
-        pooled = ops.pyramid_pool(maps, cells, index, flat, mode)
-        return torch.nn.functional.linear(pooled.flatten(1), weight, bias)
-    if out is None:
-        out = maps[0].new_empty((count, outputs))
-    else:
-        check_out(out, (count, outputs), maps[0])
-    fused = maps[0].device.type == "cpu" and maps[0].dtype in (torch.float32, torch.float64)
-    if fused and outputs <= _FUSED_OUTPUTS and count and outputs and not torch.compiler.is_compiling():
-        from sppnet.pooling.launch import score_cpu
+    if not are_arrays(features):
+        check_tensors(features)
+        from sppnet.pooling.tensors.windows import score_tensor_windows
 
-        ops.check_index(cells, index, sum(m.shape[0] for m in maps))
-        columns = weight.view(outputs, bins, channels)
-        score_cpu(maps, cells, index, pyramid, mode, columns, bias, out)
-        return out
-    if bias is None:
-        out.zero_()
+        return score_tensor_windows(
+            features, windows, weight, bias, levels, mode, stride=stride, offset=offset, map_index=map_index, out=out
+        )
+    maps, work = _prepare(features, windows, levels, mode, stride, offset, map_index)
+    count, bins, channels = len(work.cells), num_bins(work.levels), maps[0].shape[1]
+    check_weight(weight, bias, bins, channels, maps[0].dtype)
+    outputs = len(weight)
+    if out is None:
+        out = np.empty((count, outputs), maps[0].dtype)
     else:
-        out.copy_(bias.expand(count, outputs))
-    if count and outputs:
-        _accumulate(maps, cells, index, flat, mode, weight.view(outputs, bins, channels), out)
+        check_array_out(out, (count, outputs), maps)
+    columns = weight.reshape(outputs, bins, channels)
+    if maps[0].itemsize >= 4 and outputs <= FUSED_OUTPUTS:
+        launch.score([launch.strided(m) for m in maps], work, columns, bias, out)
+    else:
+        out[:] = 0 if bias is None else bias
+        _accumulate(maps, work, columns, out)
     return out
 
 
-def _accumulate(
-    maps: list[Tensor], cells: Tensor, index: Tensor | None, flat: list[int], mode: str, weight: Tensor, out: Tensor
-) -> None:
-    """Add the scores to ``out`` ``(K, O)``, a group of channels and a block of windows at a time."""
+def _pool(maps: list[Array], work: launch.Work, out: Array) -> None:
+    if work.mode == "avg" and out.itemsize < 4:
+        wide = np.empty(out.shape, np.float32)
+        _pool([m.astype(np.float32) for m in maps], work, wide)
+        out[:] = wide
+    else:
+        launch.pool([launch.strided(m) for m in maps], work, launch.strided(out))
+
+
+def _accumulate(maps: list[Array], work: launch.Work, weight: Array, out: Array) -> None:
+    """Add the scores to ``out`` ``(K, O)``, a line of channels and a block of windows at a time."""
     outputs, bins, channels = weight.shape
-    count = cells.shape[0]
-    line = LINE_BYTES // out.element_size()
-    group = min(channels, line * _GROUP_LINES)
-    block = max(64, min(count, _BLOCK_BYTES // (bins * group * out.element_size())))
-    # Equal blocks; each makes its tables anew, so they shouldn't be smaller than the cache asks for.
-    block = -(-count // -(-count // block))
-    pooled = maps[0].new_empty((block, bins, group))
-    for c in range(0, channels, group):
-        some = [m[:, c : c + group] for m in maps]
-        width = some[0].shape[1]
-        part = weight[:, :, c : c + width].reshape(outputs, bins * width).t()
-        buffer = pooled if width == group else maps[0].new_empty((block, bins, width))
-        for k in range(0, count, block):
-            end = min(count, k + block)
-            vectors = buffer[: end - k]
-            chosen = None if index is None else index[k:end]
-            ops.pyramid_pool_out(some, cells[k:end], chosen, flat, mode, vectors)
-            out[k:end].addmm_(vectors.view(end - k, bins * width), part)
+    lanes = LINE_BYTES // out.itemsize
+    block = max(64, BLOCK_BYTES // (bins * lanes * out.itemsize))
+    for c in range(0, channels, lanes):
+        some = [m[:, c : c + lanes] for m in maps]
+        columns = weight[:, :, c : c + lanes].reshape(outputs, -1).T
+        for k in range(0, len(out), block):
+            index = None if work.map_index is None else work.map_index[k : k + block]
+            part = work._replace(cells=work.cells[k : k + block], map_index=index)
+            pooled = np.empty((len(part.cells), bins, some[0].shape[1]), out.dtype)
+            _pool(some, part, pooled)
+            out[k : k + block] += pooled.reshape(len(pooled), -1) @ columns
 
 
 def _prepare(
-    features: Tensor | Sequence[Tensor],
-    windows: Windows,
+    features: Array | Sequence[Array],
+    windows: Any,
     levels: Levels,
     mode: str,
-    stride: PerAxis | None,
-    offset: PerAxis,
+    stride: Any,
+    offset: Any,
     map_index: Any,
-) -> tuple[list[Tensor], Tensor, Tensor | None, tuple[Level, ...]]:
-    """Checked maps, cells ``(K, 4)``, map index and levels."""
-    pyramid = normalise_levels(levels)
-    check_mode(mode)
-    maps = as_maps(features)
-    tensor = as_window_tensor(windows, maps[0].device)
-    number = sum(m.shape[0] for m in maps)
-    index = as_map_index(map_index, number, tensor.shape[0], maps[0].device)
-    if tensor.shape[0] and number == 0:
+) -> tuple[list[Array], launch.Work]:
+    """Checked maps, and which cells of them are pooled into which bins."""
+    pyramid: tuple[Level, ...] = normalise_levels(levels)
+    maps = as_array_maps(features, check_mode(mode))
+    pair, start = check_geometry(1.0 if stride is None else stride, offset)
+    number = sum(len(m) for m in maps)
+    array, told = split_windows(windows, number, map_index)
+    index = as_array_index(told, number, len(array))
+    if len(array) and not number:
         raise ArgumentError("features: expected at least one map, got a batch of none")
-    height, width = map_sizes(maps, index)
-    if stride is not None:
-        return maps, window_to_cells(tensor, stride, offset, height, width), index, pyramid
-    return maps, clip_windows(tensor, height, width), index, pyramid
-
-
-def _refuse_gradient(tensors: Sequence[Tensor]) -> None:
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        raise ArgumentError("out: a result in a given buffer has no gradient; leave out `out` or use torch.no_grad()")
+    height, width = map_sizes([m.shape[2:4] for m in maps for _ in range(len(m))], index)
+    cells: I64 = to_cells(np, array, None if stride is None else pair, start, height, width)
+    return maps, launch.Work(cells, index, pyramid, mode)

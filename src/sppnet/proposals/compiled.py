@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.kernels.ahead import compile_ahead
-from sppnet.kernels.loader import NativeKernel
+from sppnet.kernels.native import NativeKernel
 
 __all__ = [
     "colour_planes",

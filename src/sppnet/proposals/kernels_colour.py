@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
 from sppnet.kernels.scratch import release, scratch
-
-_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 HSV, LAB, RGI, HUE, INTENSITY = range(5)
 
 
-@_jit
+@jit
 def shrink(start: int, stop: int, image: Any, out: Any) -> None:
     """Rows ``start .. stop - 1`` of ``out``: the area average of ``image`` (H, W, 3), rounded, in exact integers.
 
@@ -48,8 +46,8 @@ def shrink(start: int, stop: int, image: Any, out: Any) -> None:
     release(column_sum)
 
 
-@_jit
-def hue(r: int, g: int, b: int, chroma: int, value: int) -> int:
+@jit
+def hue(r: Any, g: Any, b: Any, chroma: Any, value: Any) -> Any:
     """Hue of 8-bit colours in 1/180 of a circle, 0 .. 179, rounded; 0 where there's no chroma."""
     if chroma == 0:
         return 0
@@ -70,7 +68,7 @@ def hue(r: int, g: int, b: int, chroma: int, value: int) -> int:
     return h
 
 
-@_jit
+@jit
 def colour_planes(image: Any, space: int, linear: Any, root: Any, planes: Any) -> None:
     """Fill ``planes`` (C, H, W) uint8 with ``image`` (H, W, 3) uint8 RGB in colour space ``space``.
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
 from sppnet.kernels.scratch import release, scratch
 from sppnet.proposals.tables import BUCKETS
-
-_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 NO_EDGE = 65535
 BLOCK = 256
@@ -24,7 +22,7 @@ TO_64THS = np.float32(1 / 16)
 TO_8THS = np.float32(1 / 8192)
 
 
-@_jit
+@jit
 def smooth(planes: Any, weights: Any, out: Any) -> None:
     """Gaussian smoothing of ``planes`` (C, H, W) uint8 into ``out`` float32, whole numbers in 1/8 grey level.
 
@@ -68,7 +66,7 @@ def smooth(planes: Any, weights: Any, out: Any) -> None:
     release(rows)
 
 
-@_jit
+@jit
 def edge_weights(smoothed: Any, weights: Any) -> None:
     """Fill ``weights`` (4, H, W) uint16: distance to the pixel right, below, below right, below left, in 1/16 level.
 
@@ -109,7 +107,7 @@ def edge_weights(smoothed: Any, weights: Any) -> None:
                     out[x] = np.uint16(np.int32(abs(a0[x] - b0[x]) * TWO))
 
 
-@_jit
+@jit
 def sort_edges(weights: Any, order: Any, starts: Any) -> None:
     """Counting sort: ``order`` (E,) int32 gets edges ``4 * pixel + direction`` by weight, equal ones by number.
 
@@ -136,7 +134,7 @@ def sort_edges(weights: Any, order: Any, starts: Any) -> None:
     release(place)
 
 
-@_jit
+@jit
 def find(parent: Any, i: int) -> int:
     """The root above node ``i``."""
     while parent[i] != i:
@@ -145,23 +143,22 @@ def find(parent: Any, i: int) -> int:
     return i
 
 
-@_jit
+@jit
 def step_table(width: int) -> Any:
     """Steps from a pixel to its four neighbours in 16 bits each: a table in a register."""
     return (np.int64(width - 1) << 48) | (np.int64(width + 1) << 32) | (np.int64(width) << 16) | 1
 
 
-@_jit
+@jit
 def ends(edge: Any, steps: Any) -> Any:
     """The two pixels of an edge."""
     p = edge >> 2
     return p, p + ((steps >> ((edge & 3) << 4)) & 0xFFFF)
 
 
-@_jit
+@jit
 def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: Any, found: Any) -> None:
-    """Regions of sorted edges: fill ``labels`` (P,) int32 with numbers ``0 .. n - 1`` in reading order, ``found[0]``
-    with n.
+    """Fill ``labels`` (P,) int32 with region numbers ``0 .. n - 1`` in reading order, and ``found[0]`` with n.
 
     ``k`` is in 1/16 grey level. Two regions are joined over an edge of weight ``w`` if ``w <= Int(C) + k / |C|`` for
     both; then regions below ``min_size`` pixels are joined over the lightest edges. ``width`` is below 65535.

@@ -9,18 +9,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
 from sppnet.kernels.scratch import release, scratch
 from sppnet.proposals.tables import CHANNEL_BINS, COLOUR_BINS, TEXTURE_BINS
-
-_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 ONE = 32768
 USE_COLOUR, USE_TEXTURE, USE_SIZE, USE_FILL = 1, 2, 4, 8
 
 
-@_jit
+@jit
 def pixel_bins(planes: Any, smoothed: Any, colours: Any, steepness: Any, textures: Any, bins: Any) -> None:
     """Fill ``bins`` (P, 2 C) uint8: for each channel the colour bin, then for each channel the texture bin.
 
@@ -42,7 +40,7 @@ def pixel_bins(planes: Any, smoothed: Any, colours: Any, steepness: Any, texture
                 bins[p, channels + c] = base + textures[steepness[dx + 2040], steepness[dy + 2040]]
 
 
-@_jit
+@jit
 def region_features(labels: Any, width: int, bins: Any, counts: Any, boxes: Any, sizes: Any) -> None:
     """Histograms ``counts`` (n, D) int32, ``boxes`` (n, 4) int32 and ``sizes`` (n,) int32 of the labelled regions."""
     per_pixel = bins.shape[1]
@@ -66,7 +64,7 @@ def region_features(labels: Any, width: int, bins: Any, counts: Any, boxes: Any,
             boxes[r, 3] = max(boxes[r, 3], y + 1)
 
 
-@_jit
+@jit
 def neighbours(labels: Any, width: int, n: int, pairs: Any, found: Any) -> None:
     """Pairs of regions that touch (also at a corner), each once, the smaller number first and sorted by it.
 
@@ -130,16 +128,16 @@ def neighbours(labels: Any, width: int, n: int, pairs: Any, found: Any) -> None:
     release(others)
 
 
-@_jit
-def set_shares(counts: Any, shares: Any, channels: int, sizes: Any, r: int) -> None:
+@jit
+def set_shares(counts: Any, shares: Any, channels: int, sizes: Any, r: Any) -> None:
     """Counts of region ``r`` as shares: colour and texture sum to at most ``ONE`` each over all channels."""
     scale = np.float64(ONE) / np.float64(np.int64(sizes[r]) * channels)
     for j in range(counts.shape[1]):
         shares[r, j] = np.int32(np.float64(counts[r, j]) * scale)
 
 
-@_jit
-def similarity(a: int, b: int, shares: Any, boxes: Any, sizes: Any, channels: int, pixels: int, mix: int) -> Any:
+@jit
+def similarity(a: Any, b: Any, shares: Any, boxes: Any, sizes: Any, channels: int, pixels: Any, mix: int) -> Any:
     """Similarity of two regions in 1/32768: the sum of the measures in ``mix`` (a sum of ``USE_...``)."""
     total = np.int64(0)
     colours = COLOUR_BINS * channels
@@ -163,24 +161,25 @@ def similarity(a: int, b: int, shares: Any, boxes: Any, sizes: Any, channels: in
     return total
 
 
-@_jit
-def before(heap: Any, i: int, j: int) -> bool:
+@jit
+def before(heap: Any, i: int, j: int) -> Any:
     """Whether entry ``i`` leaves the heap before entry ``j``: greater similarity, then smaller region numbers."""
     if heap[2 * i] != heap[2 * j]:
         return heap[2 * i] > heap[2 * j]
     return heap[2 * i + 1] < heap[2 * j + 1]
 
 
-@_jit
+@jit
 def swap(heap: Any, i: int, j: int) -> None:
+    """Exchange two entries, of two words each."""
     for c in range(2):
         kept = heap[2 * i + c]
         heap[2 * i + c] = heap[2 * j + c]
         heap[2 * j + c] = kept
 
 
-@_jit
-def push(heap: Any, count: int, score: int, a: int, b: int) -> None:
+@jit
+def push(heap: Any, count: int, score: Any, a: Any, b: Any) -> None:
     """Add entry number ``count`` to the binary heap (similarity, ``a << 32 | b``), which has room for it."""
     heap[2 * count] = score
     heap[2 * count + 1] = (a << 32) | b
@@ -190,7 +189,7 @@ def push(heap: Any, count: int, score: int, a: int, b: int) -> None:
         i = (i - 1) >> 1
 
 
-@_jit
+@jit
 def pop(heap: Any, count: int) -> None:
     """Move the first entry to place ``count - 1`` and restore the order of the others."""
     swap(heap, 0, count - 1)
@@ -208,7 +207,7 @@ def pop(heap: Any, count: int) -> None:
         i = first
 
 
-@_jit
+@jit
 def group(
     pairs: Any, counts0: Any, boxes0: Any, sizes0: Any, channels: int, mix: int, counts: Any, shares: Any, boxes: Any,
     merges: Any,
@@ -216,8 +215,14 @@ def group(
     """Join the two most similar neighbours until one region is left.
 
     Args:
-        pairs: (m, 2) int32 neighbours. counts0, boxes0, sizes0: features of the n regions.
-        counts, shares: (2 n - 1, D) int32, to work in.
+        pairs: (m, 2) int32 neighbours.
+        counts0: (n, D) int32, histograms of the regions.
+        boxes0: (n, 4) int32, their bounding boxes.
+        sizes0: (n,) int32, their pixels.
+        channels: of the colour space.
+        mix: sum of ``USE_...``.
+        counts: (2 n - 1, D) int32, to work in.
+        shares: (2 n - 1, D) int32, to work in.
         boxes: (2 n - 1, 4) int32, filled: bounding boxes, regions first and then the unions in the order made.
         merges: (n - 1, 2) int32, filled: region ``n + i`` is the union of ``merges[i]``.
     """

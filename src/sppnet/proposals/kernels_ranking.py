@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from sppnet.kernels.jit import jit
 from sppnet.kernels.scratch import release, scratch
-
-_jit: Any = njit(nogil=True, cache=True, error_model="numpy")
 
 CELL = 16  # pixels of the working image
 
 
-@_jit
+@jit
 def scramble(x: Any) -> Any:
     """SplitMix64: a 64-bit number that looks random, from a 64-bit counter."""
     z = np.uint64(x) + np.uint64(0x9E3779B97F4A7C15)
@@ -23,7 +21,7 @@ def scramble(x: Any) -> Any:
     return z ^ (z >> np.uint64(31))
 
 
-@_jit
+@jit
 def rank_keys(count: int, stream: int, keys: Any) -> None:
     """``keys`` (count,) uint64: position in the hierarchy (the whole image is 1) times a random number below 2**32.
 
@@ -34,7 +32,7 @@ def rank_keys(count: int, stream: int, keys: Any) -> None:
         keys[i] = np.uint64(count - i) * random
 
 
-@_jit
+@jit
 def distinct(
     boxes: Any,
     order: Any,
@@ -50,10 +48,16 @@ def distinct(
     """Greedy choice in the given order: indices of boxes whose IoU with every one chosen before is below a limit.
 
     Args:
-        boxes: (N, 4) int32, non-empty, in a picture of ``width`` x ``height``. order: (N,) int64.
-        limit: most boxes to choose. iou_percent: a box at or above this IoU (in 1/100) with one chosen is dropped.
-        min_width, min_height: smaller boxes are dropped.
-        kept: (limit,) int64, filled. found: (1,) int64: how many.
+        boxes: (N, 4) int32, non-empty, in an image of ``width`` x ``height``.
+        order: (N,) int64.
+        limit: most boxes to choose.
+        iou_percent: a box at or above this IoU (in 1/100) with one chosen is dropped.
+        width: of the image, in pixels.
+        height: of the image.
+        min_width: narrower boxes are dropped.
+        min_height: lower boxes are dropped.
+        kept: (limit,) int64, filled.
+        found: (1,) int64, filled: how many.
 
     Chosen boxes hang in a grid of lists by their top left corner; corners of boxes with IoU >= t differ by at most
     (1 - t) / t of the width and height, so only few cells are looked at.

@@ -195,7 +195,8 @@ class SelectiveSearch:
             mode = MODES[self.mode] if isinstance(self.mode, str) else self.mode
             boxes = rank(all_hierarchies(small, mode), small.shape[:2], rgb.shape[:2], self, mode.overlap)
         scale = (rgb.shape[1] / small.shape[1], rgb.shape[0] / small.shape[0])
-        return (boxes * (scale + scale)).astype(np.float32)
+        windows: F32 = (boxes * (scale + scale)).astype(np.float32)
+        return windows
 
 
 def all_hierarchies(rgb: U8, mode: Mode) -> list[I32]:

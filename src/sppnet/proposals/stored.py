@@ -51,7 +51,8 @@ class FixedProposals:
         """The windows inside ``image`` (H, W, ...), of which only the size is looked at."""
         height, width = image.shape[:2]
         boxes = np.clip(self.boxes, 0, np.array([width, height, width, height], np.float32))
-        return boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+        inside: F32 = boxes[(boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])]
+        return inside
 
 
 class StoredProposals(Mapping[str, F32]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,36 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
+from sppnet.threads import num_threads
 
-__all__ = ["OnnxSession", "set_threads", "thread_count"]
-
-_threads: int | None = None
-
-
-def set_threads(count: int | None) -> None:
-    """Set how many threads the sessions made from now on use.
-
-    Args:
-        count: at least 1; None: as many as this process may use processors.
-
-    Raises:
-        ArgumentError: less than 1.
-    """
-    global _threads
-    if count is not None and count < 1:
-        raise ArgumentError(f"threads: got {count}, expected at least 1")
-    _threads = count
-
-
-def thread_count() -> int:
-    """Find how many threads a session uses: what was set, ``OMP_NUM_THREADS``, or the processors of this process."""
-    if _threads is not None:
-        return _threads
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+__all__ = ["OnnxSession"]
 
 
 class OnnxSession:
@@ -50,7 +22,7 @@ class OnnxSession:
 
     Args:
         model: content of an ``.onnx`` file.
-        threads: of one run; None: :func:`thread_count`.
+        threads: of one run; None: :func:`sppnet.threads.num_threads`.
 
     Raises:
         ArgumentError: ONNX Runtime refuses the model.
@@ -60,7 +32,7 @@ class OnnxSession:
         import onnxruntime  # here, so that `import sppnet` stays light
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or thread_count()
+        options.intra_op_num_threads = threads or num_threads()
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3  # errors only

@@ -54,7 +54,7 @@ class LiteEngine:
     Args:
         network: its layers.
         weights: kernels and biases (float32), or quantised layers (int8).
-        threads: of ONNX Runtime; None: :func:`sppnet.runtime.session.thread_count`.
+        threads: of ONNX Runtime; None: :func:`sppnet.threads.num_threads`.
     """
 
     def __init__(self, network: LiteNetwork, weights: Folded | QuantisedLayers, threads: int | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -14,14 +13,15 @@ import pytest
 import torch
 from numba import njit
 
-from sppnet.kernels import loader
+from sppnet.kernels import native, store
 from sppnet.kernels.ahead import compile_ahead
 from sppnet.kernels.compiler import compile_kernel
-from sppnet.kernels.loader import NativeKernel
+from sppnet.kernels.native import NativeKernel
 from sppnet.kernels.run import run_ranges
 from sppnet.pooling import launch
 from sppnet.pooling.windows import pool_windows, score_windows
 from sppnet.proposals import SelectiveSearch, compiled
+from sppnet.threads import set_num_threads
 
 _FIRST_RESULT = """
 import sys, torch, sppnet
@@ -65,7 +65,7 @@ def files(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_a_second_process_needs_no_numba(tmp_path: Path) -> None:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    environment = {**os.environ, "SPPNET_KERNEL_CACHE": str(tmp_path)}
 
     def first_result() -> list[str]:
         done = subprocess.run(
@@ -106,7 +106,7 @@ def test_every_kernel_stands_alone() -> None:
 def test_any_folder_and_any_kernel(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No folder to write to, or a kernel that can't stand alone: it runs all the same."""
     (tmp_path / "file").touch()
-    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path / "file", tmp_path / "file" / "within"])
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path / "file", tmp_path / "file" / "within"])
     kernel = NativeKernel(__name__, name, ())
     for dtype in (np.float32, np.int64):
         values = np.arange(10, dtype=dtype)
@@ -118,7 +118,7 @@ def test_any_folder_and_any_kernel(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 def test_arrays_of_two_dimensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path])
     for _ in range(2):  # compiled, then loaded
         values = np.arange(12.0).reshape(4, 3)
         NativeKernel(__name__, "last_column_multiplied", ())(1, 3, values, -1)
@@ -128,15 +128,15 @@ def test_arrays_of_two_dimensions(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_a_kernel_without_a_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        monkeypatch.setattr(loader, "_folders", lambda folder=folder: [folder])
+        monkeypatch.setattr(store, "folders", lambda folder=folder: [folder])
         values = np.arange(4.0)
         NativeKernel(__name__, "doubled", (), ranged=False)(values)
         assert values.tolist() == [0, 2, 4, 6]
 
 
 def test_a_process_that_never_ends_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
-    monkeypatch.setattr(loader, "_PATIENCE_S", 0.1)
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(native, "_PATIENCE_S", 0.1)
     kernel = NativeKernel(__name__, "doubled", (), ranged=False, kinds=("float64 1",))
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         kernel.compile_beside(process)
@@ -153,8 +153,9 @@ def test_another_process_compiles(helps: bool, tmp_path: Path, monkeypatch: pyte
     code = compile_kernel(multiplied, ("float64 1", "int64"))
     assert code is not None
     made = tmp_path / "made"
-    made.write_bytes(hashlib.sha256(code).digest() + code)
-    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
+    made.write_bytes(store.seal(code))
+    made.chmod(0o600)
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path])
     kernel = NativeKernel(__name__, "multiplied", (), kinds=("float64 1", "int64"))
     file = tmp_path / kernel._file_name(kernel.kinds)
     script = f"import os, time; time.sleep(0.3); {helps} and os.replace({str(made)!r}, {str(file)!r}); time.sleep(0.3)"
@@ -170,23 +171,28 @@ def test_another_process_compiles(helps: bool, tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_kernels_are_compiled_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a process of its own, which finds the kernels by their names and keeps them where this one looks for them."""
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("SPPNET_KERNEL_CACHE", str(tmp_path))
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     started: list[Any] = []
     popen = subprocess.Popen
-    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", start)
     for names in (("rank_keys", "_distinct"), ("_distinct", "rank_keys")):  # the second time they are there
         compile_ahead("sppnet.proposals.compiled", names)
         assert len(started) == 1
         assert started[0].wait(60) == 0
-        loader._elsewhere.clear()
+        native._elsewhere.clear()
     assert compiled.rank_keys.on_disk()
     assert compiled._distinct.on_disk()
     assert started[0].args[1] == "-P"
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     compile_ahead("sppnet.proposals.compiled", ("smooth", "edge_weights"))  # it would start the frozen program again
     monkeypatch.undo()
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "other"))
+    monkeypatch.setenv("SPPNET_KERNEL_CACHE", str(tmp_path / "other"))
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     compile_ahead("sppnet.proposals.compiled", ("sort_edges", "edge_weights"))  # can't be started: not a word
     assert len(started) == 1
@@ -202,28 +208,18 @@ def test_sources_that_the_code_depends_on_are_complete() -> None:
                 if line.startswith(f"from {package}."):
                     assert line.split()[1].rpartition(".")[2] in user._SOURCES, f"{module}.py: {line}"
                 elif line.startswith("from sppnet."):
-                    assert line.startswith("from sppnet.kernels.scratch "), f"{module}.py: {line}"
+                    assert line.startswith("from sppnet.kernels."), f"{module}.py: {line}"
 
 
-def test_a_team_does_every_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On torch's threads where its OpenMP is GNU's, on ours elsewhere: the same result."""
-    monkeypatch.setattr(loader, "_folders", lambda: [tmp_path])
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        for team in (True, False):
-            if not team:
-                monkeypatch.setattr(NativeKernel, "run_in_team", lambda *_: False)
+def test_threads_do_every_item_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "folders", lambda: [tmp_path])
+    kernel = NativeKernel(__name__, "multiplied", ())
+    for threads in (1, 2, 3, 8):
+        set_num_threads(threads)
+        try:
             for count in (1, 2, 3, 7, 1000):
                 values = np.arange(count, dtype=np.float64)
-                run_ranges(NativeKernel(__name__, "multiplied", ()), count, values, 3, chunks_per_thread=2)
+                run_ranges(kernel, count, values, 3, chunks_per_thread=2)
                 assert values.tolist() == [3.0 * i for i in range(count)]
-    finally:
-        torch.set_num_threads(before)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="torch's wheels have GNU's OpenMP on Linux only")
-def test_torchs_threads_are_found() -> None:
-    values = np.ones(10)
-    assert NativeKernel(__name__, "multiplied", ()).run_in_team(10, 4, 2, values, 3)
-    assert (values == 3).all()
+        finally:
+            set_num_threads(None)

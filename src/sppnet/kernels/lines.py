@@ -1,4 +1,4 @@
-"""The unit in which the CPU kernels take channels."""
+"""The units in which the pooling kernels take channels. Apart from the vectors, so that reading them needs no Numba."""
 
 from __future__ import annotations
 

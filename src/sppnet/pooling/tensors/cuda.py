@@ -12,7 +12,7 @@ Triton is imported with this module only; set ``TRITON_INTERPRET=1`` before, and
 """
 
 # Kernels are Triton's language, not Python's types.
-# mypy: disable-error-code="no-untyped-def, unused-ignore"
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, unused-ignore"
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FRACTION_BITS = 40
 
 
 @triton.jit
-def _bin(cells, map_index, rows, columns, program, INDEXED: tl.constexpr):
+def _bin(cells, map_index, rows, columns, program, indexed: tl.constexpr):
     """Window, place of the bin in its level, map, and first and end cell of the program's bin."""
     bins = rows * columns
     k = (program // bins).to(tl.int64)
@@ -42,7 +42,7 @@ def _bin(cells, map_index, rows, columns, program, INDEXED: tl.constexpr):
     width = tl.load(cells + k * 4 + 2).to(tl.int32) - x0
     height = tl.load(cells + k * 4 + 3).to(tl.int32) - y0
     n = tl.full((), 0, tl.int64)
-    if INDEXED:
+    if indexed:
         n = tl.load(map_index + k)
     top = y0 + i * height // rows
     bottom = y0 + ((i + 1) * height + rows - 1) // rows
@@ -54,22 +54,22 @@ def _bin(cells, map_index, rows, columns, program, INDEXED: tl.constexpr):
 @triton.jit
 def _pool_kernel(
     features, cells, map_index, chosen, out, channels, s_n, s_y, s_x, o_k, o_b, rows, columns, first,
-    INDEXED: tl.constexpr, MAXIMUM: tl.constexpr, ACCUMULATOR: tl.constexpr, BLOCK: tl.constexpr,
+    indexed: tl.constexpr, maximum: tl.constexpr, accumulator: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    k, b, n, top, bottom, left, right = _bin(cells, map_index, rows, columns, tl.program_id(0), INDEXED)
-    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    k, b, n, top, bottom, left, right = _bin(cells, map_index, rows, columns, tl.program_id(0), indexed)
+    c = tl.program_id(1) * block + tl.arange(0, block)
     mask = c < channels
     base = features + n * s_n
-    total = tl.full((BLOCK,), float("-inf") if MAXIMUM else 0.0, ACCUMULATOR)
+    total = tl.full((block,), float("-inf") if maximum else 0.0, accumulator)
     for y in range(top, bottom):
         for x in range(left, right):
-            value = tl.load(base + y * s_y + x * s_x + c, mask, 0).to(ACCUMULATOR)
-            if MAXIMUM:
+            value = tl.load(base + y * s_y + x * s_x + c, mask, 0).to(accumulator)
+            if maximum:
                 total = tl.where((value > total) | (value != value), value, total)
             else:
                 total += value
-    if not MAXIMUM:
-        total = total / ((bottom - top) * (right - left)).to(ACCUMULATOR)
+    if not maximum:
+        total = total / ((bottom - top) * (right - left)).to(accumulator)
     w = tl.load(chosen + k)
     tl.store(out + w * o_k + (first + b) * o_b + c, total.to(out.dtype.element_ty), mask)
 
@@ -77,20 +77,20 @@ def _pool_kernel(
 @triton.jit
 def _nest_kernel(
     out, chosen, channels, o_k, o_b, rows, columns, first, high, wide, parent,
-    ACCUMULATOR: tl.constexpr, BLOCK: tl.constexpr,
+    accumulator: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """A level's maxima from those of a finer level, whose ``high`` x ``wide`` bins tile each bin."""
     program = tl.program_id(0)
     bins = rows * columns
     w = tl.load(chosen + program // bins)
     b = program % bins
-    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    c = tl.program_id(1) * block + tl.arange(0, block)
     mask = c < channels
     corner = out + w * o_k + (parent + (b // columns) * high * columns * wide + (b % columns) * wide) * o_b
-    total = tl.full((BLOCK,), float("-inf"), ACCUMULATOR)
+    total = tl.full((block,), float("-inf"), accumulator)
     for i in range(high):
         for j in range(wide):
-            value = tl.load(corner + (i * columns * wide + j) * o_b + c, mask, 0).to(ACCUMULATOR)
+            value = tl.load(corner + (i * columns * wide + j) * o_b + c, mask, 0).to(accumulator)
             total = tl.where((value > total) | (value != value), value, total)
     tl.store(out + w * o_k + (first + b) * o_b + c, total.to(out.dtype.element_ty), mask)
 
@@ -106,17 +106,17 @@ def _quantise(gradient, scale, mask):
 @triton.jit
 def _max_backward_kernel(
     features, cells, map_index, chosen, grad, sums, flags, scale_pointer, channels, width, size, s_n, s_y, s_x,
-    g_k, g_b, rows, columns, first, INDEXED: tl.constexpr, ACCUMULATOR: tl.constexpr, BLOCK: tl.constexpr,
+    g_k, g_b, rows, columns, first, indexed: tl.constexpr, accumulator: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
-    k, b, n, top, bottom, left, right = _bin(cells, map_index, rows, columns, tl.program_id(0), INDEXED)
-    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    k, b, n, top, bottom, left, right = _bin(cells, map_index, rows, columns, tl.program_id(0), indexed)
+    c = tl.program_id(1) * block + tl.arange(0, block)
     mask = c < channels
     base = features + n * s_n
-    best = tl.load(base + top * s_y + left * s_x + c, mask, 0).to(ACCUMULATOR)
-    place = tl.full((BLOCK,), 0, tl.int32) + top * width + left
+    best = tl.load(base + top * s_y + left * s_x + c, mask, 0).to(accumulator)
+    place = tl.full((block,), 0, tl.int32) + top * width + left
     for y in range(top, bottom):
         for x in range(left, right):
-            value = tl.load(base + y * s_y + x * s_x + c, mask, 0).to(ACCUMULATOR)
+            value = tl.load(base + y * s_y + x * s_x + c, mask, 0).to(accumulator)
             # Only a greater value (or the first NaN) replaces what was found: the first maximum stays.
             better = (value > best) | ((value != value) & (best == best))
             best = tl.where(better, value, best)
@@ -126,23 +126,23 @@ def _max_backward_kernel(
     fixed, bad = _quantise(gradient, tl.load(scale_pointer), mask)
     target = (n * size + place) * channels + c
     tl.atomic_add(sums + target, fixed, mask)
-    tl.atomic_add(flags + target, tl.full((BLOCK,), 1, tl.int32), bad)
+    tl.atomic_add(flags + target, tl.full((block,), 1, tl.int32), bad)
 
 
 @triton.jit
 def _avg_backward_kernel(
     cells, map_index, chosen, grad, sums, flags, scale_pointer, channels, width, size, g_k, g_b,
-    rows, columns, first, INDEXED: tl.constexpr, BLOCK: tl.constexpr,
+    rows, columns, first, indexed: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Four corners of a difference array (one row and column larger than the map), summed up afterwards."""
-    k, b, n, top, bottom, left, right = _bin(cells, map_index, rows, columns, tl.program_id(0), INDEXED)
-    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    k, b, n, top, bottom, left, right = _bin(cells, map_index, rows, columns, tl.program_id(0), indexed)
+    c = tl.program_id(1) * block + tl.arange(0, block)
     mask = c < channels
     w = tl.load(chosen + k)
     gradient = tl.load(grad + w * g_k + (first + b) * g_b + c, mask, 0)
     scale = tl.load(scale_pointer) / ((bottom - top) * (right - left)).to(tl.float64)
     fixed, bad = _quantise(gradient, scale, mask)
-    one = tl.full((BLOCK,), 1, tl.int32)
+    one = tl.full((block,), 1, tl.int32)
     corner = n * size * channels + c
     tl.atomic_add(sums + corner + (top * width + left) * channels, fixed, mask)
     tl.atomic_add(sums + corner + (top * width + right) * channels, -fixed, mask)
@@ -182,7 +182,7 @@ def _first_bins(levels: Sequence[Level]) -> list[int]:
 
 
 def _block(channels: int) -> int:
-    return min(256, max(16, triton.next_power_of_2(channels)))
+    return min(256, max(16, int(triton.next_power_of_2(channels))))
 
 
 def pool_cuda(

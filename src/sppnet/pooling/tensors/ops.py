@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 from sppnet.errors import ArgumentError
+from sppnet.pooling import launch
 from sppnet.pooling.bins import Level
+from sppnet.pooling.tensors import cpu
 
 _LARGE_BYTES = 4 << 20
-_ALIGNMENT = 64
 
 _LIBRARY = torch.library.Library("sppnet", "FRAGMENT")
 _ARGUMENTS = "Tensor[] maps, Tensor cells, Tensor? map_index, int[] levels, str reduction"
@@ -55,18 +56,13 @@ def check_index(cells: Tensor, map_index: Tensor | None, maps: int) -> None:
         raise ArgumentError(f"map_index: expected 0 to {maps - 1} ({maps} maps), got {low} to {high}")
 
 
-def empty_in_large_pages(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """``like.new_empty(shape)``, in memory that comes from the system 2 MB at a time where that is possible.
-
-    NumPy asks Linux for huge pages above 4 MB, torch doesn't: the 25,000 page faults of 100 MB took 45 ms, four times
-    as long as pooling into them.
-    """
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """``like.new_empty(shape)``; large ones in memory that comes from the system 2 MB at a time, where possible."""
     count = math.prod(shape)
     if like.device.type != "cpu" or count * like.element_size() < _LARGE_BYTES:
         return like.new_empty(shape)
-    memory = np.empty(count * like.element_size() + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return torch.from_numpy(memory)[start : start + count * like.element_size()].view(like.dtype).view(shape)
+    memory = launch.aligned_empty((count * like.element_size(),), np.uint8)
+    return torch.from_numpy(memory).view(like.dtype).view(shape)
 
 
 def _pool_into(
@@ -74,13 +70,11 @@ def _pool_into(
 ) -> None:
     check_index(cells, map_index, sum(m.shape[0] for m in maps))
     if out.is_cuda:
-        from sppnet.pooling import cuda
+        from sppnet.pooling.tensors import cuda
 
         cuda.pool_cuda(maps, cells, map_index, _levels(levels), mode, out)
     else:
-        from sppnet.pooling import launch
-
-        launch.pool_cpu(maps, cells, map_index, _levels(levels), mode, out)
+        cpu.pool_cpu(maps, cells, map_index, _levels(levels), mode, out)
 
 
 def _empty_result(
@@ -90,7 +84,7 @@ def _empty_result(
 
 
 def _pool(maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str) -> Tensor:
-    out = empty_in_large_pages((cells.shape[0], _bins(levels), maps[0].shape[1]), maps[0])
+    out = _empty((cells.shape[0], _bins(levels), maps[0].shape[1]), maps[0])
     _pool_into(maps, cells, map_index, levels, mode, out)
     return out
 
@@ -105,12 +99,10 @@ def _pool_backward(
 ) -> list[Tensor]:
     check_index(cells, map_index, sum(m.shape[0] for m in maps))
     if grad.is_cuda:
-        from sppnet.pooling import cuda
+        from sppnet.pooling.tensors import cuda
 
         return cuda.pool_cuda_backward(grad, maps, cells, map_index, _levels(levels), mode)
-    from sppnet.pooling import launch
-
-    return launch.pool_cpu_backward(grad, maps, cells, map_index, _levels(levels), mode)
+    return cpu.pool_cpu_backward(grad, maps, cells, map_index, _levels(levels), mode)
 
 
 for _device in ("CPU", "CUDA"):

@@ -1,0 +1,61 @@
+"""How many threads: what was chosen, torch's setting if torch is there, the environment, the processors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import sppnet
+from sppnet.errors import ArgumentError
+from sppnet.threads import num_threads, set_num_threads
+
+
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    """The settings as they were, afterwards."""
+    before = torch.get_num_threads()
+    set_num_threads(None)
+    yield
+    set_num_threads(None)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_torchs_setting(count: int) -> None:
+    torch.set_num_threads(count)
+    assert num_threads() == count
+
+
+def test_what_was_chosen_counts_more() -> None:
+    torch.set_num_threads(1)
+    sppnet.set_num_threads(4)
+    assert num_threads() == 4
+    sppnet.set_num_threads(None)
+    assert num_threads() == 1
+
+
+@pytest.mark.parametrize("torch_is", ["missing", "blocked", "being imported"])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", 3), ("5,2", 5), (" 2 ", 2), ("0", 0), ("-1", 0), ("x", 0), ("", 0)]
+)
+def test_without_torch(torch_is: str, text: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first number of OMP_NUM_THREADS, if it is one; otherwise the processors that this process may use."""
+    if torch_is == "missing":
+        monkeypatch.delitem(sys.modules, "torch")
+    else:
+        fake: Any = None if torch_is == "blocked" else type(sys)("torch")
+        monkeypatch.setitem(sys.modules, "torch", fake)
+    monkeypatch.setenv("OMP_NUM_THREADS", text)
+    processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    assert num_threads() == (expected or processors)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
+def test_wrong_numbers(count: Any) -> None:
+    with pytest.raises(ArgumentError, match="threads: expected a whole number >= 1"):
+        set_num_threads(count)
