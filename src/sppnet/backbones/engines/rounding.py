@@ -33,11 +33,12 @@ def dense_steps(rows: F64) -> F64:
     Returns:
         ``(outputs,)``: what 1 stands for.
     """
-    single = np.abs(rows).max(1) / (MOST - _ROOM)
+    single: F64 = np.abs(rows).max(1) / (MOST - _ROOM)
     if rows.shape[1] < 2:
         return single
     same = np.sign(rows[:, 1:]) == np.sign(rows[:, :-1])
-    return np.maximum(single, np.abs((rows[:, 1:] + rows[:, :-1]) * same).max(1) / (PAIR_MOST - _ROOM))
+    pairs: F64 = np.abs((rows[:, 1:] + rows[:, :-1]) * same).max(1) / (PAIR_MOST - _ROOM)
+    return np.where(pairs > single, pairs, single)
 
 
 class InputProducts:
