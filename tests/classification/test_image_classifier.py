@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -333,3 +336,13 @@ def test_what_is_found_is_logged(data: ImageFolder, caplog: pytest.LogCaptureFix
         ImageClassifier(levels=(1,), views=(View(48),), costs=(1.0, 10.0), folds=2).fit(data)
     lines = [record.getMessage() for record in caplog.records if record.name == "sppnet"]
     assert [line.partition(":")[0] for line in lines if line.startswith("C = ")] == ["C = 1", "C = 10"]
+
+
+def test_threads_copies_and_pickles_give_the_same_scores(fitted: ImageClassifier, data: ImageFolder) -> None:
+    paths = data.paths[::3]
+    alone = [fitted.scores(path) for path in paths]
+    with ThreadPoolExecutor(6) as pool:
+        for got, expected in zip(pool.map(fitted.scores, paths), alone, strict=True):
+            assert np.array_equal(got, expected)
+    for other in (copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
+        assert np.array_equal(other.scores(paths[0]), alone[0])
