@@ -69,8 +69,14 @@ def test_train_as_rcnn(tmp_path: Path) -> None:
     assert detector.features.method == "rcnn"
     detector.set_params(proposer__max_windows=20)
     photo = next((data / "JPEGImages").glob("*.jpg"))
-    timing = detector.detect(photo).seconds
-    assert timing["convolutions"] < timing["pooling"]  # the crops' passes are behind the windows
+    passes: list[int] = []
+    network = detector.window_features().backbone
+    hook = network.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[0])))
+    maps = detector.feature_maps(photo)
+    assert passes == []  # the passes come after the windows
+    detector.pool(maps, detector.propose(photo))
+    hook.remove()
+    assert sum(passes) == len(detector.propose(photo))  # one crop a window
 
 
 def test_eval_prints_both_protocols(

@@ -17,7 +17,7 @@ import torch
 from sklearn.base import clone
 
 from sppnet import Detections, SPPDetector
-from sppnet._types import U8
+from sppnet._types import F32, U8
 from tiny_model import save_tiny_model
 
 IMAGES, THREADS = 24, 8
@@ -187,7 +187,7 @@ def test_lists_overlap_with_the_device(
     finished: list[Detections] = []
     real = detector.proposer
 
-    def proposer(image: U8) -> U8:
+    def proposer(image: U8) -> F32:
         proposed.append((threading.current_thread().name, len(finished)))
         return real(image)
 
