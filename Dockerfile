@@ -4,6 +4,7 @@
 FROM python:3.12-slim AS build
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY LICENSES ./LICENSES
 COPY src ./src
 # The CPU build of torch: give its index, for instance the one that pytorch.org names for "CPU"
 ARG TORCH_INDEX=""

@@ -25,7 +25,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources, and images of the README's reader."""
     home = tmp_path_factory.mktemp("reader")
-    for name in ("src", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
+    for name in ("src", "pyproject.toml", "constraints.txt", "README.md", "LICENSE", "LICENSES"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, home / name)
     images = Path(skimage.data.__file__).parent
