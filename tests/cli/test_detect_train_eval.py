@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from sppnet.cli.main import main
+from tiny_model import save_tiny_model
 from toy_data import write_toy_voc
 
 
@@ -25,6 +26,7 @@ def model(toy_voc: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_train_leaves_the_model_and_a_picture_of_examples(model: Path) -> None:
     assert sorted(p.name for p in model.parent.iterdir()) == ["toy-examples.jpg", "toy.safetensors"]
 
@@ -79,6 +81,7 @@ def test_train_as_rcnn(tmp_path: Path) -> None:
     assert sum(passes) == len(detector.propose(photo))  # one crop a window
 
 
+@pytest.mark.slow
 def test_eval_prints_both_protocols(
     model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -118,6 +121,7 @@ def test_other_scales_than_the_models(model: Path, toy_voc: Path, tmp_path: Path
     assert found["more"]["map"] > 0.5
 
 
+@pytest.mark.slow
 def test_detect_draws_and_writes(
     model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +171,7 @@ def _png_header(width: int, height: int) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_bad_files_are_named_and_the_others_are_done(
     model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,7 +214,8 @@ def test_bad_files_are_named_and_the_others_are_done(
     assert boxes["turned.jpg"] == boxes["good.jpg"]
 
 
-def test_usage_errors(model: Path, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors(toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = save_tiny_model(tmp_path / "tiny.safetensors", ("cat", "cup"))
     photo = str(toy_voc / "JPEGImages" / "000000.jpg")
     assert main(["detect", photo, "--model", str(tmp_path / "none.safetensors")]) == 2
     assert "none.safetensors: no such file" in capsys.readouterr().err
