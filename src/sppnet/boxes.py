@@ -59,12 +59,14 @@ def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floa
 def clip_boxes(boxes: NDArray[np.floating], height: int, width: int) -> NDArray[np.floating]:
     """Copy ``boxes`` with every coordinate moved into an image of ``height`` x ``width`` pixels."""
     limit = np.array([width, height, width, height], boxes.dtype)
-    return np.clip(boxes, 0, limit)
+    clipped: NDArray[np.floating] = np.clip(boxes, 0, limit)
+    return clipped
 
 
 def encode_deltas(windows: NDArray[np.floating], targets: NDArray[np.floating]) -> F32:
-    """Compute box regression targets ``(K, 4)``: ``(dx, dy)`` in window sizes and ``(log dw, log dh)`` (R-CNN, appendix C).
+    """Compute box regression targets ``(K, 4)`` (R-CNN, appendix C).
 
+    A target is ``(dx, dy)`` in window sizes and ``(log dw, log dh)``.
     Both arguments are ``(K, 4)`` with positive widths and heights.
     """
     size = windows[:, 2:] - windows[:, :2]
@@ -75,8 +77,9 @@ def encode_deltas(windows: NDArray[np.floating], targets: NDArray[np.floating]) 
 
 
 def decode_deltas(windows: NDArray[np.floating], deltas: NDArray[np.floating]) -> F32:
-    """Move ``windows`` by ``deltas``, the inverse of :func:`encode_deltas`. ``deltas`` is ``(K, 4)`` or ``(K, classes, 4)``, and so is the result.
+    """Move ``windows`` by ``deltas``, the inverse of :func:`encode_deltas`.
 
+    ``deltas`` is ``(K, 4)`` or ``(K, classes, 4)``, and so is the result.
     Log sizes are limited to log(1000/16), so that an untrained regressor can't overflow.
     """
     if deltas.ndim == 3:

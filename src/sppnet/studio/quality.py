@@ -46,7 +46,7 @@ def quality_of(project: Project, suggestions: dict[str, list[list[float]]]) -> d
 
 def _disagreements(project: Project, suggestions: dict[str, list[list[float]]]) -> list[dict[str, Any]]:
     """Sure suggestions on finished images where there is no box, or one of another class."""
-    found = []
+    found: list[dict[str, Any]] = []
     for key, known in project.all_labels().items():
         if not known.done or key not in suggestions:
             continue
