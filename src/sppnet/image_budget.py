@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import sys
 import threading
 
-__all__ = ["READ_AHEAD_BYTES", "MemoryBudget"]
+__all__ = ["READ_AHEAD_BYTES", "MemoryBudget", "give_back_memory"]
 
 READ_AHEAD_BYTES = 800_000_000
 """Memory for the images that are being decoded, or wait to be looked at and drawn."""
@@ -65,3 +68,14 @@ class MemoryBudget:
             self._passed.remove(self._turn)
             self._turn += 1
         self._changed.notify_all()
+
+
+def give_back_memory() -> None:
+    """Give memory that was freed back to the system.
+
+    The C library of Linux keeps what a thread frees for that thread. Of four threads that decode one large image after
+    the other, each would keep the memory of one: measured 3.0 GB instead of 1.4 GB.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries have no such function
+            ctypes.CDLL(None).malloc_trim(0)

@@ -25,6 +25,7 @@ from PIL import Image
 
 from sppnet._types import U8
 from sppnet.errors import ImageError
+from sppnet.image_budget import give_back_memory
 from sppnet.image_files import (
     as_path,
     check_budget,
@@ -56,9 +57,10 @@ __all__ = [
 FULL_PIXELS = 64_000_000
 """Images up to this size are read as they are by :func:`load_bounded`; larger ones are made smaller."""
 
-DECODING_BYTES = 800_000_000
+DECODING_BYTES = 650_000_000
 """The most memory that decoding one image may take in :func:`load_bounded`."""
 
+_TRIM_BYTES = 100_000_000
 _USED_BYTES = 11  # a pixel of the result: itself, and two copies that Pillow makes of it to resize and to draw
 ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -142,7 +144,7 @@ class LoadedImage:
 def load_bounded(path: str | os.PathLike[str], reserve: Callable[[int], None] | None = None) -> LoadedImage:
     """Read an image file in bounded memory.
 
-    An image of up to :data:`FULL_PIXELS` pixels is as :func:`load_image` gives it (for JPEG 2000 the bound is 25
+    An image of up to :data:`FULL_PIXELS` pixels is as :func:`load_image` gives it (for JPEG 2000 the bound is 20
     million pixels). A larger one is made smaller by 2, 4 or 8. What takes more than :data:`DECODING_BYTES` to decode is
     refused.
 
@@ -165,7 +167,11 @@ def load_bounded(path: str | os.PathLike[str], reserve: Callable[[int], None] | 
             small = -(-width // factor) * -(-height // factor)
             reserve(max(decoding_bytes(image, factor) + 3 * small, _USED_BYTES * small))
         turned = image.format != "TIFF" and orientation_of(image) >= 5
+        taken = decoding_bytes(image, factor)
         pixels = _decode(image, name, factor)
+        del image
+    if taken > _TRIM_BYTES:
+        give_back_memory()
     if turned:
         width, height = height, width
     return LoadedImage(pixels, height, width, factor, state)

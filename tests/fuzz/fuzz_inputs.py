@@ -337,7 +337,7 @@ def mutate_model(data: bytes, draw: random.Random) -> bytes:
     form = draw.choice((model_file.FORMAT, model_file.FORMAT, "sppnet-detector-1", "sppnet-detector-99", ""))
     try:
         return pack_model(tensors, text, form)
-    except (UnicodeError, RuntimeError):
+    except (UnicodeError, RuntimeError, TypeError):  # TypeError: NumPy has no such type
         return data
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -259,5 +258,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "normalise": (lambda v: isinstance(v, bool), "true or false"),
     "class_names": (lambda v: isinstance(v, list) and len(v) > 0, "a list of names"),
     "views": (_list(_view, 1, 16), f"up to 16 views of at most {_MAX_VIEW_PIXELS} pixels"),
-    "scale": (lambda v: _number(v, -math.inf, math.inf) and math.isfinite(v), "a finite number"),
+    "scale": (lambda v: _number(v, -1e6, 1e6), "a number"),
 }

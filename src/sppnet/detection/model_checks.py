@@ -5,7 +5,6 @@ The same rules hold when a file is written, so that nothing is saved that can't 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -161,7 +160,7 @@ def _plain(value: Any) -> bool:
     numbers = (item for item in items if not isinstance(item, str))
     return (
         len(items) <= _MAX_SCALES
-        and all(isinstance(item, bool | int | float) and math.isfinite(item) and abs(item) < 1e9 for item in numbers)
+        and all(isinstance(item, bool | int | float) and abs(item) < 1e9 for item in numbers)
         and all(_text(item) for item in items if isinstance(item, str))
     )
 

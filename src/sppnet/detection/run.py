@@ -23,7 +23,7 @@ from sppnet.detection.identity import identity_of_detector
 from sppnet.detection.results import FailedImage, ImageResult
 from sppnet.drawing import draw_detections, encode_image
 from sppnet.errors import ArgumentError, ImageError, SppnetError
-from sppnet.image_budget import MemoryBudget
+from sppnet.image_budget import MemoryBudget, give_back_memory
 from sppnet.images import LoadedImage, list_images, load_bounded
 from sppnet.storage.journal import Journal
 from sppnet.storage.output_folder import OutputFolder
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionRun", "detect_many", "journal_beside"]
 
+_LARGE_BYTES = 32_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -232,6 +233,8 @@ class DetectionRun:
                     try:
                         image, seconds = reading.popleft().result()
                         found = self._detector.detect(image.pixels, self._threshold)
+                        if image.pixels.nbytes > _LARGE_BYTES:
+                            give_back_memory()
                     except (SppnetError, OSError, MemoryError) as error:
                         memory.release(index)
                         if self._on_error == "fail":
@@ -240,7 +243,7 @@ class DetectionRun:
                     else:
                         found = replace(found, seconds=found.seconds | {"decoding": seconds})
                         result = ImageResult(path, image.width, image.height, _in_file(found, image))
-                        drawn = artists.submit(_draw, image.pixels, found, path, self._drawings, index, memory)
+                        drawn = artists.submit(_draw, [image.pixels], found, path, self._drawings, index, memory)
                         drawing.append((result, image.state, drawn))
                         del image
                     read(index + ahead)
@@ -343,8 +346,11 @@ def _in_file(found: Detections, image: LoadedImage) -> Detections:
 
 
 def _draw(
-    pixels: U8, found: Detections, path: Path, drawings: _Drawings | None, index: int, memory: MemoryBudget
+    waiting: list[U8], found: Detections, path: Path, drawings: _Drawings | None, index: int, memory: MemoryBudget
 ) -> None:
+    """Draw the only image in ``waiting``, and forget it before its memory goes to the next one."""
+    pixels, drawn = waiting.pop(), None
+    large = pixels.nbytes > _LARGE_BYTES
     try:
         if drawings is not None:
             drawn = draw_detections(
@@ -352,6 +358,9 @@ def _draw(
             )
             drawings.folder.write(drawings.names[path], encode_image(drawn), sync=True)
     finally:
+        del pixels, drawn
+        if large:
+            give_back_memory()
         memory.release(index)
 
 

@@ -1,0 +1,53 @@
+"""Images that are small on the disk and large in memory: `detect` stays below 1.5 GB, whatever lies in the folder."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+
+from hostile.child import run_child
+from tiny_model import save_tiny_model
+
+# The largest PNG that is decoded: 4 bytes a pixel, at most 650 MB
+_SIDE = 12_700
+
+_DETECT = """
+from sppnet import SPPDetector
+from sppnet.detection.run import detect_many
+model, folder, out = sys.argv[1:]
+with detect_many(SPPDetector.load(model), folder, draw_to=out, workers=4) as run:
+    report["found"] = {result.path.name: [result.width, result.height] for result in run}
+    report["failed"] = {item.path.name: item.message for item in run.failed}
+"""
+
+
+def png(width: int, height: int, colour: int, channels: int) -> bytes:
+    """A PNG of one colour, packed row by row, so that nobody needs the memory that it takes to read it."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer, row = zlib.compressobj(9), bytes(1 + width * channels)
+    data = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+@pytest.mark.slow
+def test_a_folder_of_bombs(tmp_path: Path) -> None:
+    model, folder = save_tiny_model(tmp_path / "m.safetensors"), tmp_path / "images"
+    folder.mkdir()
+    bomb = png(_SIDE, _SIDE, 4, 2)  # gray and alpha
+    assert len(bomb) < 500_000
+    for i in range(4):
+        (folder / f"bomb{i}.png").write_bytes(bomb)
+    (folder / "too large.png").write_bytes(png(60_000, 60_000, 0, 1)[:500])
+    (folder / "text.png").write_bytes(b"no image")
+    report = run_child(_DETECT, model, folder, tmp_path / "out")
+    assert report["found"] == {f"bomb{i}.png": [_SIDE, _SIDE] for i in range(4)}
+    assert "pixels" in report["failed"]["too large.png"]
+    assert report["failed"].keys() == {"too large.png", "text.png"}
+    assert report["memory_bytes"] < 1.5e9
