@@ -66,7 +66,7 @@ def test_list_gives_the_choice_and_the_order(root: Path) -> None:
     with pytest.raises(DatasetError, match="can't be read as a list"):
         load_image_folder(root, root / "t.png", on_error="fail")
     listed.write_text("\n")
-    with pytest.raises(DatasetError, match="no photos"):
+    with pytest.raises(DatasetError, match="no images"):
         load_image_folder(root, listed, on_error="fail")
 
 
@@ -96,7 +96,7 @@ def test_nothing_to_read(root: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"has no folders; expected one a class"):
         load_image_folder(root / "yak", on_error="fail")
     (tmp_path / "empty/yak").mkdir(parents=True)
-    with pytest.raises(DatasetError, match="no photos"):
+    with pytest.raises(DatasetError, match="no images"):
         load_image_folder(tmp_path / "empty", on_error="fail")
 
 
@@ -106,7 +106,7 @@ def test_subsets(root: Path) -> None:
     assert _names(data.subset(data.labels == 1), root) == [("dog/a.jpg", 1), ("dog/b.png", 1)]
     assert len(data.subset([])) == 0
     assert data.subset([2]).class_names == data.class_names
-    with pytest.raises(DatasetError, match="from 0 to 4, of 4 photos"):
+    with pytest.raises(DatasetError, match="from 0 to 4, of 4 images"):
         data.subset([0, 4])
     with pytest.raises(DatasetError, match="mask"):
         data.subset(np.array([True]))

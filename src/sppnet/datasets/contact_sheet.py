@@ -1,4 +1,4 @@
-"""A sheet of small pictures with their boxes and a line of text under each."""
+"""A sheet of small images with their boxes and a line of text under each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAPER, _INK, _FAINT = (250, 250, 248), (30, 32, 36), (105, 110, 118)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture of a sheet, with the text under it and perhaps a fainter second line."""
+    """One image of a sheet, with the text under it and perhaps a fainter second line."""
 
     picture: Image.Image
     title: str
@@ -26,7 +26,7 @@ class Tile:
 
 
 def shrink(picture: Image.Image, box_px: int) -> tuple[Image.Image, float]:
-    """``picture`` so that it fits a square of ``box_px``, and the ratio of its new sides to the old. Never enlarged."""
+    """``image`` so that it fits a square of ``box_px``, and the ratio of its new sides to the old. Never enlarged."""
     ratio = min(1.0, box_px / max(picture.size))
     size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
     return picture if ratio == 1 else picture.resize(size, Image.Resampling.LANCZOS), ratio

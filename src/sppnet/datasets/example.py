@@ -1,4 +1,4 @@
-"""A data set to try things on, made on the spot: handwritten digits placed in photos, seeded."""
+"""A data set to try things on, made on the spot: handwritten digits placed in images, seeded."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WIDTH, _HEIGHT = 320, 240
 
 
 def make_example(folder: str | os.PathLike[str], images: int = 48, classes: int = 3, seed: int = 0) -> DetectionDataset:
-    """Write ``images`` JPEG files of 320 x 240 into ``folder``; each shows one to three digits on a part of a photo.
+    """Write ``images`` JPEG files of 320 x 240 into ``folder``; each shows one to three digits on a part of an image.
 
     The digits are scikit-learn's (8 x 8, written by hand, UCI), drawn as dark ink on a slip of paper of 62 to 110
-    pixels; the photos are scikit-image's. The same arguments give the same files.
+    pixels; the images are scikit-image's. The same arguments give the same files.
 
     Args:
         folder: where to write.

@@ -1,4 +1,4 @@
-"""Photos sorted into folders, one folder a class: ``DIR/cat/1.jpg``, ``DIR/dog/7.png``."""
+"""Images sorted into folders, one folder a class: ``DIR/cat/1.jpg``, ``DIR/dog/7.png``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _LIST_BYTES = 256 << 20
 
 @dataclass(frozen=True, eq=False)
 class ImageFolder:
-    """Photos with one class each.
+    """Images with one class each.
 
     Attributes:
-        paths: of the photos, in a fixed order. They are not opened here.
+        paths: of the images, in a fixed order. They are not opened here.
         labels: int64 ``(n,)``, indices into ``class_names``.
         class_names: none twice.
         name: of the data set, for tables and model files. split: e.g. ``train``.
@@ -51,7 +51,7 @@ class ImageFolder:
         labels.setflags(write=False)
         object.__setattr__(self, "labels", labels)
         if labels.shape != (len(self.paths),):
-            raise DatasetError(f"labels: expected shape ({len(self.paths)},), one a photo, got {labels.shape}")
+            raise DatasetError(f"labels: expected shape ({len(self.paths)},), one an image, got {labels.shape}")
         if len(labels) and not (labels.min() >= 0 and labels.max() < len(self.class_names)):
             raise DatasetError(
                 f"labels: from {labels.min()} to {labels.max()}, expected 0 to {len(self.class_names) - 1}"
@@ -61,29 +61,29 @@ class ImageFolder:
             raise DatasetError(f"class name {twice[0]!r} occurs twice; each must be unique")
 
     def __len__(self) -> int:
-        """Number of photos."""
+        """Number of images."""
         return len(self.paths)
 
     def __iter__(self) -> Iterator[tuple[Path, int]]:
         return iter(zip(self.paths, self.labels.tolist(), strict=True))
 
     def __repr__(self) -> str:
-        title = " ".join(part for part in (self.name, self.split) if part) or "photos"
+        title = " ".join(part for part in (self.name, self.split) if part) or "images"
         return f"<ImageFolder {title}: {len(self)} images, {len(self.class_names)} classes>"
 
     def counts(self) -> NDArray[np.int64]:
-        """Photos of each class."""
+        """Images of each class."""
         return np.bincount(self.labels, minlength=len(self.class_names)).astype(np.int64)
 
     def sha256(self) -> str:
-        """Tells these photos from others: a digest of the names of the classes and files, not of what files hold."""
+        """Tells these images from others: a digest of the names of the classes and files, not of what files hold."""
         digest = hashlib.sha256()
         for path, label in self:
             digest.update(f"{self.class_names[label]}/{path.name}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFolder:
-        """The photos at ``indices``, in that order, with the same classes. A mask of booleans ``(n,)`` does, too.
+        """The images at ``indices``, in that order, with the same classes. A mask of booleans ``(n,)`` does, too.
 
         Raises:
             DatasetError: an index out of range, or a mask of another length.
@@ -95,7 +95,7 @@ class ImageFolder:
             chosen = np.flatnonzero(chosen)
         chosen = chosen.astype(np.int64)
         if len(chosen) and not (chosen.min() >= -len(self) and chosen.max() < len(self)):
-            raise DatasetError(f"indices: from {chosen.min()} to {chosen.max()}, of {len(self)} photos")
+            raise DatasetError(f"indices: from {chosen.min()} to {chosen.max()}, of {len(self)} images")
         return ImageFolder(
             tuple(self.paths[i] for i in chosen), self.labels[chosen], self.class_names, self.name, self.split
         )
@@ -109,31 +109,31 @@ def load_image_folder(
     split: str = "",
     on_error: OnError = "skip",
 ) -> ImageFolder:
-    """Read ``root/CLASS/photo.jpg``.
+    """Read ``root/CLASS/image.jpg``.
 
     Args:
-        root: the folder with one folder a class. Photos lie in those, at any depth; other files and names that begin
+        root: the folder with one folder a class. Images lie in those, at any depth; other files and names that begin
             with a dot are left alone.
-        list_file: a text file with one photo a line, ``CLASS/photo.jpg``, relative to ``root``. Only these are taken,
+        list_file: a text file with one image a line, ``CLASS/image.jpg``, relative to ``root``. Only these are taken,
             in its order.
-        class_names: the order of the classes, for instance that of the training photos. By default the names of all
+        class_names: the order of the classes, for instance that of the training images. By default the names of all
             folders of ``root``, sorted (also those that ``list_file`` doesn't mention).
         split: a name for what was read.
-        on_error: every photo's header is looked at; one that can't be read raises, or is left out and told in
+        on_error: every image's header is looked at; one that can't be read raises, or is left out and told in
             ``problems``.
 
     Raises:
-        DatasetError: there is no folder, no class, no photo; a class isn't among ``class_names``; or the list names
-            a photo that isn't there.
-        ImageError: a photo can't be read, and ``on_error`` is "fail".
+        DatasetError: there is no folder, no class, no image; a class isn't among ``class_names``; or the list names
+            an image that isn't there.
+        ImageError: an image can't be read, and ``on_error`` is "fail".
     """
     root = Path(root)
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; expected one with a folder of photos for each class")
+        raise DatasetError(f"{root}: no such folder; expected one with a folder of images for each class")
     folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     names = tuple(class_names) if class_names is not None else tuple(folders)
     if not names:
-        raise DatasetError(f"{root}: has no folders; expected one a class with its photos, as {root / 'cat' / '1.jpg'}")
+        raise DatasetError(f"{root}: has no folders; expected one a class with its images, as {root / 'cat' / '1.jpg'}")
     place = {name: i for i, name in enumerate(names)}
     if list_file is None:
         entries: Iterable[tuple[Path, str]] = ((p, p.relative_to(root).parts[0]) for p in _photos(root, folders))
@@ -153,7 +153,7 @@ def load_image_folder(
         paths.append(path)
         labels.append(place[name])
     if not paths:
-        raise DatasetError(f"{list_file or root}: no photos that can be read in {len(folders)} folders")
+        raise DatasetError(f"{list_file or root}: no images that can be read in {len(folders)} folders")
     return ImageFolder(tuple(paths), np.array(labels, np.int64), names, root.resolve().name, split, tuple(problems))
 
 
@@ -167,14 +167,14 @@ def _from_list(root: Path, list_file: Path) -> Iterator[tuple[Path, str]]:
             read_regular(list_file, _LIST_BYTES, error=DatasetError).decode("utf-8-sig").splitlines()
         )  # editors on Windows put a mark first
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{list_file}: can't be read as a list of photos ({error})") from None
+        raise DatasetError(f"{list_file}: can't be read as a list of images ({error})") from None
     for number, line in enumerate(lines, 1):
         entry = line.strip()
         if not entry or entry.startswith("#"):
             continue
         parts = Path(entry).parts
         if len(parts) < 2 or Path(entry).is_absolute() or ".." in parts:
-            raise DatasetError(f"{list_file}, line {number}: got {entry!r}, expected CLASS/photo.jpg")
+            raise DatasetError(f"{list_file}, line {number}: got {entry!r}, expected CLASS/image.jpg")
         if not (root / entry).is_file():
             raise DatasetError(f"{list_file}, line {number}: {root / entry} isn't there; correct the list")
         yield root / entry, parts[0]

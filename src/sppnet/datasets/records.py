@@ -1,4 +1,4 @@
-"""What every reader of a data set returns: pictures with boxes, in the project's one box convention."""
+"""What every reader of a data set returns: images with boxes, in the project's one box convention."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["DetectionDataset", "ImageRecord"]
 
 @dataclass(frozen=True, eq=False)
 class ImageRecord:
-    """One picture and the objects in it. The arrays are checked, copied and made read-only.
+    """One image and the objects in it. The arrays are checked, copied and made read-only.
 
     Attributes:
-        path: the picture; it isn't opened here.
+        path: the image; it isn't opened here.
         boxes: float32 ``(n, 4)``, ``(x0, y0, x1, y1)`` in pixels, 0-based, half-open; each has an area and lies
-            inside the picture. ``n`` may be 0.
+            inside the image. ``n`` may be 0.
         labels: int64 ``(n,)``, indices into the data set's ``class_names``.
         difficult: bool ``(n,)``; difficult objects are neither hit nor miss in an evaluation.
-        width, height: of the picture in pixels, upright.
+        width, height: of the image in pixels, upright.
         image_id: unique in the data set.
 
     Raises:
-        DatasetError: an array has a wrong shape or senseless values; the message names the picture and the object.
+        DatasetError: an array has a wrong shape or senseless values; the message names the image and the object.
     """
 
     path: Path
@@ -90,10 +90,10 @@ class ImageRecord:
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset:
-    """Pictures with boxes, and the names of the classes. A sequence of :class:`ImageRecord`.
+    """Images with boxes, and the names of the classes. A sequence of :class:`ImageRecord`.
 
     Attributes:
-        records: the pictures, in a fixed order.
+        records: the images, in a fixed order.
         class_names: label ``i`` is ``class_names[i]``; no name twice.
         name: of the data set, e.g. ``VOC2007``; for tables and model files.
         split: e.g. ``train``.
@@ -128,7 +128,7 @@ class DetectionDataset:
                 )
 
     def __len__(self) -> int:
-        """Number of pictures."""
+        """Number of images."""
         return len(self.records)
 
     def __getitem__(self, index: int) -> ImageRecord:
@@ -146,7 +146,7 @@ class DetectionDataset:
         return " ".join(part for part in (self.name, self.split) if part) or "data set"
 
     def subset(self, indices: Iterable[int]) -> DetectionDataset:
-        """The pictures at ``indices`` (in that order, none twice), with the same classes and names.
+        """The images at ``indices`` (in that order, none twice), with the same classes and names.
 
         Raises:
             DatasetError: an index is out of range or comes twice.
@@ -158,7 +158,7 @@ class DetectionDataset:
         return DetectionDataset([self.records[i] for i in chosen], self.class_names, self.name, self.split)
 
     def with_classes(self, names: Sequence[str]) -> DetectionDataset:
-        """The same pictures with these classes, in this order; objects of others are left out.
+        """The same images with these classes, in this order; objects of others are left out.
 
         Raises:
             DatasetError: a name isn't a class of the data set.

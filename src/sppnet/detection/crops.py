@@ -30,7 +30,7 @@ class CropFeatures(WindowFeatures):
         backbone, levels: as there; the map of each crop is pooled as a whole, so that vectors have the same length.
         crop_px: side of the warped square, in pixels.
         context_px: as many of them, on each side, show what lies around the window (R-CNN: 16 of 227). Where that is
-            outside the picture there is mid-grey.
+            outside the image there is mid-grey.
     """
 
     def __init__(

@@ -152,9 +152,9 @@ def _coco_results(
 
 
 def _stems(names: Sequence[str]) -> list[str]:
-    """The name of each picture without its ending, folders included: so that the files lie as the pictures do.
+    """The name of each image without its ending, folders included: so that the files lie as the images do.
 
-    Pictures of one folder that differ only in the ending get ``-2`` and so on: these formats can't tell them apart.
+    Images of one folder that differ only in the ending get ``-2`` and so on: these formats can't tell them apart.
     """
     taken: set[str] = set()
     stems = []
@@ -255,7 +255,7 @@ def _label_studio(
 
 
 def _url(prefix: str, name: str) -> str:
-    """Where Label Studio gets a picture: blanks, ``#`` and the like are escaped, but not in keys of cloud storage."""
+    """Where Label Studio gets an image: blanks, ``#`` and the like are escaped, but not in keys of cloud storage."""
     return prefix + (quote(name) if urlsplit(prefix).scheme in ("", "http", "https") else name)
 
 

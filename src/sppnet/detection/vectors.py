@@ -30,7 +30,7 @@ def vector_length(detector: SPPDetector, kind: VectorKind) -> int:
 def window_vectors(
     detector: SPPDetector, image: ImageSource, windows: ArrayLike | None = None, *, kind: VectorKind = "fc"
 ) -> tuple[NDArray[np.float32], Tensor]:
-    """Windows of a picture, float32 ``(K, 4)``, and their vectors, float32 ``(K, D)``.
+    """Windows of an image, float32 ``(K, 4)``, and their vectors, float32 ``(K, D)``.
 
     Args:
         detector: gives maps and vectors.
@@ -40,7 +40,7 @@ def window_vectors(
         kind: ``pooled``: by the pyramid from the map (paper, section 4.1); ``fc``: after the fully connected layers.
 
     Raises:
-        ImageError: the picture can't be read. ArgumentError: windows of another shape, or an unknown kind.
+        ImageError: the image can't be read. ArgumentError: windows of another shape, or an unknown kind.
     """
     vector_length(detector, kind)
     pixels = load_image(image)

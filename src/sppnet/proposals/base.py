@@ -12,7 +12,7 @@ __all__ = ["Proposer"]
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Anything that turns a picture into windows: a function will do.
+    """Anything that turns an image into windows: a function will do.
 
     Called with ``image``, uint8 ``(H, W, 3)`` RGB, it returns windows as float32 ``(K, 4)``: ``(x0, y0, x1, y1)`` in
     pixels of the image, 0-based, half-open, inside the image, best first. ``K`` may be 0.

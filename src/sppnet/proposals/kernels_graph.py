@@ -1,7 +1,7 @@
 """Graph segmentation (Felzenszwalb and Huttenlocher, 2004), compiled.
 
 Every sum is exact: float32 holds whole numbers below 2**24 only, so neither fused multiply-add nor vectorisation can
-change a bit, and the same picture gives the same regions on every machine.
+change a bit, and the same image gives the same regions on every machine.
 """
 
 from __future__ import annotations

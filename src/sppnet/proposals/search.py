@@ -1,6 +1,6 @@
 """Selective search (Uijlings, van de Sande, Gevers, Smeulders, IJCV 2013): windows that may hold an object.
 
-A picture is cut into small regions (graph segmentation), the two most similar neighbours are joined again and again,
+An image is cut into small regions (graph segmentation), the two most similar neighbours are joined again and again,
 and the bounding box of every region on the way is a window. Several colour spaces, region sizes and similarity
 measures ("strategies") give different hierarchies; their windows are ranked together.
 """

@@ -12,7 +12,7 @@ from sppnet.proposals import compiled, tables
 
 __all__ = ["as_rgb", "graph_segmentation"]
 
-MAX_SIDE = 65534  # of a picture: steps between rows are kept in 16 bits
+MAX_SIDE = 65534  # of an image: steps between rows are kept in 16 bits
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
@@ -41,7 +41,7 @@ def check_scale(sigma: float, k: float, min_size: int) -> None:
 
 
 def graph_segmentation(image: Any, sigma: float = 0.8, k: float = 300, min_size: int = 100) -> NDArray[np.int32]:
-    """Cut a picture into regions whose differences to their neighbours exceed the differences inside.
+    """Cut an image into regions whose differences to their neighbours exceed the differences inside.
 
     Neighbouring pixels (8 of them) differ by the Euclidean distance of their smoothed RGB colours, in steps of 1/16
     grey level. Two regions are joined over a difference ``w`` if ``w <= Int(C) + k / |C|`` holds for both, where Int is
@@ -58,8 +58,8 @@ def graph_segmentation(image: Any, sigma: float = 0.8, k: float = 300, min_size:
         ``(H, W)`` int32: region numbers ``0 .. n - 1`` in reading order of their first pixels.
 
     Raises:
-        ArgumentError: a parameter out of range, or a picture wider than 65534 pixels.
-        ImageError: the picture can't be read.
+        ArgumentError: a parameter out of range, or an image wider than 65534 pixels.
+        ImageError: the image can't be read.
     """
     check_scale(sigma, k, min_size)
     rgb = as_rgb(image)

@@ -32,9 +32,9 @@ _JSON_BYTES = 1 << 28  # takes about ten times its size in memory
 
 @dataclass(frozen=True, eq=False)
 class FixedProposals:
-    """The windows of one picture as a :class:`sppnet.proposals.Proposer`.
+    """The windows of one image as a :class:`sppnet.proposals.Proposer`.
 
-    Called with the picture, it returns the windows clipped to it, in their order; those without an area inside are
+    Called with the image, it returns the windows clipped to it, in their order; those without an area inside are
     left out.
 
     Attributes:
@@ -56,7 +56,7 @@ class FixedProposals:
 
 
 class StoredProposals(Mapping[str, F32]):
-    """Windows of many pictures, by name: ``stored["000005.jpg"]`` is float32 ``(K, 4)``.
+    """Windows of many images, by name: ``stored["000005.jpg"]`` is float32 ``(K, 4)``.
 
     A name is found as it is stored, else by its file name, else by its file name without extension (the VOC ids of the
     R-CNN files). :meth:`proposer` gives what a detector takes.
@@ -97,26 +97,26 @@ class StoredProposals(Mapping[str, F32]):
         return len(self._windows)
 
     def proposer(self, name: str | os.PathLike[str]) -> FixedProposals:
-        """The proposer of one picture.
+        """The proposer of one image.
 
         Raises:
-            ProposalError: there are no windows of that picture.
+            ProposalError: there are no windows of that image.
         """
         try:
             return FixedProposals(self[name])
         except KeyError:
             some = ", ".join(list(self._windows)[:3]) or "none"
             raise ProposalError(
-                f"{self._source}: no windows of {os.fspath(name)!r}; it has {len(self)} pictures ({some}, ...)"
+                f"{self._source}: no windows of {os.fspath(name)!r}; it has {len(self)} images ({some}, ...)"
             ) from None
 
 
 def load_proposals(path: str | os.PathLike[str]) -> StoredProposals:
-    """Read the windows of one or many pictures.
+    """Read the windows of one or many images.
 
-    - ``.npz``: an array ``(K, 4)`` for each picture, by name.
-    - ``.npy``: one array, of the picture with the file's name.
-    - ``.json``: ``{"name": [[x0, y0, x1, y1], ...], ...}``, or a list of windows of the picture with the file's name.
+    - ``.npz``: an array ``(K, 4)`` for each image, by name.
+    - ``.npy``: one array, of the image with the file's name.
+    - ``.json``: ``{"name": [[x0, y0, x1, y1], ...], ...}``, or a list of windows of the image with the file's name.
     - ``.mat`` (needs scipy): ``images`` (names) and ``boxes`` (arrays ``y0 x0 y1 x1``, 1-based, inclusive) as
       R-CNN, SPP-net and Fast R-CNN ship for VOC; or one matrix ``boxes`` (``x0 y0 x1 y1``, 0-based, inclusive) as in
       Fast R-CNN's demo. They become half-open.
@@ -124,7 +124,7 @@ def load_proposals(path: str | os.PathLike[str]) -> StoredProposals:
     In the first three, windows are ``x0 y0 x1 y1`` in pixels, 0-based, half-open.
 
     Raises:
-        ProposalError: the file is missing or malformed; the message names it and the picture.
+        ProposalError: the file is missing or malformed; the message names it and the image.
         MissingDependencyError: a ``.mat`` file without scipy.
     """
     path = Path(path)
@@ -240,7 +240,7 @@ def _read_mat(path: Path) -> Mapping[str, Any]:
         raise ProposalError(f"{path}: expected a variable 'boxes', got {sorted(k for k in data if k[0] != '_')}")
     boxes = data["boxes"]
     if boxes.dtype != object:
-        # one picture, 0-based and inclusive
+        # one image, 0-based and inclusive
         return {path.stem: np.add(np.asarray(boxes, np.float64).reshape(-1, 4), (0, 0, 1, 1))}
     cells = boxes.ravel()
     names = [str(np.asarray(cell).item()) for cell in data["images"].ravel()] if "images" in data else []

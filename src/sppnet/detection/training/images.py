@@ -118,7 +118,7 @@ class TrainingImages:
                         self._put_maps(i, features, bool(flip), picture)
 
     def identity(self) -> str:
-        """Hash of all pictures, annotations and settings: equal where training would see the same numbers."""
+        """Hash of all images, annotations and settings: equal where training would see the same numbers."""
         digest = hashlib.sha256(repr((self.dataset.class_names, self.features.levels, self.features.mode)).encode())
         for i, record in enumerate(self.dataset):
             keys = [self._key(i, "windows")]

@@ -21,7 +21,7 @@ from sppnet.storage.checkpoints import Checkpoints
 __all__ = ["principal_components", "project"]
 
 _SAMPLE = 16384  # windows that the components are found on
-_IMAGES = 1024  # of at most so many pictures
+_IMAGES = 1024  # of at most so many images
 
 
 def principal_components(sample: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor, float]:
