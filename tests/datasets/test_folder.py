@@ -56,7 +56,7 @@ def test_list_gives_the_choice_and_the_order(root: Path) -> None:
     assert data.class_names == ("cat", "dog", "yak")
     for line, message in (
         ("dog/c.png", r"test\.txt, line 2: .*dog/c\.png isn't there"),
-        ("b.png", "line 2: got 'b.png', expected CLASS/photo.jpg"),
+        ("b.png", "line 2: got 'b.png', expected CLASS/image.jpg"),
         ("../pets/dog/b.png", "line 2: got"),
         ("/etc/hostname", "line 2: got"),
     ):

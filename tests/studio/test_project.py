@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sppnet.datasets.loading import load_dataset
+from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.datasets.writing import write_dataset
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.studio.labels import parse_boxes
 from sppnet.studio.log import AppendLog
 from sppnet.studio.project import LABELS_FILE, ConflictError, Project
+from sppnet.studio.serving import _take_existing_labels
 
 
 @pytest.fixture
@@ -60,6 +63,27 @@ def test_the_labels_file_is_a_data_set(folder: Path) -> None:
     assert data.class_names == ("cat",)
     assert [r.path.name for r in data] == ["a.jpg"]  # images that nobody looked at are no background
     np.testing.assert_allclose(data[0].boxes, [[1, 2, 31, 22]])
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo", "csv", "coco", "labelme"])
+def test_labels_that_are_there_are_taken_and_then_kept_here(tmp_path: Path, format: str) -> None:
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "1.png")
+    record = ImageRecord(
+        tmp_path / "1.png", np.array([[1, 2, 31, 22]], np.float32), np.array([0]), np.array([False]), 60, 40, "1"
+    )
+    folder = tmp_path / "labelled"
+    write_dataset(DetectionDataset([record], ("cat",)), folder, format)
+    project = Project(folder)
+    said: list[str] = []
+    _take_existing_labels(project, said.append)
+    (image,) = project.images
+    assert [b.as_list()[:4] for b in project.labels(image.image_id).boxes] == [[1, 2, 31, 22]]
+    project.set_labels(image.image_id, 1, [[5, 5, 25, 25, 0]], True)
+    project.close()
+    (found,) = load_dataset(folder)  # what was there before does not count any more
+    np.testing.assert_allclose(found.boxes, [[5, 5, 25, 25]])
+    assert found.path == image.path
 
 
 def test_a_change_on_an_old_version_is_refused(folder: Path) -> None:

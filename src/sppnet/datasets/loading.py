@@ -133,7 +133,7 @@ def read_dataset(
     if format is not None and format not in _READERS:
         hint = did_you_mean(format, FORMATS)
         raise DatasetError(f"format is {format!r}; {hint}expected one of {', '.join(FORMATS)}")
-    path = Path(path)
+    path = _of_the_studio(Path(path), format)
     folder = Path(images) if images is not None else None
     if folder is not None and not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected the one with the images (--images)")
@@ -145,6 +145,16 @@ def read_dataset(
     if raw.name not in ("", ".", ".."):
         return raw
     return replace(raw, name=path.resolve().name)
+
+
+STUDIO_LABELS = "labels.coco.json"
+"""Where `sppnet studio` keeps the labels of a folder. They hold what other files in the folder said, and more."""
+
+
+def _of_the_studio(path: Path, format: str | None) -> Path:
+    """The labels that `sppnet studio` made in a folder, where there are some and no other format is asked for."""
+    file = path / STUDIO_LABELS
+    return file if format in (None, "coco") and path.is_dir() and file.is_file() else path
 
 
 def detect_format(path: str | os.PathLike[str]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sppnet.datasets.loading import STUDIO_LABELS
 from sppnet.errors import ArgumentError, DatasetError, ImageError
 from sppnet.images import image_size, list_images
 from sppnet.storage.atomic import write_atomic
@@ -33,7 +34,7 @@ from sppnet.studio.log import AppendLog
 
 __all__ = ["LABELS_FILE", "ConflictError", "Project", "StudioImage"]
 
-LABELS_FILE = "labels.coco.json"
+LABELS_FILE = STUDIO_LABELS
 _FOLDER = ".sppnet-studio"
 _MARK = "made-by-sppnet-studio"
 _WRITE_AFTER_S = 1.0  # labels.coco.json follows the log after this
