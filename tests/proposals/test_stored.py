@@ -56,7 +56,7 @@ def test_names_are_found_by_path_file_and_stem() -> None:
     assert "nothing" not in stored
     with pytest.raises(ProposalError, match=r"a/x.jpg, b/x.jpg; name it in full"):
         stored["c/x.jpg"]
-    with pytest.raises(ProposalError, match="no windows of 'nothing'; it has 3 pictures"):
+    with pytest.raises(ProposalError, match="no windows of 'nothing'; it has 3 images"):
         stored.proposer("nothing")
 
 
