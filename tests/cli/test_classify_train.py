@@ -288,7 +288,7 @@ def test_another_run_s_checkpoint_and_a_loss_that_explodes(
         (["--learning-rate", "0.2"], "had learning_rate = 0.03, now it is 0.2; give the same data and options"),
         (["--hidden", "17"], "had hidden = [16], now it is [17]"),
         (["--val-list", str(_list(tmp_path, "red/03.png"))], ""),
-        (["--split", "none"], "isn't a part"),
+        (["--split", "none"], "isn't a split"),
     ):
         arguments = [o for o in options if o not in ("--val-split", "none")] if "--val-list" in change else options
         status = _train(toy_folder, model, *arguments, *change)
@@ -339,7 +339,7 @@ def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys
         (tmp_path / "nothing", [], "nothing: no such folder"),
         (empty, [], "has no folders; expected one a class"),
         (one, [], "one class only (red)"),
-        (few, [], "class 'red' has 2 photos, expected at least 3"),
+        (few, [], "class 'red' has 2 images, expected at least 3"),
         (parts, [], "its class 'rde' is none of the 3 expected"),
         (toys, ["--output", str(tmp_path)], "is a folder; name a file"),
         (toys, ["--split", "red"], "red: isn't a split of the images"),

@@ -245,9 +245,10 @@ def _formats_of_folder(path: Path) -> list[str]:
         folder for pattern in ("Annotations", "*/Annotations", "*/*/Annotations") for folder in path.glob(pattern)
     ]
     lower = [*path.glob("annotations"), *path.glob("*/annotations")]
-    standard = any(any(folder.rglob("*.xml")) or not any(folder.rglob("*.json")) for folder in folders) or any(
-        any(folder.rglob("*.xml")) for folder in lower
-    )
+    standard = any(
+        any(folder.rglob("*.xml")) or not (any(folder.rglob("*.json")) or any(folder.rglob("*.txt")))
+        for folder in folders
+    ) or any(any(folder.rglob("*.xml")) for folder in lower)
     if cvat_files(path):
         found.append("cvat")
     elif standard or (any(path.glob("*.xml")) and has_annotations(path)):

@@ -134,6 +134,7 @@ def run_studio(
     try:
         Server(config).run()
     finally:
+        project.flush()  # first: whoever stops us may not wait for the rest
         learner.close()
         project.close()
 

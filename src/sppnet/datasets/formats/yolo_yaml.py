@@ -249,9 +249,12 @@ def _find(entry: str, bases: Sequence[Path]) -> Path | None:
     ]
     tails = [parts]
     if foreign:
+        here = name_key(bases[0].absolute().name)
+        named = [parts[k:] for k in range(1, len(parts)) if name_key(parts[k - 1]) == here]  # below a folder like this
         tails = [parts[k:] for k in range(len(parts))]
         # "images" alone may be that of another split
         tails = [tail for tail in tails if len(tail) > 1 or tail[0].lower() not in ("images", "labels")] or tails
+        tails = [*tails, *named]
     for tail in tails:
         for base in bases:
             found = _in_any_case(base, tail)
