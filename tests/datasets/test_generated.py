@@ -100,7 +100,7 @@ def written_name(sample: Sample, picture: Picture, folder: str) -> str:
         "plain": name,
         "folder": below,
         "backslash": below.replace("/", "\\"),
-        "foreign": f"/home/someone/project/{below}",
+        "foreign": f"/mnt/elsewhere/project/{below}",
         "windows": "C:\\Users\\me\\" + below.replace("/", "\\"),
         "quoted": "/data/local-files/?d=" + quote(below, safe=""),
         "lower": picture.stem + picture.extension.lower(),
