@@ -54,6 +54,14 @@ def studio(digits: tuple[Path, Truth], tmp_path: Path) -> Iterator[Studio]:
     server.stop()
 
 
+def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
+    """Wait for something on the page (the browser's own waiting evaluates text there, which the page's policy forbids)."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never became true: {expression}"
+        page.wait_for_timeout(20)
+
+
 def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
     request = urllib.request.Request(
         f"http://127.0.0.1:{studio.port}{path}", None if body is None else json.dumps(body).encode(),
@@ -145,7 +153,7 @@ def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> N
         change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": False, "rejected": []}
         call(studio, "PUT", f"/api/images/{image}/labels", change)
         if not deaf:
-            page.wait_for_function("window.__s.open.value.boxes.length === 1")
+            wait_until(page, "window.__s.open.value.boxes.length === 1")
             assert [b["name"] for b in person.state()["boxes"]] == ["other"]
             return
         page.mouse.move(*person.screen(50, 50))
@@ -156,7 +164,7 @@ def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> N
         page.locator("dialog[open]").wait_for()
         assert [b[:4] for b in call(studio, "GET", f"/api/images/{image}")["boxes"]] == [[1, 1, 30, 30]]
         page.locator("dialog .primary").click()  # keep mine
-        page.wait_for_function("window.__s.waiting.value === 0")
+        wait_until(page, "window.__s.waiting.value === 0")
         (box,) = call(studio, "GET", f"/api/images/{image}")["boxes"]
         assert box[:4] == pytest.approx([50, 50, 90, 90], abs=1.5)
 
