@@ -55,7 +55,7 @@ def studio(digits: tuple[Path, Truth], tmp_path: Path) -> Iterator[Studio]:
 
 
 def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
-    """Wait for something on the page (the browser's own waiting evaluates text there, which the page's policy forbids)."""
+    """Wait for something on the page. The browser's own wait evaluates text there, which its policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
         assert time.monotonic() < end, f"never became true: {expression}"
