@@ -45,7 +45,6 @@ class ImageLabels:
         done: whether the person finished the image: what has no box in it is background.
         boxes: the objects.
         rejected: suggestions that the person turned down, as hard negatives.
-        removed: how many suggestions were deleted before the image was finished.
     """
 
     version: int = 0
@@ -57,6 +56,20 @@ class ImageLabels:
     def touched(self) -> bool:
         """Whether the person did anything here."""
         return self.done or bool(self.boxes)
+
+    def has_class(self, class_id: int) -> bool:
+        """Whether a box or a rejected suggestion is of this class."""
+        return any(b.class_id == class_id for b in (*self.boxes, *self.rejected))
+
+    def with_class_replaced(self, class_id: int, into: int | None) -> ImageLabels:
+        """Give the boxes of a class to another one. None removes them. The result is a new version."""
+
+        def moved(group: tuple[BoxLabel, ...]) -> tuple[BoxLabel, ...]:
+            if into is None:
+                return tuple(b for b in group if b.class_id != class_id)
+            return tuple(replace(b, class_id=into) if b.class_id == class_id else b for b in group)
+
+        return replace(self, version=self.version + 1, boxes=moved(self.boxes), rejected=moved(self.rejected))
 
 
 @dataclass(frozen=True)
