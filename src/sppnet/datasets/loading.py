@@ -23,7 +23,8 @@ from sppnet.datasets.formats.supervisely import (
     supervisely_files,
 )
 from sppnet.datasets.formats.via import is_via, is_via_table, read_via, via_files
-from sppnet.datasets.formats.voc import has_annotations, read_voc
+from sppnet.datasets.formats.voc import read_voc
+from sppnet.datasets.formats.voc_layout import has_annotations
 from sppnet.datasets.formats.yolo import find_yaml, has_labels, read_yolo
 from sppnet.datasets.parsing import read_json, read_text, short
 from sppnet.datasets.raw import RawDataset

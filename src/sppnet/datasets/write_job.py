@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from xml.etree.ElementTree import Element, indent, tostring
 
 import numpy as np
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import DatasetError
 
-__all__ = ["Placement", "Wrap", "WriteJob", "check_xml_names", "order_lost", "plain_objects", "to_json"]
+__all__ = ["Placement", "Wrap", "WriteJob", "check_xml_names", "order_lost", "plain_objects", "to_json", "xml_text"]
 
 Placement = Literal["copy", "hardlink", "symlink"]
 """How the images get into the new folder."""
@@ -97,6 +98,12 @@ def plain_objects(record: ImageRecord) -> list[tuple[int, list[float], bool]]:
 def to_json(document: object) -> str:
     """Return ``document`` as JSON, one space of indent a level."""
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+
+
+def xml_text(tree: Element) -> str:
+    """Return an XML element as indented text. ``tree`` gets the indents."""
+    indent(tree)
+    return tostring(tree, encoding="unicode") + "\n"
 
 
 def check_xml_names(names: Iterable[str]) -> None:

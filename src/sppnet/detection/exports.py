@@ -8,10 +8,14 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
-from urllib.parse import quote, urlsplit
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from sppnet.datasets.formats.coco import coco_document, coco_image
+from sppnet.datasets.formats.csv import CSV_COLUMNS
+from sppnet.datasets.formats.cvat import add_box, add_image, cvat_tree
+from sppnet.datasets.formats.label_studio import label_studio_task, labelling_config
+from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corners
+from sppnet.datasets.formats.yolo import data_yaml, label_line
+from sppnet.datasets.write_job import to_json, xml_text
 from sppnet.detection.results import FailedImage, ImageResult, image_record, relative_names, results_document
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_text
@@ -71,7 +75,7 @@ def write_results(
     format = format_of(path) if format is None else format
     if format == "json":
         document = results_document(results, class_names, root=root, failed=failed, thresholds=thresholds, model=model)
-        files = {Path(path): _dump(document)}
+        files = {Path(path): to_json(document)}
     elif format in _WRITERS:
         names = relative_names([result.path for result in results], root)
         files = _WRITERS[format](
@@ -93,20 +97,16 @@ Files = dict[Path, str]
 Writer = Callable[[Path, Sequence[ImageResult], list[str], list[str], dict[str, str]], Files]
 
 
-def _xml(text: str) -> str:
-    """``text``, which XML can hold.
+def _check_xml(*names: str) -> None:
+    """Refuse names that XML can't hold.
 
     Raises:
-        ArgumentError: it can't.
+        ArgumentError: there is one.
     """
-    problem = xml_problem(text)
-    if problem:
-        raise ArgumentError(problem)
-    return text
-
-
-def _dump(document: object) -> str:
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    for name in names:
+        problem = xml_problem(name)
+        if problem:
+            raise ArgumentError(problem)
 
 
 def _jsonl(
@@ -121,7 +121,7 @@ def _csv(
 ) -> Files:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "x0", "y0", "x1", "y1", "label", "confidence"])
+    writer.writerow([*CSV_COLUMNS, "confidence"])
     for f, name in zip(found, names, strict=True):
         for item in f.detections.to_dicts():
             cells = [spreadsheet_safe_path(name), *item["box"], spreadsheet_safe(item["class_name"])]
@@ -132,23 +132,21 @@ def _csv(
 def _coco(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
+    document = coco_document(classes)
     for i, (f, name) in enumerate(zip(found, names, strict=True), 1):
-        images.append({"id": i, "file_name": name, "width": f.width, "height": f.height})
+        document["images"].append(coco_image(i, name, f.width, f.height))
         for item in f.detections.to_coco(i):
             _, _, w, h = item["bbox"]
             # no outline: of a box given as an outline, too, labelling tools make a polygon
-            more = {"id": len(annotations) + 1, "area": round(w * h, 2), "iscrowd": 0, "segmentation": []}
-            annotations.append(item | more)
-    categories = [{"id": c, "name": name} for c, name in enumerate(classes, 1)]
-    return {path: _dump({"images": images, "annotations": annotations, "categories": categories})}
+            more = {"id": len(document["annotations"]) + 1, "area": round(w * h, 2), "iscrowd": 0, "segmentation": []}
+            document["annotations"].append(item | more)
+    return {path: to_json(document)}
 
 
 def _coco_results(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
-    return {path: _dump([item for i, f in enumerate(found, 1) for item in f.detections.to_coco(i)])}
+    return {path: to_json([item for i, f in enumerate(found, 1) for item in f.detections.to_coco(i)])}
 
 
 def _stems(names: Sequence[str]) -> list[str]:
@@ -175,110 +173,48 @@ def _voc(
 ) -> Files:
     files = {}
     for f, name, stem in zip(found, names, _stems(names), strict=True):
-        tree = Element("annotation")
-        SubElement(tree, "filename").text = _xml(Path(name).name)
-        SubElement(tree, "path").text = _xml(name)
-        size = SubElement(tree, "size")
-        for key, side in (("width", f.width), ("height", f.height), ("depth", 3)):
-            SubElement(size, key).text = str(side)
-        for box, score, label in zip(
-            f.detections.xyxy, f.detections.confidence, f.detections.class_name.tolist(), strict=True
-        ):
-            item = SubElement(tree, "object")
-            SubElement(item, "name").text = _xml(label)
-            SubElement(item, "difficult").text = "0"
-            SubElement(item, "score").text = f"{score:.4f}"
-            corners = SubElement(item, "bndbox")
-            # 1-based, both ends inside, whole pixels: some tools read nothing else
-            x0, y0 = min(round(float(box[0])) + 1, f.width), min(round(float(box[1])) + 1, f.height)
-            x1, y1 = max(round(float(box[2])), x0), max(round(float(box[3])), y0)
-            for key, value in (("xmin", x0), ("ymin", y0), ("xmax", x1), ("ymax", y1)):
-                SubElement(corners, key).text = str(value)
-        indent(tree)
-        files[path / f"{stem}.xml"] = tostring(tree, encoding="unicode") + "\n"
+        _check_xml(name, *f.detections.class_name.tolist())
+        tree = annotation_tree(Path(name).name, f.width, f.height, path=name)
+        for item in f.detections:
+            # whole pixels: some tools read nothing else
+            corners = map(str, whole_corners(item.xyxy.tolist(), f.width, f.height))
+            add_object(tree, item.class_name, list(corners), score=f"{item.confidence:.4f}")
+        files[path / f"{stem}.xml"] = xml_text(tree)
     return files
 
 
 def _yolo(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
-    import yaml
-
     files = {}
     for f, stem in zip(found, _stems(names), strict=True):
-        lines = []
-        for (x0, y0, x1, y1), label in zip(f.detections.xyxy.tolist(), f.detections.class_id, strict=True):
-            values = ((x0 + x1) / 2 / f.width, (y0 + y1) / 2 / f.height, (x1 - x0) / f.width, (y1 - y0) / f.height)
-            lines.append(f"{label} " + " ".join(f"{v:.6f}" for v in values) + "\n")
-        files[path / "labels" / f"{stem}.txt"] = "".join(lines)
-    files[path / "data.yaml"] = yaml.safe_dump(
-        {"train": "images", "names": dict(enumerate(classes))}, sort_keys=False, allow_unicode=True, width=1000
-    )
+        boxes = zip(f.detections.class_id.tolist(), f.detections.xyxy.tolist(), strict=True)
+        files[path / "labels" / f"{stem}.txt"] = "".join(label_line(c, b, f.width, f.height, ".6f") for c, b in boxes)
+    files[path / "data.yaml"] = data_yaml({"train": "images"}, classes)
     return files
 
 
 def _label_studio(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
+    _check_xml(*classes)
     tasks = []
     for f, name in zip(found, names, strict=True):
-        result = []
-        for k, (box, score, label) in enumerate(
-            zip(f.detections.xyxy.tolist(), f.detections.confidence, f.detections.class_name.tolist(), strict=True)
-        ):
-            x0, y0, x1, y1 = (100 * v / side for v, side in zip(box, (f.width, f.height) * 2, strict=True))
-            value = {"x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
-            value = {key: round(v, 4) for key, v in value.items()}
-            result.append(
-                {
-                    "id": f"sppnet-{k + 1}",
-                    "type": "rectanglelabels",
-                    "from_name": "label",
-                    "to_name": "image",
-                    "original_width": f.width,
-                    "original_height": f.height,
-                    "image_rotation": 0,
-                    "score": round(float(score), 4),
-                    "value": value | {"rotation": 0, "rectanglelabels": [label]},
-                }
-            )
-        best = round(float(f.detections.confidence.max(initial=0)), 4)
-        prediction = {"model_version": options["model"], "score": best, "result": result}
-        tasks.append({"data": {"image": _url(options["image_url"], name)}, "predictions": [prediction]})
-    view = Element("View")
-    SubElement(view, "Image", name="image", value="$image")
-    labels = SubElement(view, "RectangleLabels", name="label", toName="image")
-    for name in classes:
-        SubElement(labels, "Label", value=_xml(name))
-    indent(view)
-    return {path: _dump(tasks), path.with_suffix(".config.xml"): tostring(view, encoding="unicode") + "\n"}
-
-
-def _url(prefix: str, name: str) -> str:
-    """Where Label Studio gets an image: blanks, ``#`` and the like are escaped, but not in keys of cloud storage."""
-    return prefix + (quote(name) if urlsplit(prefix).scheme in ("", "http", "https") else name)
+        objects = [(d.xyxy.tolist(), d.class_name, float(d.confidence)) for d in f.detections]
+        tasks.append(label_studio_task(name, f.width, f.height, objects, options["model"], options["image_url"]))
+    return {path: to_json(tasks), path.with_suffix(".config.xml"): labelling_config(classes)}
 
 
 def _cvat(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
 ) -> Files:
-    tree = Element("annotations")
-    SubElement(tree, "version").text = "1.1"
-    task = SubElement(SubElement(tree, "meta"), "task")
-    SubElement(task, "size").text = str(len(found))
-    SubElement(task, "mode").text = "annotation"
-    labels = SubElement(task, "labels")
-    for name in classes:
-        item = SubElement(labels, "label")
-        SubElement(item, "name").text = _xml(name)
-        SubElement(item, "attributes")
+    _check_xml(*classes, *names)
+    tree = cvat_tree(classes, len(found))
     for i, (f, name) in enumerate(zip(found, names, strict=True)):
-        image = SubElement(tree, "image", id=str(i), name=_xml(name), width=str(f.width), height=str(f.height))
-        for box, label in zip(f.detections.xyxy, f.detections.class_name.tolist(), strict=True):
-            corners = {key: f"{v:.2f}" for key, v in zip(("xtl", "ytl", "xbr", "ybr"), box, strict=True)}
-            SubElement(image, "box", {"label": label, "occluded": "0", "source": "auto", **corners, "z_order": "0"})
-    indent(tree)
-    return {path: '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(tree, encoding="unicode") + "\n"}
+        image = add_image(tree, i, name, f.width, f.height)
+        for item in f.detections:
+            add_box(image, item.class_name, [f"{v:.2f}" for v in item.xyxy], "auto")
+    return {path: '<?xml version="1.0" encoding="utf-8"?>\n' + xml_text(tree)}
 
 
 _WRITERS: dict[str, Writer] = {

@@ -6,7 +6,7 @@ Found are a file by itself, ``annotations/instances_*.json`` beside the images' 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +20,7 @@ from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, to_json
 from sppnet.errors import DatasetError
 
-__all__ = ["coco_files", "is_coco", "is_coco_results", "read_coco", "write_coco"]
+__all__ = ["coco_document", "coco_files", "coco_image", "is_coco", "is_coco_results", "read_coco", "write_coco"]
 
 _EXPECTED = "COCO's JSON, an object with the lists images, annotations and categories"
 _RULE = "x, y, width, height with width > 0 and height > 0"
@@ -286,12 +286,20 @@ def _outline(segmentation: object) -> Box | None:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
+def coco_document(class_names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return a document with the categories, numbered from 1, and without images and annotations."""
+    categories = [{"id": c, "name": name} for c, name in enumerate(class_names, 1)]
+    return {"images": [], "annotations": [], "categories": categories}
+
+
+def coco_image(image_id: int, name: str, width: int, height: int) -> dict[str, Any]:
+    """Return the entry of an image."""
+    return {"id": image_id, "file_name": name, "width": width, "height": height}
+
+
 def write_coco(job: WriteJob, progress: Wrap) -> list[str]:
     """Write a data set; returns what the format can't hold, a sentence each."""
-    categories = [{"id": c + 1, "name": name} for c, name in enumerate(job.dataset.class_names)]
-    documents: dict[str, dict[str, list[dict[str, Any]]]] = {
-        split: {"images": [], "annotations": [], "categories": categories} for split in job.splits
-    }
+    documents = {split: coco_document(job.dataset.class_names) for split in job.splits}
     number = 0
     ignored = 0
     order = job.order
@@ -299,9 +307,7 @@ def write_coco(job: WriteJob, progress: Wrap) -> list[str]:
         split, i = order[k]
         record = job.dataset[i]
         job.place(i, split or "images")
-        documents[split]["images"].append(
-            {"id": i + 1, "file_name": job.names[i], "width": record.width, "height": record.height}
-        )
+        documents[split]["images"].append(coco_image(i + 1, job.names[i], record.width, record.height))
         for label, (x0, y0, x1, y1), difficult in plain_objects(record):
             number += 1
             w, h = round(x1 - x0, 9), round(y1 - y0, 9)

@@ -23,8 +23,10 @@ from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
 from sppnet.storage.names import spreadsheet_safe, spreadsheet_text
 
-__all__ = ["csv_files", "is_table", "read_csv", "write_csv"]
+__all__ = ["CSV_COLUMNS", "csv_files", "is_table", "read_csv", "write_csv"]
 
+CSV_COLUMNS = ("image", "x0", "y0", "x1", "y1", "label")
+"""The columns that every table has that is written here; others follow."""
 _EXPECTED = "a table with the columns image, x0, y0, x1, y1, label"
 _NO_CLASS = "object"  # the class of tables without a column for it
 _NO_SPLIT = ("", "unassigned", "none", "null", "nan", "all")
@@ -216,8 +218,7 @@ def _class_descriptions(folder: Path) -> dict[str, str]:
 def write_csv(job: WriteJob, progress: Wrap) -> list[str]:
     """Write a data set; returns what the format can't hold, a sentence each."""
     flagged = any(record.difficult.any() for record in job.dataset)
-    header = ["image", "x0", "y0", "x1", "y1", "label"]
-    header += ["difficult"] * flagged + ["split"] * job.split
+    header = [*CSV_COLUMNS, *["difficult"] * flagged, *["split"] * job.split]
     order = job.order
     with job.target("annotations.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")

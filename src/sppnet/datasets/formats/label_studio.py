@@ -14,13 +14,14 @@ from math import cos, radians, sin
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
-from xml.etree.ElementTree import Element, SubElement, indent, tostring
+from xml.etree.ElementTree import Element, SubElement
 
 from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, bounding_box, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_name
+from sppnet.datasets.write_job import xml_text
 from sppnet.errors import DatasetError
 
 __all__ = ["image_url", "is_label_studio", "label_studio_task", "labelling_config", "read_label_studio"]
@@ -278,5 +279,4 @@ def labelling_config(class_names: Sequence[str]) -> str:
     labels = SubElement(view, "RectangleLabels", name="label", toName="image")
     for name in class_names:
         SubElement(labels, "Label", value=name)
-    indent(view)
-    return tostring(view, encoding="unicode") + "\n"
+    return xml_text(view)

@@ -8,34 +8,31 @@ VOC boxes are 1-based with both ends inclusive. They become 0-based half-open: 1
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from sppnet._types import OnError
 from sppnet.datasets.assembling import assemble
 from sppnet.datasets.collecting import Collection, located, unreadable_image
+from sppnet.datasets.formats.voc_layout import VocLayout, find_layout, read_list
 from sppnet.datasets.locating import ImageIndex, folders_near
-from sppnet.datasets.parsing import as_number, bounding_box, read_text, read_xml, short, sorted_names, without_suffix
+from sppnet.datasets.parsing import as_number, bounding_box, read_xml, short, sorted_names
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.splits import SPLIT_NAMES, split_of_folders
+from sppnet.datasets.splits import split_of_folders
 from sppnet.datasets.write_job import Wrap, WriteJob, check_xml_names, order_lost, plain_objects
-from sppnet.errors import DatasetError, did_you_mean
-from sppnet.images import IMAGE_EXTENSIONS
-from sppnet.storage.walking import walk_files
+from sppnet.errors import DatasetError
 
 __all__ = [
     "VOC_CLASS_NAMES",
     "add_object",
     "annotation_tree",
-    "has_annotations",
-    "is_annotation",
     "load_voc",
     "read_voc",
+    "whole_corners",
     "write_voc",
 ]
 
@@ -48,8 +45,6 @@ VOC_CLASS_NAMES = (
 _RULE = "xmin < xmax and ymin < ymax"
 _EXPECTED = "an annotation of PASCAL VOC, the element <annotation>"
 _MEND = "mend or remove it"
-# Lists of images outside ImageSets, as the Oxford pets and many others have them
-_LISTS = ("trainval", *SPLIT_NAMES)
 
 
 def load_voc(
@@ -81,9 +76,9 @@ def load_voc(
         DatasetError: no such folder or list; and for ``on_error="fail"``: malformed XML, a box without area, an
             image or annotation that is missing, an image annotated before its EXIF orientation was applied.
     """
-    layout = _find_layout(Path(root))
+    layout = find_layout(Path(root))
     files = layout.files()
-    ids = _read_list(layout, split, set(files))
+    ids = read_list(layout, split, set(files))
     if class_names is not None:
         wanted = set(ids)
         files = {stem: file for stem, file in files.items() if stem in wanted}
@@ -100,7 +95,7 @@ def read_voc(root: Path, images: Path | None = None) -> RawDataset:
     Raises:
         DatasetError: no such folder, or no annotations in it.
     """
-    layout = _find_layout(root)
+    layout = find_layout(root)
     files = layout.files()
     known = set(files)
     splits: dict[str, tuple[str, ...]] = {}
@@ -109,128 +104,14 @@ def read_voc(root: Path, images: Path | None = None) -> RawDataset:
         if any(name.endswith(f"_{other}") for other in layout.lists):
             continue
         try:
-            splits[name] = tuple(_read_list(layout, name, known))
+            splits[name] = tuple(read_list(layout, name, known))
         except DatasetError as error:
             broken[name] = str(error)
     return replace(_read(layout, files, splits if layout.lists else None, images), broken_splits=broken)
 
 
-# --- folders and lists -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where things are: the data set, its annotations, its lists by name."""
-
-    home: Path
-    annotations: Path
-    lists: dict[str, Path]
-
-    def files(self) -> dict[str, Path]:
-        """All annotations by their path below ``annotations`` without extension; by their stem if all stems differ."""
-        found = [file for file in walk_files(self.annotations) if file.suffix.lower() == ".xml"]
-        if self.annotations == self.home:  # there may be XML files of anything
-            found = [file for file in found if file.parent == self.home or is_annotation(file)]
-        below = [without_suffix(file.relative_to(self.annotations).as_posix()) for file in found]
-        stems = [PurePosixPath(name).name for name in below]
-        shorter = [re.sub(r"(^|/)annotations?/", r"\1", name, flags=re.IGNORECASE) for name in below]
-        names = next(tried for tried in (stems, shorter, below) if len(set(tried)) == len(tried))
-        return dict(sorted(zip(names, found, strict=True)))
-
-
-def has_annotations(folder: Path, limit: int = 20) -> bool:
-    """Whether XML files in or below ``folder`` look like annotations of VOC; at most ``limit`` are opened."""
-    for file in walk_files(folder):
-        if file.suffix.lower() == ".xml":
-            if is_annotation(file):
-                return True
-            limit -= 1
-            if not limit:
-                break
-    return False
-
-
-def is_annotation(file: Path) -> bool:
-    """Whether the beginning of a file looks like an annotation of VOC."""
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            return re.search(rb"<annotation[\s>]", stream.read(2000).replace(b"\0", b"")) is not None
-    except OSError:
-        return False
-
-
-def _find_layout(root: Path) -> _Layout:
-    """``root`` or the one folder up to two levels below it that holds ``Annotations``; else XML files anywhere."""
-    if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; name the one that holds Annotations and ImageSets")
-    for pattern in ("Annotations", "*/Annotations", "*/*/Annotations", "annotations", "*/annotations"):
-        found = sorted(path.parent for path in root.glob(pattern) if path.is_dir())
-        if pattern.endswith("annotations"):  # COCO has such a folder too, of JSON files
-            found = [home for home in found if any((home / "annotations").rglob("*.xml"))]
-        if len(found) == 1:
-            home = found[0]
-            annotations = home / pattern.rpartition("/")[2]
-            return _Layout(home, annotations, _find_lists(home, annotations))
-        if found and not all(split_of_folders([home.name]) for home in found):
-            raise DatasetError(f"{root}: holds several data sets ({', '.join(map(str, found))}); name one of them")
-    if any(root.glob("*.xml")) or has_annotations(root):
-        return _Layout(root, root, _find_lists(root, root))
-    raise DatasetError(
-        f"{root}: neither it nor a folder up to two levels below holds Annotations; expected the VOC layout "
-        "(Annotations/*.xml, JPEGImages/*, ImageSets/Main/*.txt)"
-    )
-
-
-def _find_lists(home: Path, annotations: Path) -> dict[str, Path]:
-    """The lists of images by the name of the split."""
-    for folder in (home / "ImageSets" / "Main", home / "ImageSets"):
-        found = sorted(folder.glob("*.txt")) if folder.is_dir() else []
-        if found or (folder.name == "Main" and folder.is_dir()):
-            return {file.stem: file for file in found}
-    for folder in (annotations, home):
-        found = [file for file in sorted(folder.glob("*.txt")) if file.stem.removesuffix("_list").lower() in _LISTS]
-        if found:
-            return {file.stem.removesuffix("_list").lower(): file for file in found}
-    return {}
-
-
-def _read_list(layout: _Layout, split: str, stems: set[str]) -> list[str]:
-    if split not in layout.lists:
-        if split == "all":
-            return sorted(stems)
-        file = layout.home / "ImageSets" / "Main" / f"{split}.txt"
-        raise DatasetError(
-            f"{file}: no such list; {did_you_mean(split, layout.lists)}available: "
-            f"{', '.join([*sorted(layout.lists), 'all'])}"
-        )
-    file = layout.lists[split]
-    lines = [line for line in map(str.strip, read_text(file, "one image's name a line").splitlines()) if line]
-    ids = [_listed(line, stems) for line in lines if not (line.startswith("#") and line not in stems)]
-    if not ids:
-        raise DatasetError(f"{file}: the list is empty; expected one image's name a line")
-    for image_id, count in Counter(ids).items():
-        if count > 1:
-            raise DatasetError(f"{file}: lists {image_id!r} {count} times; remove the repetition")
-    return ids
-
-
-def _listed(line: str, stems: set[str]) -> str:
-    """The annotation that a line means. A name may hold a space, end in an extension, and have columns behind it."""
-    first = line.split()[0]
-    for name in (line, line.rsplit(None, 1)[0], first):
-        name = name.replace("\\", "/")
-        suffix = PurePosixPath(name).suffix.lower()
-        short_name = without_suffix(name) if suffix in IMAGE_EXTENSIONS or suffix == ".xml" else name
-        for candidate in (name, short_name, PurePosixPath(short_name).name):
-            if candidate in stems:
-                return candidate
-    return line.rsplit(None, 1)[0]
-
-
 def _read(
-    layout: _Layout, files: dict[str, Path], splits: dict[str, tuple[str, ...]] | None, images: Path | None
+    layout: VocLayout, files: dict[str, Path], splits: dict[str, tuple[str, ...]] | None, images: Path | None
 ) -> RawDataset:
     collection = Collection(layout.home, layout.home, "voc", ImageIndex(layout.home, images))
     read = {stem: _read_annotation(file, collection.extras) for stem, file in files.items()}
@@ -365,12 +246,12 @@ def _found_names(images: Iterable[RawImage]) -> tuple[str, ...]:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def annotation_tree(name: str, width: int, height: int, folder: str = "") -> Element:
+def annotation_tree(name: str, width: int, height: int, folder: str = "", path: str = "") -> Element:
     """Return ``<annotation>`` of an image, without objects."""
     tree = Element("annotation")
-    if folder:
-        SubElement(tree, "folder").text = folder
-    SubElement(tree, "filename").text = name
+    for key, text in (("folder", folder), ("filename", name), ("path", path)):
+        if text or key == "filename":
+            SubElement(tree, key).text = text
     size = SubElement(tree, "size")
     for key, side in (("width", width), ("height", height), ("depth", 3)):
         SubElement(size, key).text = str(side)
@@ -387,6 +268,12 @@ def add_object(tree: Element, name: str, corners: Sequence[str], difficult: bool
     box = SubElement(item, "bndbox")
     for key, value in zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True):
         SubElement(box, key).text = value
+
+
+def whole_corners(box: Sequence[float], width: int, height: int) -> tuple[int, int, int, int]:
+    """Round a box to the whole pixels of VOC: 1-based, with both ends inside the image."""
+    x0, y0 = min(round(box[0]) + 1, width), min(round(box[1]) + 1, height)
+    return x0, y0, max(round(box[2]), x0), max(round(box[3]), y0)
 
 
 def write_voc(job: WriteJob, progress: Wrap) -> list[str]:
