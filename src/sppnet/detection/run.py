@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from sppnet._types import U8, OnError, Progress, no_progress
-from sppnet.boxes import clip_boxes
-from sppnet.datasets.parsing import is_utf8
+from sppnet._types import OnError, Progress, no_progress
 from sppnet.detection.detections import Detections
 from sppnet.detection.identity import identity_of_detector
 from sppnet.detection.results import FailedImage, ImageResult
-from sppnet.drawing import draw_detections, encode_image
-from sppnet.errors import ArgumentError, ImageError, SppnetError
+from sppnet.detection.run_images import (
+    LARGE_BYTES,
+    Drawings,
+    draw_image,
+    drawings_for,
+    in_file,
+    input_images,
+    read_image,
+)
+from sppnet.errors import ArgumentError, SppnetError
 from sppnet.image_budget import MemoryBudget, give_back_memory
-from sppnet.images import LoadedImage, list_images, load_bounded
+from sppnet.images import LoadedImage
 from sppnet.storage.journal import Journal
-from sppnet.storage.output_folder import OutputFolder
 from sppnet.storage.reading import FileState, file_state
 
 if TYPE_CHECKING:
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectionRun", "detect_many", "journal_beside"]
 
-_LARGE_BYTES = 32_000_000
 _log = logging.getLogger(__name__)
 
 
@@ -85,12 +88,12 @@ def detect_many(
         raise ArgumentError(f"workers: got {workers}, expected at least 1")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ArgumentError(f"threshold: got {threshold}, expected a number from 0 to 1")
-    paths = _list_images(given, None if draw_to is None else Path(draw_to))
+    paths = input_images(given, None if draw_to is None else Path(draw_to))
     return DetectionRun(
         detector,
         paths,
         threshold=threshold,
-        drawings=_drawings(paths, draw_to),
+        drawings=drawings_for(paths, draw_to),
         journal=journal,
         fresh=fresh,
         keep_journal=keep_journal,
@@ -122,7 +125,7 @@ class DetectionRun:
         paths: Sequence[Path],
         *,
         threshold: float | None,
-        drawings: _Drawings | None,
+        drawings: Drawings | None,
         journal: str | os.PathLike[str] | None,
         fresh: bool,
         keep_journal: bool,
@@ -211,7 +214,7 @@ class DetectionRun:
 
             def read(index: int) -> None:
                 if index < len(todo):
-                    reading.append(pool.submit(_read, todo[index], index, memory))
+                    reading.append(pool.submit(read_image, todo[index], index, memory))
 
             def finish(left: int) -> Iterator[ImageResult]:
                 # an image is noted as done only when its drawing is there, too
@@ -233,7 +236,7 @@ class DetectionRun:
                     try:
                         image, seconds = reading.popleft().result()
                         found = self._detector.detect(image.pixels, self._threshold)
-                        if image.pixels.nbytes > _LARGE_BYTES:
+                        if image.pixels.nbytes > LARGE_BYTES:
                             give_back_memory()
                     except (SppnetError, OSError, MemoryError) as error:
                         memory.release(index)
@@ -242,8 +245,8 @@ class DetectionRun:
                         self._fail(path, error)
                     else:
                         found = replace(found, seconds=found.seconds | {"decoding": seconds})
-                        result = ImageResult(path, image.width, image.height, _in_file(found, image))
-                        drawn = artists.submit(_draw, [image.pixels], found, path, self._drawings, index, memory)
+                        result = ImageResult(path, image.width, image.height, in_file(found, image))
+                        drawn = artists.submit(draw_image, [image.pixels], found, path, self._drawings, index, memory)
                         drawing.append((result, image.state, drawn))
                         del image
                     read(index + ahead)
@@ -262,106 +265,6 @@ class DetectionRun:
             message = f"{path}: {message}"
         self.failed.append(FailedImage(path, message))
         _log.warning(message)
-
-
-# --- images ----------------------------------------------------------------------------------------------------------
-
-
-def _list_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) -> list[Path]:
-    """All images, without those that an earlier run drew.
-
-    Raises:
-        ImageError: there are none. ArgumentError: ``draw_to`` is one of the folders given.
-    """
-    names = ", ".join(map(str, given))
-    paths = list_images(given)
-    if not paths:
-        raise ImageError(f"no images in {names}")
-    if draw_to is None:
-        return paths
-    drawn = draw_to.resolve()
-    named = {Path(path).resolve() for path in given}
-    if drawn in named:
-        raise ArgumentError(
-            f"{draw_to}: holds the images; name another folder for drawn images, because the next run would take them "
-            "for new ones"
-        )
-    kept = [path for path in paths if drawn not in path.resolve().parents or path.resolve() in named]
-    if not kept:
-        raise ArgumentError(f"{names}: all images are in {draw_to}, the folder for drawn images")
-    return kept
-
-
-@dataclass(frozen=True)
-class _Drawings:
-    """Where drawn images go: their names in the folder."""
-
-    folder: OutputFolder
-    names: dict[Path, str]
-
-
-def _drawings(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> _Drawings | None:
-    """``stem.jpg`` in ``folder`` for each image; ``stem-2.jpg`` where another image, or a file of the user's, is so."""
-    if folder is None:
-        return None
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError(
-            f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
-        ) from error
-    out = OutputFolder(folder)
-    names: dict[Path, str] = {}
-    home = out.folder.resolve()
-    # no image of the run is overwritten, even if an earlier run drew it
-    taken = {resolved.name.lower() for path in paths if (resolved := path.resolve()).parent == home}
-    for path in paths:
-        names[path] = out.free_name(f"{path.stem}.jpg", taken)
-        taken.add(names[path].lower())
-    return _Drawings(out, names)
-
-
-def _read(path: Path, index: int, memory: MemoryBudget) -> tuple[LoadedImage, float]:
-    if not is_utf8(str(path)):
-        raise ImageError(f"{str(path)!a}: its name isn't UTF-8, so no results could name it; rename it")
-    waited = 0.0
-
-    def reserve(size: int) -> None:
-        nonlocal waited
-        begin = time.perf_counter()
-        memory.take(index, size)
-        waited = time.perf_counter() - begin
-
-    start = time.perf_counter()
-    image = load_bounded(path, reserve)
-    return image, time.perf_counter() - start - waited
-
-
-def _in_file(found: Detections, image: LoadedImage) -> Detections:
-    """``found`` with boxes in pixels of the file, where the image was made smaller."""
-    if image.factor == 1:
-        return found
-    boxes = clip_boxes(found.xyxy * np.float32(image.factor), image.height, image.width)
-    return replace(found, xyxy=boxes)
-
-
-def _draw(
-    waiting: list[U8], found: Detections, path: Path, drawings: _Drawings | None, index: int, memory: MemoryBudget
-) -> None:
-    """Draw the only image in ``waiting``, and forget it before its memory goes to the next one."""
-    pixels, drawn = waiting.pop(), None
-    large = pixels.nbytes > _LARGE_BYTES
-    try:
-        if drawings is not None:
-            drawn = draw_detections(
-                pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
-            )
-            drawings.folder.write(drawings.names[path], encode_image(drawn), sync=True)
-    finally:
-        del pixels, drawn
-        if large:
-            give_back_memory()
-        memory.release(index)
 
 
 # --- the journal -----------------------------------------------------------------------------------------------------
@@ -385,7 +288,7 @@ def _line(result: ImageResult, state: FileState) -> dict[str, Any]:
 
 
 def _known(
-    journal: Journal, paths: Sequence[Path], drawings: _Drawings | None, class_names: tuple[str, ...]
+    journal: Journal, paths: Sequence[Path], drawings: Drawings | None, class_names: tuple[str, ...]
 ) -> dict[Path, ImageResult]:
     """Images that the journal has and that haven't changed since, with their drawings in place."""
     known = {}

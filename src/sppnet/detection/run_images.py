@@ -1,0 +1,154 @@
+"""Images of a run over many of them: which there are, reading one, drawing one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sppnet._types import U8
+from sppnet.boxes import clip_boxes
+from sppnet.datasets.parsing import is_utf8
+from sppnet.detection.detections import Detections
+from sppnet.drawing import draw_detections, encode_image
+from sppnet.errors import ArgumentError, ImageError
+from sppnet.image_budget import MemoryBudget, give_back_memory
+from sppnet.images import LoadedImage, list_images, load_bounded
+from sppnet.storage.output_folder import OutputFolder
+
+__all__ = ["LARGE_BYTES", "Drawings", "draw_image", "drawings_for", "in_file", "input_images", "read_image"]
+
+LARGE_BYTES = 32_000_000
+"""An image of more bytes gives its memory back to the system when it is done."""
+
+
+def input_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) -> list[Path]:
+    """List all images, without those that an earlier run drew.
+
+    Args:
+        given: files, and folders of them.
+        draw_to: the folder for drawn images.
+
+    Raises:
+        ImageError: there are none.
+        ArgumentError: ``draw_to`` is one of the folders given, or holds all images.
+    """
+    names = ", ".join(map(str, given))
+    paths = list_images(given)
+    if not paths:
+        raise ImageError(f"no images in {names}")
+    if draw_to is None:
+        return paths
+    drawn = draw_to.resolve()
+    named = {Path(path).resolve() for path in given}
+    if drawn in named:
+        raise ArgumentError(
+            f"{draw_to}: holds the images; name another folder for drawn images, because the next run would take them "
+            "for new ones"
+        )
+    kept = [path for path in paths if drawn not in path.resolve().parents or path.resolve() in named]
+    if not kept:
+        raise ArgumentError(f"{names}: all images are in {draw_to}, the folder for drawn images")
+    return kept
+
+
+@dataclass(frozen=True)
+class Drawings:
+    """Where drawn images go.
+
+    Attributes:
+        folder: for all of them.
+        names: of the file in it, for each image.
+    """
+
+    folder: OutputFolder
+    names: dict[Path, str]
+
+
+def drawings_for(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> Drawings | None:
+    """Choose a name for each drawing: ``stem.jpg``, or ``stem-2.jpg`` where that name is taken.
+
+    Args:
+        paths: of the images.
+        folder: for the drawings; it is made. None: nothing is drawn.
+
+    Raises:
+        ArgumentError: the folder can't be made.
+    """
+    if folder is None:
+        return None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(
+            f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
+        ) from error
+    out = OutputFolder(folder)
+    names: dict[Path, str] = {}
+    home = out.folder.resolve()
+    # no image of the run is overwritten, even if an earlier run drew it
+    taken = {resolved.name.lower() for path in paths if (resolved := path.resolve()).parent == home}
+    for path in paths:
+        names[path] = out.free_name(f"{path.stem}.jpg", taken)
+        taken.add(names[path].lower())
+    return Drawings(out, names)
+
+
+def read_image(path: Path, index: int, memory: MemoryBudget) -> tuple[LoadedImage, float]:
+    """Read an image when there is memory for it.
+
+    Args:
+        path: of the image.
+        index: of the image in the run, for ``memory``.
+        memory: shared by the run.
+
+    Returns:
+        The image, and the seconds that decoding took, without those of waiting.
+
+    Raises:
+        ImageError: it can't be read.
+    """
+    if not is_utf8(str(path)):
+        raise ImageError(f"{str(path)!a}: its name isn't UTF-8, so no results could name it; rename it")
+    waited = 0.0
+
+    def reserve(size: int) -> None:
+        nonlocal waited
+        begin = time.perf_counter()
+        memory.take(index, size)
+        waited = time.perf_counter() - begin
+
+    start = time.perf_counter()
+    image = load_bounded(path, reserve)
+    return image, time.perf_counter() - start - waited
+
+
+def in_file(found: Detections, image: LoadedImage) -> Detections:
+    """Give ``found`` with boxes in pixels of the file, where the image was made smaller."""
+    if image.factor == 1:
+        return found
+    boxes = clip_boxes(found.xyxy * np.float32(image.factor), image.height, image.width)
+    return replace(found, xyxy=boxes)
+
+
+def draw_image(
+    waiting: list[U8], found: Detections, path: Path, drawings: Drawings | None, index: int, memory: MemoryBudget
+) -> None:
+    """Draw the only image in ``waiting``, and forget it before its memory goes to the next one."""
+    pixels, drawn = waiting.pop(), None
+    large = pixels.nbytes > LARGE_BYTES
+    try:
+        if drawings is not None:
+            drawn = draw_detections(
+                pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
+            )
+            drawings.folder.write(drawings.names[path], encode_image(drawn), sync=True)
+    finally:
+        del pixels, drawn
+        if large:
+            give_back_memory()
+        memory.release(index)
