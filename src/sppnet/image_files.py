@@ -15,7 +15,18 @@ from PIL import Image, UnidentifiedImageError
 from sppnet.errors import ImageError
 from sppnet.storage.reading import open_regular
 
-__all__ = ["as_path", "check_budget", "decoding", "open_header", "open_image_file", "orientation_of"]
+__all__ = [
+    "VIDEO_EXTENSIONS",
+    "as_path",
+    "check_budget",
+    "decoding",
+    "open_header",
+    "open_image_file",
+    "orientation_of",
+]
+
+VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
+"""Names that are taken for video files (lower case)."""
 
 _MAX_FILE_BYTES = 2 << 30
 # Formats of images. Not among them: EPS and the like, which start other programs in order to decode.
@@ -53,6 +64,10 @@ def decoding(name: str) -> Iterator[None]:
             raise ImageError(
                 f"{name}: is an HEIC image, which needs an extra (pip install 'sppnet[heic]'); or save it as JPEG "
                 "(iPhones make JPEG themselves: Settings, Camera, Formats, Most Compatible)"
+            ) from error
+        if Path(name).suffix.lower() in VIDEO_EXTENSIONS:
+            raise ImageError(
+                f"{name}: is called like a video; make images of its frames (sppnet data frames {name} -o frames)"
             ) from error
         raise ImageError(f"{name}: not an image in a format that is known here ({', '.join(_FORMATS)})") from error
     except Image.DecompressionBombError as error:

@@ -27,6 +27,7 @@ from sppnet._types import U8
 from sppnet.errors import ImageError
 from sppnet.image_budget import give_back_memory
 from sppnet.image_files import (
+    VIDEO_EXTENSIONS,
     as_path,
     check_budget,
     decoding,
@@ -43,6 +44,7 @@ __all__ = [
     "FULL_PIXELS",
     "IMAGE_EXTENSIONS",
     "MAX_PIXELS",
+    "VIDEO_EXTENSIONS",
     "ImageSource",
     "LoadedImage",
     "decoding_bytes",
@@ -223,7 +225,7 @@ def resize_short_side(image: U8, short_side_px: int, max_long_side_px: int | Non
     return np.array(resized), new_height / height, new_width / width
 
 
-def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
+def list_images(paths: Iterable[str | os.PathLike[str]], *, videos: list[Path] | None = None) -> list[Path]:
     """List files as they are named, and the images in and below every folder, in the order given.
 
     Folders are walked in sorted order (:func:`sppnet.storage.walking.walk_files`), links to folders included. Of their
@@ -233,6 +235,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
     Args:
         paths: files and folders.
+        videos: gets the video files in folders. They are no images.
     """
     found: dict[Path, None] = {}
     for path in map(Path, paths):
@@ -243,6 +246,8 @@ def list_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
         for file in walk_files(path, unreadable=unreadable):
             if file.suffix.lower() in IMAGE_EXTENSIONS:
                 found[file] = None
+            elif videos is not None and file.suffix.lower() in VIDEO_EXTENSIONS:
+                videos.append(file)
         found |= dict.fromkeys(unreadable)
     return list(found)
 

@@ -466,7 +466,7 @@ def _atheris(target: Target, root: Path, seconds: float) -> None:
     dictionary = root / "words"
     words = ["".join(f"\\x{c:02x}" for c in word) for word in _WORDS if 0 < len(word) < 60]
     dictionary.write_text("".join(f'"{word}"\n' for word in words))
-    options = [f"-max_total_time={int(seconds)}", "-max_len=20000", "-rss_limit_mb=3000", "-timeout=10", "-verbosity=1",
+    options = [f"-max_total_time={int(seconds)}", "-max_len=20000", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=1",
                f"-dict={dictionary}", "-print_final_stats=1", f"-artifact_prefix={tempfile.gettempdir()}/"]  # fmt: skip
 
     def one(data: bytes) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,19 @@ from PIL import Image
 
 from sppnet._types import U8
 from sppnet.errors import ArgumentError, ImageError, MissingDependencyError
-from sppnet.images import MAX_PIXELS
+from sppnet.images import VIDEO_EXTENSIONS
 from sppnet.storage.atomic import write_atomic
+from sppnet.storage.reading import open_regular
 
-__all__ = ["VIDEO_EXTENSIONS", "Frame", "is_video", "parse_seconds", "read_frames", "write_frames"]
+__all__ = ["MAX_FRAME_PIXELS", "VIDEO_EXTENSIONS", "Frame", "count_frames", "frame_name", "is_video", "parse_seconds",
+           "read_frames", "write_frames"]  # fmt: skip
 
-VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
-"""Names that are taken for video files (lower case)."""
+MAX_FRAME_PIXELS = 40_000_000
+"""Videos with larger frames are refused: a decoder keeps up to 17 of them. 8K has 33 million."""
 
+_MAX_VIDEO_BYTES = 1 << 40
+# Files that other files can hide in (playlists, lists of files to join) are not among them
+_DEMUXERS = "asf,avi,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,m4v,h264,hevc"
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|m|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, None: 1.0}
 
@@ -62,7 +69,28 @@ def parse_seconds(text: str) -> float:
     return value
 
 
-def read_frames(path: str | os.PathLike[str], every_s: float = 1.0, *, max_pixels: int = MAX_PIXELS) -> Iterator[Frame]:
+def frame_name(path: str | os.PathLike[str], time_s: float) -> str:
+    """Name the image of a frame: ``clip_000012500.jpg`` is shown 12.5 s from the beginning of ``clip.mp4``."""
+    stem = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]', "_", Path(path).stem).strip(" .")[:100] or "video"
+    return f"{stem}_{round(time_s * 1000):09d}.jpg"
+
+
+def count_frames(path: str | os.PathLike[str], every_s: float = 1.0) -> int | None:
+    """Estimate how many frames :func:`read_frames` gives, by the duration that the file states; None where it doesn't.
+
+    Raises:
+        MissingDependencyError: PyAV isn't installed.
+        ImageError: there is no such file, or it is no video.
+    """
+    with _opened(Path(path)) as (container, video):
+        if every_s:
+            return None if container.duration is None else max(1, math.ceil(container.duration / 1e6 / every_s))
+        return video.frames or None
+
+
+def read_frames(
+    path: str | os.PathLike[str], every_s: float = 1.0, *, max_pixels: int = MAX_FRAME_PIXELS
+) -> Iterator[Frame]:
     """Yield the frames of a video at an interval: of each interval the first frame that is shown in it.
 
     Args:
@@ -74,38 +102,56 @@ def read_frames(path: str | os.PathLike[str], every_s: float = 1.0, *, max_pixel
         MissingDependencyError: PyAV isn't installed.
         ImageError: there is no such file, it is no video, or it is damaged.
     """
+    file = Path(path)
+    with _opened(file) as (container, video):
+        _check_size(file, video.codec_context.width, video.codec_context.height, max_pixels)
+        rate = float(video.average_rate or 25)
+        number, due, start = 0, 0, None
+        for k, frame in enumerate(container.decode(video)):
+            _check_size(file, frame.width, frame.height, max_pixels)  # it may change on the way
+            start = frame.time if start is None else start
+            time_s = frame.time - (start or 0.0) if frame.time is not None else k / rate
+            # A thousandth of slack: times are rounded
+            if every_s and time_s + 1e-3 < due * every_s:
+                continue
+            due = int((time_s + 1e-3) / every_s) + 1 if every_s else 0
+            turns = round(-(getattr(frame, "rotation", 0) or 0) / 90) % 4
+            pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
+            yield Frame(number, round(time_s, 3), pixels)
+            number += 1
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
+    """A video file and its first stream of images, and errors that name the file."""
     try:
         import av
     except ImportError:
-        raise MissingDependencyError("reading videos needs PyAV: pip install 'sppnet[video]'") from None
-    file = Path(path)
-    if not file.is_file():
-        raise ImageError(f"{file}: no such file; check the name")
+        raise MissingDependencyError(f"{file}: reading videos needs PyAV: pip install 'sppnet[video]'") from None
     try:
-        with file.open("rb") as stream, av.open(stream, "r") as container:
+        # through a stream of our own: FFmpeg takes some names for addresses
+        with (
+            open_regular(file, _MAX_VIDEO_BYTES, error=ImageError) as stream,
+            av.open(stream, "r", options={"format_whitelist": _DEMUXERS}, metadata_errors="replace") as container,
+        ):
             video = next(iter(container.streams.video), None)
             if video is None:
                 raise ImageError(f"{file}: has no images in it; name a video")
-            if video.codec_context.width * video.codec_context.height > max_pixels:
-                raise ImageError(f"{file}: frames have more than the {max_pixels} pixels allowed; make it smaller")
-            yield from _every(container.decode(video), every_s)
-    except av.FFmpegError as error:
-        raise ImageError(f"{file}: can't be read as a video ({error.strerror}); get or export it again") from error
+            yield container, video
+    except FileNotFoundError:
+        raise ImageError(f"{file}: no such file; check the name") from None
+    except ImageError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{file}: can't be read as a video ({reason}); get or export it again") from error
 
 
-def _every(frames: Iterator[Any], every_s: float) -> Iterator[Frame]:
-    number, due, start = 0, 0, None
-    for k, frame in enumerate(frames):
-        start = frame.time if start is None else start
-        time_s = (frame.time or 0.0) - (start or 0.0) if frame.time is not None else float(k)
-        # A thousandth of slack: times are rounded
-        if every_s and time_s + 1e-3 < due * every_s:
-            continue
-        due = int((time_s + 1e-3) / every_s) + 1 if every_s else 0
-        turns = round(-(getattr(frame, "rotation", 0) or 0) / 90) % 4
-        pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
-        yield Frame(number, round(time_s, 3), pixels)
-        number += 1
+def _check_size(file: Path, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{file}: its frames of {width}x{height} have more than the {max_pixels} pixels allowed; make it smaller"
+        )
 
 
 def write_frames(
@@ -131,11 +177,10 @@ def write_frames(
         MissingDependencyError: PyAV isn't installed.
         ImageError: there is no such file, it is no video, or it is damaged.
     """
-    stem = re.sub(r'[\x00-\x1f\x7f/\\:*?"<>|\ud800-\udfff]', "_", Path(path).stem).strip(" .")[:100] or "video"
     for frame in read_frames(path, every_s):
         if limit is not None and frame.number >= limit:
             return
-        target = Path(destination) / f"{stem}_{round(frame.time_s * 1000):09d}.jpg"
+        target = Path(destination) / frame_name(path, frame.time_s)
         if target.exists():
             raise ArgumentError(f"{target}: is there already and isn't replaced; name another folder")
         with write_atomic(target, sync=False) as temporary:

@@ -16,7 +16,7 @@ from sppnet.datasets.formats.label_studio import label_studio_task, labelling_co
 from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corners
 from sppnet.datasets.formats.yolo import data_yaml, label_line
 from sppnet.datasets.write_job import to_json, xml_text
-from sppnet.detection.results import FailedImage, ImageResult, image_record, relative_names, results_document
+from sppnet.detection.results import FailedImage, ImageResult, image_record, result_names, results_document
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_text
 from sppnet.storage.names import spreadsheet_safe, spreadsheet_safe_path, xml_problem
@@ -77,7 +77,7 @@ def write_results(
         document = results_document(results, class_names, root=root, failed=failed, thresholds=thresholds, model=model)
         files = {Path(path): to_json(document)}
     elif format in _WRITERS:
-        names = relative_names([result.path for result in results], root)
+        names = result_names(results, root)
         files = _WRITERS[format](
             Path(path), results, names, list(class_names), {"image_url": image_url, "model": model}
         )
@@ -121,11 +121,14 @@ def _csv(
 ) -> Files:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*CSV_COLUMNS, "confidence"])
+    frames = any(f.time_s is not None for f in found)
+    more = ["video", "time_s"] if frames else []
+    writer.writerow([*CSV_COLUMNS, "confidence", *more])
     for f, name in zip(found, names, strict=True):
         for item in f.detections.to_dicts():
             cells = [spreadsheet_safe_path(name), *item["box"], spreadsheet_safe(item["class_name"])]
-            writer.writerow([*cells, item["confidence"]])
+            frame = ["", ""] if f.time_s is None else [spreadsheet_safe_path(f.path.name), f"{f.time_s:.3f}"]
+            writer.writerow([*cells, item["confidence"], *(frame if frames else [])])
     return {path: text.getvalue()}
 
 

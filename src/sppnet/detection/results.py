@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sppnet.detection.detections import Detections
+import numpy as np
 
-__all__ = ["RESULTS_FORMAT", "RESULTS_VERSION", "FailedImage", "ImageResult", "relative_names", "results_document"]
+from sppnet.datasets.video import frame_name
+from sppnet.detection.detections import Detections
+from sppnet.storage.reading import FileState, file_state
+
+__all__ = ["RESULTS_FORMAT", "RESULTS_VERSION", "FailedImage", "ImageResult", "image_record", "journal_key",
+           "journal_record", "relative_names", "result_names", "result_of_record", "results_document"]  # fmt: skip
 
 RESULTS_FORMAT = "sppnet-results"
 """Value of ``format`` in the JSON document."""
@@ -28,6 +33,7 @@ class ImageResult:
         height: of the upright image, in pixels.
         detections: what was found.
         resumed: an earlier run found it; it comes from the journal.
+        time_s: of a frame of a video, in seconds from the beginning; ``path`` is that of the video. None for an image.
     """
 
     path: Path
@@ -35,6 +41,12 @@ class ImageResult:
     height: int
     detections: Detections
     resumed: bool = field(default=False, compare=False)
+    time_s: float | None = None
+
+    @property
+    def image_path(self) -> Path:
+        """Where the image is; for a frame, where ``sppnet data frames`` would write it, beside the video."""
+        return self.path if self.time_s is None else self.path.with_name(frame_name(self.path, self.time_s))
 
 
 @dataclass(frozen=True)
@@ -65,14 +77,92 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - Path.resolve would follow links
 
 
+def result_names(
+    results: Sequence[ImageResult], root: str | os.PathLike[str] | None, failed: Sequence[FailedImage] = ()
+) -> list[str]:
+    """Name of each result, then of each failed image, relative to a folder, with forward slashes.
+
+    Frames are called as ``sppnet data frames`` calls them. Of frames that would have one name (``clip.mp4`` and
+    ``clip.avi`` in one folder) the later ones get ``-2`` and so on.
+
+    Args:
+        results: the results.
+        root: see :func:`relative_names`.
+        failed: images that could not be done.
+    """
+    names = relative_names([*(r.image_path for r in results), *(f.path for f in failed)], root)
+    taken = {name for name, result in zip(names, results, strict=False) if result.time_s is None}
+    for i, result in enumerate(results):
+        if result.time_s is not None:
+            wish, number = PurePosixPath(names[i]), 2
+            while names[i] in taken:
+                names[i], number = wish.with_name(f"{wish.stem}-{number}{wish.suffix}").as_posix(), number + 1
+            taken.add(names[i])
+    return names
+
+
 def image_record(result: ImageResult, name: str) -> dict[str, Any]:
     """The record of one image in the JSON document, and a line of the JSON Lines format."""
+    frame = {} if result.time_s is None else {"video": result.path.name, "time_s": result.time_s}
     return {
         "image": name,
+        **frame,
         "width": result.width,
         "height": result.height,
         "detections": result.detections.to_dicts(),
     }
+
+
+def journal_key(path: Path, time_s: float | None = None) -> str:
+    """What a journal calls an image, or a frame of a video."""
+    return f"{path.absolute()}" if time_s is None else f"{path.absolute()}#t={time_s:.3f}"
+
+
+def journal_record(result: ImageResult, state: FileState) -> dict[str, Any]:
+    """What a journal notes of an image that is done.
+
+    Args:
+        result: what was found.
+        state: of the file that was read.
+    """
+    d = result.detections
+    return {
+        "file": list(state),
+        "size": [result.width, result.height],
+        "xyxy": d.xyxy.tolist(),  # float32 survives JSON exactly
+        "confidence": d.confidence.tolist(),
+        "class_id": d.class_id.tolist(),
+        "seconds": {name: round(value, 6) for name, value in d.seconds.items()},
+        "window_count": d.window_count,
+    }
+
+
+def result_of_record(
+    record: Mapping[str, Any] | None, path: Path, class_names: tuple[str, ...], time_s: float | None = None
+) -> ImageResult | None:
+    """Give what a journal noted; None where there is nothing, it is no record of ours, or the file has changed since.
+
+    Args:
+        record: of the journal.
+        path: of the image or video.
+        class_names: of the detector.
+        time_s: of the frame.
+    """
+    try:
+        if record is None or record["file"] != list(file_state(path)):
+            return None
+        detections = Detections(
+            np.array(record["xyxy"], np.float32).reshape(-1, 4),
+            np.array(record["confidence"], np.float32),
+            np.array(record["class_id"], np.int64),
+            class_names,
+            dict(record["seconds"]),
+            int(record["window_count"]),
+        )
+        width, height = (int(side) for side in record["size"])
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+    return ImageResult(path, width, height, detections, resumed=True, time_s=time_s)
 
 
 def results_document(
@@ -94,7 +184,7 @@ def results_document(
         thresholds: minimum confidence of each class.
         model: name of the detector.
     """
-    names = relative_names([*(r.path for r in results), *(f.path for f in failed)], root)
+    names = result_names(results, root, failed)
     return {
         "format": RESULTS_FORMAT,
         "version": RESULTS_VERSION,

@@ -10,14 +10,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
+from typing import TYPE_CHECKING, Self
 
 from sppnet._types import OnError, Progress, no_progress
-from sppnet.detection.detections import Detections
+from sppnet.datasets.video import is_video
+from sppnet.detection.frames import detect_frames
 from sppnet.detection.identity import identity_of_detector
-from sppnet.detection.results import FailedImage, ImageResult
+from sppnet.detection.results import FailedImage, ImageResult, journal_key, journal_record, result_of_record
 from sppnet.detection.run_images import (
     LARGE_BYTES,
     Drawings,
@@ -31,7 +30,7 @@ from sppnet.errors import ArgumentError, SppnetError
 from sppnet.image_budget import MemoryBudget, give_back_memory
 from sppnet.images import LoadedImage
 from sppnet.storage.journal import Journal
-from sppnet.storage.reading import FileState, file_state
+from sppnet.storage.reading import FileState
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
@@ -53,8 +52,9 @@ def detect_many(
     workers: int = 2,
     on_error: OnError = "skip",
     progress: Progress = no_progress,
+    every_s: float = 1.0,
 ) -> DetectionRun:
-    """Find objects in many images.
+    """Find objects in many images, and in frames of videos.
 
     >>> with detect_many(detector, "holiday/", journal="found.journal") as run:  # doctest: +SKIP
     ...     for result in run:
@@ -63,7 +63,8 @@ def detect_many(
 
     Args:
         detector: trained or loaded.
-        images: files, and folders of them; folders are searched to any depth.
+        images: files, and folders of them; folders are searched to any depth. Videos are read where they are named
+            themselves (this needs the extra ``video``); of those in folders a warning tells.
         threshold: minimum confidence, in [0, 1]. None: the threshold stored for each class.
         draw_to: folder for the images with boxes drawn, ``NAME.jpg`` each. It is made where it is missing. Images that
             lie in it are not taken as input, unless they are named themselves.
@@ -74,6 +75,7 @@ def detect_many(
         workers: threads that read images ahead and draw. Results do not depend on it.
         on_error: ``skip`` puts an image that can't be read into ``failed`` and goes on; ``fail`` raises.
         progress: shows how far it is.
+        every_s: of a video the first frame of each interval of so many seconds is looked at; 0 for every frame.
 
     Returns:
         An iterator over the results, in the order of the images. As a context manager it removes the journal at the
@@ -88,6 +90,8 @@ def detect_many(
         raise ArgumentError(f"workers: got {workers}, expected at least 1")
     if threshold is not None and not 0 <= threshold <= 1:
         raise ArgumentError(f"threshold: got {threshold}, expected a number from 0 to 1")
+    if not 0 <= every_s < float("inf"):
+        raise ArgumentError(f"every_s: got {every_s}, expected seconds, 0 or more")
     paths = input_images(given, None if draw_to is None else Path(draw_to))
     return DetectionRun(
         detector,
@@ -100,6 +104,7 @@ def detect_many(
         workers=workers,
         on_error=on_error,
         progress=progress,
+        every_s=every_s,
     )
 
 
@@ -132,6 +137,7 @@ class DetectionRun:
         workers: int,
         on_error: OnError,
         progress: Progress,
+        every_s: float,
     ) -> None:
         self.paths = tuple(paths)
         self.failed: list[FailedImage] = []
@@ -142,6 +148,7 @@ class DetectionRun:
         self._workers = workers
         self._on_error = on_error
         self._progress = progress
+        self._every_s = every_s
         self._journal: Journal | None = None
         self.journal_path: Path | None = None
         known: dict[Path, ImageResult] = {}
@@ -156,7 +163,7 @@ class DetectionRun:
             if known:
                 _log.info(f"{len(known)} of {len(paths)} images were done before: {journal}")
         self.resumed = len(known)
-        self._todo = [path for path in paths if path not in known]
+        self._todo = [path for path in paths if path not in known and not is_video(path)]
         self._results = self._iterate(known)
         self._exhausted = False
 
@@ -197,11 +204,26 @@ class DetectionRun:
             if path in known:
                 yield known[path]
                 continue
+            if is_video(path):
+                yield from self._frames(path)
+                continue
             # the other iterator is a few images ahead, and skips those that fail
             at_hand = next(new, None) if at_hand is None else at_hand
             if at_hand is not None and at_hand.path == path:
                 yield at_hand
                 at_hand = None
+
+    def _frames(self, path: Path) -> Iterator[ImageResult]:
+        """Do the frames of a video; what was found before an error is kept."""
+        try:
+            for result in detect_frames(
+                self._detector, path, self._every_s, threshold=self._threshold, drawings=self._drawings,
+                journal=self._journal, progress=self._progress,
+            ):  # fmt: skip
+                self.resumed += result.resumed
+                yield result
+        except (SppnetError, OSError, MemoryError) as error:
+            self._fail(path, error)
 
     def _detect(self, paths: Iterable[Path]) -> Iterator[ImageResult]:
         """Do the images that are left, in order. Other threads read the next ones and draw; this one detects."""
@@ -223,7 +245,7 @@ class DetectionRun:
                     try:
                         drawn.result()
                         if self._journal is not None:
-                            self._journal.append(_key(result.path), _line(result, state))
+                            self._journal.append(journal_key(result.path), journal_record(result, state))
                     except (SppnetError, OSError, MemoryError) as error:
                         self._fail(result.path, error)
                     else:
@@ -267,48 +289,15 @@ class DetectionRun:
         _log.warning(message)
 
 
-# --- the journal -----------------------------------------------------------------------------------------------------
-
-
-def _key(path: Path) -> str:
-    return str(path.absolute())
-
-
-def _line(result: ImageResult, state: FileState) -> dict[str, Any]:
-    d = result.detections
-    return {
-        "file": list(state),
-        "size": [result.width, result.height],
-        "xyxy": d.xyxy.tolist(),  # float32 survives JSON exactly
-        "confidence": d.confidence.tolist(),
-        "class_id": d.class_id.tolist(),
-        "seconds": {name: round(value, 6) for name, value in d.seconds.items()},
-        "window_count": d.window_count,
-    }
-
-
 def _known(
     journal: Journal, paths: Sequence[Path], drawings: Drawings | None, class_names: tuple[str, ...]
 ) -> dict[Path, ImageResult]:
     """Images that the journal has and that haven't changed since, with their drawings in place."""
     known = {}
     for path in paths:
-        line = journal.done.get(_key(path))
-        if line is None or (drawings is not None and not drawings.folder.owns(drawings.names[path])):
+        if is_video(path) or (drawings is not None and not drawings.folder.owns(drawings.names[path])):
             continue
-        try:
-            if line["file"] != list(file_state(path)):
-                continue
-            detections = Detections(
-                np.array(line["xyxy"], np.float32).reshape(-1, 4),
-                np.array(line["confidence"], np.float32),
-                np.array(line["class_id"], np.int64),
-                class_names,
-                dict(line["seconds"]),
-                int(line["window_count"]),
-            )
-            width, height = (int(side) for side in line["size"])
-        except (OSError, KeyError, TypeError, ValueError):
-            continue  # not a line of ours: the image is done again
-        known[path] = ImageResult(path, width, height, detections, resumed=True)
+        result = result_of_record(journal.done.get(journal_key(path)), path, class_names)
+        if result is not None:
+            known[path] = result
     return known

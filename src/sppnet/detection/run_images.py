@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from sppnet._types import U8
 from sppnet.boxes import clip_boxes
 from sppnet.datasets.parsing import is_utf8
+from sppnet.datasets.video import is_video
 from sppnet.detection.detections import Detections
 from sppnet.drawing import draw_detections, encode_image
 from sppnet.errors import ArgumentError, ImageError
@@ -22,12 +24,16 @@ from sppnet.storage.output_folder import OutputFolder
 
 __all__ = ["LARGE_BYTES", "Drawings", "draw_image", "drawings_for", "in_file", "input_images", "read_image"]
 
+_log = logging.getLogger(__name__)
+
 LARGE_BYTES = 32_000_000
 """An image of more bytes gives its memory back to the system when it is done."""
 
 
 def input_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) -> list[Path]:
-    """List all images, without those that an earlier run drew.
+    """List all images, and videos that are named, without images that an earlier run drew.
+
+    A warning tells of videos in folders.
 
     Args:
         given: files, and folders of them.
@@ -38,9 +44,13 @@ def input_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) 
         ArgumentError: ``draw_to`` is one of the folders given, or holds all images.
     """
     names = ", ".join(map(str, given))
-    paths = list_images(given)
+    videos: list[Path] = []
+    paths = list_images(given, videos=videos)
+    what = _left_out(sorted(set(videos) - set(paths)))
     if not paths:
-        raise ImageError(f"no images in {names}")
+        raise ImageError(f"no images in {names}" + (f"; {what.replace(';', ',')}" if what else ""))
+    if what:
+        _log.warning(what)
     if draw_to is None:
         return paths
     drawn = draw_to.resolve()
@@ -56,6 +66,12 @@ def input_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) 
     return kept
 
 
+def _left_out(videos: Sequence[Path]) -> str:
+    if len(videos) < 2:
+        return f"1 video in folders is left out ({videos[0].name}); name it to look at its frames" if videos else ""
+    return f"{len(videos)} videos in folders are left out ({videos[0].name}, ...); name them to look at their frames"
+
+
 @dataclass(frozen=True)
 class Drawings:
     """Where drawn images go.
@@ -63,10 +79,12 @@ class Drawings:
     Attributes:
         folder: for all of them.
         names: of the file in it, for each image.
+        taken: all names in it that are not free, in lower case.
     """
 
     folder: OutputFolder
     names: dict[Path, str]
+    taken: set[str] = field(default_factory=set)
 
 
 def drawings_for(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> Drawings | None:
@@ -93,9 +111,11 @@ def drawings_for(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -
     # no image of the run is overwritten, even if an earlier run drew it
     taken = {resolved.name.lower() for path in paths if (resolved := path.resolve()).parent == home}
     for path in paths:
+        if is_video(path):
+            continue  # its frames have names of their own
         names[path] = out.free_name(f"{path.stem}.jpg", taken)
         taken.add(names[path].lower())
-    return Drawings(out, names)
+    return Drawings(out, names, taken)
 
 
 def read_image(path: Path, index: int, memory: MemoryBudget) -> tuple[LoadedImage, float]:
