@@ -22,6 +22,7 @@ from torch import nn
 from sppnet.cli.main import build_parser, main
 from tiny_model import save_tiny_model
 from toy_data import write_toy_images, write_toy_voc
+from toy_video import write_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,6 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "images").mkdir()
     for source in sorted((home / "my-data" / "JPEGImages").iterdir())[:3]:
         shutil.copy(source, home / "images")
+    write_clip(home / "clip.mp4", sorted((home / "images").iterdir()))
     windows = {path.name: [[0, 0, 100, 100], [10, 20, 200, 220]] for path in (home / "images").iterdir()}
     (home / "windows.json").write_text(json.dumps(windows))
     save_tiny_model(home / "default.safetensors", ("cat", "sofa", "chair"))  # the real one is run in the README

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from sppnet import SPPDetector, detect_many
 from sppnet.cli.main import main
@@ -23,8 +22,9 @@ from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS, FOLDER_FORMATS, write_results
 from sppnet.errors import ArgumentError, ImageError, MissingDependencyError
 from tiny_model import save_tiny_model
+from toy_video import write_clip
 
-av = pytest.importorskip("av")
+pytest.importorskip("av")
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -36,19 +36,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def detector(model: Path) -> SPPDetector:
     return SPPDetector.load(model)
-
-
-def write_clip(path: Path, sources: list[Path], seconds: int = 3) -> Path:
-    """A video with another image each second."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=4)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 320, 240, "yuv420p", 4_000_000
-        for k in range(4 * seconds):
-            with Image.open(sources[k // 4 % len(sources)]) as image:
-                pixels = np.asarray(image.convert("RGB").resize((320, 240)))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 @pytest.fixture(scope="module")
