@@ -1,0 +1,143 @@
+"""The API's document names what the server has, and the server answers as the document says."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs the extra studio")
+pytest.importorskip("jsonschema", reason="needs jsonschema")
+import httpx
+from api_document import ApiDocument
+from jsonschema import Draft202012Validator, ValidationError
+from person import Studio
+from starlette.routing import Route
+
+from sppnet.datasets.example import make_example
+from sppnet.studio.server import StudioServer
+
+DOCUMENT = ApiDocument()
+
+
+def served() -> set[tuple[str, str]]:
+    """Methods and paths of the server's routes."""
+    routes: list[Route] = StudioServer.routes(StudioServer.__new__(StudioServer))
+    found = set()
+    for route in routes:
+        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
+        found |= {(method, path) for method in route.methods or () if method != "HEAD"}
+    return found
+
+
+def test_every_route_is_documented_and_the_reverse() -> None:
+    assert served() == set(DOCUMENT.operations())
+
+
+def test_the_document_is_sound() -> None:
+    """Schemas are schemas, references lead somewhere, names are used once, variables of paths are declared."""
+    seen = []
+
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if "$ref" in value:
+                assert DOCUMENT.follow(value) is not None
+            assert None not in value.values(), f"a comma that is not in quotes: {value}"
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+
+    walk(DOCUMENT.content)
+    for schema in DOCUMENT.content["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    for (_, path), operation in DOCUMENT.operations().items():
+        seen.append(operation["operationId"])
+        assert operation["summary"].endswith(".")
+        given = (*DOCUMENT.content["paths"][path].get("parameters", ()), *operation.get("parameters", ()))
+        declared = {p["name"] for p in map(DOCUMENT.follow, given) if p["in"] == "path"}
+        assert declared == set(re.findall(r"\{(\w+)\}", path)), path
+    assert len(seen) == len(set(seen))
+
+
+def test_the_check_notices_what_differs() -> None:
+    good = {"id": 0, "name": "cat", "color": "", "key": "1"}
+    DOCUMENT.check({"$ref": "#/components/schemas/Class"}, good)
+    for bad in (good | {"id": "0"}, good | {"more": 1}, {"id": 0}):
+        with pytest.raises(ValidationError):
+            DOCUMENT.check({"$ref": "#/components/schemas/Class"}, bad)
+
+
+@pytest.mark.slow
+def test_answers_of_a_real_server(tmp_path: Path) -> None:
+    """A session over HTTP: each answer is what the document says, and each JSON operation is asked at least once."""
+    data = make_example(tmp_path / "digits", 5, 2, 0)
+    for file in (tmp_path / "digits").iterdir():
+        if file.suffix != ".jpg":
+            file.unlink()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = Studio(tmp_path / "digits", port, tmp_path / "state")
+    asked = set()
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
+
+    def ask(method: str, address: str, body: Any = None, status: int = 200, **headers: str) -> Any:
+        sent = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
+        answer = client.request(
+            method, address, headers={"authorization": f"Bearer {server.token}"} | headers, **sent
+        )  # fmt: skip
+        assert answer.status_code == status, answer.text
+        asked.add(DOCUMENT.check_answer(method, address, status, answer.json()))
+        return answer.json()
+
+    try:
+        ask("GET", "/api/project", status=401, authorization="Bearer wrong")
+        ids = {row["name"]: row["id"] for row in ask("GET", "/api/images")["images"]}
+        numbers = [ask("POST", "/api/classes", {"name": name, "key": None})["id"] for name in data.class_names]
+        ask("POST", "/api/classes", {"name": data.class_names[0]}, status=400)
+        ask("PATCH", f"/api/classes/{numbers[0]}", {"color": "#102030"})
+        first = ids[data[0].path.name]
+        for record in data.records[:4]:
+            rows = [
+                [*box, numbers[c], "drawn"]
+                for box, c in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
+            ]
+            change = {"version": 0, "boxes": rows, "done": True, "rejected": [], "author": "me"}
+            DOCUMENT.check({"$ref": "#/components/schemas/LabelsChange"}, change)
+            ask("PUT", f"/api/images/{ids[record.path.name]}/labels", change)
+        ask("PUT", f"/api/images/{first}/labels", {"version": 0, "boxes": [], "done": False}, status=409)
+        ask("GET", "/api/images/0000000000000000", status=400)
+        last = ids[data[4].path.name]
+        end = time.monotonic() + 120
+        while ask("GET", "/api/project")["status"]["teaching"]["state"] != "ready":
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        while not ask("GET", f"/api/images/{last}")["suggestions"]:
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert ask("GET", f"/api/images/{last}/windows")["windows"]["boxes"]
+        ask("POST", f"/api/images/{first}/tighten", {"box": data[0].boxes[0].tolist(), "class": numbers[0]})
+        found = ask("POST", "/api/detect", data[0].path.read_bytes())
+        assert (found["width"], found["height"]) == (320, 240)
+        ask("POST", "/api/detect", b"no image", status=400)
+        ask("GET", "/api/quality")
+        ask("POST", "/api/rescan", {})
+        name = ask("POST", "/api/snapshots", {})["name"]
+        assert ask("GET", "/api/snapshots")["snapshots"][0]["name"] == name
+        ask("DELETE", f"/api/classes/{numbers[1]}?into={numbers[0]}")
+        ask("POST", "/api/snapshots/restore", {"name": name})
+        ask("POST", "/api/train", {})
+        ask("DELETE", "/api/train")
+        assert ask("GET", "/api/status")["training"]["state"] in ("cancelled", "running")
+        ask("GET", "/api/export?what=nothing", status=400)
+    finally:
+        client.close()
+        server.stop()
+    others = {"/", "/static/{name}", "/api/events", "/api/images/{image_id}/thumbnail", "/api/images/{image_id}/view"}
+    assert {path for _, path in served() - asked} == others
