@@ -12,7 +12,7 @@ import torch
 
 import sppnet
 from sppnet.errors import ArgumentError
-from sppnet.threads import num_threads, set_num_threads
+from sppnet.threads import num_threads, set_num_threads, threads_limited
 
 
 @pytest.fixture(autouse=True)
@@ -59,3 +59,24 @@ def test_without_torch(torch_is: str, text: str, expected: int, monkeypatch: pyt
 def test_wrong_numbers(count: Any) -> None:
     with pytest.raises(ArgumentError, match="threads: expected a whole number >= 1"):
         set_num_threads(count)
+
+
+@pytest.mark.parametrize("torch_too", [True, False])
+def test_threads_of_a_block(torch_too: bool) -> None:
+    torch.set_num_threads(1)
+    set_num_threads(2)
+    with threads_limited(3, torch_too=torch_too):
+        assert (num_threads(), torch.get_num_threads()) == (3, 3 if torch_too else 1)
+        with threads_limited(None, torch_too=torch_too):
+            assert (num_threads(), torch.get_num_threads()) == (3, 3 if torch_too else 1)
+    assert (num_threads(), torch.get_num_threads()) == (2, 1)
+
+
+def test_threads_are_given_back_after_an_error() -> None:
+    torch.set_num_threads(1)
+    with pytest.raises(ZeroDivisionError), threads_limited(3, torch_too=True):
+        raise ZeroDivisionError
+    assert (num_threads(), torch.get_num_threads()) == (1, 1)
+    with pytest.raises(ArgumentError, match="threads"), threads_limited(0, torch_too=True):
+        pass
+    assert torch.get_num_threads() == 1

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from sppnet.classification.measure import measure_classifier
     from sppnet.classification.options import GradientOptions, NetworkOptions
     from sppnet.classification.recipes import train_by_gradient
+    from sppnet.classification.run import classify_many
     from sppnet.classification.views import View
+    from sppnet.datasets.converting import convert_dataset
     from sppnet.datasets.folder import ImageFolder, load_image_folder
     from sppnet.datasets.formats.voc import load_voc
     from sppnet.datasets.loading import load_dataset
     from sppnet.datasets.records import DetectionDataset, ImageRecord
     from sppnet.datasets.splitting import split_dataset
+    from sppnet.datasets.writing import write_dataset
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.exports import write_results
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from sppnet.pooling.windows import pool_windows, score_windows
     from sppnet.proposals.base import Proposer
     from sppnet.proposals.grid import GridProposer
+    from sppnet.proposals.run import propose_many
     from sppnet.proposals.search import SelectiveSearch, selective_search
     from sppnet.proposals.segmentation import graph_segmentation
     from sppnet.proposals.stored import load_proposals
@@ -95,6 +99,8 @@ _HOMES = {
     "WeightsError": "errors",
     "WindowPyramidPool": "pooling.tensors.layers",
     "box_iou": "boxes",
+    "classify_many": "classification.run",
+    "convert_dataset": "datasets.converting",
     "detect_many": "detection.run",
     "draw_detections": "drawing",
     "evaluate_coco": "evaluation.coco",
@@ -109,6 +115,7 @@ _HOMES = {
     "measure_classifier": "classification.measure",
     "nms": "boxes",
     "pool_windows": "pooling.windows",
+    "propose_many": "proposals.run",
     "receptive_field": "backbones.receptive_field",
     "score_windows": "pooling.windows",
     "selective_search": "proposals.search",
@@ -116,6 +123,7 @@ _HOMES = {
     "spatial_pyramid_pool": "pooling.pyramid",
     "split_dataset": "datasets.splitting",
     "train_by_gradient": "classification.recipes",
+    "write_dataset": "datasets.writing",
     "write_results": "detection.exports",
 }
 
@@ -155,6 +163,8 @@ __all__ = [
     "WindowPyramidPool",
     "__version__",
     "box_iou",
+    "classify_many",
+    "convert_dataset",
     "detect_many",
     "draw_detections",
     "evaluate_coco",
@@ -169,6 +179,7 @@ __all__ = [
     "measure_classifier",
     "nms",
     "pool_windows",
+    "propose_many",
     "receptive_field",
     "score_windows",
     "selective_search",
@@ -176,6 +187,7 @@ __all__ = [
     "spatial_pyramid_pool",
     "split_dataset",
     "train_by_gradient",
+    "write_dataset",
     "write_results",
 ]
 

@@ -252,6 +252,23 @@ def list_images(paths: Iterable[str | os.PathLike[str]], *, videos: list[Path] |
     return list(found)
 
 
+def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """List images as :func:`list_images` does. There must be at least one.
+
+    Args:
+        paths: a file or folder, or several of them.
+
+    Raises:
+        ImageError: there are none, as in an empty folder.
+    """
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    found = list_images(given)
+    if not found:
+        extensions = ", ".join(sorted(IMAGE_EXTENSIONS))
+        raise ImageError(f"no images in {', '.join(map(str, given))}: looked for {extensions}")
+    return found
+
+
 def unique_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Give each image a name: its file name where that is unique, otherwise its path with forward slashes.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["num_threads", "set_num_threads"]
+__all__ = ["num_threads", "set_num_threads", "threads_limited"]
 
 _chosen: int | None = None
 
@@ -26,6 +29,31 @@ def set_num_threads(threads: int | None) -> None:
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise ArgumentError(f"threads: expected a whole number >= 1 or None, got {threads!r}")
     _chosen = threads
+
+
+@contextlib.contextmanager
+def threads_limited(threads: int | None, *, torch_too: bool) -> Iterator[None]:
+    """Use so many threads while the block runs.
+
+    Args:
+        threads: at least 1. None: as before.
+        torch_too: set torch's own threads, too. This imports torch.
+
+    Raises:
+        ArgumentError: not a whole number >= 1.
+    """
+    before = _chosen
+    torch: Any = importlib.import_module("torch") if torch_too and threads is not None else None
+    torchs = torch.get_num_threads() if torch is not None else 0
+    set_num_threads(before if threads is None else threads)
+    if torch is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+        if torch is not None:
+            torch.set_num_threads(torchs)
 
 
 def num_threads() -> int:

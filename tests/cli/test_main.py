@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sppnet import cli
 from sppnet.cli import common
 from sppnet.cli import options as cli_options
-from sppnet.cli.common import FileFailures, collect_images, folder_for_output, plain, progress
+from sppnet.cli.common import failure_status, plain, progress
 from sppnet.cli.main import VERBS, build_parser, main
 from sppnet.cli.options import DATA_FORMATS, fraction, name_list, pixels, positive_int, positive_number, seed
-from sppnet.errors import ArgumentError, ImageError, ModelFileError
+from sppnet.errors import ArgumentError, ModelFileError
+from sppnet.image_runs import FailedImage
 from sppnet.storage.atomic import write_atomic
+from sppnet.threads import num_threads
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -41,6 +44,8 @@ def verbs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Run]:
             parser.add_argument("--protocol", choices=["voc07-11pt", "voc-area"])
             parser.add_argument("--threshold", type=fraction)
             parser.add_argument("--threads", type=positive_int)
+            if verb != "proposals":
+                parser.add_argument("--device")
             parser.set_defaults(func=lambda namespace: actions[verb](namespace))
 
         made.add_parser = add_parser
@@ -255,14 +260,27 @@ def test_an_option_has_one_name_and_one_meaning() -> None:
 def test_threads_are_set_while_the_verb_runs(verbs: dict[str, Run]) -> None:
     import torch
 
-    before = torch.get_num_threads()
+    before, ours = torch.get_num_threads(), num_threads()
     seen = []
-    verbs["eval"] = lambda namespace: seen.append(torch.get_num_threads()) or 0  # type: ignore[func-returns-value]
-    assert main(["eval", "--threads", "1"]) == 0
+
+    def note(namespace: argparse.Namespace) -> int:
+        seen.append((torch.get_num_threads(), num_threads()))
+        return 0
+
+    verbs["eval"] = verbs["proposals"] = note
+    assert main(["eval", "--threads", "3"]) == 0
     assert main(["eval"]) == 0
-    assert seen == [1, before]
-    assert torch.get_num_threads() == before
+    assert main(["proposals", "--threads", "3"]) == 0  # does not compute with torch
+    assert seen == [(3, 3), (before, ours), (before, 3)]
+    assert (torch.get_num_threads(), num_threads()) == (before, ours)
     assert main(["eval", "--threads", "0"]) == 2
+
+
+def test_windows_are_proposed_without_torch(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "a.png")
+    code = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]) + 9 * ('torch' in sys.modules))"
+    command = [sys.executable, "-c", code, "proposals", str(tmp_path / "a.png"), "--mode", "grid", "--threads", "1"]
+    subprocess.run(command, check=True, timeout=120)
 
 
 def test_defaults_that_the_help_tells() -> None:
@@ -331,27 +349,14 @@ def test_reader_that_leaves_early() -> None:
 # --- shared helpers --------------------------------------------------------------------------------------------------
 
 
-def test_one_bad_file_does_not_stop_the_others(capsys: pytest.CaptureFixture[str]) -> None:
-    failures = FileFailures()
-    done = []
-    for path in ("a.jpg", "b.jpg", "c.jpg", "d.jpg"):
-        with failures.catch(path):
-            if path == "b.jpg":
-                raise ImageError("b.jpg: damaged")
-            if path == "c.jpg":
-                raise OSError("disk full")
-            done.append(path)
-    assert done == ["a.jpg", "d.jpg"]
-    assert failures.exit_status == common.EXIT_FAILED == 1
-    assert failures.summary(4) == "2 of 4 failed: b.jpg, c.jpg"
-    assert capsys.readouterr().err == "sppnet: b.jpg: damaged\nsppnet: c.jpg: disk full\n"
-    fine = FileFailures()
-    with fine.catch("a.jpg"):
-        pass
-    assert (fine.exit_status, fine.summary(1)) == (0, "")
-    for error in (KeyboardInterrupt(), ZeroDivisionError(), BrokenPipeError()):
-        with pytest.raises(type(error)), fine.catch("a.jpg"):
-            raise error
+def test_failed_images_are_named_and_give_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = [FailedImage(Path(f"{name}.jpg"), "damaged") for name in "abcd"]
+    assert failure_status(failed[:2], 4, "; mend them") == common.EXIT_FAILED == 1
+    assert capsys.readouterr().out == "2 of 4 images failed: a.jpg, b.jpg; mend them\n"
+    assert failure_status(failed, 4) == 1
+    assert capsys.readouterr().out == "4 of 4 images failed: a.jpg, b.jpg, c.jpg, ...\n"
+    assert failure_status([], 4) == common.EXIT_OK == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -367,13 +372,6 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
         monkeypatch.setattr(sys, "stderr", terminal)
         assert list(progress(range(3), "counting", quiet=quiet)) == [0, 1, 2]
         assert ("counting" in terminal.getvalue()) is expected
-
-
-def test_collect_images(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no images in"):
-        collect_images([tmp_path])
-    (tmp_path / "a.jpg").touch()
-    assert collect_images([tmp_path, "missing.jpg"]) == [tmp_path / "a.jpg", Path("missing.jpg")]
 
 
 def test_argument_types() -> None:
@@ -401,13 +399,6 @@ def test_argument_types() -> None:
     ):
         with pytest.raises(argparse.ArgumentTypeError, match="expected"):
             function(text)
-
-
-def test_folder_for_output(tmp_path: Path) -> None:
-    assert folder_for_output(tmp_path / "a" / "b").is_dir()
-    (tmp_path / "file").touch()
-    with pytest.raises(ArgumentError, match="can't be used as a folder"):
-        folder_for_output(tmp_path / "file")
 
 
 def half_written(target: Path) -> None:

@@ -50,7 +50,7 @@ REFUSED = [
     ("data show data --output folder", f"{FOLDER}folder/sheet.png"),
     ("data show data --output sheet", "its name says no format of images that can be written"),
     ("data show data --output sheet.pgn", ".pgn is no format of images that can be written; use .png or .jpg"),
-    ("data show data --output s.png --class cot", "--class: got 'cot'; did you mean 'cat'? expected one of cat, cup"),
+    ("data show data --output s.png --class cot", "class: got 'cot'; did you mean 'cat'? expected one of cat, cup"),
     ("data convert data 'a file' --to coco", FILE),
     ("data convert data 'a file/coco' --to coco", FILE),
     ("data example 'a file/digits'", FILE),

@@ -97,3 +97,23 @@ def test_bad_datasets() -> None:
         dataset.subset([1])
     with pytest.raises(DatasetError, match="occurs twice"):
         dataset.subset([0, 0])
+
+
+def test_spread() -> None:
+    records = [record(image_id=str(i), path=Path(f"{i}.jpg")) for i in range(10)]
+    data = DetectionDataset(records, ("a", "b"), "name", "val", problems=("left out",))
+    for count, expected in (
+        (1, [0]),
+        (2, [0, 9]),
+        (4, [0, 3, 6, 9]),
+        (10, range(10)),
+        (99, range(10)),
+        (None, range(10)),
+    ):
+        chosen = data.spread(count)
+        assert [r.image_id for r in chosen] == [str(i) for i in expected]
+        assert (chosen.class_names, chosen.name, chosen.split, chosen.problems) == (
+            data.class_names, "name", "val", ("left out",),
+        )  # fmt: skip
+    with pytest.raises(DatasetError, match="count: got 0"):
+        data.spread(0)

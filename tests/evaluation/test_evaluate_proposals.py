@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from sppnet.datasets.records import ImageRecord
-from sppnet.errors import ArgumentError, MissingDependencyError
+from sppnet.errors import ArgumentError, MissingDependencyError, ProposalError
 from sppnet.evaluation.proposals import best_overlaps, evaluate_proposals, plot_recall, summarise
+from sppnet.images import load_image
+from sppnet.proposals.stored import StoredProposals
 
 
 def record(path: Path, boxes: Sequence[Sequence[float]], labels: list[int], difficult: list[bool]) -> ImageRecord:
@@ -53,6 +55,17 @@ def test_numbers_by_hand(records: list[ImageRecord]) -> None:
 
 def test_windows_after_the_limit_do_not_count(records: list[ImageRecord]) -> None:
     assert evaluate_proposals(records, windows, max_windows=1).recall[0].tolist() == pytest.approx([1 / 3])
+
+
+def test_windows_of_a_file_belong_to_their_image_and_have_no_time(records: list[ImageRecord]) -> None:
+    stored = StoredProposals({record.path.name: windows(load_image(record.path)) for record in records})
+    expected = evaluate_proposals(records, windows, max_windows=3)
+    report = evaluate_proposals(records[::-1], stored, max_windows=3)
+    np.testing.assert_allclose(report.overlap, expected.overlap)
+    assert np.isnan(report.seconds)
+    assert "ms an image" not in report.table()
+    with pytest.raises(ProposalError, match="no windows of"):
+        evaluate_proposals(records, StoredProposals({"other.jpg": [[0, 0, 9, 9]]}))
 
 
 def test_no_windows_and_no_objects(records: list[ImageRecord]) -> None:

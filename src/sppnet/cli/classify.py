@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sppnet.cli.common import FileFailures, check_outputs, collect_images, progress, say, write_json
+from sppnet.cli.common import bar_for, check_outputs, failure_status, say, write_json
 from sppnet.cli.options import add_compute, add_images, add_model, add_on_error, add_verb, add_views, positive_int
-
-if TYPE_CHECKING:
-    from sppnet.classification.image_classifier import Guess
 
 __all__ = ["add_parser"]
 
@@ -38,35 +34,22 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.classification.image_classifier import ImageClassifier
+    from sppnet.classification.run import classes_document, classify_many
+    from sppnet.images import find_images
 
     check_outputs(arguments, json="classes.json")
-    images = collect_images(arguments.images)
-    classifier = ImageClassifier.load(arguments.model, device=arguments.device).with_views(
-        arguments.views, arguments.scales
-    )
-    failures = FileFailures(arguments.on_error)
-    found: dict[Path, list[Guess]] = {}
+    images = find_images(arguments.images)
+    classifier = ImageClassifier.load(arguments.model, device=arguments.device)
+    classifier = classifier.with_views(arguments.views, arguments.scales)
+    bar = bar_for(arguments, hidden=len(images) == 1)
+    job = classify_many(classifier, images, top=arguments.top, on_error=arguments.on_error, progress=bar)
     width = max(5, *(len(str(p)) for p in images))
     say(f"{'image':<{width}}  probability  class")
-    for image in progress(images, "classifying", quiet=arguments.quiet or len(images) == 1):
-        with failures.catch(image):
-            found[image] = classifier.classify(image, arguments.top)
-            for i, guess in enumerate(found[image]):
-                say(f"{str(image) if i == 0 else '':<{width}}  {guess.probability:11.3f}  {guess.class_name}")
+    results = []
+    for result in job:
+        results.append(result)
+        for i, guess in enumerate(result.guesses):
+            say(f"{str(result.path) if i == 0 else '':<{width}}  {guess.probability:11.3f}  {guess.class_name}")
     if arguments.json:
-        document = {
-            "classes": len(classifier.class_names_),
-            "views": [view.to_dict() for view in classifier.views],
-            "images": [
-                {"image": str(image), "classes": [_plain(g) for g in guesses]} for image, guesses in found.items()
-            ],
-            "failed": [{"image": str(image), "error": message} for image, message in failures.failed],
-        }
-        write_json(arguments.json, document)
-    if failures.failed:
-        say(failures.summary(len(images)))
-    return failures.exit_status
-
-
-def _plain(guess: Guess) -> dict[str, object]:
-    return {"class_name": guess.class_name, "class_id": guess.class_id, "probability": round(guess.probability, 5)}
+        write_json(arguments.json, classes_document(classifier, results, job.failed))
+    return failure_status(job.failed, len(images))

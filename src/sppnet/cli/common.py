@@ -11,28 +11,27 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypedDict, TypeVar
 
 from tqdm import tqdm
 
-from sppnet.errors import ArgumentError, ImageError, SppnetError
+from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_text
 
 if TYPE_CHECKING:
     from sppnet._types import Progress
     from sppnet.detection.detector import SPPDetector
+    from sppnet.image_runs import FailedImage
 
 __all__ = [
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "EXIT_OK",
     "EXIT_USAGE",
-    "FileFailures",
     "bar_for",
     "check_outputs",
-    "collect_images",
+    "failure_status",
     "file_for_output",
-    "folder_for_output",
     "load_detector",
     "messages",
     "plain",
@@ -204,61 +203,17 @@ class _Lines:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def collect_images(paths: Sequence[str | Path]) -> list[Path]:
-    """Files of the images named, those in folders included.
+def failure_status(failed: Sequence[FailedImage], total: int, advice: str = "") -> int:
+    """Say which images failed, if some did. Each was reported when it happened.
 
-    A missing file stays in the list (so that the others are done and it is reported by itself).
-
-    Raises:
-        ImageError: there are none, as in an empty folder.
+    Returns:
+        The exit status.
     """
-    from sppnet.images import IMAGE_EXTENSIONS, list_images
-
-    found = list_images(paths)
-    if not found:
-        extensions = ", ".join(sorted(IMAGE_EXTENSIONS))
-        raise ImageError(f"no images in {', '.join(map(str, paths))}: looked for {extensions}")
-    return found
-
-
-class FileFailures:
-    """Failures of single files: each is reported on stderr at once, and the others go on.
-
-    Args:
-        on_error: ``fail`` raises the first error instead.
-    """
-
-    def __init__(self, on_error: Literal["skip", "fail"] = "skip") -> None:
-        self.on_error = on_error
-        self.failed: list[tuple[Path, str]] = []
-
-    @contextmanager
-    def catch(self, path: str | Path) -> Iterator[None]:
-        """Run a block of work on one file. An SppnetError or OSError in it is reported and goes no further."""
-        try:
-            yield
-        except BrokenPipeError:
-            raise
-        except (SppnetError, OSError) as error:
-            if self.on_error == "fail":
-                raise
-            message = str(error)
-            if str(path) not in message:
-                message = f"{path}: {message}"
-            self.failed.append((Path(path), message))
-            warn(message)
-
-    @property
-    def exit_status(self) -> int:
-        """0, or 1 if a file failed."""
-        return EXIT_FAILED if self.failed else EXIT_OK
-
-    def summary(self, total: int) -> str:
-        """One line on how many failed; empty if none did."""
-        if not self.failed:
-            return ""
-        names = ", ".join(str(path) for path, _ in self.failed[:3]) + (", ..." if len(self.failed) > 3 else "")
-        return f"{len(self.failed)} of {total} failed: {names}"
+    if not failed:
+        return EXIT_OK
+    names = ", ".join(str(item.path) for item in failed[:3]) + (", ..." if len(failed) > 3 else "")
+    say(f"{len(failed)} of {total} images failed: {names}{advice}")
+    return EXIT_FAILED
 
 
 def file_for_output(path: str | Path, option: str = "--output", example: str = "model.safetensors") -> Path:
@@ -312,22 +267,6 @@ def plot_for_output(path: str, option: str) -> None:
     from sppnet.plots import figure_for
 
     figure_for(file_for_output(path, option, "plot.png"), (1, 1))
-
-
-def folder_for_output(path: str | Path) -> Path:
-    """``path`` as a folder that exists now.
-
-    Raises:
-        ArgumentError: there is a file of that name, or it can't be made.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError(
-            f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
-        ) from error
-    return folder
 
 
 def write_json(path: str | Path, document: object) -> None:

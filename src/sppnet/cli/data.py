@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from sppnet.cli.common import (
     EXIT_FAILED,
     EXIT_OK,
-    FileFailures,
     bar_for,
     check_outputs,
     file_for_output,
@@ -32,7 +30,7 @@ from sppnet.cli.options import (
     positive_int,
 )
 from sppnet.cli.tables import count_table
-from sppnet.errors import ArgumentError, did_you_mean
+from sppnet.errors import ArgumentError
 
 __all__ = ["add_parser"]
 
@@ -155,45 +153,32 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 def run_convert(arguments: argparse.Namespace) -> int:
     """``sppnet data convert``; returns the exit status."""
-    from sppnet.datasets.assembling import assemble
-    from sppnet.datasets.loading import read_dataset, split_names
-    from sppnet.datasets.writing import write_dataset
+    from sppnet.datasets.converting import convert_dataset
 
     file_for_output(Path(arguments.destination) / "data", "DST")
-    raw = read_dataset(arguments.data, **reading(arguments))
-    dataset = assemble(raw, None, on_error=arguments.on_error, limit_bad=True, allow_outside=False)
-    for problem in dataset.problems:
+    done = convert_dataset(
+        arguments.data, arguments.destination, arguments.to, **reading(arguments), placement=arguments.placement,
+        on_error=arguments.on_error, progress=lambda items: bar_for(arguments)(items, "writing", total=len(items)),
+    )  # fmt: skip
+    for problem in done.dataset.problems:
         say(f"left out: {problem}")
-    names = list(raw.splits) if arguments.to == "voc" else split_names(raw)
-    losses = [f"{what}: {count}" for what, count in raw.extras.items() if count]
-    if dropped := [name for name in raw.splits if name not in names]:
-        losses.append(f"lists whose images are in other splits too: {', '.join(dropped)}")
-    losses += write_dataset(
-        dataset,
-        arguments.destination,
-        arguments.to,
-        splits={name: raw.splits[name] for name in names},
-        placement=arguments.placement,
-        progress=lambda items: iter(progress(items, "writing", total=len(items), quiet=arguments.quiet)),
-    )
-    for loss in losses:
+    for loss in done.losses:
         say(f"not carried over: {loss}")
-    objects = sum(map(len, dataset))
-    say(f"{arguments.destination} ({arguments.to}): {len(dataset)} images, {objects} objects, from {raw.format}")
-    if dataset.problems:
-        say(f"{len(dataset.problems)} problems: what is wrong was left out")
-    return EXIT_FAILED if dataset.problems else EXIT_OK
+    counts = f"{len(done.dataset)} images, {sum(map(len, done.dataset))} objects"
+    say(f"{arguments.destination} ({arguments.to}): {counts}, from {done.format}")
+    if done.dataset.problems:
+        say(f"{len(done.dataset.problems)} problems: what is wrong was left out")
+    return EXIT_FAILED if done.dataset.problems else EXIT_OK
 
 
 def run_example(arguments: argparse.Namespace) -> int:
     """``sppnet data example``; returns the exit status."""
-    from sppnet.datasets.example import make_example
-    from sppnet.datasets.writing import write_dataset
+    from sppnet.datasets.example import write_example
 
     file_for_output(Path(arguments.destination) / "data", "DST")
-    with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
-        dataset = make_example(folder, arguments.images, arguments.classes, arguments.seed)
-        write_dataset(dataset, arguments.destination, arguments.to)
+    dataset = write_example(
+        arguments.destination, arguments.to, arguments.images, arguments.classes, arguments.seed
+    )  # fmt: skip
     names, objects = ", ".join(dataset.class_names), sum(map(len, dataset))
     say(f"{arguments.destination} ({arguments.to}): {len(dataset)} images, {objects} objects: {names}")
     return EXIT_OK
@@ -216,40 +201,21 @@ def run_frames(arguments: argparse.Namespace) -> int:
 
 def run_show(arguments: argparse.Namespace) -> int:
     """``sppnet data show``; returns the exit status."""
-    import numpy as np
-
-    from sppnet.datasets.contact_sheet import contact_sheet, record_tile
     from sppnet.datasets.loading import load_dataset
+    from sppnet.datasets.sheet import draw_dataset
     from sppnet.drawing import encode_image
     from sppnet.storage.atomic import write_bytes
 
     output = image_for_output(arguments.output)
     dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=arguments.on_error)
-    records = list(dataset)
-    if arguments.only is not None:
-        if arguments.only not in dataset.class_names:
-            hint = did_you_mean(arguments.only, dataset.class_names)
-            raise ArgumentError(
-                f"--class: got {arguments.only!r}; {hint}expected one of {', '.join(dataset.class_names)}"
-            )
-        label = dataset.class_names.index(arguments.only)
-        records = [record for record in records if (record.labels == label).any()]
-    if not records:
-        raise ArgumentError(f"{arguments.data}: no images to show; `sppnet data check` tells why")
-    chosen = np.linspace(0, len(records) - 1, min(arguments.limit, len(records))).round().astype(int)
-    failures = FileFailures(arguments.on_error)
-    tiles = []
-    for i in progress(chosen, "drawing", quiet=arguments.quiet):
-        with failures.catch(records[i].path):
-            tiles.append(record_tile(records[i], dataset.class_names, arguments.tile))
-    objects = sum(map(len, dataset))
-    about = [dataset.name, dataset.split, f"{len(dataset)} images", f"{objects} objects", f"{len(tiles)} shown"]
-    sheet = contact_sheet([("", tiles)], columns=arguments.columns, tile_px=arguments.tile,
-                          title=", ".join(filter(None, about)))  # fmt: skip
-    write_bytes(output, encode_image(sheet, output.suffix))
+    sheet = draw_dataset(
+        dataset, class_name=arguments.only, limit=arguments.limit, columns=arguments.columns, tile_px=arguments.tile,
+        on_error=arguments.on_error, progress=bar_for(arguments),
+    )  # fmt: skip
+    write_bytes(output, encode_image(sheet.image, output.suffix))
     left_out = f"; {len(dataset.problems)} problems (`sppnet data check` lists them)" if dataset.problems else ""
-    say(f"drawn: {len(tiles)} of {len(records)} images in {output}{left_out}")
-    return failures.exit_status
+    say(f"drawn: {sheet.shown} of {sheet.candidates} images in {output}{left_out}")
+    return EXIT_FAILED if sheet.failed else EXIT_OK
 
 
 def image_for_output(path: str) -> Path:

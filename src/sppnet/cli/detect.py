@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_FAILED, EXIT_OK, bar_for, check_outputs, file_for_output, load_detector, say
+from sppnet.cli.common import bar_for, check_outputs, failure_status, file_for_output, load_detector, say
 from sppnet.cli.options import (
     add_compute,
     add_images,
@@ -132,9 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
                 model=Path(arguments.model).name if arguments.model else "sppnet voc20",
             )  # fmt: skip
             say(f"written: {path} ({format_})")
-    if job.failed:
-        say(f"{len(job.failed)} of {len(job.paths)} images failed; run the same command again when they are mended")
-    return EXIT_FAILED if job.failed else EXIT_OK
+    return failure_status(job.failed, len(job.paths), "; run the same command again when they are mended")
 
 
 def _outputs(arguments: argparse.Namespace) -> list[tuple[str, str]]:

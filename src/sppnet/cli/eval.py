@@ -59,8 +59,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    import numpy as np
-
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_validation_split
     from sppnet.detection.measure import detect_dataset
@@ -79,10 +77,9 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     if not len(dataset):
         raise DatasetError(f"{arguments.data}: no images to measure on")
-    if arguments.limit is not None:
-        chosen = np.linspace(0, len(dataset) - 1, min(arguments.limit, len(dataset))).astype(int)
-        dataset = dataset.subset([int(i) for i in chosen])
-    found, dataset = detect_dataset(detector, dataset, on_error=arguments.on_error, progress=bar_for(arguments))
+    found, dataset = detect_dataset(
+        detector, dataset.spread(arguments.limit), on_error=arguments.on_error, progress=bar_for(arguments)
+    )
     for line in filter(None, [*(f"left out: {problem}" for problem in dataset.problems), note]):
         say(line)
     document: dict[str, Any] = {}

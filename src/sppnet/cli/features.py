@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import EXIT_FAILED, EXIT_OK, bar_for, collect_images, file_for_output, load_detector, say
+from sppnet.cli.common import bar_for, failure_status, file_for_output, load_detector, say
 from sppnet.cli.options import (
     add_compute,
     add_images,
@@ -52,13 +52,14 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.detection.vector_file import plan_vectors, write_vectors
+    from sppnet.images import find_images
     from sppnet.proposals import load_proposals
 
     if not arguments.output and not arguments.estimate:
         raise ArgumentError("name the file to write with --output FILE, or ask for the size only with --estimate")
     if arguments.output:
         file_for_output(arguments.output, example="vectors.safetensors")
-    images = collect_images(arguments.images)
+    images = find_images(arguments.images)
     stored = load_proposals(arguments.windows) if arguments.windows else None
     detector = load_detector(arguments)
     plan = plan_vectors(
@@ -75,9 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         size = _size(Path(arguments.output).stat().st_size)
         say(f"written: {arguments.output}: {len(images) - len(failed)} images, {size}")
-    if failed:
-        say(f"{len(failed)} of {len(images)} images failed")
-    return EXIT_FAILED if failed else EXIT_OK
+    return failure_status(failed, len(images))
 
 
 def _size(count: int) -> str:

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, plain, warn
 from sppnet.cli.options import add_general
 from sppnet.errors import SppnetError
+from sppnet.threads import threads_limited
 
 __all__ = ["build_parser", "main"]
 
@@ -187,24 +188,10 @@ def _run(arguments: list[str]) -> int:
         namespace = parser.parse_args(arguments)
     except SystemExit as stop:  # --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
-    with messages(quiet=namespace.quiet, verbose=namespace.verbose), _threads(getattr(namespace, "threads", None)):
+    # verbs with --device compute with torch; the others must not wait for its import
+    threads = threads_limited(getattr(namespace, "threads", None), torch_too=hasattr(namespace, "device"))
+    with messages(quiet=namespace.quiet, verbose=namespace.verbose), threads:
         return int(namespace.func(namespace))
-
-
-@contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Compute with so many threads while the block runs. The kernels follow torch's setting."""
-    if count is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _open_streams() -> None:

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import (
-    EXIT_OK,
-    FileFailures,
-    check_outputs,
-    collect_images,
-    folder_for_output,
-    progress,
-    reading,
-    say,
-    write_json,
-)
+from sppnet.cli.common import EXIT_OK, bar_for, check_outputs, failure_status, reading, say, write_json
 from sppnet.cli.options import (
     add_compute,
     add_format,
@@ -33,11 +22,10 @@ from sppnet.cli.options import (
 from sppnet.errors import ArgumentError, DatasetError
 
 if TYPE_CHECKING:
-    from sppnet._types import F32, U8
+    from sppnet.proposals.base import Proposer
 
 __all__ = ["add_parser"]
 
-FILES = (".npz", ".json")
 EXAMPLES = """\
 examples:
   sppnet proposals image.jpg -o found --draw     windows as JSON, and an image with the first 100 drawn
@@ -74,7 +62,7 @@ def add_parser(subparsers: Any) -> None:
     add("--evaluate", metavar="DATA", help="a data set with boxes: print recall, overlap and time")
     add_format(group)
     add("--split", metavar="NAME", help="split to measure on (default: val, otherwise all images)")
-    add("--limit", type=positive_int, metavar="N", help="only the first N images")
+    add("--limit", type=positive_int, metavar="N", help="only N images, spread evenly over the split")
     add("--windows", metavar="FILE", help="measure the windows of this file (.npz, .json, .mat) instead")
     add("--json", metavar="FILE", help="write the figures as JSON")
     add("--plot", metavar="FILE", help="draw recall against windows (.png, .svg; needs matplotlib)")
@@ -94,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     return propose(arguments)
 
 
-def make_proposer(arguments: argparse.Namespace) -> Callable[[U8], F32]:
+def make_proposer(arguments: argparse.Namespace) -> Proposer:
     """The proposer that the options ask for."""
     from sppnet.proposals import GridProposer, SelectiveSearch
 
@@ -107,58 +95,32 @@ def make_proposer(arguments: argparse.Namespace) -> Callable[[U8], F32]:
 
 def propose(arguments: argparse.Namespace) -> int:
     """Windows of every image, to a file, a folder, or as a table on the screen."""
-    import numpy as np
+    from sppnet.images import find_images
+    from sppnet.proposals.run import WINDOW_FILES, propose_many
 
-    from sppnet.drawing import draw_boxes, encode_image
-    from sppnet.images import load_image, unique_names
-    from sppnet.proposals import encode_proposals, save_proposals
-    from sppnet.storage.output_folder import OutputFolder
-
-    proposer = make_proposer(arguments)
-    images = collect_images(arguments.images)
-    output = Path(arguments.output) if arguments.output else None
-    to_file = output is not None and output.suffix.lower() in FILES
+    output = arguments.output
+    to_file = output is not None and Path(output).suffix.lower() in WINDOW_FILES
     if arguments.draw and (output is None or to_file):
         raise ArgumentError("--draw needs a folder for the images: --output DIR")
     if to_file:
         check_outputs(arguments, output="windows.npz")
-    folder = OutputFolder(folder_for_output(output)) if output is not None and not to_file else None
-    taken: set[str] = set()
-    names = unique_names(images)
-    failures = FileFailures(arguments.on_error)
-    windows: dict[str, F32] = {}
+    images = find_images(arguments.images)
+    job = propose_many(
+        images, make_proposer(arguments), output=output, draw_windows=arguments.draw_windows if arguments.draw else 0,
+        on_error=arguments.on_error, progress=bar_for(arguments, hidden=len(images) == 1),
+    )  # fmt: skip
     seconds = []
-    for path in progress(images, "windows", quiet=arguments.quiet or len(images) == 1):
-        with failures.catch(path):
-            image = load_image(path)
-            start = time.perf_counter()
-            boxes = proposer(image)
-            seconds.append(time.perf_counter() - start)
-            name = names[path]
-            if folder is not None:
-                # images of two folders may have the same stem: the whole name stays in the file's
-                file = folder.free_name(f"{name.replace('/', '_')}.json", taken)
-                taken.add(file.lower())
-                folder.write(file, encode_proposals({name: boxes}, ".json"))
-                if arguments.draw:
-                    drawn = folder.free_name(f"{file.removesuffix('.json')}.windows.jpg", taken)
-                    taken.add(drawn.lower())
-                    folder.write(drawn, encode_image(draw_boxes(image, boxes[: arguments.draw_windows])))
-            elif to_file:
-                windows[name] = boxes
-            if output is None:
-                rows = "".join("\n  " + " ".join(f"{v:7.1f}" for v in box) for box in boxes[:10])
-                say(f"{path}: {len(boxes)} windows, the first:{rows}")
-            elif not arguments.quiet:
-                say(f"{path}: {len(boxes)} windows")
-    if output is not None and to_file and windows:
-        save_proposals(output, windows)
+    for image in job:
+        seconds.append(image.seconds)
+        if output is None:
+            rows = "".join("\n  " + " ".join(f"{v:7.1f}" for v in box) for box in image.windows[:10])
+            say(f"{image.path}: {len(image.windows)} windows, the first:{rows}")
+        elif not arguments.quiet:
+            say(f"{image.path}: {len(image.windows)} windows")
     if seconds:
         written = f"; written to {output}" if output is not None else ""
-        say(f"{len(seconds)} images, median {1000 * np.median(seconds):.0f} ms{written}")
-    if failures.failed:
-        say(failures.summary(len(images)))
-    return failures.exit_status
+        say(f"{len(seconds)} images, median {1000 * statistics.median(seconds):.0f} ms{written}")
+    return failure_status(job.failed, len(images))
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
@@ -172,18 +134,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
     splits = read_dataset(arguments.evaluate, **reading(arguments)).splits
     split = arguments.split or ("val" if "val" in splits else None)
     dataset = load_dataset(arguments.evaluate, split, **reading(arguments), on_error=arguments.on_error)
-    dataset = without_damaged(dataset.subset(range(len(dataset))[: arguments.limit]), on_error=arguments.on_error)
+    dataset = without_damaged(dataset.spread(arguments.limit), on_error=arguments.on_error)
     for problem in dataset.problems:
         say(f"left out: {problem}")
     if not len(dataset):
         raise DatasetError(f"{arguments.evaluate}: no images to measure on")
-    proposer, name = make_proposer(arguments), arguments.mode
-    if arguments.windows:
-        stored = load_proposals(arguments.windows)
-        following = iter(dataset)  # windows are asked for in the order of the images
-        proposer, name = (lambda image: stored.proposer(next(following).path)(image)), Path(arguments.windows).name
-    bar = progress(list(dataset), "windows", quiet=arguments.quiet)
-    report = evaluate_proposals(bar, proposer, max_windows=arguments.max_windows)
+    windows = load_proposals(arguments.windows) if arguments.windows else make_proposer(arguments)
+    name = Path(arguments.windows).name if arguments.windows else arguments.mode
+    images = bar_for(arguments)(dataset, "windows", total=len(dataset))
+    report = evaluate_proposals(images, windows, max_windows=arguments.max_windows)
     say(report.table())
     if arguments.json:
         write_json(arguments.json, {"windows": name, "split": split, **report.to_dict()})

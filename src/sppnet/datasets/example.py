@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
+from sppnet.datasets.writing import write_dataset
 from sppnet.drawing import encode_image
 from sppnet.errors import ArgumentError, MissingDependencyError
 from sppnet.storage.atomic import write_bytes
 
-__all__ = ["make_example"]
+__all__ = ["make_example", "write_example"]
 
 _PHOTOS = ("astronaut", "chelsea", "coffee", "brick", "grass", "gravel", "rocket")
 _NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -62,6 +64,31 @@ def make_example(folder: str | os.PathLike[str], images: int = 48, classes: int 
         array, none = np.array(boxes, np.float32), np.zeros(len(boxes), bool)
         records.append(ImageRecord(path, array, np.array(labels), none, _WIDTH, _HEIGHT, path.stem))
     return DetectionDataset(records, _NAMES[:classes], name="digits")
+
+
+def write_example(
+    destination: str | os.PathLike[str], format: str = "voc", images: int = 48, classes: int = 3, seed: int = 0
+) -> DetectionDataset:
+    """Write the example data set in a format, into a new folder.
+
+    Args:
+        destination: a folder that doesn't exist, or is empty.
+        format: one of :data:`~sppnet.datasets.writing.WRITTEN_FORMATS`.
+        images: as for :func:`make_example`.
+        classes: as for :func:`make_example`.
+        seed: as for :func:`make_example`.
+
+    Returns:
+        What was written. Its images are no longer where the records say.
+
+    Raises:
+        MissingDependencyError: scikit-learn or scikit-image isn't installed.
+        ArgumentError: numbers out of range, or ``destination`` isn't empty.
+    """
+    with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
+        dataset = make_example(folder, images, classes, seed)
+        write_dataset(dataset, destination, format)
+    return dataset
 
 
 def _sources() -> tuple[list[NDArray[np.uint8]], NDArray[np.float64], NDArray[np.int64]]:

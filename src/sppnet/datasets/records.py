@@ -157,6 +157,19 @@ class DetectionDataset:
                 raise DatasetError(f"{self._title()}: index {index} is out of range for {len(self)} images")
         return DetectionDataset([self.records[i] for i in chosen], self.class_names, self.name, self.split)
 
+    def spread(self, count: int | None) -> DetectionDataset:
+        """Choose ``count`` images, spread evenly, the first and the last among them. None, or too many: all of them.
+
+        Raises:
+            DatasetError: ``count`` is less than 1.
+        """
+        if count is not None and count < 1:
+            raise DatasetError(f"{self._title()}: count: got {count}, expected at least 1")
+        if count is None or count >= len(self):
+            return self
+        chosen = np.linspace(0, len(self) - 1, count).astype(int)
+        return replace(self.subset(map(int, chosen)), problems=self.problems)
+
     def with_classes(self, names: Sequence[str]) -> DetectionDataset:
         """The same images with these classes, in this order; objects of others are left out.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from sppnet.datasets.video import frame_name
 from sppnet.detection.detections import Detections
+from sppnet.image_runs import FailedImage
 from sppnet.storage.reading import FileState, file_state
 
 __all__ = ["RESULTS_FORMAT", "RESULTS_VERSION", "FailedImage", "ImageResult", "image_record", "journal_key",
@@ -47,14 +48,6 @@ class ImageResult:
     def image_path(self) -> Path:
         """Where the image is; for a frame, where ``sppnet data frames`` would write it, beside the video."""
         return self.path if self.time_s is None else self.path.with_name(frame_name(self.path, self.time_s))
-
-
-@dataclass(frozen=True)
-class FailedImage:
-    """An image that could not be done, and why."""
-
-    path: Path
-    message: str
 
 
 def relative_names(paths: Sequence[Path], root: str | os.PathLike[str] | None) -> list[str]:

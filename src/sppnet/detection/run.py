@@ -16,7 +16,7 @@ from sppnet._types import OnError, Progress, no_progress
 from sppnet.datasets.video import is_video
 from sppnet.detection.frames import detect_frames
 from sppnet.detection.identity import identity_of_detector
-from sppnet.detection.results import FailedImage, ImageResult, journal_key, journal_record, result_of_record
+from sppnet.detection.results import ImageResult, journal_key, journal_record, result_of_record
 from sppnet.detection.run_images import (
     LARGE_BYTES,
     Drawings,
@@ -28,6 +28,7 @@ from sppnet.detection.run_images import (
 )
 from sppnet.errors import ArgumentError, SppnetError
 from sppnet.image_budget import MemoryBudget, give_back_memory
+from sppnet.image_runs import FailedImage, Failures
 from sppnet.images import LoadedImage
 from sppnet.storage.journal import Journal
 from sppnet.storage.reading import FileState
@@ -140,7 +141,7 @@ class DetectionRun:
         every_s: float,
     ) -> None:
         self.paths = tuple(paths)
-        self.failed: list[FailedImage] = []
+        self._failures = Failures(on_error)
         self._detector = detector
         self._threshold = threshold
         self._drawings = drawings
@@ -166,6 +167,11 @@ class DetectionRun:
         self._todo = [path for path in paths if path not in known and not is_video(path)]
         self._results = self._iterate(known)
         self._exhausted = False
+
+    @property
+    def failed(self) -> list[FailedImage]:
+        """Images that could not be done, so far."""
+        return self._failures.failed
 
     def __iter__(self) -> Self:
         return self
@@ -223,7 +229,7 @@ class DetectionRun:
                 self.resumed += result.resumed
                 yield result
         except (SppnetError, OSError, MemoryError) as error:
-            self._fail(path, error)
+            self._failures.note(path, error)
 
     def _detect(self, paths: Iterable[Path]) -> Iterator[ImageResult]:
         """Do the images that are left, in order. Other threads read the next ones and draw; this one detects."""
@@ -247,7 +253,7 @@ class DetectionRun:
                         if self._journal is not None:
                             self._journal.append(journal_key(result.path), journal_record(result, state))
                     except (SppnetError, OSError, MemoryError) as error:
-                        self._fail(result.path, error)
+                        self._failures.note(result.path, error)
                     else:
                         yield result
 
@@ -264,7 +270,7 @@ class DetectionRun:
                         memory.release(index)
                         if self._on_error == "fail":
                             yield from finish(0)  # what is done is not lost
-                        self._fail(path, error)
+                        self._failures.note(path, error)
                     else:
                         found = replace(found, seconds=found.seconds | {"decoding": seconds})
                         result = ImageResult(path, image.width, image.height, in_file(found, image))
@@ -278,15 +284,6 @@ class DetectionRun:
                 memory.close()
                 pool.shutdown(wait=True, cancel_futures=True)
                 artists.shutdown(wait=True, cancel_futures=True)
-
-    def _fail(self, path: Path, error: Exception) -> None:
-        if self._on_error == "fail" or isinstance(error, BrokenPipeError):
-            raise error
-        message = str(error) or "not enough memory; make the image smaller, or use smaller scales"
-        if str(path) not in message:
-            message = f"{path}: {message}"
-        self.failed.append(FailedImage(path, message))
-        _log.warning(message)
 
 
 def _known(

@@ -99,13 +99,7 @@ def drawings_for(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -
     """
     if folder is None:
         return None
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArgumentError(
-            f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
-        ) from error
-    out = OutputFolder(folder)
+    out = OutputFolder.make(folder)
     names: dict[Path, str] = {}
     home = out.folder.resolve()
     # no image of the run is overwritten, even if an earlier run drew it

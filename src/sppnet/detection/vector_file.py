@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Iterable
@@ -13,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sppnet._types import F32, OnError, Progress, no_progress
-from sppnet.detection.results import FailedImage
 from sppnet.detection.vectors import VectorKind, vector_length, window_vectors
-from sppnet.errors import ArgumentError, SppnetError
-from sppnet.images import list_images, unique_names
+from sppnet.errors import ArgumentError
+from sppnet.image_runs import FailedImage, Failures, ImageRun
+from sppnet.images import find_images, unique_names
 from sppnet.proposals.stored import StoredProposals
 from sppnet.storage.envelope import stream_envelope
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sppnet.detection.detector import SPPDetector
 
 __all__ = ["VectorPlan", "plan_vectors", "write_vectors"]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class VectorPlan:
 
 def plan_vectors(
     detector: SPPDetector,
-    images: Iterable[str | os.PathLike[str]],
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     *,
     stored: StoredProposals | None = None,
     kind: VectorKind = "fc",
@@ -84,18 +83,17 @@ def plan_vectors(
         on_error: ``skip`` notes images that ``stored`` lacks in ``failed``; ``fail`` raises.
 
     Raises:
+        ImageError: there are no images.
         ProposalError: there are no windows of an image, with ``on_error="fail"``.
     """
     windows: dict[Path, F32 | None] = {}
-    failed: list[FailedImage] = []
-    for path in list_images(images):
-        try:
+    failures = Failures(on_error)
+    for path in find_images(images):
+        with failures.catch(path):
             windows[path] = None if stored is None else stored.proposer(path).boxes
-        except SppnetError as error:
-            _note(path, error, failed, on_error)
     length = vector_length(detector, kind)
     most = int(getattr(detector.proposer, "max_windows", 2000))
-    return VectorPlan(windows, tuple(failed), length, float16, kind, most)
+    return VectorPlan(windows, tuple(failures.failed), length, float16, kind, most)
 
 
 def write_vectors(
@@ -134,25 +132,15 @@ def write_vectors(
             f"{path}: needs {plan.size_bytes / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free; write float16, or take "
             "fewer images"
         )
-    failed = list(plan.failed)
-    names = unique_names([*plan.windows, *(item.path for item in failed)])
+    names = unique_names([*plan.windows, *(item.path for item in plan.failed)])
+
+    def work(image: Path) -> tuple[str, F32, Tensor]:
+        return names[image], *window_vectors(detector, image, plan.windows[image], kind=plan.kind)
+
+    run = ImageRun(list(plan.windows), work, "vectors", on_error=on_error, progress=progress)
     with stream_envelope(target, "sppnet-vectors", 1) as stream:
         stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
-        for image in progress(list(plan.windows), "vectors", total=len(plan.windows)):
-            try:
-                boxes, vectors = window_vectors(detector, image, plan.windows[image], kind=plan.kind)
-            except (SppnetError, OSError) as error:
-                _note(image, error, failed, on_error)
-                continue
-            stream.add(f"{names[image]}/windows", boxes)
-            stream.add(f"{names[image]}/vectors", vectors.numpy().astype(np.float16 if plan.float16 else np.float32))
-    return failed
-
-
-def _note(path: Path, error: Exception, failed: list[FailedImage], on_error: OnError) -> None:
-    if on_error == "fail":
-        raise error
-    message = str(error)
-    message = message if str(path) in message else f"{path}: {message}"
-    failed.append(FailedImage(path, message))
-    _log.warning(message)
+        for name, boxes, vectors in run:
+            stream.add(f"{name}/windows", boxes)
+            stream.add(f"{name}/vectors", vectors.numpy().astype(np.float16 if plan.float16 else np.float32))
+    return [*plan.failed, *run.failed]

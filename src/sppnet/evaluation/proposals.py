@@ -21,6 +21,7 @@ from sppnet.datasets.records import ImageRecord
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
 from sppnet.plots import figure_for, save_figure
+from sppnet.proposals.stored import StoredProposals
 
 __all__ = ["COUNTS", "ProposalReport", "best_overlaps", "evaluate_proposals", "plot_recall", "summarise"]
 
@@ -150,7 +151,7 @@ def summarise(
 
 def evaluate_proposals(
     records: Iterable[ImageRecord],
-    proposer: Callable[[U8], F32],
+    proposer: Callable[[U8], F32] | StoredProposals,
     *,
     thresholds: Sequence[float] = (0.5, 0.7),
     max_windows: int = 2000,
@@ -159,7 +160,7 @@ def evaluate_proposals(
 
     Args:
         records: images with objects, for instance a :class:`~sppnet.datasets.records.DetectionDataset`.
-        proposer: makes windows ``(K, 4)`` of an image.
+        proposer: makes windows ``(K, 4)`` of an image; or windows from a file, whose time isn't measured.
         thresholds: IoU values in (0, 1].
         max_windows: at least 1; later windows are left out.
 
@@ -169,6 +170,7 @@ def evaluate_proposals(
     Raises:
         ArgumentError: an argument out of range.
         ImageError: an image can't be read.
+        ProposalError: the file has no windows of an image.
     """
     if max_windows < 1:
         raise ArgumentError(f"max_windows: expected a whole number >= 1, got {max_windows!r}")
@@ -179,8 +181,11 @@ def evaluate_proposals(
     for record in records:
         image = load_image(record.path)
         start = time.perf_counter()
-        boxes = proposer(image)[:max_windows]
-        seconds.append(time.perf_counter() - start)
+        if isinstance(proposer, StoredProposals):
+            boxes = proposer.proposer(record.path)(image)[:max_windows]
+        else:
+            boxes = proposer(image)[:max_windows]
+            seconds.append(time.perf_counter() - start)
         counted = ~record.difficult
         overlaps.append(best_overlaps(record.boxes[counted], boxes, counts))
         labels.append(record.labels[counted])

@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
-from sppnet.errors import OutputError
+from sppnet.errors import ArgumentError, OutputError
 from sppnet.storage.atomic import Buffer, write_bytes
 from sppnet.storage.reading import open_regular
 
@@ -46,6 +46,21 @@ class OutputFolder:
         self._written: dict[str, set[tuple[int, str]]] = {}
         self._read_to = 0
         self._lock = threading.Lock()
+
+    @classmethod
+    def make(cls, folder: str | os.PathLike[str]) -> OutputFolder:
+        """Make the folder, if it is missing, before any work is done for it.
+
+        Raises:
+            ArgumentError: there is a file of that name, or it can't be made.
+        """
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArgumentError(
+                f"{folder}: can't be used as a folder for output ({error.strerror}); name another"
+            ) from error
+        return cls(folder)
 
     def owns(self, name: str, *, certain: bool = False) -> bool:
         """Whether the file ``name`` is there and ours.
