@@ -16,6 +16,7 @@ from sppnet.errors import ImageError
 from sppnet.storage.reading import open_regular
 
 __all__ = [
+    "IMAGE_EXTENSIONS",
     "VIDEO_EXTENSIONS",
     "as_path",
     "check_budget",
@@ -24,6 +25,32 @@ __all__ = [
     "open_image_file",
     "orientation_of",
 ]
+
+IMAGE_EXTENSIONS = frozenset(
+    {
+        ".avif",
+        ".bmp",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".mpo",
+        ".pgm",
+        ".png",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".webp",
+    }
+)
+"""Names that :func:`sppnet.images.list_images` takes from a folder (lower case). Files named outright may have any.
+
+HEIC is among them, though reading it needs an extra: nobody should wonder where the images of a phone are.
+"""
 
 VIDEO_EXTENSIONS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 """Names that are taken for video files (lower case)."""

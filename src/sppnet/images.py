@@ -27,6 +27,7 @@ from sppnet._types import U8
 from sppnet.errors import ImageError
 from sppnet.image_budget import give_back_memory
 from sppnet.image_files import (
+    IMAGE_EXTENSIONS,
     VIDEO_EXTENSIONS,
     as_path,
     check_budget,
@@ -68,32 +69,6 @@ ImageSource = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 MAX_PIXELS = 178_956_970
 """Default pixel budget: the size above which Pillow itself refuses an image (a 537 MB array)."""
-
-IMAGE_EXTENSIONS = frozenset(
-    {
-        ".avif",
-        ".bmp",
-        ".gif",
-        ".heic",
-        ".heif",
-        ".jfif",
-        ".jp2",
-        ".jpe",
-        ".jpeg",
-        ".jpg",
-        ".mpo",
-        ".pgm",
-        ".png",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".webp",
-    }
-)
-"""Names that :func:`list_images` takes from a folder (lower case). A file named outright may have any name.
-
-HEIC is among them, though reading it needs an extra: nobody should wonder where the images of a phone are.
-"""
 
 
 def load_image(source: ImageSource, *, max_pixels: int = MAX_PIXELS) -> U8:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sppnet.errors import ArgumentError, MissingDependencyError
 from sppnet.storage.atomic import write_bytes
+from sppnet.storage.marked import write_beside
 
 __all__ = ["figure_for", "save_figure"]
 
@@ -30,17 +31,24 @@ def figure_for(path: str | Path, size_inches: tuple[float, float]) -> tuple[Path
     return path, Figure(figsize=size_inches, layout="constrained")
 
 
-def save_figure(figure: Any, path: str | Path, dpi: int = 110) -> None:
+def save_figure(figure: Any, path: str | Path, dpi: int = 110, *, replace: bool = True) -> Path:
     """Write a figure of :func:`figure_for` in one step.
 
     Args:
         figure: of matplotlib.
         path: its extension names the format.
         dpi: dots an inch, for ``.png``.
+        replace: a file of that name. If not, one that isn't ours is kept, and this one gets the next free name.
+
+    Returns:
+        Where the figure is.
 
     Raises:
         OutputError: it can't be written.
     """
     data = io.BytesIO()
     figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=dpi)
+    if not replace:
+        return write_beside(path, data.getvalue())
     write_bytes(path, data.getvalue())
+    return Path(path)

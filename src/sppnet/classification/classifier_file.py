@@ -111,11 +111,12 @@ def read_classifier(path: str | os.PathLike[str]) -> ClassifierFile:
     name, copied = described["name"], described["weights_in_file"]
     tensors = to_tensors(stored.arrays)
     fc, layers = _part(tensors, "fc."), _part(tensors, "layers.")
+    trainable = described.get("trainable", False)
     try:
         backbone_spec(name)
         views = tuple(view_from_dict(view) for view in metadata["views"])
         with torch.device("meta"):  # shapes only: no memory is taken
-            plan = _network(load_backbone(name, pretrained=False), metadata)
+            plan = _network(load_backbone(name, pretrained=False, trainable=trainable), metadata)
         _compare(where, plan.fc, fc)
         if copied:
             _compare(where, plan.backbone.layers, layers)
@@ -123,7 +124,7 @@ def read_classifier(path: str | os.PathLike[str]) -> ClassifierFile:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{where}: describes no network ({str(error)[:200]}); the file is damaged") from None
-    bone = load_backbone(name, pretrained=not copied, trainable=described.get("trainable", False))
+    bone = load_backbone(name, pretrained=not copied, trainable=trainable)
     if not copied and bone.weights_sha256 != described["weights_sha256"]:
         raise ModelFileError(
             f"{where}: made for weights of {name} with sha256 {described['weights_sha256']}, "

@@ -10,12 +10,16 @@ from sppnet.plots import figure_for, save_figure
 __all__ = ["plot_history"]
 
 
-def plot_history(history: list[dict[str, float]], path: str | Path) -> None:
+def plot_history(history: list[dict[str, float]], path: str | Path, *, replace: bool = True) -> Path:
     """Draw loss and accuracies after each epoch.
 
     Args:
         history: what :func:`~sppnet.classification.training.train_network` returned.
         path: a file ``.png``, ``.svg`` or ``.pdf``.
+        replace: see :func:`sppnet.plots.save_figure`.
+
+    Returns:
+        Where the plot is.
 
     Raises:
         MissingDependencyError: matplotlib isn't installed.
@@ -38,4 +42,4 @@ def plot_history(history: list[dict[str, float]], path: str | Path) -> None:
     right.legend(loc="lower right")
     for axis in (left, right):
         axis.grid(alpha=0.3)
-    save_figure(figure, path, 110)
+    return save_figure(figure, path, 110, replace=replace)

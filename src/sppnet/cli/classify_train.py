@@ -238,7 +238,7 @@ def _train_network(
     if processes.first:
         curve = Path(arguments.output).with_name(f"{Path(arguments.output).stem}-curve.png")
         try:
-            plot_history(classifier.metadata_["training"]["history"], curve)
+            curve = plot_history(classifier.metadata_["training"]["history"], curve, replace=False)
             say(f"learning curve: {curve}")
         except MissingDependencyError as error:
             say(f"no learning curve: {error}")

@@ -208,6 +208,8 @@ def run_show(arguments: argparse.Namespace) -> int:
 
     output = image_for_output(arguments.output)
     dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=arguments.on_error)
+    if output.exists() and any(record.path.exists() and output.samefile(record.path) for record in dataset):
+        raise ArgumentError(f"--output {output}: is an image of the data set, which would be lost; name another file")
     sheet = draw_dataset(
         dataset, class_name=arguments.only, limit=arguments.limit, columns=arguments.columns, tile_px=arguments.tile,
         on_error=arguments.on_error, progress=bar_for(arguments),

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, plain, warn
 from sppnet.cli.options import add_general
+from sppnet.cli.paths import refuse_inputs_as_outputs
 from sppnet.errors import SppnetError
 from sppnet.threads import threads_limited
 
@@ -188,6 +189,7 @@ def _run(arguments: list[str]) -> int:
         namespace = parser.parse_args(arguments)
     except SystemExit as stop:  # --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    refuse_inputs_as_outputs(namespace)
     # verbs with --device compute with torch; the others must not wait for its import
     threads = threads_limited(getattr(namespace, "threads", None), torch_too=hasattr(namespace, "device"))
     with messages(quiet=namespace.quiet, verbose=namespace.verbose), threads:

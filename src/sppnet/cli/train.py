@@ -176,5 +176,5 @@ def _train(
     )
     say(f"\n{measured.table()}")
     examples = output.with_name(f"{output.stem}-examples.jpg")
-    draw_examples(measured.found, measured.dataset, measured.detector.thresholds_, examples)
+    examples = draw_examples(measured.found, measured.dataset, measured.detector.thresholds_, examples)
     say(f"\nthe best and the worst of these images: {examples}")

@@ -181,7 +181,7 @@ def write_frames(
         if limit is not None and frame.number >= limit:
             return
         target = Path(destination) / frame_name(path, frame.time_s)
-        if target.exists():
+        if os.path.lexists(target):
             raise ArgumentError(f"{target}: is there already and isn't replaced; name another folder")
         with write_atomic(target, sync=False) as temporary:
             Image.fromarray(frame.pixels).save(temporary, "JPEG", quality=95)

@@ -17,7 +17,7 @@ from sppnet.detection.detections import Detections
 from sppnet.drawing import class_colours, draw_detections, encode_image
 from sppnet.evaluation.failures import judge_detections
 from sppnet.images import load_image
-from sppnet.storage.atomic import write_bytes
+from sppnet.storage.marked import write_beside
 
 __all__ = ["draw_examples"]
 
@@ -30,7 +30,7 @@ def draw_examples(
     dataset: DetectionDataset,
     thresholds: Mapping[str, float],
     path: str | os.PathLike[str],
-) -> None:
+) -> Path:
     """Write a sheet of the images with the best and with the worst F1.
 
     Wrong detections are marked as such. Objects that were missed are drawn in white.
@@ -39,7 +39,10 @@ def draw_examples(
         found: detections of each image, with threshold 0.
         dataset: the annotated images.
         thresholds: minimum confidence of each class, for what is shown and counted.
-        path: the image file to write.
+        path: the name that is wished for, ``.jpg`` or ``.png``. A file of that name that isn't ours is not replaced.
+
+    Returns:
+        Where the image is.
     """
     least = np.array([thresholds[name] for name in dataset.class_names])
     found = [item[item.confidence >= least[item.class_id]] for item in found]
@@ -60,7 +63,7 @@ def draw_examples(
         if chosen
     ]
     sheet = contact_sheet(groups, columns=_COUNT, tile_px=_TILE_PX)
-    write_bytes(path, encode_image(sheet, Path(path).suffix))
+    return write_beside(path, encode_image(sheet, Path(path).suffix))
 
 
 def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], verdict: NDArray[np.int8]) -> Tile:

@@ -19,6 +19,7 @@ from sppnet.datasets.write_job import to_json, xml_text
 from sppnet.detection.results import FailedImage, ImageResult, image_record, result_names, results_document
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_text
+from sppnet.storage.marked import write_beside
 from sppnet.storage.names import spreadsheet_safe, spreadsheet_safe_path, xml_problem
 from sppnet.storage.output_folder import OutputFolder
 
@@ -84,9 +85,14 @@ def write_results(
     else:
         raise ArgumentError(f"format: got {format!r}, expected one of {', '.join(EXPORT_FORMATS)}")
     if format not in FOLDER_FORMATS:
+        written = []
         for file, text in files.items():
-            write_text(file, text)
-        return list(files)
+            if file == Path(path):
+                write_text(file, text)
+                written.append(file)
+            else:  # the user didn't choose this name
+                written.append(write_beside(file, text.encode()))
+        return written
     folder = OutputFolder(path)
     for file, text in files.items():
         folder.write(file.relative_to(path).as_posix(), text.encode(), sync=len(files) < 100)

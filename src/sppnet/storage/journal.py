@@ -55,7 +55,10 @@ class Journal:
         self.note = ""
         if self.path.is_dir():
             raise ArgumentError(f"{self.path}: is a folder; name a file for the journal")
-        self._lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
+            raise ArgumentError(f"{lock}: is in the way, and isn't a lock of sppnet; move it away")
+        self._lock = FileLock(lock, timeout=0)
         try:
             self._lock.acquire()
         except Timeout:

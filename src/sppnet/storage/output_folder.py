@@ -154,6 +154,8 @@ class OutputFolder:
                 descriptor = os.open(path, flags, 0o666)
                 try:
                     length = os.fstat(descriptor).st_size
+                    if length and os.read(descriptor, len(_HEADER)) != _HEADER:
+                        raise OutputError(f"{path}: is no list of sppnet; move it away, or name another folder")
                     data = (b"" if length else _HEADER) + line
                     if length and os.lseek(descriptor, -1, os.SEEK_END) >= 0 and os.read(descriptor, 1) != b"\n":
                         data = b"\n" + data  # a line that was cut off

@@ -1,0 +1,144 @@
+"""Every file name that the program derives or is given for output: no file of the user's is lost under it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sppnet.cli.main import main
+from sppnet.storage.output_folder import LIST_NAME
+from tiny_model import save_tiny_model
+from toy_data import write_toy_images, write_toy_voc
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("desk")
+    write_toy_voc(home / "data", {"train": 6, "val": 2})
+    write_toy_images(home / "folders")
+    save_tiny_model(home / "m.safetensors")
+    (home / "photos").mkdir()
+    for source in sorted((home / "data" / "JPEGImages").iterdir())[:3]:
+        shutil.copy(source, home / "photos")
+    return home
+
+
+@pytest.fixture
+def home(desk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(desk, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+DETECT = ["detect", "photos", "--model", "m.safetensors", "-q"]
+# command, names that it derives, exit status
+DERIVED = {
+    "train": (
+        ["train", "data", "-o", "my.safetensors", "--scales", "64", "--epochs", "1", "-q"],
+        ["my-examples.jpg", "my.safetensors.cache/mine.txt", "my.safetensors.cache/ab/mine.safetensors"],
+        0,
+    ),
+    "classify-train": (
+        ["classify-train", "folders", "-o", "c.safetensors", "--method", "sgd", "--epochs", "1", "--scales", "32",
+         "--levels", "1", "--hidden", "-q"],
+        ["c-curve.png", "c.safetensors.cache/mine.txt", "c.safetensors.cache/images.safetensors"],
+        0,
+    ),
+    "classifier's checkpoint": (
+        ["classify-train", "folders", "-o", "c.safetensors", "--method", "sgd", "--epochs", "1", "--scales", "32",
+         "--levels", "1", "--hidden", "-q"],
+        ["c.safetensors.cache/training.safetensors"],
+        2,
+    ),
+    "label-studio": ([*DETECT, "--results", "t.json", "--format", "label-studio"], ["t.config.xml"], 0),
+    "journal": ([*DETECT, "--json", "f.json"], ["f.json.journal"], 2),
+    "lock of a journal": ([*DETECT, "--json", "f.json"], [".f.json.journal.lock"], 2),
+    "drawings": ([*DETECT, "-o", "out"], ["out/000000.jpg", "out/000001.JPG"], 0),
+    "journal of drawings": ([*DETECT, "-o", "out"], ["out/sppnet.journal"], 2),
+    "list of drawings": ([*DETECT, "-o", "out", "--on-error", "fail"], [f"out/{LIST_NAME}"], 2),
+    "voc": ([*DETECT, "--results", "out", "--format", "voc"], ["out/000000.xml"], 2),
+    "yolo": ([*DETECT, "--results", "out", "--format", "yolo"], ["out/labels/000000.txt"], 2),
+    "yolo's yaml": ([*DETECT, "--results", "out", "--format", "yolo"], ["out/data.yaml"], 2),
+    "failures": (
+        ["eval", "data", "--model", "m.safetensors", "--failures", "out", "-q"],
+        ["out/index.html", "out/missed.jpg"],
+        2,
+    ),
+    "windows": (
+        ["proposals", "photos", "-o", "out", "--draw", "-q"], ["out/000000.jpg.json", "out/000000.jpg.windows.jpg"], 0,
+    ),
+    "convert": (["data", "convert", "data", "out", "--to", "coco", "-q"], ["out/annotations.json"], 2),
+    "example": (["data", "example", "out", "-q"], ["out/notes.txt"], 2),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_file_of_a_derived_name_stays(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command, taken, status = DERIVED[name]
+    for place in taken:
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_text("mine")
+    before = contents(home)
+    assert main(command) == status, capsys.readouterr().err
+    after = contents(home)
+    assert {place: after.get(place) for place in before} == before
+    if status == 2:
+        assert f"{taken[0].partition('/')[0]}" in capsys.readouterr().err
+    else:
+        assert len(after) > len(before)
+
+
+@pytest.mark.slow
+def test_files_of_derived_names_are_ours_the_second_time(home: Path) -> None:
+    """No -2, -3, ... for what sppnet itself wrote."""
+    train = DERIVED["train"][0]
+    for command in (train, DERIVED["label-studio"][0], DERIVED["windows"][0]):
+        assert main(command) == 0
+        names = set(contents(home))
+        assert main(command) == 0
+        assert set(contents(home)) == names
+
+
+@pytest.mark.parametrize(
+    ("command", "lost"),
+    [
+        (["detect", "photos/000000.jpg", "--model", "m.safetensors", "--json", "photos/000000.jpg"], "--json"),
+        (["detect", "photos", "--model", "m.safetensors", "--journal", "photos/000000.jpg"], "--journal"),
+        (
+            ["detect", "photos", "--model", "m.safetensors", "--results", "m.safetensors", "--format", "csv"],
+            "--results",
+        ),
+        (["detect", "photos", "--model", "m.safetensors", "--json", "link.safetensors"], "--json"),
+        (["eval", "data/a.csv", "--model", "m.safetensors", "--json", "data/../data/a.csv"], "--json"),
+        (["train", "data", "-o", "photos/000000.jpg"], "--output"),
+        (["data", "show", "data", "-o", "data/JPEGImages/000000.jpg"], "--output"),
+        (["features", "photos", "--windows", "w.json", "-o", "w.json"], "--output"),
+    ],
+)
+def test_what_is_read_is_not_written_over(
+    command: list[str], lost: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "data" / "a.csv").write_text("image,x0,y0,x1,y1,label\n")
+    (home / "w.json").write_text("{}")
+    (home / "link.safetensors").symlink_to("m.safetensors")
+    before = contents(home)
+    assert main([*command, "-q"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"sppnet: {lost} ")
+    assert "name another file" in error
+    assert contents(home) == before
+
+
+def test_a_model_may_be_changed_in_place(home: Path) -> None:
+    before = (home / "m.safetensors").read_bytes()
+    assert main(["rename-class", "cat", "lion", "--model", "m.safetensors", "-o", "m.safetensors", "-q"]) == 0
+    assert (home / "m.safetensors").read_bytes() != before
