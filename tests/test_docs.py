@@ -77,9 +77,8 @@ def test_commands_in_order(
         assert made >= {"sheet.png", "as-coco", "digits"}
     else:
         assert made >= {"mine.safetensors", "mine2.safetensors", "found.csv", "drawn", "vectors.safetensors"}
-        capsys.readouterr()
-        assert main(["model", "info", "--model", "mine3.safetensors", "--json"]) == 0
-        assert json.loads(capsys.readouterr().out)["class_names"] == ["cat", "cup"]
+        assert main(["model", "info", "--model", "mine3.safetensors", "--json", "about.json"]) == 0
+        assert json.loads(Path("about.json").read_text(encoding="utf-8"))["class_names"] == ["cat", "cup"]
 
 
 def test_links_exist() -> None:

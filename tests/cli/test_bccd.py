@@ -58,7 +58,18 @@ def test_from_voc_to_coco_to_yolo_to_voc(shared_data: Path, tmp_path: Path) -> N
     assert len(start.problems) == 2
     for number, format in enumerate(["coco", "yolo", "voc"]):
         target = tmp_path / f"{number}-{format}"
-        arguments = ["data", "convert", str(source), str(target), "--to", format, "--placement", "symlink", "--quiet"]
+        arguments = [
+            "data",
+            "convert",
+            str(source),
+            "-o",
+            str(target),
+            "--to",
+            format,
+            "--placement",
+            "symlink",
+            "--quiet",
+        ]
         skip = ["--on-error", "skip"] if number == 0 else []
         # 1 where something was left out, and said
         assert main([*arguments, *skip]) == (1 if number == 0 else 0)

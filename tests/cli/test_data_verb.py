@@ -23,21 +23,21 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 def test_example_convert_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = tmp_path / "start"
-    assert main(["data", "example", str(start), "--images", "9", "--classes", "4"]) == 0
+    assert main(["data", "example", "-o", str(start), "--images", "9", "--classes", "4"]) == 0
     first = load_dataset(start)
     assert len(first) == 9
     assert first.class_names == ("one", "three", "two", "zero")  # VOC has no list of classes
     # the same arguments, the same files
-    main(["data", "example", str(tmp_path / "again"), "--images", "9", "--classes", "4"])
+    main(["data", "example", "-o", str(tmp_path / "again"), "--images", "9", "--classes", "4"])
     for record in first:
         assert (tmp_path / "again" / "JPEGImages" / record.path.name).read_bytes() == record.path.read_bytes()
     for format in WRITTEN_FORMATS:
         target = tmp_path / format
-        assert main(["data", "convert", str(start), str(target), "--to", format, "--quiet"]) == 0
+        assert main(["data", "convert", str(start), "-o", str(target), "--to", format, "--quiet"]) == 0
         assert len(load_dataset(target)) == 9
     text = capsys.readouterr().out
     assert "not carried over: the data set isn't split and YOLO's format wants it" in text
-    assert main(["data", "convert", str(start), str(tmp_path / "coco"), "--to", "voc"]) == 2
+    assert main(["data", "convert", str(start), "-o", str(tmp_path / "coco"), "--to", "voc"]) == 2
     assert "isn't an empty folder" in capsys.readouterr().err
     sheet = tmp_path / "sheet.png"
     assert main(["data", "show", str(start), "--output", str(sheet), "--limit", "5", "--columns", "3", "-q"]) == 0
@@ -57,7 +57,7 @@ def test_damaged_picture_stops_training_before_it_begins_or_is_left_out(
     toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = tmp_path / "data"
-    assert main(["data", "convert", str(toy_voc), str(data), "--to", "coco", "--quiet"]) == 0
+    assert main(["data", "convert", str(toy_voc), "-o", str(data), "--to", "coco", "--quiet"]) == 0
     victim = data / "train" / "000003.jpg"
     victim.write_bytes(victim.read_bytes()[:3000])
     model = tmp_path / "m.safetensors"
@@ -124,7 +124,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.slow
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    assert main(["data", "example", str(data), "--images", "10", "--quiet"]) == 0
+    assert main(["data", "example", "-o", str(data), "--images", "10", "--quiet"]) == 0
     outcome = run_with_kills(tmp_path, data, [0.5, 0.6, 0.7])
     assert outcome.kills
     assert same_outputs(outcome), (sorted(outcome.files), sorted(outcome.resumed), outcome.kills)

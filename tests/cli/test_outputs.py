@@ -51,9 +51,9 @@ REFUSED = [
     ("data show data --output sheet", "its name says no format of images that can be written"),
     ("data show data --output sheet.pgn", ".pgn is no format of images that can be written; use .png or .jpg"),
     ("data show data --output s.png --class cot", "class: got 'cot'; did you mean 'cat'? expected one of cat, cup"),
-    ("data convert data 'a file' --to coco", FILE),
-    ("data convert data 'a file/coco' --to coco", FILE),
-    ("data example 'a file/digits'", FILE),
+    ("data convert data -o 'a file' --to coco", FILE),
+    ("data convert data -o 'a file/coco' --to coco", FILE),
+    ("data example -o 'a file/digits'", FILE),
     ("data check dato", "dato: no such file or folder; did you mean 'data'? name a data set"),
     ("data check data/JPEGImages/000000.jpg", "000000.jpg: is an image; name the folder of the data set"),
 ]  # fmt: skip
@@ -119,7 +119,7 @@ def test_names_that_are_no_utf8(desk: Path, tmp_path: Path, capsys: pytest.Captu
         file.unlink()
     assert main(["data", "check", str(data), "--quiet"]) == 0
     for format in WRITTEN_FORMATS:
-        assert main(["data", "convert", str(data), str(tmp_path / format), "--to", format, "--quiet"]) == 0
+        assert main(["data", "convert", str(data), "-o", str(tmp_path / format), "--to", format, "--quiet"]) == 0
         assert sorted(map(len, load_dataset(tmp_path / format))) == sorted(map(len, load_dataset(data)))
     capsys.readouterr()
     results = tmp_path / "f.csv"

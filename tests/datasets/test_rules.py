@@ -100,7 +100,8 @@ def test_renaming_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     rename = ["--rename", "couch=sofa"]
     assert main(["data", "check", str(tmp_path / "in"), "--classes", "sofa", *rename, "--quiet"]) == 0
     assert (
-        main(["data", "convert", str(tmp_path / "in"), str(tmp_path / "out"), "--to", "voc", *rename, "--quiet"]) == 0
+        main(["data", "convert", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--to", "voc", *rename, "--quiet"])
+        == 0
     )
     assert load_dataset(tmp_path / "out").count_objects()[-3] == 3  # sofa is the 18th of VOC's 20
     capsys.readouterr()

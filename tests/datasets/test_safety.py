@@ -57,7 +57,7 @@ def test_convert_of_evil_splits_writes_nothing_elsewhere(split: str, format: str
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim" / "0.jpg").write_bytes(b"mine")
     before = everything(tmp_path)
-    status = main(["data", "convert", str(home), str(tmp_path / "a" / "b" / "out"), "--to", format, "--quiet"])
+    status = main(["data", "convert", str(home), "-o", str(tmp_path / "a" / "b" / "out"), "--to", format, "--quiet"])
     assert status in (1, 2)
     after = everything(tmp_path)
     assert {name: data for name, data in after.items() if not name.startswith("a/b/out/")} == before
@@ -124,13 +124,13 @@ def test_images_outside_are_never_copied_silently(
     data = assemble(raw, None, allow_outside=False)
     assert len(data) == 0
     assert "lies outside the data set" in data.problems[0]
-    main(["data", "convert", str(home), str(tmp_path / "out"), "--to", "coco", "--quiet"])
+    main(["data", "convert", str(home), "-o", str(tmp_path / "out"), "--to", "coco", "--quiet"])
     printed = capsys.readouterr()
     assert "outside the data set" in printed.out + printed.err
     assert not [p for p in tmp_path.rglob("*.png") if p != secret]
     # The check says so, and whoever names the folder means it
     assert any(problem.kind == "outside the data set" for problem in check_dataset(home).problems)
-    status = main(["data", "convert", str(home), str(tmp_path / "meant"), "--to", "coco", "--images",
+    status = main(["data", "convert", str(home), "-o", str(tmp_path / "meant"), "--to", "coco", "--images",
                    str(secret.parent), "--quiet"])  # fmt: skip
     assert status == 0
     assert [p.name for p in (tmp_path / "meant").rglob("*.png")] == ["x.png"]

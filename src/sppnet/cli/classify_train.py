@@ -96,7 +96,7 @@ def add_parser(subparsers: Any) -> None:
         "last; without a number there are none (default: 512)")  # fmt: skip
     add("--dropout", type=fraction, metavar="P", help="before each of those (default: 0.5)")
     add("--size-choice", choices=("alternate", "random"), help="alternate: one of --scales in each epoch, in turn. "
-        "random: any size between the least and the greatest in each batch (default: alternate)")  # fmt: skip
+        "random: any size between the smallest and the largest in each batch (default: alternate)")  # fmt: skip
     add("--epochs", type=positive_int, metavar="N", help=f"passes over the images (default: {_SGD['epochs']})")
     add("--batch-size", type=positive_int, metavar="N", help="images in a step, over all processes together (default: "
         f"{_SGD['batch_size']})")  # fmt: skip

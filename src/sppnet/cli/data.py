@@ -20,7 +20,6 @@ from sppnet.cli.common import (
 from sppnet.cli.options import (
     WRITTEN_FORMATS,
     add_data,
-    add_format,
     add_on_error,
     add_output,
     add_seed,
@@ -40,9 +39,9 @@ columns image,x0,y0,x1,y1,label. The format is recognised. If that fails, name i
 
   sppnet data check my-data                      everything that is wrong, before you train
   sppnet data show my-data -o sheet.png          a sheet of images with their boxes
-  sppnet data convert my-data as-coco --to coco  the same data set in another format
+  sppnet data convert my-data -o new --to coco   the same data set in another format
   sppnet data frames clip.mp4 -o frames          the frames of a video as images
-  sppnet data example digits                     a small data set to try things on
+  sppnet data example -o digits                  a small data set to try things on
 """
 CHECK = """\
 Read all annotations, decode every image, and report all problems at once: images that are missing or damaged, boxes
@@ -72,13 +71,13 @@ def add_parser(subparsers: Any) -> None:
                        "errors")  # fmt: skip
     check.add_argument("--json", metavar="FILE", help="write the report as JSON")
     check.add_argument("--all", action="store_true", help=f"print all warnings, not only {_SHOWN} of each kind")
-    add_on_error(check, "what training would do with errors")
+    add_on_error(check, help="skip: say what training would leave out. fail: say whether it would stop (exit status 1) "
+                 "(default: %(default)s)")  # fmt: skip
 
     convert = add_verb(actions, "convert", run_convert, "write it in another format", CONVERT)
-    convert.add_argument("data", metavar="SRC", help="folder or file of the data set")
-    convert.add_argument("destination", metavar="DST", help="folder to write: a new one, or an empty one")
+    add_data(convert)
+    add_output(convert, "folder to write: a new one, or an empty one", "DIR", required=True)
     convert.add_argument("--to", choices=WRITTEN_FORMATS, required=True, help="the format to write")
-    add_format(convert)
     convert.add_argument("--placement", choices=("copy", "hardlink", "symlink"), default="copy",
                          help="copy the images, or make links to save space (default: %(default)s)")  # fmt: skip
     add_on_error(convert)
@@ -104,7 +103,7 @@ def add_parser(subparsers: Any) -> None:
     frames.add_argument("--limit", type=positive_int, metavar="N", help="at most N frames")
 
     example = add_verb(actions, "example", run_example, "make a small data set: handwritten digits in images")
-    example.add_argument("destination", metavar="DST", help="folder to write: a new one, or an empty one")
+    add_output(example, "folder to write: a new one, or an empty one", "DIR", required=True)
     example.add_argument(
         "--to", choices=WRITTEN_FORMATS, default="voc", help="the format to write (default: %(default)s)"
     )
@@ -155,9 +154,9 @@ def run_convert(arguments: argparse.Namespace) -> int:
     """``sppnet data convert``; returns the exit status."""
     from sppnet.datasets.converting import convert_dataset
 
-    file_for_output(Path(arguments.destination) / "data", "DST")
+    file_for_output(Path(arguments.output) / "data")
     done = convert_dataset(
-        arguments.data, arguments.destination, arguments.to, **reading(arguments), placement=arguments.placement,
+        arguments.data, arguments.output, arguments.to, **reading(arguments), placement=arguments.placement,
         on_error=arguments.on_error, progress=lambda items: bar_for(arguments)(items, "writing", total=len(items)),
     )  # fmt: skip
     for problem in done.dataset.problems:
@@ -165,7 +164,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
     for loss in done.losses:
         say(f"not carried over: {loss}")
     counts = f"{len(done.dataset)} images, {sum(map(len, done.dataset))} objects"
-    say(f"{arguments.destination} ({arguments.to}): {counts}, from {done.format}")
+    say(f"{arguments.output} ({arguments.to}): {counts}, from {done.format}")
     if done.dataset.problems:
         say(f"{len(done.dataset.problems)} problems: what is wrong was left out")
     return EXIT_FAILED if done.dataset.problems else EXIT_OK
@@ -175,12 +174,12 @@ def run_example(arguments: argparse.Namespace) -> int:
     """``sppnet data example``; returns the exit status."""
     from sppnet.datasets.example import write_example
 
-    file_for_output(Path(arguments.destination) / "data", "DST")
+    file_for_output(Path(arguments.output) / "data")
     dataset = write_example(
-        arguments.destination, arguments.to, arguments.images, arguments.classes, arguments.seed
+        arguments.output, arguments.to, arguments.images, arguments.classes, arguments.seed
     )  # fmt: skip
     names, objects = ", ".join(dataset.class_names), sum(map(len, dataset))
-    say(f"{arguments.destination} ({arguments.to}): {len(dataset)} images, {objects} objects: {names}")
+    say(f"{arguments.output} ({arguments.to}): {len(dataset)} images, {objects} objects: {names}")
     return EXIT_OK
 
 

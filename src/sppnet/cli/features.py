@@ -41,7 +41,13 @@ def add_parser(subparsers: Any) -> None:
         "pyramid, from the feature map (default: %(default)s)")  # fmt: skip
     add("--windows", metavar="FILE", help="windows of each image, by its name (.npz, .json or .mat; `sppnet proposals` "
         "writes such files)")  # fmt: skip
-    add("--max-windows", type=positive_int, default=2000, metavar="N", help="of each image (default: %(default)s)")
+    add(
+        "--max-windows",
+        type=positive_int,
+        default=2000,
+        metavar="N",
+        help="examine at most N windows of each image (default: %(default)s)",
+    )
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
     add("--float16", action="store_true", help="half the size, about three digits")
     add("--estimate", action="store_true", help="only print how large the file would be")

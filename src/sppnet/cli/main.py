@@ -107,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     for verb in VERBS:
         importlib.import_module(f"sppnet.cli.{verb.replace('-', '_')}").add_parser(subparsers)
     for below in subparsers.choices.values():
+        below.usage = f"{below.prog} ACTION [options]"  # of verbs with actions; the others get theirs next
         for leaf in _leaves(below):
             leaf.usage = _usage(leaf)
             add_general(leaf)

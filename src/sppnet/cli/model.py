@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import say
+from sppnet.cli.common import check_outputs, say, write_json
 from sppnet.cli.options import add_model, add_verb
 
 __all__ = ["add_parser"]
@@ -27,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", dest="action", required=True)
     info = add_verb(actions, "info", run, "classes, backbone, scales, data, metrics, versions, licence", INFO)
     add_model(info)
-    info.add_argument("--json", action="store_true", help="print everything as JSON")
+    info.add_argument("--json", metavar="FILE", help="write everything as JSON, too")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -35,12 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.detection.model_card import describe_model
     from sppnet.detection.model_file import read_stored
 
+    check_outputs(arguments, json="model.json")
     shipped = resources.files("sppnet") / "models" / "voc20.safetensors"
     with nullcontext(Path(arguments.model)) if arguments.model else resources.as_file(shipped) as path:
         stored, size = read_stored(path), path.stat().st_size
     stored.floats(str(path))  # refuses values that aren't numbers
-    if arguments.json:
-        say(json.dumps({"format_version": stored.version, "bytes": size} | stored.metadata, indent=1))
-        return 0
     say(describe_model(stored, size))
+    if arguments.json:
+        write_json(arguments.json, {"format_version": stored.version, "bytes": size} | stored.metadata)
     return 0

@@ -168,10 +168,10 @@ def add_format(parser: Any) -> None:
                         "couch=sofa; may be repeated")  # fmt: skip
 
 
-def add_on_error(parser: Any, what: str = "images and annotations that can't be used") -> None:
+def add_on_error(parser: Any, what: str = "images and annotations that can't be used", help: str = "") -> None:
     """``--on-error`` and ``--strict``."""
-    parser.add_argument("--on-error", choices=("skip", "fail"), default="skip", help=f"what to do with {what}: skip "
-                        "leaves them out and lists them, fail stops (default: %(default)s)")  # fmt: skip
+    help = help or f"what to do with {what}: skip leaves them out and lists them, fail stops (default: %(default)s)"
+    parser.add_argument("--on-error", choices=("skip", "fail"), default="skip", help=help)
     parser.add_argument("--strict", dest="on_error", action="store_const", const="fail", help="same as --on-error fail")
 
 

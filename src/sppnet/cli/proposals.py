@@ -49,7 +49,13 @@ def add_parser(subparsers: Any) -> None:
     add("--mode", choices=("single", "fast", "quality", "grid"), default="fast", help="how selective search varies its "
         "settings: more gives more and better windows and takes longer; grid is a regular grid (default: "
         "%(default)s)")  # fmt: skip
-    add("--max-windows", type=positive_int, default=2000, metavar="N", help="of each image (default: %(default)s)")
+    add(
+        "--max-windows",
+        type=positive_int,
+        default=2000,
+        metavar="N",
+        help="propose at most N windows for each image (default: %(default)s)",
+    )
     add("--min-side", type=positive_int, default=16, metavar="PX", help="minimum width and height of a window "
         "(default: %(default)s)")  # fmt: skip
     add("--working-side", type=pixels, default=500, metavar="PX", help="longest side of the image that is segmented "

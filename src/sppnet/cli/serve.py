@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     add_model(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this computer only)")
     parser.add_argument("--port", type=positive_int, default=9090, help="port to listen on (default: 9090)")
-    parser.add_argument("--images", metavar="FOLDER", help="root of Label Studio's local files")
+    parser.add_argument("--images", metavar="DIR", help="root of Label Studio's local files")
     parser.add_argument("--label-studio", metavar="ADDRESS", help="Label Studio server that images are fetched from")
     parser.add_argument("--token", help="what requests must send as `Authorization: Bearer TOKEN` (default: none)")
     add_compute(parser)

@@ -60,7 +60,7 @@ def run_ranges(kernel: Callable[..., Any], count: int, *args: Any, chunks_per_th
         count: number of items, >= 0. With 0 the kernel is not called.
         args: given to the kernel.
         chunks_per_thread: more than 1 evens out items of unequal cost.
-        grain: least number of items worth a thread; below it the caller does everything itself.
+        grain: smallest number of items worth a thread; below it the caller does everything itself.
     """
     if count <= 0:
         return

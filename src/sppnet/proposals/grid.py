@@ -22,7 +22,7 @@ class GridProposer:
 
     Attributes:
         max_windows: most windows, >= 1. Small windows are left out first, evenly over the image.
-        min_side: least width and height, in pixels, >= 1 (or the image's side, where that is less).
+        min_side: minimum width and height, in pixels, >= 1 (or the image's side, where that is less).
         aspects: width by height of the windows, each > 0. Areas are equal within a size.
         scale_step: from one size to the next, > 1.
         stride: from one window to the next, as a share of its side, in (0, 1].

@@ -37,7 +37,7 @@ class Mode:
         ks: scale of the graph segmentation, in grey levels: greater gives greater regions.
         mixes: sums of ``COLOUR``, ``TEXTURE``, ``SIZE``, ``FILL``.
         sigma: smoothing before the segmentation, in pixels of the working image.
-        min_size: least region, in pixels of the working image.
+        min_size: smallest region, in pixels of the working image.
         overlap: windows whose IoU with a better one is at or above this (in whole percent) are dropped, in [0.5, 1].
 
     Raises:
@@ -139,7 +139,7 @@ def selective_search(
         image: path, PIL image or array, as :func:`sppnet.images.load_image` takes it.
         mode: ``single`` (1 hierarchy, about 400 windows), ``fast`` (24), ``quality`` (80), or a :class:`Mode`.
         max_windows: most windows to return, >= 1. Fewer are the first of more: any prefix is the best prefix.
-        min_side: least width and height in pixels of the image, >= 1. Where the image itself is smaller, its side is
+        min_side: minimum width and height in pixels of the image, >= 1. Where the image itself is smaller, its side is
             the limit, so the window of the whole image always stays.
         seed: of the random numbers in the ranking, in [0, 2**24).
         working_side: an image with a longer side is scaled down to it, in pixels, in [16, 8192]. Bounds time and
