@@ -366,3 +366,22 @@ def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys
         assert "Traceback" not in err
         assert not model.exists()
     assert _train(toys, model, "--epochs", "0") == 2
+
+
+@pytest.mark.slow
+def test_classes_are_renamed_in_training_and_measuring(
+    toy_folder: Path, unseen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, figures = tmp_path / "m.safetensors", tmp_path / "figures.json"
+    rename = ["--rename", "red=warm", "--rename", "striped=warm"]
+    command = ["classify-train", str(toy_folder), "--output", str(model), "--scales", "64", "--quiet"]
+    assert main([*command, *rename]) == 0
+    assert ImageClassifier.load(model).class_names_ == ("green", "warm")
+    measure = ["classify-eval", str(unseen), "--model", str(model), "--json", str(figures), "--quiet"]
+    assert main([*measure, *rename]) == 0
+    assert json.loads(figures.read_text())["top1"] > 0.8
+    capsys.readouterr()
+    assert main(measure) == 2
+    assert "'red' is none of the 2 expected (green, warm)" in capsys.readouterr().err
+    assert main([*command, "--rename", "rot=warm"]) == 2
+    assert "no class 'rot' to rename" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.datasets.folder_splits import find_folder_splits, load_folder_splits, load_folder_test
@@ -122,3 +123,84 @@ def test_digests_tell_photos_from_others(toy_folder: Path) -> None:
     assert data.sha256() == load_image_folder(toy_folder).sha256()
     renamed = ImageFolder(data.paths, data.labels, ("green", "red", "dotted"))
     assert len({part.sha256() for part in (data, data.subset(range(35)), renamed)}) == 3
+
+
+def _folder_of_bursts(root: Path) -> Path:
+    """Two classes of six scenes each; of each scene three images that differ in brightness, size or compression."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for scene in range(6):
+            small = Image.fromarray(rng.integers(0, 255, (6, 8, 3), np.uint8)).resize(
+                (160, 120), Image.Resampling.BICUBIC
+            )
+            small.save(root / name / f"{scene}a.png")
+            small.resize((120, 90)).save(root / name / f"{scene}b.jpg", quality=60)
+            small.point([v * 9 // 10 for v in range(256)] * 3).save(root / name / f"{scene}c.png")
+    return root
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_images_that_look_alike_stay_together(seed: int, tmp_path: Path) -> None:
+    root = _folder_of_bursts(tmp_path / "bursts")
+    splits = load_folder_splits(root, seed=seed)
+    assert splits.validation is not None
+    train = {f"{p.parent.name}{p.name[0]}" for p in splits.train.paths}
+    kept = {f"{p.parent.name}{p.name[0]}" for p in splits.validation.paths}
+    assert not train & kept
+    assert len(train | kept) == 12
+    assert splits.validation.counts().min() >= 3
+    assert splits.notes[0].endswith("images that look alike stay together: 24)")
+    again, _ = load_folder_test(root, ("cat", "dog"), drawn_from=splits.sha256, seed=seed)
+    assert again.paths == splits.validation.paths
+
+
+def test_a_class_of_images_all_alike(tmp_path: Path) -> None:
+    root = _folder_of_bursts(tmp_path / "bursts")
+    for path in (root / "dog").iterdir():
+        if path.name[0] != "0":
+            path.unlink()
+    splits = load_folder_splits(root)
+    assert splits.validation is not None
+    assert splits.train.counts().tolist()[1] == 3  # all to learn from, none to measure on
+    for path in (root / "cat").iterdir():
+        path.unlink()
+        shutil.copy(root / "dog" / "0a.png", path)
+    notes = load_folder_splits(root).notes
+    assert "all images look alike, so the figures will be too good" in notes[0]
+
+
+def test_classes_get_other_names(toy_folder: Path, tmp_path: Path) -> None:
+    """Two folders may become one class; every way of naming the images keeps to it."""
+    green, red, striped = NAMES
+    rename = {red: "warm", green: "warm"}
+    data = load_image_folder(toy_folder, rename=rename)
+    assert data.class_names == (striped, "warm")
+    assert data.counts().tolist() == [12, 24]
+    splits = load_folder_splits(toy_folder, rename=rename, seed=1)
+    assert splits.validation is not None
+    assert splits.train.class_names == splits.validation.class_names == data.class_names
+    again, _ = load_folder_test(toy_folder, data.class_names, rename=rename, drawn_from=splits.sha256, seed=1)
+    assert again.paths == splits.validation.paths
+    assert again.labels.tolist() == splits.validation.labels.tolist()
+    for path, label in again:
+        assert data.class_names[label] == rename.get(path.parent.name, path.parent.name)
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{green}/00.png\n{striped}/01.png\n")
+    listed_data, _ = load_folder_test(toy_folder, data.class_names, list_file=listed, rename=rename)
+    assert listed_data.labels.tolist() == [1, 0]
+    # a class that only one of the splits has
+    root = tmp_path / "parts"
+    shutil.copytree(toy_folder, root / "train")
+    shutil.copytree(toy_folder, root / "val")
+    shutil.rmtree(root / "val" / green)
+    parts = load_folder_splits(root, rename=rename)
+    assert parts.validation is not None
+    assert (parts.train.counts().tolist(), parts.validation.counts().tolist()) == ([12, 24], [12, 12])
+    for wrong, message in (
+        ({"gren": "x"}, f"no class 'gren' to rename; did you mean '{green}'"),
+        ({red: " "}, "is empty"),
+    ):
+        for load in (load_image_folder, load_folder_splits):
+            with pytest.raises(DatasetError, match=message):
+                load(toy_folder, rename=wrong)

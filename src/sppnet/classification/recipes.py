@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -152,6 +153,7 @@ def load_test_images(
     *,
     list_file: str | os.PathLike[str] | None = None,
     on_error: OnError = "skip",
+    rename: Mapping[str, str] | None = None,
 ) -> tuple[ImageFolder, str]:
     """Load images to measure a classifier on. Of the folder that it was trained on, those that training kept are taken.
 
@@ -161,6 +163,7 @@ def load_test_images(
         split: to measure on; None: val, otherwise test, otherwise all.
         list_file: text file with one image a line (``CLASS/1.jpg``), instead of a split.
         on_error: ``skip`` lists images that can't be read in ``problems``; ``fail`` raises.
+        rename: new names of classes by those of their folders.
 
     Returns:
         The images, and a note on what to think of them, or an empty text.
@@ -172,7 +175,7 @@ def load_test_images(
     training = classifier.metadata_.get("training", {})
     data, note = load_folder_test(
         root, classifier.class_names_, split, list_file=list_file, drawn_from=str(training.get("drawn_from", "")),
-        seed=int(training.get("seed", 0)), on_error=on_error,
+        seed=int(training.get("seed", 0)), on_error=on_error, rename=rename,
     )  # fmt: skip
     same = data.name == training.get("data") and data.split in ("", training.get("split"))
     if not note and list_file is None and same:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from sppnet.cli.common import bar_for, check_outputs, plot_for_output, say, write_json
-from sppnet.cli.options import add_compute, add_model, add_on_error, add_verb, add_views
+from sppnet.cli.options import add_compute, add_model, add_on_error, add_rename, add_verb, add_views
 from sppnet.errors import ArgumentError
 
 __all__ = ["add_parser"]
@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
     add("--split", metavar="NAME", help="split to measure on (default: val, otherwise test, otherwise all)")
     add("--list", metavar="FILE", help="only the images that this file names: CLASS/image.jpg, one a line, relative to "
         "DIR")  # fmt: skip
+    add_rename(parser)
     add_views(parser)
     add("--confusion", metavar="FILE", help="draw the confusion matrix (.png, .svg, .pdf; needs matplotlib)")
     add("--json", metavar="FILE", help="write the figures and the confusion matrix as JSON")
@@ -41,6 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.measure import measure_classifier
     from sppnet.classification.recipes import load_test_images
+    from sppnet.datasets.renaming import parse_renames
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
     if arguments.split is not None and arguments.list is not None:
@@ -51,8 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     classifier = ImageClassifier.load(arguments.model, device=arguments.device)
     classifier = classifier.with_views(arguments.views, arguments.scales)
     data, note = load_test_images(
-        classifier, arguments.data, arguments.split, list_file=arguments.list, on_error=arguments.on_error
-    )
+        classifier, arguments.data, arguments.split, list_file=arguments.list, on_error=arguments.on_error,
+        rename=parse_renames(arguments.rename),
+    )  # fmt: skip
     result, problems = measure_classifier(
         classifier, data, on_error=arguments.on_error, progress=bar_for(arguments)
     )  # fmt: skip

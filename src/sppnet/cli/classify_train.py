@@ -13,6 +13,7 @@ from sppnet.cli.options import (
     add_compute,
     add_on_error,
     add_output,
+    add_rename,
     add_scales,
     add_seed,
     add_verb,
@@ -34,7 +35,7 @@ __all__ = ["add_parser"]
 DESCRIPTION = """\
 Train a classifier on images that lie in one folder for each class (DIR/cat/1.jpg), or in such folders for each split
 (DIR/train/cat/1.jpg, DIR/val/cat/2.jpg). If there is no split to measure on, one image in five of each class is kept
-for that. Images of any size and shape are taken as they are.
+for that; images that look alike stay together. Images of any size and shape are taken as they are.
 
 --method svm (default): the convolutions stay as they were trained on ImageNet, and a linear SVM for each class is
 trained on the pooled vectors. Takes minutes on a CPU.
@@ -66,6 +67,7 @@ def add_parser(subparsers: Any) -> None:
     add("--train-list", metavar="FILE", help="instead of splits: the images to train on, CLASS/image.jpg, one a line, "
         "relative to DIR")  # fmt: skip
     add("--val-list", metavar="FILE", help="the same for the images to measure on")
+    add_rename(parser)
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
         "efficientnet-lite0+stride32)")  # fmt: skip
     add("--weights", metavar="FILE", help="your own weights for the convolutions (.safetensors, or .pth for nets like "
@@ -148,6 +150,7 @@ def _fill_in(arguments: argparse.Namespace) -> None:
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.classification.recipes import measure_as_saved, readable_splits
     from sppnet.datasets.folder_splits import load_folder_splits
+    from sppnet.datasets.renaming import parse_renames
     from sppnet.evaluation.classification import format_classification, plot_confusion
 
     output = file_for_output(arguments.output)
@@ -157,6 +160,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     splits = load_folder_splits(
         arguments.data, arguments.split, arguments.val_split, train_list=arguments.train_list,
         validation_list=arguments.val_list, seed=arguments.seed, on_error=arguments.on_error,
+        rename=parse_renames(arguments.rename),
     )  # fmt: skip
     splits = readable_splits(
         splits, arguments.data, cache=cache, on_error=arguments.on_error, processes=processes, progress=bar

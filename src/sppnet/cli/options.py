@@ -17,6 +17,7 @@ __all__ = [
     "add_model",
     "add_on_error",
     "add_output",
+    "add_rename",
     "add_scales",
     "add_seed",
     "add_verb",
@@ -158,14 +159,19 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     add_format(parser)
 
 
+def add_rename(parser: Any) -> None:
+    """``--rename``."""
+    parser.add_argument("--rename", action="append", metavar="OLD=NEW", help="another name for a class, as in "
+                        "couch=sofa; may be repeated")  # fmt: skip
+
+
 def add_format(parser: Any) -> None:
     """``--format``, ``--images`` and ``--rename``: how to read a data set."""
     parser.add_argument("--format", metavar="FORMAT", choices=DATA_FORMATS, help="format of the data set: "
                         f"{', '.join(DATA_FORMATS)} (default: recognised)")  # fmt: skip
     parser.add_argument("--images", dest="image_folder", metavar="DIR", help="folder with the images of the data set "
                         "(default: found by their names)")  # fmt: skip
-    parser.add_argument("--rename", action="append", metavar="OLD=NEW", help="another name for a class, as in "
-                        "couch=sofa; may be repeated")  # fmt: skip
+    add_rename(parser)
 
 
 def add_on_error(parser: Any, what: str = "images and annotations that can't be used", help: str = "") -> None:

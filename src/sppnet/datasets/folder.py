@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet._types import OnError
-from sppnet.errors import DatasetError, ImageError
+from sppnet.errors import DatasetError, ImageError, did_you_mean
 from sppnet.images import image_size, list_images
 from sppnet.storage.reading import read_regular
 
-__all__ = ["ImageFolder", "load_image_folder"]
+__all__ = ["ImageFolder", "check_renames", "load_image_folder"]
 
 _LIST_BYTES = 256 << 20
 
@@ -108,6 +108,7 @@ def load_image_folder(
     class_names: Sequence[str] | None = None,
     split: str = "",
     on_error: OnError = "skip",
+    rename: Mapping[str, str] | None = None,
 ) -> ImageFolder:
     """Read ``root/CLASS/image.jpg``.
 
@@ -119,6 +120,8 @@ def load_image_folder(
         class_names: the order of the classes, for instance that of the training images. By default the names of all
             folders of ``root``, sorted (also those that ``list_file`` doesn't mention).
         split: a name for what was read.
+        rename: new names of classes by those of their folders; two folders may get one name. ``class_names`` are the
+            new names.
         on_error: every image's header is looked at; one that can't be read raises, or is left out and told in
             ``problems``.
 
@@ -131,7 +134,10 @@ def load_image_folder(
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected one with a folder of images for each class")
     folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    names = tuple(class_names) if class_names is not None else tuple(folders)
+    rename = dict(rename or {})
+    check_renames(rename, folders, root)
+    renamed = sorted({rename.get(folder, folder) for folder in folders})
+    names = tuple(class_names) if class_names is not None else tuple(renamed)
     if not names:
         raise DatasetError(f"{root}: has no folders; expected one a class with its images, as {root / 'cat' / '1.jpg'}")
     place = {name: i for i, name in enumerate(names)}
@@ -140,7 +146,8 @@ def load_image_folder(
     else:
         entries = _from_list(root, Path(list_file))
     paths, labels, problems = [], [], []
-    for path, name in entries:
+    for path, folder in entries:
+        name = rename.get(folder, folder)
         if name not in place:
             raise DatasetError(f"{path}: its class {name!r} is none of the {len(names)} expected ({_some(names)})")
         try:
@@ -155,6 +162,25 @@ def load_image_folder(
     if not paths:
         raise DatasetError(f"{list_file or root}: no images that can be read in {len(folders)} folders")
     return ImageFolder(tuple(paths), np.array(labels, np.int64), names, root.resolve().name, split, tuple(problems))
+
+
+def check_renames(rename: Mapping[str, str], folders: Collection[str], root: Path) -> None:
+    """Refuse new names for classes that aren't there, and empty ones.
+
+    Args:
+        rename: as of :func:`load_image_folder`.
+        folders: names of the classes.
+        root: where they are, for messages.
+
+    Raises:
+        DatasetError: one is refused.
+    """
+    for old, new in rename.items():
+        if old not in folders:
+            hint = did_you_mean(old, folders)
+            raise DatasetError(f"{root}: no class {old!r} to rename; {hint}there are {_some(sorted(folders))}")
+        if not new.strip():
+            raise DatasetError(f"{root}: the new name of {old!r} is empty; give one")
 
 
 def _photos(root: Path, folders: Sequence[str]) -> list[Path]:

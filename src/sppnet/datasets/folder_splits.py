@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sppnet._types import OnError
-from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.duplicates import duplicate_groups, hash_images
+from sppnet.datasets.folder import ImageFolder, check_renames, load_image_folder
 from sppnet.datasets.splits import SPLIT_NAMES, TEST, TRAIN, VALIDATION, first_split
 from sppnet.datasets.splitting import split_folder
 from sppnet.errors import DatasetError
@@ -63,18 +64,22 @@ def load_folder_splits(
     validation_list: str | os.PathLike[str] | None = None,
     seed: int = 0,
     on_error: OnError = "skip",
+    rename: Mapping[str, str] | None = None,
+    threads: int = 2,
 ) -> FolderSplits:
     """Images to train and to measure on.
 
     Args:
         root: with one folder a class; or with a folder for each split, which has one folder a class.
         train: the split of ``root`` (its folder's name); None: the one called train, or where there are no splits four
-            images of five of each class.
+            images of five of each class; images that look alike are in the same split.
         validation: the same; ``none`` for none; None: the one called val, or one image in five of ``train``.
         train_list: a text file with one image a line, ``CLASS/image.jpg``, relative to ``root``, instead of ``train``.
         validation_list: the same instead of ``validation``.
         seed: of the drawing.
         on_error: as of :func:`~sppnet.datasets.folder.load_image_folder`.
+        rename: as of :func:`~sppnet.datasets.folder.load_image_folder`.
+        threads: that look for images which are alike, where images are drawn.
 
     Raises:
         DatasetError: there is no such split, or a class has too few images: two to train on and, if they are drawn from
@@ -82,29 +87,32 @@ def load_folder_splits(
     """
     root = Path(root)
     splits = find_folder_splits(root)
+    how = _Reading(on_error, _renames(root, splits, rename))
     if train_list is not None:
-        data = load_image_folder(root, train_list, split="train", on_error=on_error)
+        data = load_image_folder(root, train_list, split="train", on_error=on_error, rename=how.rename)
     else:
         train = first_split(splits, TRAIN) if train is None else train
-        data = _part(root, train, on_error=on_error)
+        data = _part(root, train, how)
     second: ImageFolder | None = None
     drawn = False
     if validation_list is not None:
         second = load_image_folder(
-            root, validation_list, class_names=data.class_names, split="val", on_error=on_error
+            root, validation_list, class_names=data.class_names, split="val", on_error=on_error, rename=how.rename
         )  # fmt: skip
     elif validation is None and train_list is None and (name := first_split(splits, VALIDATION)) not in (None, train):
-        second = _part(root, name, data.class_names, on_error)
+        second = _part(root, name, how, data.class_names)
     elif validation is None:
         drawn = True
     elif validation != "none":
-        second = _part(root, validation, data.class_names, on_error)
+        second = _part(root, validation, how, data.class_names)
     refuse_small_classes(root, data, drawn)
     if drawn:
         sha256 = data.sha256()
-        data, second = split_folder(data, seed=seed)
+        (data, second), alike = _draw(data, seed, threads)
+        refuse_small_classes(root, data, alike=bool(alike))
         total = len(data) + len(second)
-        note = f"no split to measure on: {len(second)} images of {total} are kept for that (stratified, seed {seed})"
+        note = f"no split to measure on: {len(second)} images of {total} are kept for that (stratified, seed {seed}"
+        note += f"{alike})"
         return FolderSplits(data, second, sha256, (note,))
     notes: tuple[str, ...] = ()
     if second is not None:
@@ -123,6 +131,8 @@ def load_folder_test(
     drawn_from: str = "",
     seed: int = 0,
     on_error: OnError = "skip",
+    rename: Mapping[str, str] | None = None,
+    threads: int = 2,
 ) -> tuple[ImageFolder, str]:
     """Images to measure a classifier on, and a note on which they are (or an empty text).
 
@@ -135,36 +145,67 @@ def load_folder_test(
         drawn_from: ``FolderSplits.sha256`` of the training.
         seed: of the training.
         on_error: as of :func:`~sppnet.datasets.folder.load_image_folder`.
+        rename: as of :func:`~sppnet.datasets.folder.load_image_folder`.
+        threads: that look for images which are alike.
 
     Raises:
         DatasetError: there is no such split, or a class that isn't among ``class_names``. ImageError: an image can't be
             read, and ``on_error`` is "fail".
     """
     root = Path(root)
-    if list_file is not None:
-        return load_image_folder(root, list_file, class_names=class_names, on_error=on_error), ""
     splits = find_folder_splits(root)
+    how = _Reading(on_error, _renames(root, splits, rename))
+    if list_file is not None:
+        listed = load_image_folder(root, list_file, class_names=class_names, on_error=on_error, rename=how.rename)
+        return listed, ""
     name = split or first_split(splits, VALIDATION) or first_split(splits, TEST)
-    data = _part(root, name or first_split(splits, TRAIN), class_names, on_error)
+    data = _part(root, name or first_split(splits, TRAIN), how, class_names)
     if name is None and drawn_from and data.sha256() == drawn_from:
         total = len(data)
-        data = split_folder(data, seed=seed)[1]
+        data = _draw(data, seed, threads)[0][1]
         return data, f"only the {len(data)} images of {total} that training with seed {seed} kept to measure on"
     return data, ""
 
 
-def _part(
-    root: Path, name: str | None, class_names: Sequence[str] | None = None, on_error: OnError = "skip"
-) -> ImageFolder:
+@dataclass(frozen=True)
+class _Reading:
+    """How folders are read, see :func:`~sppnet.datasets.folder.load_image_folder`."""
+
+    on_error: OnError
+    rename: dict[str, str]
+
+
+def _renames(root: Path, splits: Sequence[str], rename: Mapping[str, str] | None) -> dict[str, str]:
+    """``rename``, of which every class is in some split."""
+    if rename and root.is_dir():
+        places = [root, *(root / name for name in splits)]
+        check_renames(rename, {p.name for place in places for p in place.iterdir() if p.is_dir()}, root)
+    return dict(rename or {})
+
+
+def _draw(data: ImageFolder, seed: int, threads: int) -> tuple[tuple[ImageFolder, ImageFolder], str]:
+    """Four images of five, the fifth, and a remark; images that look alike stay together."""
+    groups = duplicate_groups(hash_images(data.paths, threads=threads))
+    together = len(groups) - len(set(groups))
+    if len(set(groups)) < 2:
+        first, second = split_folder(data, seed=seed)
+        return (first, second), "; all images look alike, so the figures will be too good"
+    first, second = split_folder(data, seed=seed, groups=groups)
+    return (first, second), f"; images that look alike stay together: {together}" if together else ""
+
+
+def _part(root: Path, name: str | None, how: _Reading, class_names: Sequence[str] | None = None) -> ImageFolder:
     if name is None:
-        return load_image_folder(root, class_names=class_names, on_error=on_error)
+        return load_image_folder(root, class_names=class_names, on_error=how.on_error, rename=how.rename)
     if root.is_dir() and not _holds_classes(root / name):
-        there = ", ".join(find_folder_splits(root)) or "none"
+        known = ", ".join(find_folder_splits(root)) or "none"
         raise DatasetError(
             f"{root / name}: isn't a split of the images, which would be a folder with one folder a class; splits that "
-            f"are there: {there}"
+            f"are there: {known}"
         )
-    data = load_image_folder(root / name, class_names=class_names, split=name, on_error=on_error)
+    there = {p.name for p in (root / name).iterdir()}
+    rename = {old: new for old, new in how.rename.items() if old in there}
+    data = load_image_folder(root / name, class_names=class_names, split=name, on_error=how.on_error, rename=rename)
     return replace(data, name=root.resolve().name)
 
 
@@ -176,8 +217,14 @@ def _holds_classes(folder: Path) -> bool:
     return any(p.is_dir() for p in entries) and not any(p.suffix.lower() in IMAGE_EXTENSIONS for p in entries)
 
 
-def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False) -> None:
+def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False, *, alike: bool = False) -> None:
     """Two classes at least, and two images of each; three where those to measure on are still to be drawn from them.
+
+    Args:
+        root: where they are, for messages.
+        data: the images.
+        drawn: whether those to measure on are still to be drawn.
+        alike: whether images that look alike were kept together.
 
     Raises:
         DatasetError: there are fewer.
@@ -190,6 +237,7 @@ def refuse_small_classes(root: Path, data: ImageFolder, drawn: bool = False) -> 
     small = int(counts.argmin())
     if counts[small] < least:
         why = "two to train on and one to measure on" if drawn else "to train on"
+        why += ", as others look alike and are kept to measure on" if alike else ""
         raise DatasetError(
             f"{root}: class {data.class_names[small]!r} has {counts[small]} images, expected at least {least} ({why}); "
             "add some, or remove its folder"
