@@ -9,7 +9,7 @@ export interface ImageRow {
 export type SuggestionRow = [number, number, number, number, number, number];
 export interface ImageDetail {
   id: string; name: string; width: number; height: number; version: number; done: boolean;
-  boxes: BoxRow[]; suggestions: SuggestionRow[] | null;
+  boxes: BoxRow[]; rejected: BoxRow[]; suggestions: SuggestionRow[] | null;
 }
 export interface Status {
   features: { done: number; total: number; seconds_left: number | null };
@@ -25,17 +25,21 @@ export interface ProjectInfo {
 export interface Windows { boxes: [number, number, number, number][]; scores: number[] }
 export interface ClassQuality {
   id: number; kept: number; moved: number; deleted: number; added: number; boxes: number;
-  ap: number | null; ap_low: number | null; ap_high: number | null; advice: string;
+  ap: number | null; ap_low: number | null; ap_high: number | null; half_ap: number | null;
+  trend: "rises" | "flat" | "unclear" | null; more: number | null;
 }
-export interface Disagreement { image: string; name: string; box: [number, number, number, number]; class: number; why: string }
+export interface Disagreement {
+  image: string; name: string; kind: "missing" | "class" | "nothing"; box: [number, number, number, number]; class: number;
+  sure: number;
+}
 export interface Quality {
-  classes: ClassQuality[]; images: number; folds: number; disagreements: Disagreement[];
+  classes: ClassQuality[]; images: number; folds: number; measured: number; disagreements: Disagreement[];
   curve: { images: number; ap: number }[];
 }
 export interface Found { width: number; height: number; detections: { box: [number, number, number, number]; class: string; confidence: number }[]; milliseconds: number }
 
 export class Conflict extends Error {
-  constructor(message: string, readonly present: { version: number; done: boolean; boxes: BoxRow[] }) {
+  constructor(message: string, readonly present: { version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[] }) {
     super(message);
   }
 }

@@ -255,6 +255,7 @@ export function Canvas() {
               </g>
             );
           })}
+          {s.lookAt.value && <rect class="look" x={s.lookAt.value[0]} y={s.lookAt.value[1]} width={width(s.lookAt.value)} height={height(s.lookAt.value)} />}
           {drag?.kind === "draw" && <g class="box on drawing"><Outline r={normal([...drag.from, ...drag.to], o.width, o.height)} /></g>}
         </svg>
       </div>

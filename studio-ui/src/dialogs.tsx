@@ -1,7 +1,7 @@
 // Everything that opens over the page.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, type Found, type Quality } from "./api";
+import { api, type Found } from "./api";
 import { keys, NAMES, nameOf, resetKeys, setKey, type Action } from "./keys";
 import { editing } from "./panels";
 import * as s from "./state";
@@ -85,44 +85,71 @@ function Help() {
 }
 
 function QualityDialog() {
-  const [data, setData] = useState<Quality | null>(null);
-  useEffect(() => void api.quality().then(setData, (e: Error) => (s.toast.value = { text: e.message })), []);
+  useEffect(() => void s.loadQuality(), []);
+  const data = s.quality.value;
   const percent = (v: number | null): string => (v === null ? "–" : `${Math.round(v * 100)}`);
   return (
     <Sheet title={t.quality} wide>
-      {!data ? <p class="hint">…</p> : !data.classes.length ? <p>{t.qualityNone}</p> : (
+      {!data ? <p class="hint">…</p> : !data.classes.length || !data.images ? <p>{t.qualityNone}</p> : (
         <>
-          <p class="hint">{t.qualityIntro(data.images)}</p>
-          <table>
-            <thead><tr><th>{t.filterClass}</th><th>{t.kept}</th><th>{t.moved}</th><th>{t.deleted}</th><th>{t.added}</th><th>AP</th><th /></tr></thead>
-            <tbody>
-              {data.classes.map((c) => (
-                <tr key={c.id}>
-                  <th scope="row"><i style={{ background: s.colourOf(c.id) }} /> {s.classOf(c.id)?.name}</th>
-                  <td>{c.kept}</td><td>{c.moved}</td><td>{c.deleted}</td><td>{c.added}</td>
-                  <td>{percent(c.ap)}{c.ap_low !== null && <small> ({percent(c.ap_low)}–{percent(c.ap_high)})</small>}</td>
-                  <td class="hint">{c.advice}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-          {data.disagreements.length > 0 && (
-            <>
-              <h2>{t.disagree}</h2>
-              <ul class="disagree">
-                {data.disagreements.map((d) => (
-                  <li key={d.image + d.box.join()}>
-                    <button onClick={() => { s.dialog.value = ""; void s.openImage(d.image); }}>
-                      <img src={api.thumbnail(d.image)} alt="" /> <span>{d.name}: {s.classOf(d.class)?.name}, {d.why}</span>
-                    </button>
-                  </li>
+          <p class="hint">{t.qualityIntro(data.images)} {data.folds ? t.qualityMeasured(data.measured, data.folds) : t.qualityLater}</p>
+          <div class="scroll">
+            <table>
+              <thead>
+                <tr><th>{t.filterClass}</th><th>{t.kept}</th><th>{t.moved}</th><th>{t.deleted}</th><th>{t.added}</th><th>{t.ap}</th><th>{t.moreImages}</th></tr>
+              </thead>
+              <tbody>
+                {data.classes.map((c) => (
+                  <tr key={c.id}>
+                    <th scope="row"><i style={{ background: s.colourOf(c.id) }} /> {s.classOf(c.id)?.name}</th>
+                    <td>{c.kept}</td><td>{c.moved}</td><td>{c.deleted}</td><td>{c.added}</td>
+                    <td>{percent(c.ap)}{c.ap_low !== null && <small> {percent(c.ap_low)}–{percent(c.ap_high)}</small>}</td>
+                    <td class="hint">{c.trend && c.half_ap !== null && c.ap !== null
+                      ? t.trend(c.trend, c.more, Math.round((c.ap - c.half_ap) * 100)) : ""}</td>
+                  </tr>
                 ))}
-              </ul>
-            </>
-          )}
+              </tbody>
+            </table>
+          </div>
+          {data.curve.length > 1 && <Curve points={data.curve} />}
+          {data.folds > 0 && <h2>{t.disagree}</h2>}
+          {data.folds > 0 && !data.disagreements.length && <p class="hint">{t.agrees}</p>}
+          <ul class="disagree">
+            {data.disagreements.map((d) => (
+              <li key={d.image + d.box.join()}>
+                <button onClick={() => { s.dialog.value = ""; void s.openAt(d.image, d.box); }}>
+                  <img src={api.thumbnail(d.image)} alt="" />
+                  <span>{d.name}: {t.doubt[d.kind](s.classOf(d.class)?.name ?? "?", Math.round(d.sure * 100))}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
         </>
       )}
     </Sheet>
+  );
+}
+
+/** Mean average precision by the number of images, on a scale of doublings. */
+function Curve({ points }: { points: { images: number; ap: number }[] }) {
+  const [w, h, left, bottom] = [460, 150, 34, 24];
+  const most = Math.max(...points.map((p) => p.images));
+  const least = Math.min(...points.map((p) => p.images));
+  const x = (n: number): number => left + 12 + ((w - left - 40) * Math.log2(n / least)) / Math.max(Math.log2(most / least), 0.01);
+  const y = (ap: number): number => 10 + (h - bottom - 14) * (1 - ap);
+  return (
+    <figure class="curve">
+      <figcaption>{t.curve}</figcaption>
+      <svg viewBox={`0 0 ${w} ${h}`} role="img" aria-label={points.map((p) => `${p.images}: ${Math.round(p.ap * 100)}`).join(", ")}>
+        {[0, 0.5, 1].map((v) => (
+          <g key={v}><line x1={left} x2={w} y1={y(v)} y2={y(v)} /><text x={left - 6} y={y(v) + 4} text-anchor="end">{v * 100}</text></g>
+        ))}
+        <polyline points={points.map((p) => `${x(p.images)},${y(p.ap)}`).join(" ")} />
+        {points.map((p) => (
+          <g key={p.images}><circle cx={x(p.images)} cy={y(p.ap)} r="4" /><text x={x(p.images)} y={h - 4} text-anchor="middle">{p.images}</text></g>
+        ))}
+      </svg>
+    </figure>
   );
 }
 

@@ -1,7 +1,7 @@
 // The state of the page, and every change of it.
 import { batch, computed, effect, signal } from "@preact/signals";
 import {
-  api, Conflict, Refused, type BoxRow, type ClassInfo, type ImageDetail, type ImageRow, type ProjectInfo, type Status,
+  api, Conflict, Refused, type BoxRow, type ClassInfo, type ImageDetail, type ImageRow, type ProjectInfo, type Quality, type Status,
   type Suggested, type SuggestionRow, type Windows,
 } from "./api";
 import { candidates, iou, normal, type Rect } from "./geometry";
@@ -34,7 +34,7 @@ export const hidden = signal(false);
 export const connection = signal<"ok" | "lost" | "refused">("ok");
 export const waiting = signal(0); // changes that the server does not have yet
 export const toast = signal<{ text: string; action?: { label: string; run: () => void } } | null>(null);
-export const conflict = signal<{ id: string; version: number; done: boolean; boxes: BoxRow[] } | null>(null);
+export const conflict = signal<{ id: string; version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[] } | null>(null);
 export const filter = signal<Filter>("all");
 export const filterClass = signal<number | null>(null);
 export const filterFolder = signal("");
@@ -143,7 +143,7 @@ export function resolveConflict(mine: boolean): void {
   const present = open.value;
   if (mine && present?.id === now.id) save(now.id, present);
   else if (present?.id === now.id) {
-    open.value = { ...present, version: now.version, done: now.done, boxes: now.boxes.map(fromRow), rejected: [] };
+    open.value = { ...present, version: now.version, done: now.done, boxes: now.boxes.map(fromRow), rejected: now.rejected.map(fromRow) };
   }
 }
 
@@ -234,17 +234,33 @@ export async function openImage(id: string): Promise<void> {
       ...detail,
       boxes: local ? local.boxes : detail.boxes.map(fromRow),
       done: local ? local.done : detail.done,
-      rejected: local ? local.rejected : [],
+      rejected: local ? local.rejected : detail.rejected.map(fromRow),
       suggestions: parse(detail.suggestions),
       windows: null,
     };
     selected.value = null;
+    lookAt.value = null;
     naming.value = null;
     view.value = "image";
   });
   location.hash = id;
   void fetchWindows(id);
   prefetch();
+}
+
+/** A place in the open image that somebody should look at. */
+export const lookAt = signal<Rect | null>(null);
+
+/** Open an image and show a place in it: the box there is selected. */
+export async function openAt(id: string, rect: Rect): Promise<void> {
+  await openImage(id);
+  const o = open.value;
+  if (o?.id !== id) return;
+  const there = o.boxes.find((b) => iou(b.rect, rect) > 0.5);
+  batch(() => {
+    lookAt.value = rect;
+    selected.value = there?.key ?? null;
+  });
 }
 
 async function reopen(id: string): Promise<void> {
@@ -457,7 +473,7 @@ export async function reload(): Promise<void> {
 
 interface Event {
   type: string; run?: string; status?: Status; image?: string; author?: string; version?: number; done?: boolean;
-  boxes?: BoxRow[]; classes?: ClassInfo[]; message?: string; overview?: Record<string, Suggested>; images?: string[];
+  boxes?: BoxRow[]; rejected?: BoxRow[]; classes?: ClassInfo[]; message?: string; overview?: Record<string, Suggested>; images?: string[];
 }
 
 export function listen(): void {
@@ -488,6 +504,7 @@ function handle(event: Event): void {
   if (event.type === "status" && event.status) status.value = event.status;
   else if (event.type === "classes" && event.classes) setClasses(event.classes);
   else if (event.type === "reload") void reload();
+  else if (event.type === "quality") void loadQuality();
   else if (event.type === "problem" && event.message) toast.value = { text: event.message };
   else if (event.type === "overview" && event.overview) {
     const news = event.overview;
@@ -503,9 +520,16 @@ function handle(event: Event): void {
     versions.set(event.image, event.version ?? 0);
     const o = open.value;
     if (o?.id === event.image) {
-      open.value = { ...o, version: event.version ?? 0, done: event.done ?? false, boxes: event.boxes.map(fromRow) };
+      open.value = { ...o, version: event.version ?? 0, done: event.done ?? false, boxes: event.boxes.map(fromRow), rejected: (event.rejected ?? []).map(fromRow) };
     }
   }
+}
+
+/** How good the suggestions are; null until somebody asked. */
+export const quality = signal<Quality | null>(null);
+export async function loadQuality(): Promise<void> {
+  const found = await tell(api.quality());
+  if (found) quality.value = found;
 }
 
 async function refreshSuggestions(id: string): Promise<void> {

@@ -81,13 +81,30 @@ export const t = {
   seconds: (s: number) => (s < 90 ? `${Math.max(1, Math.round(s))} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`),
   allDone: "All images are done.",
   allDoneHint: "Train a full detector from them, or export the labels.",
-  qualityIntro: (n: number) => `Over the last ${n} finished images, and in cross-validation (AP, voc-area).`,
+  qualityIntro: (n: number) => `What you did with suggestions in the ${n === 1 ? "image" : `${n} images`} that you finished last.`,
+  qualityMeasured: (n: number, folds: number) =>
+    `Average precision (voc-area, 0 to 100) is measured on ${n} finished images by ${folds} heads that did not learn from the image they look at; the range is where it lies in four of five resamples.`,
+  qualityLater: "Average precision comes when 6 images are finished and the computer has a moment.",
   qualityNone: "Finish a few images with suggestions first.",
   kept: "left as they were",
   moved: "moved",
   deleted: "deleted",
   added: "added",
-  disagree: "It disagrees with these labels. Look at them again:",
+  ap: "average precision",
+  moreImages: "would more images help?",
+  trend: (kind: "rises" | "flat" | "unclear", more: number | null, gain: number) => {
+    if (kind === "flat") return `Hardly: the second half of the images gave ${gain}.`;
+    if (kind === "unclear") return "Nobody can tell yet.";
+    return more === null ? `Yes: the second half of the images gave ${gain}.` : `About ${more} more images for 5 more: the second half of the images gave ${gain}.`;
+  },
+  curve: "Average precision by number of images",
+  disagree: "Labels that may be wrong",
+  agrees: "It agrees with all labels.",
+  doubt: {
+    missing: (name: string, sure: number) => `a ${name} without a box? (${sure} % sure)`,
+    class: (name: string, sure: number) => `rather a ${name}? (${sure} % sure)`,
+    nothing: (name: string) => `is there a ${name} in this box?`,
+  },
   trainIntro: "Trains a detector with all finished images by “sppnet train”. You can go on labelling meanwhile.",
   trainStart: "Start training",
   trainStop: "Stop",

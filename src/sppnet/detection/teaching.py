@@ -9,7 +9,7 @@ against 0.59 and 0.65.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,6 +138,23 @@ class HeadTeacher:
         Raises:
             ArgumentError: no lesson has an object.
         """
+        losses = list(self.learning(lessons, steps))
+        last = losses[-max(1, steps // 4) :]
+        return float(torch.stack(last).mean()) if last else 0.0
+
+    def learning(self, lessons: Sequence[Lesson], steps: int) -> Iterator[Tensor]:
+        """Train as :meth:`learn` does, and give the loss of each step: so that others get their turn in between.
+
+        Args:
+            lessons: all finished images.
+            steps: gradient steps. The head is of use when all are done: the learning rate falls to the end.
+
+        Yields:
+            The loss of a step.
+
+        Raises:
+            ArgumentError: no lesson has an object.
+        """
         options = self.options
         examples = self._examples(lessons)
         if not examples.foreground:
@@ -149,7 +166,6 @@ class HeadTeacher:
         optimizer = torch.optim.AdamW(parameters, options.learning_rate, weight_decay=options.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps + 1)
         scale = torch.tensor(DELTA_SCALE)
-        losses = []
         for _ in range(steps):
             rows, positives = self._draw(examples, rng)
             label = torch.from_numpy(examples.labels[rows])
@@ -167,9 +183,7 @@ class HeadTeacher:
             loss.backward()
             optimizer.step()
             schedule.step()
-            losses.append(loss.detach())
-        last = losses[-max(1, steps // 4) :]
-        return float(torch.stack(last).mean()) if last else 0.0
+            yield loss.detach()
 
     def weights(self) -> DetectorWeights:
         """Matrices of a whole detector with this head, not calibrated."""
@@ -339,8 +353,12 @@ class OnlineCalibration:
 
     def add(self, confidence: float, right: bool) -> None:
         """Remember one suggestion and whether it was right."""
-        self._odds = [*self._odds, _log_odds(confidence)][-self._most :]
-        self._right = [*self._right, right][-self._most :]
+        self.add_all([confidence], [right])
+
+    def add_all(self, confidences: Sequence[float], right: Sequence[bool]) -> None:
+        """Remember several suggestions and whether each was right."""
+        self._odds = [*self._odds, *map(_log_odds, confidences)][-self._most :]
+        self._right = [*self._right, *map(bool, right)][-self._most :]
         self._fit()
 
     def __call__(self, confidence: F32) -> F32:

@@ -24,7 +24,8 @@ def coco_document(
     """Make the COCO document. Images that nobody looked at are not in it.
 
     Args:
-        entries: name, size (width, height) in pixels and labels of each image; (0, 0) where the size is not known.
+        entries: name, size (width, height) in pixels and labels of each image, those changed last at the end; (0, 0)
+            where the size is not known.
         classes: all classes.
         sequence: number of the last entry of the log that the labels hold.
 
@@ -33,10 +34,14 @@ def coco_document(
     """
     images, annotations = [], []
     number = 0
-    for place, (name, (width, height), labels) in enumerate(sorted(entries, key=lambda e: e[0]), 1):
+    in_order = sorted(enumerate(entries), key=lambda e: e[1][0])
+    for place, (turn, (name, (width, height), labels)) in enumerate(in_order, 1):
         if not labels.touched:
             continue
-        extra = {"version": labels.version, "done": labels.done, "rejected": [b.as_list() for b in labels.rejected]}
+        extra = {
+            "version": labels.version, "done": labels.done, "rejected": [b.as_list() for b in labels.rejected],
+            "turn": turn,
+        }  # fmt: skip
         images.append({"id": place, "file_name": name, "width": width, "height": height, "sppnet": extra})
         for b in labels.boxes:
             number += 1
@@ -59,7 +64,7 @@ def parse_document(document: dict[str, Any]) -> tuple[ClassTable, dict[str, Imag
     """Read what :func:`coco_document` made.
 
     Returns:
-        The classes, and the labels by name of the image.
+        The classes, and the labels by name of the image, those changed last at the end.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is something else.
@@ -80,7 +85,7 @@ def parse_document(document: dict[str, Any]) -> tuple[ClassTable, dict[str, Imag
         box = BoxLabel(x, y, round(x + width, 2), round(y + height, 2), class_id, origin)
         boxes.setdefault(int(annotation["image_id"]), []).append(box)
     labels = {}
-    for image in document["images"]:
+    for image in sorted(document["images"], key=lambda i: int(i.get("sppnet", {}).get("turn", 0))):
         extra = image.get("sppnet", {})
         labels[str(image["file_name"])] = ImageLabels(
             int(extra.get("version", 1)), bool(extra.get("done", True)), tuple(boxes.get(int(image["id"]), ())),

@@ -65,6 +65,7 @@ class Learner:
         self._front: str | None = None
         self._features: dict[str, Any] = {"done": 0, "total": len(project.images), "seconds_left": None}
         self._teaching: dict[str, Any] = {"state": "waiting", "images": 0, "seconds": None, "message": ""}
+        self._quality: dict[str, Any] | None = None
         self._answers: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
         self._outbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -171,6 +172,10 @@ class Learner:
             self.publish({"type": "windows", "image": image})
         self._publish_overview()
 
+    def _on_quality(self, event: dict[str, Any]) -> None:
+        self._quality = event["quality"]
+        self.publish({"type": "quality"})
+
     def _publish_overview(self, force: bool = False) -> None:
         now = time.monotonic()
         if self._news and (force or now - self._news_at > _OVERVIEW_EVERY_S):
@@ -247,6 +252,7 @@ class Learner:
 
     def classes_changed(self) -> None:
         """Hear of other classes."""
+        self._quality = None
         self._tell(op="classes", classes=[c["id"] for c in self.project.class_list()])
         for image_id, labels in self.project.all_labels().items():
             self._tell_labels(image_id, labels)
@@ -256,10 +262,10 @@ class Learner:
         self._tell(op="images", images=[(image.image_id, str(image.path)) for image in self.project.images])
 
     def quality(self) -> dict[str, Any]:
-        """What became of the suggestions in the images finished last."""
+        """What became of suggestions in the images finished last, and what was measured on held-out images."""
         from sppnet.studio.quality import quality_of
 
-        return quality_of(self.project, {image: list(rows) for image, rows in self._suggestions.items()})
+        return quality_of(self.project, self._quality)
 
     def _names(self) -> dict[int, str]:
         return {c["id"]: c["name"] for c in self.project.class_list()}

@@ -149,6 +149,7 @@ class Project:
                 raise ConflictError(f"{image.name}: was changed elsewhere in the meantime", self.as_dict(image_id))
             new = ImageLabels(old.version + 1, bool(done), parsed, turned_down)
             self._log.append({"op": "labels", "image": image.name} | entry_of_labels(new))
+            self._labels.pop(image_id, None)  # the dict is in the order of the last change
             self._labels[image_id] = new
             self._changed()
         self.listener({"type": "labels", "image": image_id, "author": author} | self.as_dict(image_id))
@@ -157,7 +158,7 @@ class Project:
     def as_dict(self, image_id: str) -> dict[str, Any]:
         """What the page needs of an image's labels."""
         labels = self.labels(image_id)
-        return {"version": labels.version, "done": labels.done, "boxes": [b.as_list() for b in labels.boxes]}
+        return entry_of_labels(labels)
 
     # --- classes -----------------------------------------------------------------------------------------------------
 
@@ -368,6 +369,7 @@ class Project:
     def _put(self, name: str, labels: ImageLabels) -> None:
         key = image_id_of(name)
         if key in self._images:
+            self._labels.pop(key, None)
             self._labels[key] = labels
         else:
             self._unknown[name] = labels

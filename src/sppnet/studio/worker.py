@@ -6,10 +6,11 @@ then the image in front of them, then learning, then suggestions for all images,
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import math
 import time
 from collections import deque
+from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ import numpy as np
 import torch
 
 from sppnet._types import F32
-from sppnet.boxes import box_iou, decode_deltas
+from sppnet.boxes import box_iou
 from sppnet.detection.detector import SPPDetector
+from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, measure_held_out
 from sppnet.detection.teaching import HeadTeacher, Lesson, OnlineCalibration, suggest
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import SppnetError
+from sppnet.studio.answers import Answers
 from sppnet.studio.describe import Describer, Description
+from sppnet.studio.measured import quality_event
 
 __all__ = ["run_worker"]
 
@@ -31,6 +35,9 @@ FIRST_STEPS, NEXT_STEPS, WHOLE_STEPS = 200, 60, 500
 SUGGEST_ABOVE = 0.05
 MIN_LESSONS = 2
 _WHOLE_AFTER = 4  # lessons since the head was last trained from the start
+MEASURE_FROM = 6
+_MEASURE_GROWTH = 1.25  # times as many finished images as when heads were measured last
+_MOMENT_S = 0.05  # of work at what nobody waits for
 _STATUS_EVERY_S = 0.5
 
 _log = logging.getLogger("sppnet.studio")
@@ -50,6 +57,7 @@ class Worker:
         self.connection = connection
         self.detector = SPPDetector.load(model)
         self.describer = Describer(self.detector, Path(folder))
+        self.answers = Answers(self.describer)
         self.seed = seed
         self.paths: dict[str, Path] = {}
         self.classes: list[int] = []  # numbers of the classes, in the order of the head's outputs
@@ -67,6 +75,9 @@ class Worker:
         self.calibration = OnlineCalibration()
         self.stale = False  # something was learned that the head does not know yet
         self.since_whole = 0
+        self.idle: Iterator[None] | None = None  # work that waits until there is nothing else
+        self.measured = 0  # finished images when heads were measured last
+        self.history: dict[int, HeldOut] = {}  # what was measured, by number of images
         self.broken: set[str] = set()
         self.described = 0
         self.started = time.perf_counter()
@@ -118,6 +129,9 @@ class Worker:
             self.stale = True
             self.todo_lessons = deque(self.labels)
             self.lessons.clear()
+            self.idle = None
+            self.history.clear()
+            self.measured = 0
 
     def on_labels(
         self, image: str, done: bool, boxes: list[list[float]], labels: list[int], rejected: list[list[float]]
@@ -145,11 +159,16 @@ class Worker:
     def _busy(self) -> bool:
         return bool(
             self.requests or self.todo_lessons or self.todo_suggestions or self.todo_images or self.stale
-            or (self.front and not self.front_fresh) or self._wants_whole()
+            or (self.front and not self.front_fresh) or self.idle or self._wants_whole() or self._wants_measure()
         )  # fmt: skip
 
     def _wants_whole(self) -> bool:
         return self.taught is not None and self.since_whole >= _WHOLE_AFTER
+
+    def _wants_measure(self) -> bool:
+        """Whether clearly more images are finished than when it was measured last."""
+        count = len(self.lessons)
+        return self.taught is not None and count >= max(MEASURE_FROM, math.ceil(self.measured * _MEASURE_GROWTH))
 
     def _work(self) -> None:
         if self.requests:
@@ -165,8 +184,8 @@ class Worker:
             self._suggest_some()
         elif self.todo_images:
             self._describe(self.todo_images.popleft())
-        elif self._wants_whole():
-            self._learn_whole()
+        elif self.idle or self._wants_whole() or self._wants_measure():
+            self._go_on()
         self._status()
 
     def _describe(self, image: str) -> None:
@@ -205,8 +224,7 @@ class Worker:
 
     def _learn(self) -> None:
         self.stale = False
-        lessons = list(self.lessons.values())
-        if len(lessons) < MIN_LESSONS or not any(len(lesson.boxes) for lesson in lessons):
+        if not _can_teach(self.lessons):
             if self.taught is not None:
                 self.taught = None
                 self._forget()
@@ -217,20 +235,51 @@ class Worker:
         steps = NEXT_STEPS
         if self.teacher is None:
             self.teacher, steps = HeadTeacher(self.detector.weights_, len(self.classes), seed=self.seed), FIRST_STEPS
-        self.teacher.learn(lessons, steps)
+        self.teacher.learn(list(self.lessons.values()), steps)
         self._swap(self.teacher, time.perf_counter() - started)
 
-    def _learn_whole(self) -> None:
-        """Train from the start with all lessons, in pieces, while nobody waits."""
+    def _go_on(self) -> None:
+        """Work for a moment at what nobody waits for."""
+        if self.idle is None:
+            self.idle = self._whole() if self._wants_whole() else self._measure()
+        until = time.perf_counter() + _MOMENT_S
+        for _ in self.idle:
+            if time.perf_counter() > until or self.connection.poll(0):
+                return
+        self.idle = None
+
+    def _whole(self) -> Iterator[None]:
+        """Train from the start with all lessons: better than going on from the head that is there."""
         self.since_whole = 0
-        lessons = list(self.lessons.values())
-        if len(lessons) < MIN_LESSONS or not any(len(lesson.boxes) for lesson in lessons):
+        lessons = dict(self.lessons)
+        if not _can_teach(lessons):
             return
         teacher = HeadTeacher(self.detector.weights_, len(self.classes), seed=self.seed)
+        spent = 0.0
         started = time.perf_counter()
-        teacher.learn(lessons, WHOLE_STEPS)
+        for _ in teacher.learning(list(lessons.values()), WHOLE_STEPS):
+            spent += time.perf_counter() - started
+            yield
+            started = time.perf_counter()
         self.teacher = teacher
-        self._swap(teacher, time.perf_counter() - started)
+        if lessons.keys() == self.lessons.keys():
+            self._swap(teacher, spent)
+        else:
+            self.stale = True  # what was finished meanwhile is learned on top
+
+    def _measure(self) -> Iterator[None]:
+        """Measure heads on images that they did not learn from, and tell."""
+        self.measured = len(self.lessons)
+        lessons, classes = dict(self.lessons), list(self.classes)
+        options = HeldOutOptions(seed=self.seed)
+        result = yield from measure_held_out(self.detector.weights_, len(classes), lessons, self._look, options)
+        if result is not None:
+            self.history[result.images] = result
+            self.send(type="quality", quality=quality_event(result, classes, list(self.history.values())))
+
+    def _look(self, image: str) -> Looked | None:
+        known = self._description(image)
+        return None if known is None else Looked(known.vectors, known.windows, known.width, known.height)
 
     def _swap(self, teacher: HeadTeacher, seconds: float) -> None:
         self.taught = teacher.weights()
@@ -300,53 +349,22 @@ class Worker:
             self.send(type="answer", number=request["number"], value=value)
         except SppnetError as error:
             self.send(type="answer", number=request["number"], error=str(error))
+        except (OSError, ValueError, RuntimeError, LookupError):  # of one question; the work goes on
+            _log.exception("a question could not be answered")
+            self.send(type="answer", number=request["number"], error="that went wrong; the log of the studio says why")
 
-    @torch.inference_mode()
     def answer_tighten(self, request: dict[str, Any]) -> list[float] | None:
         """Move a rough box to where the detectors and the windows say an object ends."""
-        image = request["image"]
-        known = self._description(image)
-        if known is None:
+        path = self.paths.get(request["image"])
+        if path is None:
             return None
-        box = np.array([request["box"]], np.float32)
-        candidates, scores = self.describer.snaps(known, None)
-        weights, c = self.taught, request["class"]
-        if weights is not None and c in self.classes:
-            rough = self.describer.vectors(self.paths[image], box)
-            h = torch.relu(torch.addmm(weights.fc6_bias, rough, weights.fc6_weight.T))
-            moved = decode_deltas(box, weights.box_deltas(h, self.classes.index(c)).numpy())
-            limit = np.array([known.width, known.height] * 2, np.float32)
-            candidates = np.concatenate([np.clip(moved, 0, limit), candidates])
-            scores = np.concatenate([[scores.max(initial=0) + 2], scores])
-        overlap = box_iou(box, candidates)[0]
-        near = np.flatnonzero(overlap >= 0.5)
-        if not len(near):
-            return None
-        best = near[np.argmax(overlap[near] * 4 + scores[near] / 5)]
-        return [round(float(v), 2) for v in candidates[best]]
+        c = request["class"]
+        place = self.classes.index(c) if self.taught is not None and c in self.classes else None
+        return self.answers.tighten(path, request["box"], self.taught, place)
 
     def answer_detect(self, request: dict[str, Any]) -> dict[str, Any]:
         """Objects in an image file, by the head that was taught."""
-        import io
-
-        from PIL import Image
-
-        started = time.perf_counter()
-        detector, names = self._present(request["names"])
-        with contextlib.closing(io.BytesIO(request["data"])) as file:
-            image = Image.open(file, formats=("JPEG", "PNG", "WEBP", "BMP", "GIF"))
-            from sppnet.images import load_image
-
-            pixels = load_image(image)
-        found = detector.detect(pixels, 0.5)
-        return {
-            "width": pixels.shape[1], "height": pixels.shape[0],
-            "detections": [
-                {"box": [round(float(v), 1) for v in box], "class": names[int(c)], "confidence": round(float(p), 4)}
-                for box, c, p in zip(found.xyxy, found.class_id, found.confidence, strict=True)
-            ],
-            "milliseconds": round((time.perf_counter() - started) * 1000, 1),
-        }  # fmt: skip
+        return self.answers.detect(request["data"], *self._present(request["names"]))
 
     def answer_model(self, request: dict[str, Any]) -> str:
         """Write the head that was taught, as a detector file."""
@@ -355,10 +373,8 @@ class Worker:
         return str(request["path"])
 
     def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
-        if self.taught is None:
-            return self.detector, self.detector.class_names_
-        chosen = tuple(names[number] for number in self.classes)
-        return self.detector.with_weights(self.taught, chosen), chosen
+        chosen = tuple(names.get(number, f"class {number}") for number in self.classes)
+        return self.answers.present(self.taught, chosen, self.calibration)
 
     def _status(self, force: bool = False, state: str | None = None) -> None:
         now = time.perf_counter()
@@ -374,6 +390,10 @@ class Worker:
                       "seconds_left": round(each * left, 1) if each else None},
             teaching={"state": teaching, "images": len(self.lessons), "seconds": self.learn_seconds, "message": ""},
         )  # fmt: skip
+
+
+def _can_teach(lessons: Mapping[str, Lesson]) -> bool:
+    return len(lessons) >= MIN_LESSONS and any(len(lesson.boxes) for lesson in lessons.values())
 
 
 def run_worker(connection: Connection, model: str | None, folder: str, threads: int, seed: int) -> None:

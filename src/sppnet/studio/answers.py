@@ -1,0 +1,122 @@
+"""Answers of the worker to questions that somebody waits for."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from sppnet._types import U8
+from sppnet.boxes import box_iou, decode_deltas
+from sppnet.detection.detector import SPPDetector
+from sppnet.detection.teaching import OnlineCalibration
+from sppnet.detection.weights import DetectorWeights
+from sppnet.errors import ImageError
+from sppnet.images import load_image
+from sppnet.studio.describe import Describer
+
+__all__ = ["Answers"]
+
+
+class Answers:
+    """Gives the answers.
+
+    Args:
+        describer: of images; its detector is the one to start from.
+    """
+
+    def __init__(self, describer: Describer) -> None:
+        self.describer = describer
+
+    @torch.inference_mode()
+    def tighten(
+        self, path: Path, rough: list[float], weights: DetectorWeights | None, place: int | None
+    ) -> list[float] | None:
+        """Move a rough box to where the detectors and the windows say an object ends.
+
+        Args:
+            path: of the image.
+            rough: the box.
+            weights: of the head that was taught, or None.
+            place: of the box's class in the head, or None.
+
+        Returns:
+            The better box, or None where nothing near fits better.
+
+        Raises:
+            ImageError: the image can't be read.
+        """
+        known = self.describer.describe(path)
+        box = np.array([rough], np.float32)
+        candidates, scores = self.describer.snaps(known, None)
+        if weights is not None and place is not None:
+            reduced = self.describer.vectors(path, box)
+            h = torch.relu(torch.addmm(weights.fc6_bias, reduced, weights.fc6_weight.T))
+            moved = decode_deltas(box, weights.box_deltas(h, place).numpy())
+            limit = np.array([known.width, known.height] * 2, np.float32)
+            candidates = np.concatenate([np.clip(moved, 0, limit), candidates])
+            scores = np.concatenate([[scores.max(initial=0) + 2], scores])
+        overlap = box_iou(box, candidates)[0]
+        near = np.flatnonzero(overlap >= 0.5)
+        if not len(near):
+            return None
+        best = near[np.argmax(overlap[near] * 4 + scores[near] / 5)]
+        return [round(float(v), 2) for v in candidates[best]]
+
+    def detect(self, data: bytes, detector: SPPDetector, names: tuple[str, ...]) -> dict[str, Any]:
+        """Objects in an image file.
+
+        Args:
+            data: the file.
+            detector: that looks.
+            names: of its classes.
+
+        Returns:
+            Size, detections, milliseconds.
+
+        Raises:
+            ImageError: it is no image.
+        """
+        started = time.perf_counter()
+        try:
+            with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP", "GIF")) as image:
+                pixels = load_image(image)
+        except (UnidentifiedImageError, ValueError, Image.DecompressionBombError):
+            raise ImageError("the file is not an image that can be read; choose a JPEG or PNG") from None
+        result = self.rows(detector, pixels, names)
+        return result | {"milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+
+    @staticmethod
+    def rows(detector: SPPDetector, pixels: U8, names: tuple[str, ...]) -> dict[str, Any]:
+        """Size of an image, and the detections in it as the page takes them."""
+        found = detector.detect(pixels, 0.5)
+        return {
+            "width": pixels.shape[1], "height": pixels.shape[0],
+            "detections": [
+                {"box": [round(float(v), 1) for v in box], "class": names[int(c)], "confidence": round(float(p), 4)}
+                for box, c, p in zip(found.xyxy, found.class_id, found.confidence, strict=True)
+            ],
+        }  # fmt: skip
+
+    def present(
+        self, weights: DetectorWeights | None, chosen: tuple[str, ...], calibration: OnlineCalibration
+    ) -> tuple[SPPDetector, tuple[str, ...]]:
+        """The detector with the head that was taught, or as it was where nothing was taught yet; and its classes.
+
+        Args:
+            weights: of the head, or None.
+            chosen: names of its classes.
+            calibration: of its confidence, which becomes that of the detector.
+        """
+        detector = self.describer.detector
+        if weights is None:
+            return detector, detector.class_names_
+        count = len(chosen)
+        slope, offset = torch.full((count,), calibration.slope), torch.full((count,), calibration.offset)
+        return detector.with_weights(replace(weights, slope=slope, offset=offset), chosen), chosen

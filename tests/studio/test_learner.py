@@ -1,0 +1,88 @@
+"""The worker and the server's side of it, with the detector that comes with the package."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette", reason="needs the extra studio")
+from person import iou
+
+from sppnet.datasets.example import make_example
+from sppnet.datasets.records import DetectionDataset
+from sppnet.errors import ArgumentError
+from sppnet.studio.learner import Learner
+from sppnet.studio.project import Project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def digits(tmp_path: Path) -> DetectionDataset:
+    data = make_example(tmp_path / "digits", 20, 2, 0)
+    for file in (tmp_path / "digits").iterdir():
+        if file.suffix != ".jpg":
+            file.unlink()
+    return data
+
+
+@pytest.fixture
+def project(digits: DetectionDataset) -> Iterator[Project]:
+    project = Project(digits[0].path.parent)
+    yield project
+    project.close()
+
+
+@pytest.fixture
+def learner(project: Project) -> Iterator[Learner]:
+    learner = Learner(project, lambda event: None, threads=1)
+    yield learner
+    learner.close()
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:
+    end = time.monotonic() + seconds
+    while not (value := what()):
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.1)
+    return value
+
+
+def test_likely_mistakes_are_those_that_were_made(digits: DetectionDataset, project: Project, learner: Learner) -> None:
+    """Labels with three mistakes in them: heads that did not learn from these images find them."""
+    numbers = [project.add_class(name).class_id for name in digits.class_names]
+    learner.classes_changed()
+    ids = {image.name: image.image_id for image in project.images}
+    planted: list[tuple[str, str, Any]] = []
+    for i, record in enumerate(digits):
+        rows = [
+            [*box, numbers[c], "drawn"] for box, c in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
+        ]
+        if i == 2:
+            planted.append(("missing", record.path.name, rows.pop(0)[:4]))
+        if i == 5:
+            planted.append(("class", record.path.name, rows[0][:4]))
+            rows[0][4] = numbers[1 - record.labels[0]]
+        project.set_labels(ids[record.path.name], 0, rows, True)
+        learner.labels_changed(ids[record.path.name])
+    wait_for(lambda: learner.quality()["measured"] == len(digits))
+    quality = learner.quality()
+    assert all(row["ap"] > 0.6 for row in quality["classes"])
+    assert all(row["ap_low"] <= row["ap"] <= row["ap_high"] for row in quality["classes"])
+    found = [(d["kind"], d["name"], d["box"]) for d in quality["disagreements"]]
+    for kind, name, box in planted:
+        assert any(
+            (k, n) == (kind, name) and iou(b, box) > 0.5 for k, n, b in found
+        ), (kind, name, found)  # fmt: skip
+
+
+def test_a_file_that_is_no_image_does_not_stop_the_work(learner: Learner, digits: DetectionDataset) -> None:
+    for data in (b"", b"no image", digits[0].path.read_bytes()[:500]):
+        with pytest.raises(ArgumentError):
+            learner.detect(data)
+    assert learner.detect(digits[0].path.read_bytes())["width"] == 320
+    assert learner._restarts == 0
