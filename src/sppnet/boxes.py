@@ -23,7 +23,7 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
     """
     try:
         array = np.asarray(boxes, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(f"{name}: expected numbers of shape (K, 4), got {type(boxes).__name__}: {error}") from None
     if array.size == 0:
         return np.zeros((0, 4), np.float32)

@@ -59,8 +59,16 @@ _WORDS = (
 class Target:
     """A folder with a good data set in it, one file of which is replaced by what is to be tried."""
 
-    def __init__(self, name: str, file: str, seed: bytes, use: Callable[[Path], object]) -> None:
-        self.name, self.file, self.seed, self.use = name, file, seed, use
+    def __init__(self, name: str, file: str, seed: bytes | Callable[[], bytes], use: Callable[[Path], object]) -> None:
+        self.name, self.file, self.use = name, file, use
+        self._seed = seed
+
+    @property
+    def seed(self) -> bytes:
+        """A good file; some are made when they are asked for."""
+        if not isinstance(self._seed, bytes):
+            self._seed = self._seed()
+        return self._seed
 
     def prepare(self, root: Path) -> Path:
         """The folder, with pictures."""
@@ -202,6 +210,77 @@ def _load_model(path: Path) -> object:
     return SPPDetector.load(path / "m.safetensors")
 
 
+def _load_classifier(path: Path) -> object:
+    from sppnet.classification.image_classifier import ImageClassifier
+
+    return ImageClassifier.load(path / "c.safetensors")
+
+
+_KEY = "ab" + "0" * 38
+_LAYOUT: dict[str, tuple[str, tuple[int | None, ...]]] = {"windows": ("float32", (None, 4)), "map": ("int8", (2, 3))}
+
+
+def _cache_entry(path: Path) -> object:
+    """Never an error: what is damaged counts as absent, and what is given has the layout."""
+    from sppnet.storage.feature_cache import FeatureCache
+
+    entry = FeatureCache(path).get(_KEY, _LAYOUT)
+    assert entry is None or tuple(entry["map"].shape) == (2, 3)
+    return entry
+
+
+def _checkpoint(path: Path) -> object:
+    """Never an error: what is damaged counts as absent."""
+    from sppnet.storage.checkpoints import Checkpoints
+
+    checkpoints = Checkpoints(path)
+    checkpoints.folder = path
+    found = checkpoints.load("stage")
+    assert found is None or isinstance(found[1], dict)
+    return found
+
+
+def _training_state(path: Path) -> object:
+    return _small_training().resume(path / "training.safetensors")
+
+
+def _small_training() -> Any:
+    import torch
+
+    from sppnet.backbones.registry import load_backbone
+    from sppnet.classification.checkpoint import TrainingState
+    from sppnet.classification.classifier import SPPClassifier
+
+    torch.manual_seed(0)
+    network = SPPClassifier(load_backbone("zf5@0.1", pretrained=False, trainable=True), (1,), 2, hidden=())
+    trained = list(network.named_parameters())
+    optimizer = torch.optim.SGD([parameter for _, parameter in trained], 0.1, 0.9)
+    return TrainingState(network, optimizer, torch.amp.GradScaler("cpu", enabled=False), trained, {"images": "2"})
+
+
+def _windows_file(name: str) -> Callable[[Path], object]:
+    def use(path: Path) -> object:
+        from sppnet.proposals import load_proposals
+
+        return load_proposals(path / name)
+
+    return use
+
+
+def _video(path: Path) -> object:
+    from sppnet.datasets.video import count_frames, read_frames
+
+    count_frames(path / "clip.mp4", 0.1)
+    frames = 0
+    for frame in read_frames(path / "clip.mp4", 0.0, max_pixels=1 << 20):
+        assert frame.pixels.dtype == np.uint8
+        assert frame.time_s == frame.time_s
+        frames += 1
+        if frames >= 20:
+            break
+    return frames
+
+
 def _show_image(path: Path) -> object:
     from sppnet.images import image_size, load_image
 
@@ -210,6 +289,13 @@ def _show_image(path: Path) -> object:
     except SppnetError as error:
         _clear(error)
     return load_image(path / "a.png", max_pixels=1 << 22)
+
+
+def _allowed(target: Target, error: SppnetError) -> None:
+    """Errors are of a length that a person reads; some kinds of files never give any."""
+    if target.name in _NO_ERROR:
+        raise AssertionError(f"{target.name}: {error}")
+    _clear(error)
 
 
 def _clear(message: object) -> None:
@@ -237,6 +323,64 @@ def model_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         detector.save(Path(folder) / "m.safetensors", "float16")
         return (Path(folder) / "m.safetensors").read_bytes()
+
+
+def classifier_bytes() -> bytes:
+    """A small classifier file with a right checksum."""
+    from sppnet.classification.classifier import SPPClassifier
+    from sppnet.classification.classifier_file import ClassifierFile, write_classifier
+    from sppnet.classification.views import View
+
+    training = _small_training()
+    network: SPPClassifier = training.network
+    with tempfile.TemporaryDirectory() as folder:
+        content = ClassifierFile(network, ("cat", "dog"), (View(64),), 1.0, {"training": {"seed": 0}})
+        write_classifier(Path(folder) / "c.safetensors", content, "0.1.0")
+        return (Path(folder) / "c.safetensors").read_bytes()
+
+
+def _entry_bytes() -> bytes:
+    from sppnet.storage.envelope import encode_envelope
+
+    arrays: dict[str, Any] = {"windows": np.arange(8, dtype=np.float32).reshape(2, 4), "map": np.zeros((2, 3), np.int8)}
+    return b"".join(bytes(piece) for piece in encode_envelope(arrays, {"key": _KEY}, "sppnet-cache", 1))
+
+
+def _checkpoint_bytes() -> bytes:
+    from sppnet.storage.envelope import encode_envelope
+
+    metadata = {"stage": "stage", "state": {"step": 3}}
+    arrays = {"weight": np.ones((2, 3), np.float32)}
+    return b"".join(bytes(piece) for piece in encode_envelope(arrays, metadata, "sppnet-checkpoint", 1))
+
+
+def _training_bytes() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        _small_training().save(Path(folder) / "t.safetensors", [{"epoch": 1.0, "loss": 2.0}])
+        return (Path(folder) / "t.safetensors").read_bytes()
+
+
+def _npz_bytes() -> bytes:
+
+    from sppnet.proposals import encode_proposals
+
+    return encode_proposals({"a.png": np.array([[0, 0, 9, 9]], np.float32)}, ".npz")
+
+
+def _video_bytes() -> bytes:
+    import io
+
+    import av
+
+    stream = io.BytesIO()
+    with av.open(stream, "w", format="mp4") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 32, 32, "yuv420p"
+        for k in range(5):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 30 * k, np.uint8), format="rgb24")
+            container.mux(video.encode(frame))
+        container.mux(video.encode())
+    return stream.getvalue()
 
 
 def _png() -> bytes:
@@ -279,8 +423,20 @@ TARGETS = (
     Target("csv-list", "t.csv", b'image_id,width,height,bbox,class\na,30,20,"[1, 2, 5, 6.5]",cat\n', _check("csv")),
     Target("image-png", "a.png", _png(), _show_image),
     Target("image-jpeg", "a.png", _jpeg(), _show_image),
-    Target("model", "m.safetensors", b"", _load_model),
+    Target("windows-json", "w.json", b'{"a.png": [[0, 0, 9, 9]]}', _windows_file("w.json")),
+    Target("windows-npz", "w.npz", _npz_bytes, _windows_file("w.npz")),
+    Target("video", "clip.mp4", _video_bytes, _video),
+    Target("model", "m.safetensors", model_bytes, _load_model),
+    Target("classifier", "c.safetensors", classifier_bytes, _load_classifier),
+    Target("cache-entry", f"ab/{_KEY}.safetensors", _entry_bytes, _cache_entry),
+    Target("checkpoint", "stage.safetensors", _checkpoint_bytes, _checkpoint),
+    Target("training-state", "training.safetensors", _training_bytes, _training_state),
 )
+# Damaged files of these kinds count as absent
+_NO_ERROR = ("cache-entry", "checkpoint")
+# Files of ours with a checksum: mutations are given a right one again
+_PACKED = {"model": "sppnet-detector", "classifier": "sppnet-classifier", "cache-entry": "sppnet-cache",
+           "checkpoint": "sppnet-checkpoint", "training-state": "sppnet-training"}  # fmt: skip
 
 
 def mutate(data: bytes, draw: random.Random) -> bytes:
@@ -311,11 +467,9 @@ def mutate(data: bytes, draw: random.Random) -> bytes:
     return bytes(out[: 1 << 18])
 
 
-def mutate_model(data: bytes, draw: random.Random) -> bytes:
-    """A detector file whose metadata or tensors are changed and whose checksum is right again (or damaged bytes)."""
+def mutate_model(data: bytes, draw: random.Random, kind: str = "sppnet-detector") -> bytes:
+    """A file of ours whose metadata or tensors are changed and whose checksum is right again (or damaged bytes)."""
     from safetensors.torch import load
-
-    from sppnet.detection import model_file
 
     if draw.random() < 0.4:
         return mutate(data, draw)
@@ -334,7 +488,8 @@ def mutate_model(data: bytes, draw: random.Random) -> bytes:
             tensors[name] = (tensors[name] * float("inf")).contiguous()
         else:
             tensors[name] = tensors[name].to(draw.choice(_types()))
-    form = draw.choice((model_file.FORMAT, model_file.FORMAT, "sppnet-detector-1", "sppnet-detector-99", ""))
+    now = str(json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])["__metadata__"]["format"])
+    form = draw.choice((now, now, now, f"{kind}-1", f"{kind}-99", ""))
     try:
         return pack_model(tensors, text, form)
     except (UnicodeError, RuntimeError, TypeError):  # TypeError: NumPy has no such type
@@ -410,7 +565,7 @@ def one_input(target: Target, home: Path, data: bytes) -> str:
         target.use(home)
         return "good"
     except SppnetError as error:
-        _clear(error)
+        _allowed(target, error)
         return type(error).__name__
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -425,8 +580,15 @@ def too_slow(number: int, frame: FrameType | None) -> None:
 def fuzz(target: Target, root: Path, seconds: float, draw: random.Random) -> tuple[int, dict[str, int]]:
     """Mutations of the target's seed for ``seconds``. Returns the number of inputs and how they ended."""
     home = target.prepare(root)
-    seed = target.seed or model_bytes()
-    change = mutate_model if target.name == "model" else mutate
+    seed = target.seed
+    kind = _PACKED.get(target.name)
+
+    def change(data: bytes, draw: random.Random) -> bytes:
+        try:
+            return mutate(data, draw) if kind is None else mutate_model(data, draw, kind)
+        except Exception:  # damaged by an earlier change
+            return mutate(data, draw)
+
     corpus, number = [seed], 0
     counts: dict[str, int] = {}
     one_input(target, home, seed)
@@ -455,19 +617,27 @@ def fuzz(target: Target, root: Path, seconds: float, draw: random.Random) -> tup
 def _atheris(target: Target, root: Path, seconds: float) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=["sppnet.datasets", "sppnet.detection.model_file"]):
+    rooms = ["sppnet.datasets", "sppnet.detection.model_file", "sppnet.detection.model_checks", "sppnet.storage",
+             "sppnet.classification", "sppnet.proposals.stored"]  # fmt: skip
+    with atheris.instrument_imports(include=rooms):
         import sppnet.datasets.check
         import sppnet.datasets.loading
-        import sppnet.detection.model_file  # noqa: F401
+        import sppnet.datasets.video
+        import sppnet.proposals.stored
+
+        if target.name in _PACKED:
+            import sppnet.classification.image_classifier
+            import sppnet.detection.model_file  # noqa: F401
     home = target.prepare(root)
     corpus = root / "corpus"
     corpus.mkdir()
-    (corpus / "seed").write_bytes(target.seed or model_bytes())
+    (corpus / "seed").write_bytes(target.seed)
     dictionary = root / "words"
     words = ["".join(f"\\x{c:02x}" for c in word) for word in _WORDS if 0 < len(word) < 60]
     dictionary.write_text("".join(f'"{word}"\n' for word in words))
-    options = [f"-max_total_time={int(seconds)}", "-max_len=20000", "-rss_limit_mb=1024", "-timeout=10", "-verbosity=1",
-               f"-dict={dictionary}", "-print_final_stats=1", f"-artifact_prefix={tempfile.gettempdir()}/"]  # fmt: skip
+    options = [f"-max_total_time={int(seconds)}", f"-max_len={max(20000, 2 * len(target.seed))}",
+               "-rss_limit_mb=1024", "-timeout=10", "-verbosity=1", f"-dict={dictionary}", "-print_final_stats=1",
+               f"-artifact_prefix={tempfile.gettempdir()}/"]  # fmt: skip
 
     def one(data: bytes) -> None:
         file = home / target.file
@@ -475,19 +645,21 @@ def _atheris(target: Target, root: Path, seconds: float) -> None:
         try:
             target.use(home)
         except SppnetError as error:
-            _clear(error)
+            _allowed(target, error)
+
+    kind = _PACKED.get(target.name, "")
 
     def changed(data: bytes, most: int, seed: int) -> bytes:
-        # a detector with a wrong checksum is refused before anything is looked at, so ours are made right again
+        # a file with a wrong checksum is refused before anything is looked at, so ours are made right again
         draw = random.Random(seed)
         if draw.random() < 0.5:
             return bytes(atheris.Mutate(data, most))
         try:
-            return mutate_model(data, draw)[:most]
-        except Exception:  # not a detector any more
+            return mutate_model(data, draw, kind)[:most]
+        except Exception:  # not one of ours any more
             return mutate(data, draw)[:most]
 
-    more = {"custom_mutator": changed} if target.name == "model" else {}
+    more = {"custom_mutator": changed} if kind else {}
     atheris.Setup([sys.argv[0], *options, str(corpus)], one, **more)
     atheris.Fuzz()
 

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
@@ -75,6 +75,9 @@ class TrainingState:
         found = read_envelope(path, _KIND, _VERSION, "a checkpoint of a training")
         tensors, metadata = to_tensors(found.arrays), found.metadata
         mine, stored = json.loads(json.dumps(self.identity)), metadata.get("identity", {})
+        history = metadata.get("history")
+        if not isinstance(stored, dict) or not _is_history(history):
+            raise ModelFileError(f"{os.fspath(path)}: is no checkpoint of a training; remove it to begin anew")
         for key, value in mine.items():
             if stored.get(key) != value:
                 raise ModelFileError(
@@ -85,16 +88,21 @@ class TrainingState:
             self.network.load_state_dict(
                 {n.removeprefix("network."): t for n, t in tensors.items() if n.startswith("network.")}
             )
-            history = list(metadata["history"])
             for name, parameter in self.trained:
                 buffer = tensors.get(f"momentum.{name}")
                 if buffer is not None:
                     self.optimizer.state[parameter]["momentum_buffer"] = buffer.to(parameter.device).view_as(parameter)
-        except (RuntimeError, KeyError, TypeError) as error:
+            if self.scaler.is_enabled() and metadata.get("scaler"):
+                self.scaler.load_state_dict(metadata["scaler"])
+        except (RuntimeError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileError(f"{os.fspath(path)}: is of another network, or damaged ({error})") from None
-        if self.scaler.is_enabled() and metadata.get("scaler"):
-            self.scaler.load_state_dict(metadata["scaler"])
         return history
+
+
+def _is_history(value: object) -> TypeGuard[list[dict[str, float]]]:
+    return isinstance(value, list) and all(
+        isinstance(entry, dict) and all(isinstance(figure, int | float) for figure in entry.values()) for entry in value
+    )
 
 
 def identity_of(network: SPPClassifier, data: ImageFolder) -> dict[str, Any]:

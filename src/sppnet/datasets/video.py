@@ -137,13 +137,15 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
             video = next(iter(container.streams.video), None)
             if video is None:
                 raise ImageError(f"{file}: has no images in it; name a video")
+            if video.codec_context is None:
+                raise ImageError(f"{file}: its codec isn't known here; export it as H.264")
             yield container, video
     except FileNotFoundError:
         raise ImageError(f"{file}: no such file; check the name") from None
     except ImageError:
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
+    except Exception as error:  # what PyAV raises on damaged files isn't only its own
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageError(f"{file}: can't be read as a video ({reason}); get or export it again") from error
 
 

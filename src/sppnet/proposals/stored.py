@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sppnet.boxes import as_boxes
-from sppnet.errors import ArgumentError, MissingDependencyError, ProposalError
+from sppnet.errors import ArgumentError, MissingDependencyError, ProposalError, SppnetError
 from sppnet.storage.atomic import write_bytes
 from sppnet.storage.reading import open_regular, read_regular
 
@@ -141,10 +141,11 @@ def load_proposals(path: str | os.PathLike[str]) -> StoredProposals:
         windows = reader(path)
     except OSError as error:
         raise ProposalError(f"{path}: can't be read ({error.strerror or error})") from error
-    except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError, RecursionError) as error:
-        if isinstance(error, ProposalError):
-            raise
-        raise ProposalError(f"{path}: is damaged or isn't a {path.suffix} file ({error})") from error
+    except SppnetError:
+        raise
+    except Exception as error:  # readers of damaged files raise whatever they stumble over
+        detail = str(error)[:200] or type(error).__name__
+        raise ProposalError(f"{path}: is damaged or isn't a {path.suffix} file ({detail})") from error
     return StoredProposals(windows, str(path))
 
 
