@@ -22,7 +22,8 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
         ArgumentError: another shape, or numbers that aren't finite.
     """
     try:
-        array = np.asarray(boxes, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # too large becomes infinite, and is refused below
+            array = np.asarray(boxes, dtype=np.float32)
     except (TypeError, ValueError, OverflowError) as error:
         raise ArgumentError(f"{name}: expected numbers of shape (K, 4), got {type(boxes).__name__}: {error}") from None
     if array.size == 0:

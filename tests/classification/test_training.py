@@ -21,6 +21,7 @@ from sppnet.classification.options import GradientOptions
 from sppnet.classification.training import train_network
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, ModelFileError
+from sppnet.storage.envelope import read_envelope, write_envelope
 
 OPTIONS = GradientOptions(epochs=4, batch_size=8, sizes_px=(32, 24), learning_rate=0.05, warmup_epochs=0)
 NINETEEN = [*range(0, 36, 2), 1]
@@ -58,6 +59,18 @@ def test_learns_and_goes_on_after_a_kill(toy_folder: Path, tmp_path: Path) -> No
         train_network(_network(dropout=0.0), data, options, checkpoint=path)
     with pytest.raises(ModelFileError, match=r"had images = '36 of 3 classes, .*now it is '19 of 3 classes"):
         train_network(_network(), data.subset(NINETEEN), options, checkpoint=path)
+    # what fuzzing found: metadata of other kinds, with a right digest
+    good = read_envelope(path, "sppnet-training", 1, "a checkpoint")
+    for key, value in (
+        ("identity", "x"),
+        ("identity", None),
+        ("history", 3),
+        ("history", [1]),
+        ("history", [{"a": []}]),
+    ):
+        write_envelope(path, good.arrays, good.metadata | {key: value}, "sppnet-training", 1)
+        with pytest.raises(ModelFileError, match="is no checkpoint of a training; remove it"):
+            train_network(_network(), data, options, checkpoint=path)
 
 
 def test_mixed_precision_learns_too(toy_folder: Path) -> None:

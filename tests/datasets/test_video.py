@@ -73,3 +73,24 @@ def test_bad_videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: Path)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'sppnet\[video\]'"):
         list(read_frames(clip))
+
+
+def test_an_unknown_codec_and_changed_bytes(clip: Path, tmp_path: Path) -> None:
+    data = clip.read_bytes()
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(data.replace(b"mp4v", b"zzzz").replace(b"esds", b"zzzz"))
+    with pytest.raises(ImageError, match=r"bad\.mp4: its codec isn't known"):
+        list(read_frames(bad))
+    draw = np.random.default_rng(0)
+    for _ in range(200):
+        changed = bytearray(data)
+        for place in draw.integers(0, len(data), 8):
+            changed[place] ^= 1 << int(draw.integers(8))
+        bad.write_bytes(changed)
+        try:
+            frames = list(read_frames(bad, 0.5))
+        except ImageError as error:
+            message = str(error)
+        else:
+            message = f"{bad}: {len(frames)} frames"
+        assert message.startswith(f"{bad}: ")

@@ -181,3 +181,19 @@ def test_files_that_would_fill_the_memory_are_refused(tmp_path: Path, monkeypatc
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(ProposalError, match="is a pipe"):
         load_proposals(tmp_path / "pipe.json")
+
+
+def test_what_fuzzing_found(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Numbers that no float holds, and packing that Python doesn't know, are one clear error."""
+    path = tmp_path / "w.json"
+    for number in ("1" * 5000, "1" * 400, "1e300", "-Infinity"):
+        path.write_text(f'{{"a.png": [[0, 0, 9, {number}]]}}')
+        with pytest.raises(ProposalError, match=r"w\.json"):
+            load_proposals(path)
+    save_proposals(tmp_path / "w.npz", {"a.png": [[0, 0, 9, 9]]})
+    data = (tmp_path / "w.npz").read_bytes()
+    at = data.index(b"PK\x01\x02") + 10  # the compression method in the directory of the archive
+    (tmp_path / "w.npz").write_bytes(data[:at] + b"\x63\x00" + data[at + 2 :])
+    with pytest.raises(ProposalError, match=r"w\.npz: is damaged"):
+        load_proposals(tmp_path / "w.npz")
+    assert not recwarn.list
