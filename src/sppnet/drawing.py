@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import colorsys
 import io
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +18,7 @@ from sppnet.boxes import as_boxes
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
 
-__all__ = ["class_colours", "draw_boxes", "draw_detections", "encode_image"]
+__all__ = ["check_image_name", "class_colours", "draw_boxes", "draw_detections", "encode_image"]
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]  # x0, y0, x1, y1; half-open, whole pixels
@@ -30,6 +32,18 @@ _PALETTE: tuple[Colour, ...] = (
 )
 _DARK: Colour = (16, 18, 22)
 _WHITE: Colour = (255, 255, 255)
+
+
+def check_image_name(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that :func:`encode_image` has no format for, before any work is done.
+
+    Raises:
+        ArgumentError: its extension is of no image that can be written.
+    """
+    suffix = Path(path).suffix
+    if Image.registered_extensions().get(suffix.lower()) not in Image.SAVE:
+        what = f"{suffix} is" if suffix else "its name says"
+        raise ArgumentError(f"{path}: {what} no format of images that can be written; use .png or .jpg")
 
 
 def encode_image(image: Image.Image, suffix: str = ".jpg", quality: int = 92) -> bytes:

@@ -18,12 +18,13 @@ from PIL import Image
 from sppnet import cli
 from sppnet.cli import common
 from sppnet.cli import options as cli_options
-from sppnet.cli.common import failure_status, plain, progress
+from sppnet.cli.common import failure_status, progress
 from sppnet.cli.main import VERBS, build_parser, main
 from sppnet.cli.options import DATA_FORMATS, fraction, name_list, pixels, positive_int, positive_number, seed
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.image_runs import FailedImage
 from sppnet.storage.atomic import write_atomic
+from sppnet.storage.names import printable_lines
 from sppnet.threads import num_threads
 
 Run = Callable[[argparse.Namespace], int]
@@ -91,7 +92,7 @@ def test_version(verbs: dict[str, Run], capsys: pytest.CaptureFixture[str]) -> N
     [
         (["detekt", "a.jpg"], "no verb 'detekt'; did you mean 'detect'? There are: detect, train, eval, proposals"),
         (["evaluate"], "did you mean 'eval'?"),
-        (["xyz"], "no verb 'xyz'; There are: detect"),
+        (["xyz"], "no verb 'xyz'; there are: detect"),
         (["detect", "--ouptut", "x"], "unrecognized arguments: --ouptut"),
         (["detect", "--ouptut=x"], "did you mean --output?"),
         (["eval", "--protocol", "voc07"], "--protocol: got 'voc07'; did you mean 'voc07-11pt'? expected one of:"),
@@ -202,9 +203,9 @@ def test_messages_of_the_library(verbs: dict[str, Run], capsys: pytest.CaptureFi
 
 
 def test_names_can_not_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    assert plain("dög\tcat\n") == "dög\tcat\n"
-    assert plain("a\x1b]0;title\x07\r\x9bb") == "a\\x1b]0;title\\x07\\r\\x9bb"
-    assert plain("gpj.\u202eexe") == "gpj.\\u202eexe"
+    assert printable_lines("dög\tcat\n") == "dög\tcat\n"
+    assert printable_lines("a\x1b]0;title\x07\r\x9bb") == "a\\x1b]0;title\\x07\\r\\x9bb"
+    assert printable_lines("gpj.\u202eexe") == "gpj.\\u202eexe"
     assert main(["eval", "a", "--scales", "\x1b[31mred"]) == 2
     assert "\x1b" not in capsys.readouterr().err
     assert main(["proposals", "\x1b[31mred.jpg"]) == 1

@@ -21,7 +21,6 @@ from sppnet.cli.options import (
     positive_int,
     positive_number,
 )
-from sppnet.cli.tables import count_table
 from sppnet.errors import ArgumentError, ImageError, MissingDependencyError, SppnetError
 
 if TYPE_CHECKING:
@@ -194,6 +193,8 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
 
 def _table(splits: FolderSplits) -> str:
     """Images of each class in both splits."""
+    from sppnet.datasets.tables import count_table
+
     used = {"train": splits.train} | ({"measure": splits.validation} if splits.validation is not None else {})
     counts = {title: dict(zip(data.class_names, map(int, data.counts()), strict=True)) for title, data in used.items()}
     return count_table(

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_text
+from sppnet.storage.names import printable_lines
 
 if TYPE_CHECKING:
     from sppnet._types import Progress
@@ -34,7 +34,6 @@ __all__ = [
     "file_for_output",
     "load_detector",
     "messages",
-    "plain",
     "plot_for_output",
     "progress",
     "reading",
@@ -67,36 +66,14 @@ SECONDS_A_LINE = 60.0
 # --- printing --------------------------------------------------------------------------------------------------------
 
 
-def plain(text: str) -> str:
-    r"""``text`` with control characters spelt out, so that no file name can move the cursor or hide text.
-
-    >>> plain("a\x1b[2Jb.jpg")
-    'a\\x1b[2Jb.jpg'
-    """
-    if text.isprintable():
-        return text
-    return "".join(ascii(c)[1:-1] if _moves(c) else c for c in text)
-
-
-def _moves(character: str) -> bool:
-    """Whether a terminal would obey it: control characters, and those that turn the direction of writing."""
-    if character in "\n\t":
-        return False
-    return (
-        unicodedata.category(character) == "Cc"
-        or "\u202a" <= character <= "\u202e"
-        or "\u2066" <= character <= "\u2069"
-    )
-
-
 def say(text: str = "") -> None:
     """Print a result on stdout, above any progress bar."""
-    tqdm.write(plain(text), file=sys.stdout)
+    tqdm.write(printable_lines(text), file=sys.stdout)
 
 
 def warn(text: str, start: str = "") -> None:
     """Print an error on stderr, above any progress bar."""
-    tqdm.write(f"{start}sppnet: {plain(text)}", file=sys.stderr)
+    tqdm.write(f"{start}sppnet: {printable_lines(text)}", file=sys.stderr)
 
 
 class _Messages(logging.Handler):
@@ -108,7 +85,7 @@ class _Messages(logging.Handler):
         if record.levelno >= logging.WARNING:
             warn(text)
         else:
-            tqdm.write(plain(text), file=sys.stderr)
+            tqdm.write(printable_lines(text), file=sys.stderr)
 
 
 @contextmanager

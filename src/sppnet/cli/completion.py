@@ -49,7 +49,7 @@ def _complete_files(parser: argparse.ArgumentParser, file: object, folder: objec
                 _complete_files(below, file, folder)
         elif isinstance(action.metavar, str) and action.nargs != 0:
             words = set(action.metavar.split("|"))
-            if words & {"FILE", "DATA", "IMAGE", "SRC"}:
+            if words & {"FILE", "DATA", "IMAGE"}:
                 action.complete = file  # type: ignore[attr-defined]  # what shtab reads
             elif "DIR" in words:
                 action.complete = folder  # type: ignore[attr-defined]  # what shtab reads

@@ -28,7 +28,6 @@ from sppnet.cli.options import (
     pixels,
     positive_int,
 )
-from sppnet.cli.tables import count_table
 from sppnet.errors import ArgumentError
 
 __all__ = ["add_parser"]
@@ -120,6 +119,7 @@ def add_parser(subparsers: Any) -> None:
 def run_check(arguments: argparse.Namespace) -> int:
     """``sppnet data check``; returns the exit status."""
     from sppnet.datasets.check import check_dataset
+    from sppnet.datasets.tables import count_table
 
     check_outputs(arguments, json="report.json")
     report = check_dataset(
@@ -202,10 +202,11 @@ def run_show(arguments: argparse.Namespace) -> int:
     """``sppnet data show``; returns the exit status."""
     from sppnet.datasets.loading import load_dataset
     from sppnet.datasets.sheet import draw_dataset
-    from sppnet.drawing import encode_image
+    from sppnet.drawing import check_image_name, encode_image
     from sppnet.storage.atomic import write_bytes
 
-    output = image_for_output(arguments.output)
+    output = file_for_output(arguments.output, example="sheet.png")
+    check_image_name(output)
     dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=arguments.on_error)
     if output.exists() and any(record.path.exists() and output.samefile(record.path) for record in dataset):
         raise ArgumentError(f"--output {output}: is an image of the data set, which would be lost; name another file")
@@ -217,18 +218,3 @@ def run_show(arguments: argparse.Namespace) -> int:
     left_out = f"; {len(dataset.problems)} problems (`sppnet data check` lists them)" if dataset.problems else ""
     say(f"drawn: {sheet.shown} of {sheet.candidates} images in {output}{left_out}")
     return EXIT_FAILED if sheet.failed else EXIT_OK
-
-
-def image_for_output(path: str) -> Path:
-    """``path`` as the name of an image to write.
-
-    Raises:
-        ArgumentError: as for ``file_for_output``, or the extension is no format that Pillow writes.
-    """
-    from PIL import Image
-
-    file = file_for_output(path, example="sheet.png")
-    if Image.registered_extensions().get(file.suffix.lower()) not in Image.SAVE:
-        what = f"{file.suffix} is" if file.suffix else "its name says"
-        raise ArgumentError(f"--output {file}: {what} no format of images that can be written; use .png or .jpg")
-    return file

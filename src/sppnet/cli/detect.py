@@ -19,7 +19,6 @@ from sppnet.cli.options import (
     fraction,
     positive_int,
 )
-from sppnet.cli.tables import stage_table
 from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -96,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.detection.exports import write_results
     from sppnet.detection.run import detect_many
+    from sppnet.detection.timing import stage_table
 
     outputs = _outputs(arguments)
     check_outputs(arguments, json="found.json", journal="found.journal")
@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
         results = _print_all(job)
         seconds = time.perf_counter() - started
         if results:
-            say(stage_table([r.detections for r in results]))
+            say("\n" + stage_table([r.detections for r in results]))
         new = len(results) - job.resumed
         if new > 1:
             say(f"{new} images in {seconds:.1f} s, {new / seconds:.1f} a second")

@@ -16,7 +16,6 @@ from sppnet.cli.options import (
     add_verb,
     positive_int,
 )
-from sppnet.cli.tables import stage_table
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
@@ -62,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_validation_split
     from sppnet.detection.measure import detect_dataset
+    from sppnet.detection.timing import stage_table
     from sppnet.errors import DatasetError
     from sppnet.evaluation.failure_page import write_failure_page
     from sppnet.evaluation.voc import evaluate_voc, plot_curves
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     for protocol in dict.fromkeys(arguments.protocol or _VOC):
         text, document[protocol] = _measure(found, dataset, protocol)
         say(f"{text}\n")
-    say(stage_table(found))
+    say("\n" + stage_table(found))
     if arguments.plot:
         plot_curves(evaluate_voc(found, dataset, protocol="voc07-11pt"), arguments.plot)
         say(f"drawn: {arguments.plot}")

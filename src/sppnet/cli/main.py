@@ -15,10 +15,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, plain, warn
+from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, warn
 from sppnet.cli.options import add_general
 from sppnet.cli.paths import refuse_inputs_as_outputs
 from sppnet.errors import SppnetError
+from sppnet.storage.names import printable_lines
 from sppnet.threads import threads_limited
 
 __all__ = ["build_parser", "main"]
@@ -66,7 +67,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {plain(message)}\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {printable_lines(message)}\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse unknown arguments here: argparse would leave it to the program, which doesn't know the verb."""
@@ -86,7 +87,8 @@ class _Parser(argparse.ArgumentParser):
         close = get_close_matches(str(value), known, 1, cutoff=0.5)
         hint = f"did you mean {close[0]!r}? " if close else ""
         if isinstance(action.choices, dict):
-            raise argparse.ArgumentError(None, f"no verb {value!r}; {hint}There are: {', '.join(known)}")
+            there = "There are" if hint else "there are"
+            raise argparse.ArgumentError(None, f"no verb {value!r}; {hint}{there}: {', '.join(known)}")
         raise argparse.ArgumentError(action, f"got {value!r}; {hint}expected one of: {', '.join(known)}")
 
 

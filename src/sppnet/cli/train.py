@@ -19,7 +19,6 @@ from sppnet.cli.options import (
     name_list,
     positive_int,
 )
-from sppnet.cli.tables import count_table
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
@@ -143,6 +142,8 @@ def _detector(arguments: argparse.Namespace) -> SPPDetector:
 
 
 def _describe(dataset: DetectionDataset, validation: DetectionDataset | None) -> str:
+    from sppnet.datasets.tables import count_table
+
     splits = {"train": dataset} | ({"measure": validation} if validation is not None else {})
     counts = {
         name: dict(zip(split.class_names, map(int, split.count_objects()), strict=True))

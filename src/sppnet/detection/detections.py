@@ -103,6 +103,10 @@ class Detections:
             sum(part.window_count for part in parts),
         )
 
+    def is_empty(self) -> bool:
+        """Whether nothing was found."""
+        return len(self) == 0
+
     def __len__(self) -> int:
         return len(self.confidence)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-__all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable", "spreadsheet_safe",
+__all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable", "printable_lines", "spreadsheet_safe",
            "spreadsheet_safe_path", "spreadsheet_text", "xml_problem"]  # fmt: skip
 
 MAX_CLASSES = 20_000
@@ -13,6 +13,7 @@ _MAX_LENGTH = 200
 # Control characters, halves of surrogate pairs, separators of lines, and what turns the direction of writing
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -23,6 +24,15 @@ def printable(text: object) -> str:
     'caf\xe9\\n\\x1b[31m'
     """
     return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), str(text))
+
+
+def printable_lines(text: str) -> str:
+    r"""As :func:`printable`, but line ends and tabs stay: for messages of several lines.
+
+    >>> printable_lines("a\x1b[2Jb.jpg\n")
+    'a\\x1b[2Jb.jpg\n'
+    """
+    return _MOVES.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def name_problem(name: object) -> str:

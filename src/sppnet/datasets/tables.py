@@ -1,15 +1,10 @@
-"""Tables that several verbs print."""
+"""Tables of what is in a data set."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sppnet.detection.detections import Detections
-
-__all__ = ["count_table", "stage_table"]
+__all__ = ["count_table"]
 
 
 def count_table(
@@ -19,7 +14,7 @@ def count_table(
     empty: Mapping[str, int] | None = None,
     what: str = "objects",
 ) -> str:
-    """A table of classes and splits.
+    """Format a table of classes and splits.
 
     Args:
         names: of the classes.
@@ -41,16 +36,3 @@ def count_table(
     if empty and any(empty.values()):
         rows.append(row("without objects", (empty[split] for split in counts)))
     return "\n".join(rows)
-
-
-def stage_table(found: Sequence[Detections]) -> str:
-    """Median milliseconds of each stage."""
-    names = list(found[0].seconds)
-    medians = [1000 * statistics.median(d.seconds.get(name, 0) for d in found) for name in names]
-    total = 1000 * statistics.median(sum(d.seconds.values()) for d in found)
-    windows = statistics.median(d.window_count for d in found)
-    columns = list(zip([*names, "total"], [*medians, total], strict=True))
-    head = "  ".join(f"{name:>{max(len(name), 6)}}" for name, _ in columns)
-    row = "  ".join(f"{value:>{max(len(name), 6)}.0f}" for name, value in columns)
-    many = f"median of {len(found)} images, " if len(found) > 1 else ""
-    return f"\ntime in ms ({many}{windows:.0f} windows)\n{head}\n{row}"
