@@ -95,6 +95,7 @@ def test_equality_by_value(found: Detections) -> None:
 def test_empty() -> None:
     empty = Detections.empty(NAMES)
     assert len(empty) == 0
+    assert empty.is_empty()
     assert empty.xyxy.shape == (0, 4)
     assert empty.class_names == NAMES
     assert list(empty) == []
