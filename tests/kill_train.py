@@ -113,7 +113,7 @@ def main() -> int:
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as home:
         data = Path(home) / "data"
-        sppnet(["data", "example", "-o", str(data), "--images", str(arguments.images), "--quiet"])
+        sppnet(["data", "example", "-o", str(data), "--count", str(arguments.images), "--quiet"])
         done, failed, number = 0, 0, 0
         while done < arguments.kills:
             # A few kills a round, at any moment: later ones find more done already

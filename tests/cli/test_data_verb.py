@@ -23,12 +23,12 @@ TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 
 def test_example_convert_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = tmp_path / "start"
-    assert main(["data", "example", "-o", str(start), "--images", "9", "--classes", "4"]) == 0
+    assert main(["data", "example", "-o", str(start), "--count", "9", "--digits", "4"]) == 0
     first = load_dataset(start)
     assert len(first) == 9
     assert first.class_names == ("one", "three", "two", "zero")  # VOC has no list of classes
     # the same arguments, the same files
-    main(["data", "example", "-o", str(tmp_path / "again"), "--images", "9", "--classes", "4"])
+    main(["data", "example", "-o", str(tmp_path / "again"), "--count", "9", "--digits", "4"])
     for record in first:
         assert (tmp_path / "again" / "JPEGImages" / record.path.name).read_bytes() == record.path.read_bytes()
     for format in WRITTEN_FORMATS:
@@ -124,7 +124,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 @pytest.mark.slow
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     data = tmp_path / "data"
-    assert main(["data", "example", "-o", str(data), "--images", "10", "--quiet"]) == 0
+    assert main(["data", "example", "-o", str(data), "--count", "10", "--quiet"]) == 0
     outcome = run_with_kills(tmp_path, data, [0.5, 0.6, 0.7])
     assert outcome.kills
     assert same_outputs(outcome), (sorted(outcome.files), sorted(outcome.resumed), outcome.kills)

@@ -75,8 +75,8 @@ DERIVED = {
     "windows": (
         ["proposals", "photos", "-o", "out", "--draw", "-q"], ["out/000000.jpg.json", "out/000000.jpg.windows.jpg"], 0,
     ),
-    "convert": (["data", "convert", "data", "out", "--to", "coco", "-q"], ["out/annotations.json"], 2),
-    "example": (["data", "example", "out", "-q"], ["out/notes.txt"], 2),
+    "convert": (["data", "convert", "data", "-o", "out", "--to", "coco", "-q"], ["out/annotations.json"], 2),
+    "example": (["data", "example", "-o", "out", "-q"], ["out/notes.txt"], 2),
 }  # fmt: skip
 
 

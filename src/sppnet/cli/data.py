@@ -106,10 +106,10 @@ def add_parser(subparsers: Any) -> None:
     example.add_argument(
         "--to", choices=WRITTEN_FORMATS, default="voc", help="the format to write (default: %(default)s)"
     )
-    example.add_argument("--images", type=positive_int, default=48, metavar="N", help="number of images (default: "
+    example.add_argument("--count", type=positive_int, default=48, metavar="N", help="number of images (default: "
                          "%(default)s)")  # fmt: skip
-    example.add_argument("--classes", type=positive_int, default=3, metavar="N",
-                         help="number of digits, 1 to 10 (default: %(default)s: zero, one, two)")  # fmt: skip
+    example.add_argument("--digits", type=positive_int, default=3, metavar="N",
+                         help="number of classes, 1 to 10 (default: %(default)s: zero, one, two)")  # fmt: skip
     add_seed(example)
 
 
@@ -176,7 +176,7 @@ def run_example(arguments: argparse.Namespace) -> int:
 
     file_for_output(Path(arguments.output) / "data")
     dataset = write_example(
-        arguments.output, arguments.to, arguments.images, arguments.classes, arguments.seed
+        arguments.output, arguments.to, arguments.count, arguments.digits, arguments.seed
     )  # fmt: skip
     names, objects = ", ".join(dataset.class_names), sum(map(len, dataset))
     say(f"{arguments.output} ({arguments.to}): {len(dataset)} images, {objects} objects: {names}")
