@@ -16,7 +16,7 @@ export interface Status {
   teaching: { state: "waiting" | "learning" | "ready"; images: number; seconds: number | null; message: string };
   training: {
     state: "none" | "running" | "done" | "failed" | "cancelled"; stage: string; fraction: number;
-    seconds_left: number | null; message: string; before: number | null; after: number | null;
+    seconds_left: number | null; message: string; before: number | null; after: number | null; images: number | null;
   };
 }
 export interface ProjectInfo {
@@ -36,7 +36,13 @@ export interface Quality {
   classes: ClassQuality[]; images: number; folds: number; measured: number; disagreements: Disagreement[];
   curve: { images: number; ap: number }[];
 }
-export interface Found { width: number; height: number; detections: { box: [number, number, number, number]; class: string; confidence: number }[]; milliseconds: number }
+export interface Detection { box: [number, number, number, number]; class: string; confidence: number }
+export interface Compared { width: number; height: number; before: Detection[]; after: Detection[] }
+export interface Statistics {
+  classes: { id: number; boxes: number; images: number; width: number; height: number }[];
+  odd: { image: string; name: string; box: [number, number, number, number]; class: number; kind: "twice" | "small" | "large" | "shape" }[];
+}
+export interface Found { width: number; height: number; detections: Detection[]; milliseconds: number }
 
 export class Conflict extends Error {
   constructor(message: string, readonly present: { version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[] }) {
@@ -85,6 +91,10 @@ export const api = {
   snapshots: () => call<{ snapshots: { name: string; why: string; images: number }[] }>("GET", "/api/snapshots"),
   snapshot: () => call<{ name: string }>("POST", "/api/snapshots", {}),
   restore: (name: string) => call<object>("POST", "/api/snapshots/restore", { name }),
+  addFile: (name: string, file: Blob) =>
+    call<{ added: string[]; skipped: { name: string; why: string }[] }>("POST", `/api/images?name=${encodeURIComponent(name)}`, file),
+  statistics: () => call<Statistics>("GET", "/api/statistics"),
+  compare: (id: string) => call<Compared>("GET", at(id, "/compare")),
   quality: () => call<Quality>("GET", "/api/quality"),
   train: () => call<object>("POST", "/api/train", {}),
   cancelTraining: () => call<object>("DELETE", "/api/train"),

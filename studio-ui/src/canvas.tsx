@@ -76,7 +76,7 @@ export function Canvas() {
     if (now && s.open.value?.boxes.some((b) => b.key === now.key)) {
       now.index = (now.index + by + now.list.length) % now.list.length;
       const rect = now.list[now.index];
-      if (rect) s.setRect(now.key, rect, "snapped");
+      if (rect) s.setRect(now.key, rect, "snapped", "snap");
       return;
     }
     const at = live.current.pointer;

@@ -1,7 +1,8 @@
 // Everything that opens over the page.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api, type Found } from "./api";
+import { LeftOut } from "./adding";
+import { api, type Compared, type Detection, type Found, type Statistics } from "./api";
 import { keys, NAMES, nameOf, resetKeys, setKey, type Action } from "./keys";
 import { editing } from "./panels";
 import * as s from "./state";
@@ -13,6 +14,7 @@ export function Dialogs() {
     case "help": return <Help />;
     case "quality": return <QualityDialog />;
     case "train": return <Train />;
+    case "compare": return <Compare />;
     case "try": return <Try />;
     case "export": return <Export />;
     case "more": return <More />;
@@ -156,25 +158,88 @@ function Curve({ points }: { points: { images: number; ap: number }[] }) {
 function Train() {
   const now = s.status.value?.training;
   const running = now?.state === "running";
-  const percent = (v: number | null | undefined): string => (v === null || v === undefined ? "–" : `${Math.round(v * 100)} AP`);
+  const percent = (v: number | null | undefined): string => (v === null || v === undefined ? "–" : `${Math.round(v * 100)}`);
+  const start = (): void => void s.tell(api.train());
   return (
     <Sheet title={t.train}>
       <p>{t.trainIntro}</p>
       {running && now && (
         <>
           <progress value={now.fraction} max={1} aria-label={now.stage} />
-          <p class="hint">{now.stage}{now.seconds_left !== null ? t.left(t.seconds(now.seconds_left)) : ""}</p>
+          <p class="hint" role="status">
+            {Math.round(now.fraction * 100)} %, {now.stage}{now.seconds_left !== null ? t.left(t.seconds(now.seconds_left)) : ""}
+          </p>
         </>
       )}
-      {now && now.state !== "running" && now.message && <p role="status">{now.message}</p>}
+      {now && !running && now.message && <p role="status" class={now.state === "failed" ? "problem" : ""}>{now.message}</p>}
       {now?.state === "done" && (
-        <dl class="pair"><div><dt>{t.before}</dt><dd>{percent(now.before)}</dd></div><div><dt>{t.after}</dt><dd>{percent(now.after)}</dd></div></dl>
+        <>
+          <dl class="pair">
+            <div><dt>{t.before}</dt><dd>{percent(now.before)}</dd></div>
+            <div><dt>{t.after(now.images)}</dt><dd>{percent(now.after)}</dd></div>
+          </dl>
+          <p class="hint">{t.pairHint}</p>
+        </>
       )}
       <div class="actions">
-        {running ? <button onClick={() => void api.cancelTraining()}>{t.trainStop}</button> :
-          <button class="primary" onClick={() => void api.train().catch((e: Error) => (s.toast.value = { text: e.message }))}>{t.trainStart}</button>}
+        {now?.state === "done" && <button onClick={() => (s.dialog.value = "compare")}>{t.compare}</button>}
+        {running ? <button onClick={() => void s.tell(api.cancelTraining())}>{t.trainStop}</button> :
+          <button class="primary" onClick={start}>{now?.state === "cancelled" ? t.trainGoOn : t.trainStart}</button>}
       </div>
     </Sheet>
+  );
+}
+
+/** What is found before and after the full training, image by image. */
+function Compare() {
+  const list = [...s.rows.value.filter((r) => !r.done), ...s.rows.value.filter((r) => r.done)];
+  const [place, setPlace] = useState(0);
+  const [found, setFound] = useState<Compared | null>(null);
+  const row = list[place];
+  useEffect(() => {
+    let gone = false;
+    setFound(null);
+    if (row) void s.tell(api.compare(row.id)).then((answer) => !gone && setFound(answer));
+    return () => { gone = true; };
+  }, [row?.id]);
+  if (!row) return null;
+  const sides: [string, Detection[] | undefined][] = [[t.before, found?.before], [t.after(null), found?.after]];
+  return (
+    <Sheet title={t.compare} wide>
+      <div class="sides">
+        {sides.map(([title, detections]) => (
+          <figure key={title}>
+            <figcaption>{title}{detections && `: ${detections.length}`}</figcaption>
+            <div class="shown">
+              <img src={api.view(row.id)} alt={row.name} />
+              {found && detections && <Detections found={{ ...found, detections }} />}
+            </div>
+          </figure>
+        ))}
+      </div>
+      <div class="actions">
+        <span class="grow hint">{row.name}{found ? "" : " …"}</span>
+        <button disabled={place === 0} onClick={() => setPlace(place - 1)} aria-label={t.previous}>←</button>
+        <button disabled={place === list.length - 1} onClick={() => setPlace(place + 1)} aria-label={t.next}>→</button>
+      </div>
+    </Sheet>
+  );
+}
+
+function Detections({ found }: { found: { width: number; height: number; detections: Detection[] } }) {
+  return (
+    <svg viewBox={`0 0 ${found.width} ${found.height}`} style={{ "--k": 700 / Math.max(found.width, 700) }}>
+      {found.detections.map((d) => {
+        const cls = s.classes.value.find((c) => c.name === d.class);
+        return (
+          <g key={d.box.join()} class="box" style={{ color: cls ? s.colourOf(cls.id) : "var(--accent)" }}>
+            <rect class="halo" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
+            <rect class="line" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
+            <text x={d.box[0] + 3} y={Math.max(d.box[1] - 5, found.height / 40)} font-size={found.height / 34} stroke-width={found.height / 140}>{d.class} {Math.round(d.confidence * 100)}</text>
+          </g>
+        );
+      })}
+    </svg>
   );
 }
 
@@ -223,20 +288,7 @@ function Try() {
         {(source || camera) ? (
           <div class="shown">
             {camera ? <video ref={video} muted playsInline /> : <img src={source} alt="" />}
-            {found && (
-              <svg viewBox={`0 0 ${found.width} ${found.height}`} style={{ "--k": 700 / Math.max(found.width, 700) }}>
-                {found.detections.map((d) => {
-                  const cls = s.classes.value.find((c) => c.name === d.class);
-                  return (
-                    <g key={d.box.join()} class="box" style={{ color: cls ? s.colourOf(cls.id) : "var(--accent)" }}>
-                      <rect class="halo" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
-                      <rect class="line" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
-                      <text x={d.box[0] + 3} y={Math.max(d.box[1] - 5, found.height / 40)} font-size={found.height / 34} stroke-width={found.height / 140}>{d.class} {Math.round(d.confidence * 100)}</text>
-                    </g>
-                  );
-                })}
-              </svg>
-            )}
+            {found && <Detections found={found} />}
           </div>
         ) : <p>{t.tryIntro}</p>}
       </div>
@@ -267,10 +319,11 @@ for box, confidence, name in zip(found.xyxy, found.confidence, found.class_name)
         <span>
           <a class="button" href={`/api/export?what=dataset&format=${format}`} download>{t.exportLabels}</a>
           <select value={format} aria-label="Format" onChange={(e) => setFormat(e.currentTarget.value)}>
-            {["coco", "voc", "yolo", "csv", "labelme"].map((f) => <option key={f} value={f}>{f.toUpperCase()}</option>)}
+            {["coco", "voc", "yolo", "csv", "labelme", "cvat"].map((f) => <option key={f} value={f}>{f.toUpperCase()}</option>)}
           </select>
         </span>
         <a class="button" href="/api/export?what=results" download>{t.exportResults}</a>
+        <a class="button" href="/api/export?what=card" download>{t.exportCard}</a>
       </div>
       <h2>{t.useInCode}</h2>
       <pre><code>{lines}</code></pre>
@@ -280,27 +333,66 @@ for box, confidence, name in zip(found.xyxy, found.confidence, found.class_name)
 }
 
 function More() {
-  const [list, setList] = useState<{ name: string; why: string; images: number }[]>([]);
-  const load = (): void => void api.snapshots().then((r) => setList(r.snapshots), () => undefined);
-  useEffect(load, []);
-  const objects = new Map<number, number>();
-  for (const r of s.rows.value) for (const c of r.classes) objects.set(c, (objects.get(c) ?? 0) + 1);
+  const [list, setList] = useState<{ name: string; why: string; images: number }[] | null>(null);
+  const [figures, setFigures] = useState<Statistics | null>(null);
+  const load = (): void => void s.tell(api.snapshots()).then((r) => r && setList(r.snapshots));
+  useEffect(() => {
+    load();
+    void s.tell(api.statistics()).then(setFigures);
+  }, []);
+  const restore = async (name: string): Promise<void> => {
+    if (!confirm(t.goBackSure(name)) || !(await s.tell(api.restore(name)))) return;
+    s.toast.value = { text: t.wentBack(name) };
+    load();
+  };
   return (
-    <Sheet title={t.more}>
+    <Sheet title={t.more} wide>
+      <LeftOut />
       <h2>{t.statistics}</h2>
-      <ul class="stats">
-        {s.classes.value.map((c) => <li key={c.id}><i style={{ background: s.colourOf(c.id) }} /> {c.name}: {objects.get(c.id) ?? 0}</li>)}
-      </ul>
+      {figures && !figures.classes.length && <p class="hint">{t.firstClass}</p>}
+      {figures && figures.classes.length > 0 && (
+        <div class="scroll">
+          <table>
+            <thead><tr><th>{t.filterClass}</th><th>{t.boxes}</th><th>{t.imagesWord}</th><th>{t.medianSize}</th></tr></thead>
+            <tbody>
+              {figures.classes.map((c) => (
+                <tr key={c.id}>
+                  <th scope="row"><i style={{ background: s.colourOf(c.id) }} /> {s.classOf(c.id)?.name}</th>
+                  <td>{c.boxes}</td><td>{c.images}</td><td>{c.boxes ? `${Math.round(c.width)} × ${Math.round(c.height)}` : "–"}</td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {figures && figures.classes.length > 0 && (
+        <>
+          <h2>{t.oddBoxes}</h2>
+          {!figures.odd.length && <p class="hint">{t.nothingOdd}</p>}
+          <ul class="disagree">
+            {figures.odd.map((o) => (
+              <li key={o.image + o.box.join()}>
+                <button onClick={() => { s.dialog.value = ""; void s.openAt(o.image, o.box); }}>
+                  <img src={api.thumbnail(o.image)} alt="" /><span>{o.name}: {s.classOf(o.class)?.name}, {t.odd[o.kind]}</span>
+                </button>
+              </li>
+            ))}
+          </ul>
+        </>
+      )}
       <h2>{t.snapshots}</h2>
-      <ul class="stats">
-        {list.map((item) => (
-          <li key={item.name}>{item.name}, {t.images(item.images)} <small>{item.why}</small>{" "}
-            <button onClick={() => void api.restore(item.name).then(load)}>{t.goBack}</button></li>
+      <p class="hint">{t.snapshotsHint}</p>
+      <ul class="snapshots">
+        {list?.map((item) => (
+          <li key={item.name}>
+            <span class="grow">{item.name} <small>{t.images(item.images)}, {item.why}</small></span>
+            <button onClick={() => void restore(item.name)} aria-label={`${t.goBack}: ${item.name}`}>{t.goBack}</button>
+          </li>
         ))}
       </ul>
       <div class="actions">
-        <button onClick={() => void api.snapshot().then(load)}>{t.makeSnapshot}</button>
-        <button onClick={() => void api.rescan()}>{t.lookAgain}</button>
+        <button onClick={() => void s.tell(api.rescan()).then((r) => r && (s.toast.value = { text: t.lookedAgain(r.new) }))}>{t.lookAgain}</button>
+        <button class="primary" onClick={() => void s.tell(api.snapshot()).then(load)}>{t.makeSnapshot}</button>
       </div>
     </Sheet>
   );

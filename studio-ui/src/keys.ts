@@ -68,8 +68,8 @@ function nudge(event: KeyboardEvent): boolean {
   }
   const by = event.shiftKey ? 10 : 1;
   const [dx, dy] = [arrow[0] * by, arrow[1] * by];
-  if (event.altKey) s.setRect(box.key, [box.rect[0], box.rect[1], box.rect[2] + dx, box.rect[3] + dy]);
-  else s.setRect(box.key, moved(box.rect, dx, dy, o.width, o.height));
+  if (event.altKey) s.setRect(box.key, [box.rect[0], box.rect[1], box.rect[2] + dx, box.rect[3] + dy], undefined, "resize");
+  else s.setRect(box.key, moved(box.rect, dx, dy, o.width, o.height), undefined, "nudge");
   return true;
 }
 

@@ -1,5 +1,6 @@
 import { render } from "preact";
 import { useEffect } from "preact/hooks";
+import { AddImages, dropped } from "./adding";
 import { Canvas } from "./canvas";
 import { Dialogs } from "./dialogs";
 import { Grid } from "./grid";
@@ -16,8 +17,8 @@ function App() {
       {s.connection.value !== "ok" && (
         <div class="banner" role="alert">{s.connection.value === "lost" ? t.lost : t.loggedOut}</div>
       )}
-      <main class={s.view.value}>
-        {s.view.value === "grid" ? <aside><Filters /><Classes /></aside> : null}
+      <main class={s.view.value} onDragOver={(e) => e.preventDefault()} onDrop={(e) => void dropped(e)}>
+        {s.view.value === "grid" ? <aside><Filters /><Classes /><AddImages /></aside> : null}
         {s.view.value === "grid" ? <Grid /> : <Editor />}
         {s.view.value === "image" ? <aside><Boxes /><Classes /></aside> : null}
       </main>

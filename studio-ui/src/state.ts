@@ -14,7 +14,7 @@ export interface Open {
   boxes: Box[]; suggestions: Suggestion[] | null; rejected: Box[]; windows: Windows | null;
 }
 export type View = "grid" | "image";
-export type Dialog = "" | "help" | "quality" | "train" | "try" | "export" | "more" | "class";
+export type Dialog = "" | "compare" | "help" | "quality" | "train" | "try" | "export" | "more" | "class";
 export type Filter = "all" | "todo" | "suggested" | "done";
 export type Sort = keyof typeof t.sorts;
 
@@ -69,13 +69,13 @@ export const shown = computed<ImageRow[]>(() => {
   });
   const help = (r: ImageRow): number => (r.done ? -2 : r.suggested ? r.suggested.uncertainty : -1);
   const sure = (r: ImageRow): number => (r.done ? -1 : (r.suggested?.best ?? 0));
-  if (sort.value === "helpful") list.sort((a, b) => help(b) - help(a) || compare(a.name, b.name));
-  else if (sort.value === "confidence") list.sort((a, b) => sure(b) - sure(a) || compare(a.name, b.name));
-  else if (sort.value === "untouched") list.sort((a, b) => Number(a.done) - Number(b.done) || compare(a.name, b.name));
+  // The rows are in the order of their names, and sorting keeps the order of equals.
+  if (sort.value === "helpful") list.sort((a, b) => help(b) - help(a));
+  else if (sort.value === "confidence") list.sort((a, b) => sure(b) - sure(a));
+  else if (sort.value === "untouched") list.sort((a, b) => Number(a.done) - Number(b.done));
   return list;
 });
 const collator = new Intl.Collator(undefined, { numeric: true });
-const compare = (a: string, b: string): number => collator.compare(a, b);
 
 // --- saving: the newest labels of each image are sent one after the other, again and again until the server has them --
 
@@ -149,7 +149,8 @@ export function resolveConflict(mine: boolean): void {
 
 // --- undo: whole states of an image before and after; one step may hold several images -------------------------------
 
-interface Step { id: string; before: Pending; after: Pending }
+interface Step { id: string; before: Pending; after: Pending; kind: string; at: number }
+const TOGETHER_MS = 1000; // changes of one kind that follow each other this fast are one step of undo
 const undoSteps = signal<Step[]>([]);
 const redoSteps = signal<Step[]>([]);
 export const canUndo = computed(() => undoSteps.value.length > 0);
@@ -157,17 +158,20 @@ export const canRedo = computed(() => redoSteps.value.length > 0);
 
 const stateOf = (o: Open): Pending => ({ boxes: o.boxes, done: o.done, rejected: o.rejected });
 
-/** Change the open image: shown at once, undoable, saved. */
-export function change(edit: (o: Open) => Partial<Open>, keep = true): void {
+/** Change the open image: shown at once, undoable, saved. Changes of the same kind in quick succession are one step. */
+export function change(edit: (o: Open) => Partial<Open>, kind = ""): void {
   const before = open.value;
   if (!before) return;
   const after = { ...before, ...edit(before) };
   batch(() => {
     open.value = after;
-    if (keep) {
-      undoSteps.value = [...undoSteps.value.slice(-499), { id: before.id, before: stateOf(before), after: stateOf(after) }];
-      redoSteps.value = [];
-    }
+    const at = performance.now();
+    const last = undoSteps.value[undoSteps.value.length - 1];
+    const more = kind !== "" && last?.kind === kind && last.id === before.id && at - last.at < TOGETHER_MS;
+    const from = more ? last.before : stateOf(before);
+    const earlier = more ? undoSteps.value.slice(0, -1) : undoSteps.value.slice(-499);
+    undoSteps.value = [...earlier, { id: before.id, before: from, after: stateOf(after), kind, at }];
+    redoSteps.value = [];
     patchRow(after.id, { done: after.done, classes: after.boxes.filter((b) => b.cls >= 0).map((b) => b.cls) });
   });
   if (after.boxes.every((b) => b.cls >= 0)) save(after.id, stateOf(after));
@@ -177,7 +181,7 @@ async function step(from: typeof undoSteps, to: typeof undoSteps, which: "before
   const last = from.value[from.value.length - 1];
   if (!last) return;
   from.value = from.value.slice(0, -1);
-  to.value = [...to.value, last];
+  to.value = [...to.value, { ...last, kind: "" }];
   if (open.value?.id !== last.id) await openImage(last.id);
   const now = open.value;
   if (!now || now.id !== last.id) return;
@@ -201,7 +205,7 @@ export async function loadAll(): Promise<void> {
   batch(() => {
     project.value = info;
     status.value = info.status;
-    rows.value = list.images.map((r) => {
+    rows.value = list.images.sort((a, b) => collator.compare(a.name, b.name)).map((r) => {
       const mine = pending.get(r.id);
       return mine ? { ...r, done: mine.done, classes: mine.boxes.map((b) => b.cls) } : r;
     });
@@ -331,14 +335,14 @@ export function addBox(rect: Rect, origin: string, cls = activeClass.value): voi
   });
 }
 
-export function setRect(key: number, rect: Rect, origin?: string, keep = true): void {
+export function setRect(key: number, rect: Rect, origin?: string, kind = ""): void {
   change((o) => ({
     boxes: o.boxes.map((b) => {
       if (b.key !== key) return b;
       const was = b.origin === "accepted" || b.origin === "corrected" ? "corrected" : (origin ?? "drawn");
       return { ...b, rect: normal(rect, o.width, o.height), origin: was };
     }),
-  }), keep);
+  }), kind && `${kind} ${key}`);
 }
 
 export function setClass(key: number, cls: number): void {
@@ -429,7 +433,7 @@ export function snapsAt(x: number, y: number): Rect[] {
 
 // --- classes ---------------------------------------------------------------------------------------------------------
 
-async function tell<T>(work: Promise<T>): Promise<T | null> {
+export async function tell<T>(work: Promise<T>): Promise<T | null> {
   try {
     return await work;
   } catch (error) {
@@ -473,7 +477,7 @@ export async function reload(): Promise<void> {
 
 interface Event {
   type: string; run?: string; status?: Status; image?: string; author?: string; version?: number; done?: boolean;
-  boxes?: BoxRow[]; rejected?: BoxRow[]; classes?: ClassInfo[]; message?: string; overview?: Record<string, Suggested>; images?: string[];
+  boxes?: BoxRow[]; rejected?: BoxRow[]; classes?: ClassInfo[]; message?: string; overview?: Record<string, Suggested>; suggestions?: SuggestionRow[];
 }
 
 export function listen(): void {
@@ -509,11 +513,10 @@ function handle(event: Event): void {
   else if (event.type === "overview" && event.overview) {
     const news = event.overview;
     rows.value = rows.value.map((r) => (r.id in news ? { ...r, suggested: news[r.id] ?? null } : r));
-    const id = open.value?.id;
-    if (id && id in news) void refreshSuggestions(id);
   } else if (event.type === "windows" && event.image && open.value?.id === event.image) {
     void fetchWindows(event.image);
-    void refreshSuggestions(event.image);
+  } else if (event.type === "suggestions" && event.image && event.suggestions && open.value?.id === event.image) {
+    showSuggestions(event.suggestions);
   } else if (event.type === "labels" && event.image && event.author !== author && event.boxes) {
     patchRow(event.image, { done: event.done ?? false, classes: event.boxes.map((b) => b[4]) });
     if (pending.has(event.image)) return;
@@ -532,12 +535,11 @@ export async function loadQuality(): Promise<void> {
   if (found) quality.value = found;
 }
 
-async function refreshSuggestions(id: string): Promise<void> {
-  const detail = await api.image(id).catch(() => null);
+function showSuggestions(list: SuggestionRow[]): void {
   const o = open.value;
-  if (!detail || o?.id !== id) return;
+  if (!o) return;
   const before = visible.value;
-  open.value = { ...o, suggestions: parse(detail.suggestions) };
+  open.value = { ...o, suggestions: parse(list) };
   if (!sameBoxes(before, visible.value)) changedAt = performance.now();
 }
 

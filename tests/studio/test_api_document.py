@@ -127,7 +127,12 @@ def test_answers_of_a_real_server(tmp_path: Path) -> None:
         assert (found["width"], found["height"]) == (320, 240)
         ask("POST", "/api/detect", b"no image", status=400)
         ask("GET", "/api/quality")
-        ask("POST", "/api/rescan", {})
+        ask("GET", "/api/statistics")
+        ask("GET", f"/api/images/{first}/compare", status=400)
+        added = ask("POST", "/api/images?name=more/new.jpg", data[0].path.read_bytes())
+        assert added == {"added": ["more/new.jpg"], "skipped": []}
+        ask("POST", "/api/images?name=../new.jpg", b"x", status=400)
+        assert ask("POST", "/api/rescan", {}) == {"new": 1}
         name = ask("POST", "/api/snapshots", {})["name"]
         assert ask("GET", "/api/snapshots")["snapshots"][0]["name"] == name
         ask("DELETE", f"/api/classes/{numbers[1]}?into={numbers[0]}")

@@ -117,7 +117,13 @@ def test_undo_keyboard_and_a_server_that_comes_back(studio: Studio) -> None:
         assert moved == pytest.approx(
             [box["rect"][0] + 1, box["rect"][1] + 10, box["rect"][2] + 1, box["rect"][3] + 10]
         )
+        page.keyboard.press("Control+z")  # nudges in quick succession are one step
+        assert person.state()["boxes"][0]["rect"] == pytest.approx(box["rect"])
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(1200)
+        page.keyboard.press("ArrowLeft")  # later: another step
         page.keyboard.press("Control+z")
+        assert person.state()["boxes"][0]["rect"][0] == pytest.approx(box["rect"][0] - 1)
         page.keyboard.press("Control+z")
         assert person.state()["boxes"][0]["rect"] == pytest.approx(box["rect"])
         page.keyboard.press("x")
@@ -167,6 +173,46 @@ def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> N
         wait_until(page, "window.__s.waiting.value === 0")
         (box,) = call(studio, "GET", f"/api/images/{image}")["boxes"]
         assert box[:4] == pytest.approx([50, 50, 90, 90], abs=1.5)
+
+
+def test_images_are_added_and_snapshots_restored_by_the_page(studio: Studio, tmp_path: Path) -> None:
+    import io
+    import zipfile
+
+    import numpy as np
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((60, 80, 3), 120, np.uint8)).save(buffer, "PNG")
+    (tmp_path / "new.png").write_bytes(buffer.getvalue())
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.writestr("deep/inside.png", buffer.getvalue())
+        archive.writestr("../outside.png", buffer.getvalue())
+    before = len(call(studio, "GET", "/api/images")["images"])
+    cls = call(studio, "POST", "/api/classes", {"name": "thing"})["id"]
+    first = call(studio, "GET", "/api/images")["images"][0]["id"]
+    change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": True, "rejected": []}
+    call(studio, "PUT", f"/api/images/{first}/labels", change)
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        files = page.locator(".add-images input[type=file]").first
+        files.set_input_files([tmp_path / "new.png", tmp_path / "more.zip"])
+        page.locator("dialog[open]").wait_for()  # it says what was left out
+        assert page.get_by_text("../outside.png").count() == 1
+        wait_until(page, f"window.__s.rows.value.length === {before + 2}")
+        names = {row["name"] for row in call(studio, "GET", "/api/images")["images"]}
+        assert {"new.png", "more/deep/inside.png"} <= names
+        assert not (tmp_path / "outside.png").exists()
+        page.get_by_role("button", name="Make a snapshot").click()
+        page.locator(".snapshots li").first.wait_for()
+        change |= {"version": 1, "boxes": []}
+        call(studio, "PUT", f"/api/images/{first}/labels", change)
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.locator(".snapshots button").last.click()
+        wait_until(page, "document.querySelectorAll('.snapshots li').length === 2")
+        boxes = call(studio, "GET", f"/api/images/{first}")["boxes"]
+        assert [b[:4] for b in boxes] == [[1, 1, 30, 30]]
 
 
 def test_names_of_files_never_become_html(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -234,4 +235,19 @@ def test_a_kill_loses_nothing_that_was_acknowledged(folder: Path, wait: int) -> 
     assert labels.done == ((labels.version - 1) % 2 == 0)
     project.close()
     document: dict[str, Any] = json.loads((folder / LABELS_FILE).read_text())
-    assert len(document["annotations"]) == len(labels.boxes)
+    assert len(document["annotations"]) == (len(labels.boxes) if labels.done else 0)
+
+
+def test_unfinished_images_are_kept_and_are_no_data_set(folder: Path) -> None:
+    """What has no box in an image that nobody finished may be an object: nobody may learn that it is none."""
+    with contextlib.closing(Project(folder)) as project:
+        cls = project.add_class("cat").class_id
+        first, second = (image.image_id for image in project.images[:2])
+        project.set_labels(first, 0, [[1, 1, 9, 9, cls]], True)
+        project.set_labels(second, 0, [[2, 2, 8, 8, cls]], False, [[3, 3, 9, 9, cls]])
+        name = project.image(first).name
+    assert [record.path.name for record in load_dataset(folder)] == [name]
+    (folder / ".sppnet-studio" / "changes.jsonl").unlink()
+    with contextlib.closing(Project(folder)) as project:
+        known = project.labels(second)
+        assert (known.done, known.version, len(known.boxes), len(known.rejected)) == (False, 1, 1, 1)

@@ -10,10 +10,12 @@ import pytest
 from PIL import Image
 
 from sppnet.detection.held_out import HeldOut
+from sppnet.studio.card import model_card
 from sppnet.studio.labels import BoxLabel
 from sppnet.studio.measured import quality_event
 from sppnet.studio.project import Project
 from sppnet.studio.quality import likely_mistakes, quality_of
+from sppnet.studio.statistics import statistics_of
 
 
 def label(box: Sequence[float], c: int, origin: str = "drawn") -> BoxLabel:
@@ -87,3 +89,46 @@ def test_more_images_are_only_named_where_the_curve_says_so(
     assert event["classes"][8] == dict.fromkeys(("ap", "ap_low", "ap_high", "half_ap", "trend", "more"))
     assert event["curve"] == [{"images": 15, "ap": half}, {"images": 30, "ap": ap}]
     assert event["found"]["x"] == [[*A, 8, 0.9]]
+
+
+def test_statistics_list_what_looks_wrong(tmp_path: Path) -> None:
+    for i in range(6):
+        Image.fromarray(np.full((400, 400, 3), 90, np.uint8)).save(tmp_path / f"{i}.png")
+    project = Project(tmp_path)
+    cat, dog = (project.add_class(name).class_id for name in ("cat", "dog"))
+    usual = [100, 100, 150, 150]
+    odd = {
+        1: [[*usual, cat], [101, 100, 150, 150, cat]],
+        2: [[*usual, cat], [10, 10, 16, 60, cat]],
+        3: [[*usual, cat], [0, 0, 399, 399, cat]],
+        4: [[*usual, cat], [0, 0, 120, 14, cat]],
+        5: [[*usual, cat], [0, 0, 5, 5, dog]],  # nobody knows how large a dog is
+    }
+    for i, image in enumerate(project.images):
+        project.set_labels(image.image_id, 0, odd.get(i, [[*usual, cat]]), True)
+    found = statistics_of(project)
+    assert [(o["kind"], o["name"]) for o in found["odd"]] == [
+        ("twice", "1.png"), ("small", "2.png"), ("large", "3.png"), ("shape", "4.png"),
+    ]  # fmt: skip
+    first, second = found["classes"]
+    assert first == {"id": cat, "boxes": 10, "images": 6, "width": 50, "height": 50}
+    assert (second["boxes"], second["images"]) == (1, 1)
+    project.close()
+
+
+def test_a_model_card_says_what_was_measured(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "a.png")
+    project = Project(tmp_path)
+    cat = project.add_class("cat <b>|*").class_id
+    project.set_labels(project.images[0].image_id, 0, [[1, 1, 30, 30, cat, "accepted"]], True)
+    nothing = {"state": "none", "after": None}
+    card = model_card(project, quality_of(project, None), nothing)
+    assert "| finished images | 1 of 1 |" in card
+    assert "cat &lt;b&gt;\\|\\*" in card
+    assert "not measured" in card
+    measured = quality_event(held_out(0.7, 0.6, 0.05, 0.2), [cat, 9], [])
+    done = {"state": "done", "after": 0.8123, "images": 7}
+    card = model_card(project, quality_of(project, measured), done)
+    assert "0.812 on 7 images" in card
+    assert "| 1 | 0.700 | 0.600 to 0.800 |" in card
+    project.close()

@@ -60,6 +60,9 @@ class StillTeacher:
             raise ArgumentError("image: is damaged")
         return {"detections": []}
 
+    def compare(self, image_id: str) -> dict[str, Any]:
+        return {}
+
     def start_training(self, options: dict[str, Any]) -> dict[str, Any]:
         return {}
 

@@ -59,8 +59,10 @@ EXIT_FAILED = 1  # some file failed; the others were done
 EXIT_USAGE = 2  # nothing could be done: wrong usage or bad input
 EXIT_INTERRUPTED = 130
 
-# How often a log file hears of the progress
+# How often a log file hears of the progress. A program that shows it to people asks for more
 SECONDS_A_LINE = 60.0
+with suppress(KeyError, ValueError):
+    SECONDS_A_LINE = max(0.1, float(os.environ["SPPNET_SECONDS_A_LINE"]))
 
 
 # --- printing --------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ class Answers:
 
     def __init__(self, describer: Describer) -> None:
         self.describer = describer
+        self._trained: tuple[tuple[Path, int, int], SPPDetector] | None = None
 
     @torch.inference_mode()
     def tighten(
@@ -91,6 +92,34 @@ class Answers:
             raise ImageError("the file is not an image that can be read; choose a JPEG or PNG") from None
         result = self.rows(detector, pixels, names)
         return result | {"milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+
+    def compare(self, path: Path, model: Path, detector: SPPDetector, names: tuple[str, ...]) -> dict[str, Any]:
+        """What two detectors find in an image.
+
+        Args:
+            path: of the image.
+            model: file of the second detector.
+            detector: the first.
+            names: of its classes.
+
+        Returns:
+            Size, and detections ``before`` and ``after``.
+
+        Raises:
+            ImageError, ModelFileError: a file can't be read.
+        """
+        status = model.stat()
+        key = (model, status.st_mtime_ns, status.st_size)
+        if self._trained is None or self._trained[0] != key:
+            self._trained = (key, SPPDetector.load(model))
+        trained = self._trained[1]
+        pixels = load_image(path)
+        before = self.rows(detector, pixels, names)
+        after = self.rows(trained, pixels, trained.class_names_)
+        return {
+            "width": before["width"], "height": before["height"], "before": before["detections"],
+            "after": after["detections"],
+        }  # fmt: skip
 
     @staticmethod
     def rows(detector: SPPDetector, pixels: U8, names: tuple[str, ...]) -> dict[str, Any]:

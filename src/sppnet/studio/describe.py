@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 import sppnet
@@ -38,6 +39,13 @@ class Description:
     regressed: F32  # (K, 4): where the detector moves each window for its likeliest known kind
     width: int
     height: int
+
+    def only(self, rows: NDArray[np.int32]) -> Description:
+        """The same with fewer windows."""
+        return replace(
+            self, windows=self.windows[rows], vectors=self.vectors[rows], objectness=self.objectness[rows],
+            regressed=self.regressed[rows],
+        )  # fmt: skip
 
 
 class Describer:
@@ -85,7 +93,8 @@ class Describer:
     def _compute(self, path: Path) -> dict[str, Tensor]:
         pixels = load_image(path)
         windows = self.detector.propose(pixels)[: self.max_windows]
-        maps = self.maps(path, False)
+        # maps of the images that people look at stay in memory: those of all the others must not push them out
+        maps = self._maps.get((path, False)) or self.detector.window_features().maps(pixels)
         reduced = self._reduce(self.detector.window_features(), maps, windows)
         h = torch.relu(torch.addmm(self.weights.fc6_bias, reduced, self.weights.fc6_weight.T))
         best, kind = self.weights.margins(h).max(1)
@@ -112,6 +121,10 @@ class Describer:
                 self._maps.popitem(last=False)
         self._maps.move_to_end(key)
         return self._maps[key]
+
+    def has_maps(self, path: Path, mirrored: bool) -> bool:
+        """Whether :meth:`maps` answers at once."""
+        return (path, mirrored) in self._maps
 
     def vectors(self, path: Path, boxes: F32, mirrored: bool = False) -> Tensor:
         """Reduced vectors ``(n, R)`` of any boxes of an image, in its own pixels."""

@@ -1,6 +1,7 @@
 """Labels of the studio as JSON: the COCO document beside the images, and the entries of the log.
 
-The COCO document holds everything that the studio knows, in fields called ``sppnet`` that other tools skip.
+The COCO document holds everything that the studio knows; what COCO has no place for is in fields called ``sppnet`` that
+other tools skip.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _LIMIT_BYTES = 1 << 30
 def coco_document(
     entries: Iterable[tuple[str, tuple[int, int], ImageLabels]], classes: ClassTable, sequence: int
 ) -> dict[str, Any]:
-    """Make the COCO document. Images that nobody looked at are not in it.
+    """Make the COCO document of the finished images.
+
+    Images with boxes that are not finished are no data set: what has no box there may be an object. They are kept in
+    ``info``, where other programs do not look.
 
     Args:
         entries: name, size (width, height) in pixels and labels of each image, those changed last at the end; (0, 0)
@@ -32,20 +36,22 @@ def coco_document(
     Returns:
         The document, with the images in the order of their names.
     """
-    images, annotations = [], []
+    finished: dict[str, list[Any]] = {"images": [], "annotations": []}
+    unfinished: dict[str, list[Any]] = {"images": [], "annotations": []}
     number = 0
     in_order = sorted(enumerate(entries), key=lambda e: e[1][0])
     for place, (turn, (name, (width, height), labels)) in enumerate(in_order, 1):
         if not labels.touched:
             continue
+        group = finished if labels.done else unfinished
         extra = {
             "version": labels.version, "done": labels.done, "rejected": [b.as_list() for b in labels.rejected],
             "turn": turn,
         }  # fmt: skip
-        images.append({"id": place, "file_name": name, "width": width, "height": height, "sppnet": extra})
+        group["images"].append({"id": place, "file_name": name, "width": width, "height": height, "sppnet": extra})
         for b in labels.boxes:
             number += 1
-            annotations.append({
+            group["annotations"].append({
                 "id": number, "image_id": place, "category_id": b.class_id + 1,
                 "bbox": [b.x0, b.y0, round(b.x1 - b.x0, 2), round(b.y1 - b.y0, 2)],
                 "area": round((b.x1 - b.x0) * (b.y1 - b.y0), 2), "iscrowd": 0, "segmentation": [],
@@ -55,9 +61,9 @@ def coco_document(
         {"id": c.class_id + 1, "name": c.name, "supercategory": "", "sppnet": {"color": c.color, "key": c.key}}
         for c in classes.classes.values()
     ]
-    extra = {"studio": 1, "seq": sequence, "next_class": classes.next_id}
-    info = {"description": "labels made in sppnet studio", "sppnet": extra}
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
+    state = {"studio": 1, "seq": sequence, "next_class": classes.next_id, "unfinished": unfinished}
+    info = {"description": "labels made in sppnet studio", "sppnet": state}
+    return {"info": info, **finished, "categories": categories}
 
 
 def parse_document(document: dict[str, Any]) -> tuple[ClassTable, dict[str, ImageLabels]]:
@@ -77,7 +83,8 @@ def parse_document(document: dict[str, Any]) -> tuple[ClassTable, dict[str, Imag
         class_id = int(category["id"]) - 1
         table.put(StudioClass(class_id, name, str(extra.get("color", "")), str(extra.get("key", ""))))
     boxes: dict[int, list[BoxLabel]] = {}
-    for annotation in document["annotations"]:
+    more = document["info"]["sppnet"].get("unfinished", {"images": [], "annotations": []})
+    for annotation in (*document["annotations"], *more["annotations"]):
         x, y, width, height = (float(v) for v in annotation["bbox"])
         class_id = int(annotation["category_id"]) - 1
         table.get(class_id)
@@ -85,7 +92,7 @@ def parse_document(document: dict[str, Any]) -> tuple[ClassTable, dict[str, Imag
         box = BoxLabel(x, y, round(x + width, 2), round(y + height, 2), class_id, origin)
         boxes.setdefault(int(annotation["image_id"]), []).append(box)
     labels = {}
-    for image in sorted(document["images"], key=lambda i: int(i.get("sppnet", {}).get("turn", 0))):
+    for image in sorted((*document["images"], *more["images"]), key=lambda i: int(i.get("sppnet", {}).get("turn", 0))):
         extra = image.get("sppnet", {})
         labels[str(image["file_name"])] = ImageLabels(
             int(extra.get("version", 1)), bool(extra.get("done", True)), tuple(boxes.get(int(image["id"]), ())),

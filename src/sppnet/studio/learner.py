@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import math
 import multiprocessing
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sppnet.errors import ArgumentError, SppnetError
+from sppnet.studio.card import model_card
 from sppnet.studio.labels import ImageLabels
 from sppnet.studio.project import Project
 from sppnet.studio.training import FullTraining
@@ -71,7 +71,7 @@ class Learner:
         self._outbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._closing = False
         self._restarts = 0
-        self.training = FullTraining(project, self._training_changed)
+        self.training = FullTraining(project, self._training_changed, self._quick_ap)
         self._start()
 
     # --- the process -------------------------------------------------------------------------------------------------
@@ -144,6 +144,11 @@ class Learner:
     def _training_changed(self) -> None:
         self._publish_status()
 
+    def _quick_ap(self) -> float | None:
+        """Mean average precision of the quick teaching, as it was measured last."""
+        known = [row["ap"] for row in (self._quality or {"classes": {}})["classes"].values() if row["ap"] is not None]
+        return round(sum(known) / len(known), 4) if known else None
+
     def _on_forget(self, event: dict[str, Any]) -> None:
         self._suggestions.clear()
         self._news.update(dict.fromkeys(self._overview))
@@ -154,6 +159,7 @@ class Learner:
         image = event["image"]
         if event.get("broken"):
             self._windows[image] = {"boxes": [], "scores": []}
+            self.publish({"type": "windows", "image": image})
         else:
             self._suggestions[image] = event["suggestions"]
             sure = [row for row in event["suggestions"] if row[5] >= _SURE]
@@ -163,14 +169,18 @@ class Learner:
                 "best": best,
                 "uncertainty": _uncertainty(event["suggestions"]),
             }
-        if "windows" in event:
-            boxes, scores = event["windows"]
-            self._windows[image] = {"boxes": boxes.round(1).tolist(), "scores": scores.round(3).tolist()}
-            self._windows.move_to_end(image)
-            while len(self._windows) > _WINDOWS_IN_MEMORY:
-                self._windows.popitem(last=False)
-            self.publish({"type": "windows", "image": image})
+            if image == self._front:
+                self.publish({"type": "suggestions", "image": image, "suggestions": event["suggestions"]})
         self._publish_overview()
+
+    def _on_windows(self, event: dict[str, Any]) -> None:
+        image = event["image"]
+        boxes, scores = event["windows"]
+        self._windows[image] = {"boxes": boxes.round(1).tolist(), "scores": scores.round(3).tolist()}
+        self._windows.move_to_end(image)
+        while len(self._windows) > _WINDOWS_IN_MEMORY:
+            self._windows.popitem(last=False)
+        self.publish({"type": "windows", "image": image})
 
     def _on_quality(self, event: dict[str, Any]) -> None:
         self._quality = event["quality"]
@@ -275,6 +285,14 @@ class Learner:
         result: dict[str, Any] = self._ask("detect", data=data, names=self._names())
         return result
 
+    def compare(self, image_id: str) -> dict[str, Any]:
+        """Detections by the head that was taught and by the detector of the full training."""
+        if not self.training.model.is_file():
+            raise ArgumentError("there is no trained detector yet; train fully first")
+        path, model = str(self.project.image(image_id).path), str(self.training.model)
+        result: dict[str, Any] = self._ask("compare", path=path, model=model, names=self._names())
+        return result
+
     def start_training(self, options: dict[str, Any]) -> dict[str, Any]:
         """Start ``sppnet train``."""
         return self.training.start()
@@ -285,33 +303,29 @@ class Learner:
 
     def export(self, what: dict[str, str]) -> Path:
         """Write a file to keep."""
+        from sppnet.studio.exporting import export_dataset, export_results, export_text
+
         folder = self.project.state / "exports"
         folder.mkdir(exist_ok=True)
+        kinds: dict[str, Callable[[], Path]] = {  # another kind of file is one more line here and in the page
+            "model": lambda: self._export_model(folder),
+            "dataset": lambda: export_dataset(self.project, what.get("format", "coco"), folder),
+            "results": lambda: export_results(self.project, self._suggestions, folder),
+            "card": lambda: export_text(
+                model_card(self.project, self.quality(), self.training.status()), folder / "model-card.md"
+            ),
+        }
         kind = what.get("what", "")
-        if kind == "model":
-            if self.training.model.is_file():
-                return self.training.model
-            if self._teaching["state"] != "ready":
-                raise ArgumentError("there is no detector yet; finish two images first")
-            return Path(self._ask("model", path=str(folder / "model.safetensors"), names=self._names()))
-        if kind == "dataset":
-            from sppnet.studio.exporting import export_dataset
+        if kind not in kinds:
+            raise ArgumentError(f"what: got {kind!r:.40}, expected {', '.join(kinds)}")
+        return kinds[kind]()
 
-            return export_dataset(self.project, what.get("format", "coco"), folder)
-        if kind == "results":
-            names = self._names()
-            rows = [
-                {"image": image.name, "detections": [
-                    {"box": row[:4], "class": names.get(int(row[4]), ""), "confidence": row[5]}
-                    for row in self._suggestions.get(image.image_id, [])
-                ]}
-                for image in self.project.images
-                if not self.project.labels(image.image_id).done
-            ]  # fmt: skip
-            path = folder / "results.json"
-            path.write_text(json.dumps({"results": rows}, indent=1), encoding="utf-8")
-            return path
-        raise ArgumentError(f"what: got {kind!r:.40}, expected model, dataset or results")
+    def _export_model(self, folder: Path) -> Path:
+        if self.training.model.is_file():
+            return self.training.model
+        if self._teaching["state"] != "ready":
+            raise ArgumentError("there is no detector yet; finish two images first")
+        return Path(self._ask("model", path=str(folder / "model.safetensors"), names=self._names()))
 
     def close(self) -> None:
         """Stop all processes."""

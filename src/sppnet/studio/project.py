@@ -272,7 +272,7 @@ class Project:
         return count
 
     def coco(self) -> dict[str, Any]:
-        """Labels of all images that were touched, as COCO JSON. Images that nobody looked at are not in it."""
+        """Labels of the finished images as COCO JSON. What is known of the others is beside them."""
         with self._mutex:
             entries = [(self._images.get(k).name, k, v) for k, v in self._labels.items() if k in self._images]
             entries += [(name, image_id_of(name), labels) for name, labels in self._unknown.items()]

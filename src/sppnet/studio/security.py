@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import logging
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -45,6 +46,7 @@ class Guard:
         hosts: values of ``Host`` that are this server; None allows each (the server listens on other addresses).
         max_body_bytes: of requests.
         open_paths: paths that need no token.
+        large_paths: paths of files that are written to the disk as they come, with the most bytes of each.
     """
 
     def __init__(
@@ -54,9 +56,11 @@ class Guard:
         hosts: frozenset[str] | None,
         max_body_bytes: int,
         open_paths: frozenset[str] = frozenset(),
+        large_paths: Mapping[str, int] | None = None,
     ) -> None:
         self.app, self.token, self.hosts, self.max_body_bytes = app, token, hosts, max_body_bytes
         self.open_paths = open_paths
+        self.large_paths = large_paths or {}
         self.cookie = "sppnet_studio"
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -70,7 +74,7 @@ class Guard:
         if refusal is not None:
             await self._finish(refusal, scope, receive, send)
             return
-        await self.app(scope, self._bounded(receive), self._with_headers(send))
+        await self.app(scope, self._bounded(receive, self._most(scope)), self._with_headers(send))
 
     def _refusal(self, scope: Any) -> Response | None:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -87,8 +91,9 @@ class Guard:
             if not navigation:
                 return _refuse(scope, 403, "requests of other sites are refused")
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.max_body_bytes:
-            return _refuse(scope, 413, f"the request is larger than {self.max_body_bytes >> 20} MB")
+        most = self._most(scope)
+        if not length.isdigit() or int(length) > most:
+            return _refuse(scope, 413, f"the request is larger than {most >> 20} MB")
         if self.token is None or scope["path"] in self.open_paths:
             return None
         if scope["path"] == "/" and scope["method"] == "GET":
@@ -113,7 +118,14 @@ class Guard:
     def _is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
-    def _bounded(self, receive: Any) -> Any:
+    def _most(self, scope: Any) -> int:
+        return (
+            self.large_paths.get(scope["path"], self.max_body_bytes)
+            if scope["method"] == "POST"
+            else self.max_body_bytes
+        )
+
+    def _bounded(self, receive: Any, most: int) -> Any:
         """Count what comes in: a body without a length must not be endless."""
         total = 0
 
@@ -121,7 +133,7 @@ class Guard:
             nonlocal total
             message = await receive()
             total += len(message.get("body", b""))
-            if total > self.max_body_bytes:
+            if total > most:
                 return {"type": "http.disconnect"}
             return message
 

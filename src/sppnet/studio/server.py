@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from pathlib import Path
@@ -13,19 +14,22 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sppnet.errors import ArgumentError, SppnetError
+from sppnet.studio.adding import add_file
 from sppnet.studio.media import ImageViews
 from sppnet.studio.project import ConflictError, Project
 from sppnet.studio.security import Guard
+from sppnet.studio.statistics import statistics_of
 from sppnet.studio.teacher import Teacher
 
 __all__ = ["Events", "make_app"]
 
 MAX_BODY_BYTES = 64 << 20
+MAX_UPLOAD_BYTES = 16 << 30  # of an archive or a video that is added
 _STATIC = {
     "": ("index.html", "text/html; charset=utf-8"),
     "app.js": ("app.js", "text/javascript; charset=utf-8"),
@@ -95,6 +99,7 @@ class StudioServer:
             Route("/static/{name}", self.static),
             Route(f"{api}/project", _json(self.get_project)),
             Route(f"{api}/images", _json(self.get_images)),
+            Route(f"{api}/images", self.post_image, methods=["POST"]),
             Route(f"{api}/images/{{image_id}}", _json(self.get_image)),
             Route(f"{api}/images/{{image_id}}/labels", _json(self.put_labels), methods=["PUT"]),
             Route(f"{api}/images/{{image_id}}/windows", _json(self.get_windows)),
@@ -109,6 +114,7 @@ class StudioServer:
             Route(f"{api}/snapshots", _json(self.post_snapshot), methods=["POST"]),
             Route(f"{api}/snapshots/restore", _json(self.restore), methods=["POST"]),
             Route(f"{api}/quality", _json(self.quality)),
+            Route(f"{api}/statistics", _json(self.statistics)),
             Route(f"{api}/status", _json(self.status)),
             Route(f"{api}/events", self.get_events),
             *self.teacher_routes(api),
@@ -118,6 +124,7 @@ class StudioServer:
         """Addresses of training, detecting and exporting."""
         return [
             Route(f"{api}/detect", self.detect, methods=["POST"]),
+            Route(f"{api}/images/{{image_id}}/compare", _json(self.compare)),
             Route(f"{api}/train", _json(self.train), methods=["POST", "DELETE"]),
             Route(f"{api}/export", self.export),
         ]
@@ -183,6 +190,25 @@ class StudioServer:
         )
         self.teacher.labels_changed(image_id)
         return {"version": new.version}
+
+    async def post_image(self, request: Request) -> Response:
+        """Take a file into the folder: an image, a zip archive of images, or a video. ``?name=`` is where it was."""
+        folder = self.project.state / "uploads"
+        folder.mkdir(exist_ok=True)
+        name = request.query_params.get("name", "")
+        try:
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                file = Path(temporary) / "upload"
+                with file.open("wb") as out:
+                    async for chunk in request.stream():
+                        await run_in_threadpool(out.write, chunk)
+                added = await run_in_threadpool(add_file, self.project.folder, name, file)
+        except ClientDisconnect:
+            return JSONResponse({"error": "the file did not come to its end; add it again"}, 400)
+        except (SppnetError, OSError) as error:
+            return _failure(error)
+        skipped = [{"name": skipped, "why": why} for skipped, why in added.skipped]
+        return JSONResponse({"added": added.names, "skipped": skipped})
 
     def get_windows(self, request: Request, body: Any) -> Any:
         """Windows for snapping, best first: ``boxes`` and ``scores``; null while they are being computed."""
@@ -268,6 +294,10 @@ class StudioServer:
         """How good the suggestions are."""
         return self.teacher.quality()
 
+    def statistics(self, request: Request, body: Any) -> Any:
+        """Boxes of each class in figures, and boxes that look wrong."""
+        return statistics_of(self.project)
+
     def status(self, request: Request, body: Any) -> Any:
         """How far features, teaching and training are."""
         return self.teacher.status()
@@ -287,6 +317,10 @@ class StudioServer:
         except (SppnetError, OSError) as error:
             return _failure(error)
 
+    def compare(self, request: Request, body: Any) -> Any:
+        """What the head that was taught finds in an image, and what the trained detector finds."""
+        return self.teacher.compare(self.project.image(request.path_params["image_id"]).image_id)
+
     def train(self, request: Request, body: Any) -> Any:
         """Start the full training, or cancel it."""
         if request.method == "DELETE":
@@ -295,7 +329,7 @@ class StudioServer:
         return self.teacher.start_training(_object(body or {}))
 
     async def export(self, request: Request) -> Response:
-        """A file to keep: ``?what=model``, ``dataset`` (with ``format``) or ``results``."""
+        """A file to keep: ``?what=model``, ``dataset`` (with ``format``), ``results`` or ``card``."""
         try:
             self.project.flush()
             path = await run_in_threadpool(self.teacher.export, dict(request.query_params))
@@ -321,7 +355,9 @@ def make_app(
         The application, for uvicorn.
     """
     app = Starlette(routes=StudioServer(project, teacher, events, run_id).routes())
-    return Guard(app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}))
+    return Guard(
+        app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}), {"/api/images": MAX_UPLOAD_BYTES}
+    )  # fmt: skip
 
 
 def _json(work: Callable[[Request, Any], Any]) -> Callable[[Request], Awaitable[Response]]:

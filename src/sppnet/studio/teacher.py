@@ -55,6 +55,10 @@ class Teacher(Protocol):
         """Objects in an image file. Waits for it."""
         ...
 
+    def compare(self, image_id: str) -> dict[str, Any]:
+        """Detections ``before`` and ``after`` the full training, in an image. Waits for them."""
+        ...
+
     def start_training(self, options: dict[str, Any]) -> dict[str, Any]:
         """Start the full training."""
         ...

@@ -19,24 +19,25 @@ import numpy as np
 import torch
 
 from sppnet._types import F32
-from sppnet.boxes import box_iou
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, measure_held_out
-from sppnet.detection.teaching import HeadTeacher, Lesson, OnlineCalibration, suggest
+from sppnet.detection.teaching import HeadTeacher, Lesson
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import SppnetError
 from sppnet.studio.answers import Answers
 from sppnet.studio.describe import Describer, Description
 from sppnet.studio.measured import quality_event
+from sppnet.studio.suggesting import Suggester
 
 __all__ = ["run_worker"]
 
-FIRST_STEPS, NEXT_STEPS, WHOLE_STEPS = 200, 60, 500
-SUGGEST_ABOVE = 0.05
+FIRST_STEPS, NEXT_STEPS, WHOLE_STEPS = 200, 40, 500
 MIN_LESSONS = 2
 _WHOLE_AFTER = 4  # lessons since the head was last trained from the start
 MEASURE_FROM = 6
 _MEASURE_GROWTH = 1.25  # times as many finished images as when heads were measured last
+_NEWEST, _OLDER = 10, 30  # lessons of a short training
+_MOST_LESSONS = 400  # of a training from the start: their vectors are copied once
 _MOMENT_S = 0.05  # of work at what nobody waits for
 _STATUS_EVERY_S = 0.5
 
@@ -58,6 +59,7 @@ class Worker:
         self.detector = SPPDetector.load(model)
         self.describer = Describer(self.detector, Path(folder))
         self.answers = Answers(self.describer)
+        self.suggester = Suggester()
         self.seed = seed
         self.paths: dict[str, Path] = {}
         self.classes: list[int] = []  # numbers of the classes, in the order of the head's outputs
@@ -71,8 +73,6 @@ class Worker:
         self.front_fresh = False
         self.teacher: HeadTeacher | None = None
         self.taught: DetectorWeights | None = None
-        self.suggested: dict[str, list[tuple[F32, int, float]]] = {}  # of images that nobody finished yet
-        self.calibration = OnlineCalibration()
         self.stale = False  # something was learned that the head does not know yet
         self.since_whole = 0
         self.idle: Iterator[None] | None = None  # work that waits until there is nothing else
@@ -130,6 +130,7 @@ class Worker:
             self.todo_lessons = deque(self.labels)
             self.lessons.clear()
             self.idle = None
+            self.suggester.forget()
             self.history.clear()
             self.measured = 0
 
@@ -141,7 +142,7 @@ class Worker:
             first = image not in self.labels
             self.labels[image] = {"boxes": boxes, "labels": labels, "rejected": rejected}
             if first:
-                self._judge(image)
+                self.suggester.judge(image, self.labels[image])
             if image in self.todo_lessons:
                 self.todo_lessons.remove(image)
             self.todo_lessons.append(image)
@@ -157,10 +158,21 @@ class Worker:
     # --- work --------------------------------------------------------------------------------------------------------
 
     def _busy(self) -> bool:
-        return bool(
-            self.requests or self.todo_lessons or self.todo_suggestions or self.todo_images or self.stale
-            or (self.front and not self.front_fresh) or self.idle or self._wants_whole() or self._wants_measure()
-        )  # fmt: skip
+        todo = (self.requests, self.todo_lessons, self.todo_suggestions, self.todo_images)
+        front = self.front and not self.front_fresh
+        return bool(any(todo) or self.stale or front or self._wants_maps() or self.idle or self._wants_idle())
+
+    def _wants_idle(self) -> bool:
+        return self._wants_whole() or self._wants_measure()
+
+    def _wants_maps(self) -> tuple[Path, bool] | None:
+        """Maps that the image in front will need when it is finished: they take longer than the lesson itself."""
+        path = self.paths.get(self.front or "")
+        if path is None or self.front in self.labels or self.front in self.broken:
+            return None
+        return next(
+            ((path, mirrored) for mirrored in (False, True) if not self.describer.has_maps(path, mirrored)), None
+        )
 
     def _wants_whole(self) -> bool:
         return self.taught is not None and self.since_whole >= _WHOLE_AFTER
@@ -174,17 +186,19 @@ class Worker:
         if self.requests:
             self._answer(self.requests.popleft())
         elif self.front and not self.front_fresh and self.front in self.paths:
-            self._suggest(self.front, windows=True)
             self.front_fresh = True
+            self._suggest(self.front, windows=True)
         elif self.todo_lessons:
             self._take_lesson(self.todo_lessons.popleft())
         elif self.stale:
             self._learn()
         elif self.todo_suggestions:
             self._suggest_some()
+        elif (wanted := self._wants_maps()) is not None:
+            self.describer.maps(*wanted)
         elif self.todo_images:
             self._describe(self.todo_images.popleft())
-        elif self.idle or self._wants_whole() or self._wants_measure():
+        elif self.idle or self._wants_idle():
             self._go_on()
         self._status()
 
@@ -216,6 +230,7 @@ class Worker:
         kept = [i for i, c in enumerate(labels) if c >= 0]
         boxes = np.array([said["boxes"][i] for i in kept], np.float32).reshape(-1, 4)
         rejected = np.array(said["rejected"], np.float32).reshape(-1, 4)
+        self.lessons.pop(image, None)  # the newest are at the end
         self.lessons[image] = self.describer.lesson(
             self.paths[image], boxes, np.array([labels[i] for i in kept], np.int64), rejected
         )
@@ -235,8 +250,17 @@ class Worker:
         steps = NEXT_STEPS
         if self.teacher is None:
             self.teacher, steps = HeadTeacher(self.detector.weights_, len(self.classes), seed=self.seed), FIRST_STEPS
-        self.teacher.learn(list(self.lessons.values()), steps)
+        self.teacher.learn(self._newest_lessons(), steps)
         self._swap(self.teacher, time.perf_counter() - started)
+
+    def _newest_lessons(self) -> list[Lesson]:
+        """The newest lessons and some of the older ones: a step is as fast with a thousand images as with fifty."""
+        keys = list(self.lessons)
+        newest, older = keys[-_NEWEST:], keys[:-_NEWEST]
+        if len(older) > _OLDER:
+            rng = np.random.default_rng((self.seed, len(keys)))
+            older = [older[int(i)] for i in rng.choice(len(older), _OLDER, replace=False)]
+        return [self.lessons[key] for key in (*older, *newest)]
 
     def _go_on(self) -> None:
         """Work for a moment at what nobody waits for."""
@@ -251,7 +275,7 @@ class Worker:
     def _whole(self) -> Iterator[None]:
         """Train from the start with all lessons: better than going on from the head that is there."""
         self.since_whole = 0
-        lessons = dict(self.lessons)
+        lessons = dict(list(self.lessons.items())[-_MOST_LESSONS:])
         if not _can_teach(lessons):
             return
         teacher = HeadTeacher(self.detector.weights_, len(self.classes), seed=self.seed)
@@ -262,7 +286,8 @@ class Worker:
             yield
             started = time.perf_counter()
         self.teacher = teacher
-        if lessons.keys() == self.lessons.keys():
+        self.suggester.forget()
+        if list(lessons)[-1] == list(self.lessons)[-1]:
             self._swap(teacher, spent)
         else:
             self.stale = True  # what was finished meanwhile is learned on top
@@ -270,7 +295,7 @@ class Worker:
     def _measure(self) -> Iterator[None]:
         """Measure heads on images that they did not learn from, and tell."""
         self.measured = len(self.lessons)
-        lessons, classes = dict(self.lessons), list(self.classes)
+        lessons, classes = dict(list(self.lessons.items())[-_MOST_LESSONS:]), list(self.classes)
         options = HeldOutOptions(seed=self.seed)
         result = yield from measure_held_out(self.detector.weights_, len(classes), lessons, self._look, options)
         if result is not None:
@@ -302,35 +327,10 @@ class Worker:
         rows: list[list[float]] = []
         raw: tuple[F32, F32] | None = None
         if self.taught is not None:
-            rows, raw = self._found(known, self.taught)
-            if image not in self.lessons:
-                undone = self.calibration.undone
-                self.suggested[image] = [(np.array(r[:4], np.float32), int(r[4]), undone(r[5])) for r in rows]
-        event: dict[str, Any] = {"type": "described", "image": image, "suggestions": rows}
+            rows, raw = self.suggester.look(image, known, self.taught, self.classes, all_windows=windows)
+        self.send(type="described", image=image, suggestions=rows)
         if windows:
-            event["windows"] = self.describer.snaps(known, raw)
-        self.send(**event)
-
-    def _found(self, known: Description, weights: DetectorWeights) -> tuple[list[list[float]], tuple[F32, F32]]:
-        """Suggestions as rows for the page; and boxes and confidences before classes are compared."""
-        boxes, confidence, label = suggest(weights, known.vectors, known.windows, known.width, known.height)
-        calibrated = self.calibration(confidence)
-        rows = [
-            [*(round(float(v), 1) for v in box), self.classes[int(c)], round(float(p), 4)]
-            for box, c, p in zip(boxes, label, calibrated, strict=True)
-            if p >= SUGGEST_ABOVE
-        ]
-        return rows, (boxes, confidence)
-
-    def _judge(self, image: str) -> None:
-        """Compare what was suggested for an image with what a person made of it, before it is learned."""
-        rows, said = self.suggested.pop(image, []), self.labels[image]
-        truth = np.array(said["boxes"], np.float32).reshape(-1, 4)
-        for box, number, p in rows:
-            same = [i for i, n in enumerate(said["labels"]) if n == number]
-            overlap = box_iou(box[None], truth[same])[0].max(initial=0)
-            if not 0.4 < overlap < 0.5:  # neither right nor wrong
-                self.calibration.add(p, bool(overlap >= 0.5))
+            self.send(type="windows", image=image, windows=self.describer.snaps(known, raw))
 
     def _suggest_some(self) -> None:
         until = time.perf_counter() + 0.25
@@ -366,6 +366,10 @@ class Worker:
         """Objects in an image file, by the head that was taught."""
         return self.answers.detect(request["data"], *self._present(request["names"]))
 
+    def answer_compare(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Objects in an image, by the head that was taught and by the detector of the full training."""
+        return self.answers.compare(Path(request["path"]), Path(request["model"]), *self._present(request["names"]))
+
     def answer_model(self, request: dict[str, Any]) -> str:
         """Write the head that was taught, as a detector file."""
         detector, _ = self._present(request["names"])
@@ -374,7 +378,7 @@ class Worker:
 
     def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
         chosen = tuple(names.get(number, f"class {number}") for number in self.classes)
-        return self.answers.present(self.taught, chosen, self.calibration)
+        return self.answers.present(self.taught, chosen, self.suggester.calibration)
 
     def _status(self, force: bool = False, state: str | None = None) -> None:
         now = time.perf_counter()

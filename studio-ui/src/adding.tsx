@@ -1,0 +1,93 @@
+// Images that are added by the page: chosen files, a folder, or what is dropped on it.
+import { signal } from "@preact/signals";
+import { api } from "./api";
+import * as s from "./state";
+import { t } from "./texts";
+
+interface Named { name: string; file: File }
+
+const progress = signal<{ done: number; total: number } | null>(null);
+const left = signal<{ name: string; why: string }[]>([]); // files that were not taken, and why
+
+async function addAll(files: Named[]): Promise<void> {
+  if (!files.length || progress.value) return;
+  left.value = [];
+  let added = 0;
+  try {
+    for (const [i, { name, file }] of files.entries()) {
+      progress.value = { done: i, total: files.length };
+      try {
+        const answer = await api.addFile(name, file);
+        added += answer.added.length;
+        left.value = [...left.value, ...answer.skipped];
+      } catch (error) {
+        left.value = [...left.value, { name, why: error instanceof Error ? error.message : String(error) }];
+      }
+    }
+    await s.tell(api.rescan());
+  } finally {
+    progress.value = null;
+  }
+  s.toast.value = { text: t.addedFiles(added, left.value.length) };
+  if (left.value.length) s.dialog.value = "more";
+}
+
+const chosen = (list: FileList | null): Named[] =>
+  [...(list ?? [])].map((file) => ({ name: file.webkitRelativePath || file.name, file })).filter(({ name }) => !/(^|\/)\./.test(name));
+
+async function walk(entry: FileSystemEntry, into: Named[]): Promise<void> {
+  if (entry.name.startsWith(".")) return;
+  if (entry.isFile) {
+    const file = await new Promise<File>((done, fail) => (entry as FileSystemFileEntry).file(done, fail));
+    into.push({ name: entry.fullPath.replace(/^\//, ""), file });
+  } else {
+    const reader = (entry as FileSystemDirectoryEntry).createReader();
+    for (;;) {
+      const some = await new Promise<FileSystemEntry[]>((done, fail) => reader.readEntries(done, fail));
+      if (!some.length) return;
+      for (const one of some) await walk(one, into);
+    }
+  }
+}
+
+/** Files and folders that were dropped on the page. */
+export async function dropped(event: DragEvent): Promise<void> {
+  event.preventDefault();
+  const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry()).filter((e) => e !== null);
+  const files: Named[] = [];
+  for (const entry of entries) await walk(entry, files);
+  await addAll(files);
+}
+
+export function AddImages() {
+  const now = progress.value;
+  const take = (event: Event): void => {
+    const input = event.currentTarget as HTMLInputElement;
+    void addAll(chosen(input.files));
+    input.value = "";
+  };
+  return (
+    <section class="panel add-images">
+      <h2>{t.addImages}</h2>
+      {now ? (
+        <p role="status"><progress value={now.done} max={now.total} aria-label={t.addImages} /> {t.adding(now.done + 1, now.total)}</p>
+      ) : (
+        <div class="choices">
+          <label class="button">{t.chooseFiles}<input type="file" multiple accept="image/*,video/*,.zip" onChange={take} /></label>
+          <label class="button">{t.chooseFolder}<input type="file" multiple {...{ webkitdirectory: true }} onChange={take} /></label>
+        </div>
+      )}
+      <p class="hint">{t.addHint}</p>
+    </section>
+  );
+}
+
+export function LeftOut() {
+  if (!left.value.length) return null;
+  return (
+    <>
+      <h2>{t.leftOut}</h2>
+      <ul class="stats">{left.value.slice(0, 50).map((f) => <li key={f.name}>{f.name}: {f.why}</li>)}</ul>
+    </>
+  );
+}

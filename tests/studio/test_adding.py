@@ -1,0 +1,170 @@
+"""Files that are added later: what is taken, and that nothing gets out of the folder."""
+
+from __future__ import annotations
+
+import io
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from sppnet.errors import ArgumentError
+from sppnet.studio.adding import AddingLimits, add_file, safe_name
+
+
+def png(value: int = 90, side: int = 20) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((side, side, 3), value, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    return folder
+
+
+def upload(tmp_path: Path, data: bytes) -> Path:
+    file = tmp_path / "upload"
+    file.write_bytes(data)
+    return file
+
+
+def archive(**files: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, data in files.items():
+            out.writestr(name, data)
+    return buffer.getvalue()
+
+
+def test_an_image_is_taken_as_it_is_and_nothing_is_replaced(folder: Path, tmp_path: Path) -> None:
+    file = upload(tmp_path, png(1))
+    assert add_file(folder, "a/b.PNG", file).names == ["a/b.PNG"]
+    assert (folder / "a" / "b.PNG").read_bytes() == png(1)
+    again = add_file(folder, "a/b.PNG", file)
+    assert (again.names, again.skipped) == ([], [("a/b.PNG", "is there already")])
+    assert add_file(folder, "a/b.PNG", upload(tmp_path, png(2))).names == ["a/b (2).PNG"]
+    assert (folder / "a" / "b.PNG").read_bytes() == png(1)
+    assert {p.name for p in (folder / "a").iterdir()} == {"b.PNG", "b (2).PNG"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [("a.png", b"nothing", "can't be read"), ("a.exe", png(), "no image, video"), ("a.png", b"", "can't be read")],
+)
+def test_what_is_no_image_is_skipped(folder: Path, tmp_path: Path, name: str, data: bytes, why: str) -> None:
+    added = add_file(folder, name, upload(tmp_path, data))
+    assert not added.names
+    assert why in added.skipped[0][1]
+    assert not [p for p in folder.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize(
+    "name", ["../a.png", "a/../../b.png", "/etc/a.png", "C:\\a.png", "C:a.png", "..\\a.png", "", ".", ".hidden/a.png",
+             ".sppnet-studio/a.png", "a/" * 40 + "a.png", "x" * 400 + ".png"]
+)  # fmt: skip
+def test_names_that_lead_elsewhere_are_refused(folder: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ArgumentError):
+        add_file(folder, name, upload(tmp_path, png()))
+    assert not list(tmp_path.rglob("*.png"))
+
+
+@given(st.text(max_size=60))
+def test_a_safe_name_stays_below(name: str) -> None:
+    try:
+        path = safe_name(name)
+    except ArgumentError:
+        return
+    assert not path.is_absolute()
+    assert path.parts
+    assert not any(part in ("..", ".") or part.startswith(".") or part[-1] in ". " for part in path.parts)
+    assert not any(c in '\\<>:"|?*\n\x00' for c in str(path))
+
+
+def test_the_images_of_an_archive(folder: Path, tmp_path: Path) -> None:
+    data = archive(**{
+        "one.png": png(1), "deep/two.png": png(2), "readme.txt": b"x", "../out.png": png(3), "/abs.png": png(4),
+        "broken.png": b"\x89PNG", "__MACOSX/one.png": png(5), "deep/.hidden.png": png(6),
+    })  # fmt: skip
+    added = add_file(folder, "my set.zip", upload(tmp_path, data))
+    assert sorted(added.names) == ["my set/deep/two.png", "my set/one.png"]
+    assert {name for name, _ in added.skipped} == {
+        "readme.txt", "../out.png", "/abs.png", "my set/broken.png", "deep/.hidden.png",
+    }  # fmt: skip
+    assert sorted(p.name for p in tmp_path.rglob("*.png")) == ["one.png", "two.png"]
+
+
+def test_a_link_in_an_archive_is_not_followed(folder: Path, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as out:
+        link = zipfile.ZipInfo("link.png")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        out.writestr(link, "/etc/passwd")
+    added = add_file(folder, "a.zip", upload(tmp_path, buffer.getvalue()))
+    assert (added.names, added.skipped) == ([], [("link.png", "is a link")])
+
+
+def test_a_link_in_the_folder_does_not_lead_out_of_it(folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (folder / "link").symlink_to(outside)
+    with pytest.raises(ArgumentError, match="out of the folder"):
+        add_file(folder, "link/a.png", upload(tmp_path, png()))
+    assert not list(outside.iterdir())
+
+
+def test_bombs_are_bounded(folder: Path, tmp_path: Path) -> None:
+    limits = AddingLimits(image_bytes=1000, archive_bytes=2000, archive_files=50)
+    zeros = archive(**{f"{i}.png": bytes(10_000_000) for i in range(3)})
+    assert len(zeros) < 100_000
+    added = add_file(folder, "bomb.zip", upload(tmp_path, zeros), limits)
+    assert not added.names
+    assert all("more than" in why for _, why in added.skipped)
+    many = archive(**{f"{i}.png": b"" for i in range(60)})
+    with pytest.raises(ArgumentError, match="more than 50 files"):
+        add_file(folder, "many.zip", upload(tmp_path, many), limits)
+    large = archive(**{f"{i}.png": png(i) + bytes(800) for i in range(10)})
+    with pytest.raises(ArgumentError, match="the rest was left out"):
+        add_file(folder, "large.zip", upload(tmp_path, large), limits)
+    assert sum(p.stat().st_size for p in folder.rglob("*.png")) < 5000
+
+
+def test_an_archive_that_lies_about_its_sizes(folder: Path, tmp_path: Path) -> None:
+    """The directory says 10 bytes for what unpacks to 10 MB."""
+    data = bytearray(archive(**{"a.png": bytes(10_000_000)}))
+    place = data.rindex(b"PK\x01\x02")
+    data[place + 24 : place + 28] = (10).to_bytes(4, "little")
+    add_file(folder, "lie.zip", upload(tmp_path, bytes(data)), AddingLimits(image_bytes=100_000))
+    assert not [p for p in folder.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"nothing", archive(a=b"x")[:-10]])
+def test_a_damaged_archive(folder: Path, tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(ArgumentError, match="zip"):
+        add_file(folder, "a.zip", upload(tmp_path, data))
+
+
+def test_frames_of_a_video(folder: Path, tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="needs the extra video")
+    file = tmp_path / "clip.mp4"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 64, 48
+        for i in range(12):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * i, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    added = add_file(folder, "holiday/clip.mp4", upload(tmp_path, file.read_bytes()))
+    assert added.names == [f"holiday/clip/clip_{ms:09d}.jpg" for ms in (0, 1000, 2000)]
+    with Image.open(folder / added.names[1]) as image:
+        assert image.size == (64, 48)
+        assert np.asarray(image).mean() == pytest.approx(100, abs=12)
+    with pytest.raises(ArgumentError, match=r"broken\.mp4"):
+        add_file(folder, "broken.mp4", upload(tmp_path, b"nothing"))
