@@ -494,6 +494,142 @@ def yolo_glob(h: Path) -> None:
     put(h / "classes.txt", "red\n")
 
 
+# --- YOLOv4, KITTI, VoTT, FiftyOne -----------------------------------------------------------------------------------
+
+
+def roboflow_yolov4(h: Path) -> None:
+    def make(d: Path, a: str) -> None:
+        img(d / f"{a}.jpg", d / f"my {a}.jpg", d / "empty.jpg")
+        put(d / "_annotations.txt", f"{a}.jpg 20,30,60,80,0 20,30,60,80,0\nmy {a}.jpg 20,30,60,80,0\nempty.jpg\n")
+        put(d / "_classes.txt", "red\n")
+
+    three(h, make)
+
+
+def keras_yolo(h: Path) -> None:
+    """Paths of another machine; the first image has no objects."""
+    img(h / "pics" / "a.jpg", h / "pics" / "b.jpg", h / "pics" / "c.jpg")
+    put(h / "train.txt", "/home/x/pics/c.jpg\n/home/x/pics/a.jpg 20,30,60,80,1\n")
+    put(h / "val.txt", "/home/x/pics/b.jpg 20,30,60,80,1\n")
+    put(h / "classes.txt", "blue\nred\n")
+
+
+KITTI = "red 0.00 0 -1.57 20.00 30.00 60.00 80.00 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n"
+
+
+def kitti(h: Path) -> None:
+    for side in (2, 3):
+        img(h / "training" / f"image_{side}" / "000000.png", h / "training" / f"image_{side}" / "000001.png")
+    more = "DontCare -1 -1 -10 5.00 229.89 6.10 230.00 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    put(h / "training" / "label_2" / "000000.txt", KITTI + more)
+    put(h / "training" / "label_2" / "000001.txt", KITTI)
+
+
+def kitti_tao(h: Path) -> None:
+    """As NVIDIA's TAO has it."""
+    for split in ("train", "val"):
+        img(h / split / "images" / "a.jpg")
+        put(h / split / "labels" / "a.txt", "red 0 0 0 20 30 60 80 0 0 0 0 0 0 0\n")
+
+
+def fiftyone_kitti(h: Path) -> None:
+    img(h / "data" / "a.jpg")
+    put(h / "labels" / "a.txt", KITTI.strip() + " 0.9\n")
+
+
+def vott_json(h: Path) -> None:
+    img(h / "vott-json-export" / "a b.jpg")
+    box = {"height": 50, "width": 40, "left": 20, "top": 30}
+    asset = {"format": "jpg", "id": "x", "name": "a%20b.jpg", "path": "file:C:/x/vott-json-export/a%20b.jpg",
+             "size": {"width": W, "height": H}, "state": 2, "type": 1}  # fmt: skip
+    region = {"id": "r", "type": "RECTANGLE", "tags": ["red"], "boundingBox": box, "points": [{"x": 20, "y": 30}]}
+    tags = [{"name": "red", "color": "#f00"}, {"name": "blue", "color": "#00f"}]
+    put(h / "vott-json-export" / "my-export.json",
+        {"name": "my", "securityToken": "t", "tags": tags, "id": "i", "version": "2.2.0",
+         "assets": {"x": {"asset": asset, "regions": [region], "version": "2.2.0"}}})  # fmt: skip
+
+
+def vott_assets(h: Path) -> None:
+    for name in "ab":
+        img(h / f"{name}.jpg")
+        box = {"height": 50, "width": 40, "left": 20, "top": 30}
+        put(h / f"{name}1234-asset.json", {"asset": {"name": f"{name}.jpg", "path": f"file:/x/{name}.jpg"},
+                                           "regions": [{"tags": ["red"], "boundingBox": box}]})  # fmt: skip
+
+
+def vott_csv(h: Path) -> None:
+    img(h / "vott-csv-export" / "a.jpg")
+    put(h / "vott-csv-export" / "my-export.csv", '"image","xmin","ymin","xmax","ymax","label"\n'
+        '"a.jpg",20.0,30.0,60.0,80.0,"red"\n')  # fmt: skip
+
+
+def fiftyone_json(h: Path) -> None:
+    img(h / "data" / "a.jpg", h / "data" / "b.png")
+    box = [0.125, 0.25, 0.25, 50 / 120]
+    put(h / "labels.json", {"classes": ["blue", "red"], "labels": {
+        "a": [{"label": 1, "bounding_box": box}], "b": [{"label": "red", "bounding_box": box}]}})  # fmt: skip
+
+
+def fiftyone_yolov5(h: Path) -> None:
+    for split in ("train", "val"):
+        img(h / "images" / split / "a.jpg")
+        put(h / "labels" / split / "a.txt", YOLO)
+    put(h / "dataset.yaml", "names:\n  0: red\npath: /home/other/x\ntrain: ./images/train/\nval: ./images/val/\n")
+
+
+def fiftyone_yolov4(h: Path) -> None:
+    img(h / "data" / "a.jpg", h / "data" / "b.jpg")
+    for name in "ab":
+        put(h / "data" / f"{name}.txt", YOLO)
+    put(h / "obj.names", "red\n")
+    put(h / "images.txt", "data/a.jpg\ndata/b.jpg\n")
+
+
+def fiftyone_coco(h: Path) -> None:
+    img(h / "data" / "a.jpg")
+    put(h / "labels.json", {"info": {"year": ""}, "licenses": [], **coco("a.jpg")})
+
+
+def fiftyone_voc(h: Path) -> None:
+    img(h / "data" / "a.jpg")
+    put(h / "labels" / "a.xml", VOC.format(name="a.jpg"))
+
+
+def fiftyone_cvat(h: Path) -> None:
+    img(h / "data" / "a.jpg")
+    box = '<box label="red" xtl="20" ytl="30" xbr="60" ybr="80"></box>'
+    image = f'<image id="0" name="a.jpg" width="160" height="120">{box}</image>'
+    put(h / "labels.xml", f"<annotations><version>1.1</version>{image}</annotations>")
+
+
+def fiftyone_open_images(h: Path) -> None:
+    img(h / "data" / "0a1b.jpg")
+    put(h / "labels" / "detections.csv", "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded\n"
+        f"0a1b,,/m/0r,1,0.125,0.375,0.25,{80 / 120},0\n")  # fmt: skip
+    put(h / "metadata" / "classes.csv", "/m/0r,red\n/m/0b,blue\n")
+
+
+def csv_tensorflow(h: Path) -> None:
+    """As the usual script xml_to_csv writes them, with images of each split."""
+    for split in ("train", "test"):
+        img(h / "images" / split / f"{split}1.jpg")
+        put(h / "images" / f"{split}_labels.csv", f"{CSV}{split}1.jpg,160,120,red,20,30,60,80\n")
+
+
+def labelme2coco(h: Path) -> None:
+    img(h / "a.jpg")
+    document = coco("a.jpg")
+    document["annotations"][0] |= {"iscrowd": 0, "area": 2000, "segmentation": [[20, 30, 60, 30, 60, 80, 20, 80]]}
+    put(h / "dataset.json", document)
+    put(h / "a.json", labelme())
+
+
+def one_folder_above(h: Path) -> None:
+    """As archives are often packed."""
+    roboflow_coco(h / "my set.v1i.coco")
+    put(h / "README.txt", "x")
+
+
 LAYOUTS: dict[Callable[[Path], None], tuple[str, dict[str, int]]] = {
     roboflow_yolo: ("yolo", {"train": 1, "val": 1, "test": 1}),
     roboflow_coco: ("coco", {"train": 1, "valid": 1, "test": 1}),
@@ -547,7 +683,27 @@ LAYOUTS: dict[Callable[[Path], None], tuple[str, dict[str, int]]] = {
     yolo_polygons_beside: ("yolo", {}),
     yolo_keypoints_in_box: ("yolo", {"train": 1}),
     yolo_glob: ("yolo", {"train": 1}),
+    roboflow_yolov4: ("keras-yolo", {"train": 3, "valid": 3, "test": 3}),
+    keras_yolo: ("keras-yolo", {"train": 2, "val": 1}),
+    kitti: ("kitti", {"training": 2}),
+    kitti_tao: ("kitti", {"train": 1, "val": 1}),
+    fiftyone_kitti: ("kitti", {}),
+    vott_json: ("vott", {}),
+    vott_assets: ("vott", {}),
+    vott_csv: ("csv", {}),
+    fiftyone_json: ("fiftyone", {}),
+    fiftyone_yolov5: ("yolo", {"train": 1, "val": 1}),
+    fiftyone_yolov4: ("yolo", {}),
+    fiftyone_coco: ("coco", {}),
+    fiftyone_voc: ("voc", {}),
+    fiftyone_cvat: ("cvat", {}),
+    fiftyone_open_images: ("csv", {}),
+    csv_tensorflow: ("csv", {"train": 1, "test": 1}),
+    labelme2coco: ("coco", {}),
+    one_folder_above: ("coco", {"train": 1, "valid": 1, "test": 1}),
 }
+SOME_EMPTY = (yolo_keypoints_in_box, roboflow_yolov4, keras_yolo)
+MORE_IMAGES = (oxford_pets, kitti)  # of which some have no annotation
 
 
 @pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
@@ -561,13 +717,121 @@ def test_layout(make: Callable[[Path], None], tmp_path: Path) -> None:
     assert {name: len(ids) for name, ids in raw.splits.items()} == splits
     data = load_dataset(home, on_error="fail")
     with_box = [record for record in data if len(record)]
-    assert len(with_box) == len(data) or make is yolo_keypoints_in_box
+    assert len(with_box) == len(data) or make in SOME_EMPTY
     images = {p for p in home.rglob("*") if p.suffix.lower() in (".jpg", ".png")}
     found = {record.path for record in data}
     assert found <= images
-    assert found == images or make is oxford_pets  # whose images mostly have no boxes
+    assert found == images or make in MORE_IMAGES
     for record in data:
-        assert {data.class_names[label] for label in record.labels} == {"red"}
+        assert {data.class_names[label] for label in record.labels} <= {"red"}
         expected = (15, 30, 65, 80) if make is via_1 else BOX
         for box in record.boxes:
             np.testing.assert_allclose(box, expected, atol=0.01)
+
+
+# --- the same files as other systems and people keep them ------------------------------------------------------------
+
+
+def texts(h: Path) -> list[Path]:
+    kinds = (".txt", ".csv", ".json", ".xml", ".yaml", ".names", ".data", ".labels")
+    found = [p for p in h.rglob("*") if p.is_file() and p.suffix.lower() in kinds]
+    return [p for p in found if p.read_bytes()[:2] != b"\xff\xfe"]
+
+
+def byte_order_marks(h: Path) -> None:
+    for path in texts(h):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+
+
+def line_ends_of_windows(h: Path) -> None:
+    for path in texts(h):
+        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"))
+
+
+def blank_lines_at_the_end(h: Path) -> None:
+    for path in texts(h):
+        path.write_bytes(path.read_bytes() + b"\n\n  \n")
+
+
+def utf16(h: Path) -> None:
+    for path in texts(h):
+        text = path.read_bytes().decode().replace('encoding="utf-8"', 'encoding="utf-16"')
+        path.write_bytes(text.encode("utf-16"))
+
+
+def upper_case_of_images(h: Path) -> None:
+    for path in list(h.rglob("*.jpg")):
+        path.rename(path.with_suffix(".JPG"))
+
+
+def other_extension_of_images(h: Path) -> None:
+    for path in list(h.rglob("*.jpg")):
+        path.rename(path.with_suffix(".jpeg"))
+
+
+def upper_case_of_labels(h: Path) -> None:
+    for path in texts(h):
+        if path.suffix in (".txt", ".csv", ".json", ".xml") and path.parent != h:
+            path.rename(path.with_suffix(path.suffix.upper()))
+
+
+def files_of_the_system(h: Path) -> None:
+    names = (".DS_Store", "Thumbs.db", "desktop.ini", "._a.txt", "._a.xml", "._a.json", "._a.csv", "._data.yaml")
+    for folder in [h, *(p for p in h.rglob("*") if p.is_dir())]:
+        for image in [p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".png")]:
+            (folder / f"._{image.name}").write_bytes(b"\0\5\x16\7")
+        for name in names:
+            (folder / name).write_bytes(b"\0\5\x16\7")
+        for name in ("__MACOSX", ".ipynb_checkpoints"):
+            (folder / name).mkdir()
+        (folder / "__MACOSX" / "._a.jpg").write_bytes(b"\0\5\x16\7")
+
+
+def other_files(h: Path) -> None:
+    put(h / "README.txt", "# hello\nworld, this, is\n")
+    put(h / "requirements.txt", "torch\n")
+    put(h / "package.json", {"name": "x", "version": "1"})
+    put(h / "config.json", {"lr": 0.1, "images": 3})
+    put(h / "build.xml", "<project><target/></project>")
+
+
+def a_folder_above(h: Path) -> None:
+    inner = h.parent / "inner"
+    h.rename(inner)
+    h.mkdir()
+    inner.rename(h / "dataset-1")
+
+
+CHANGES = (
+    byte_order_marks,
+    line_ends_of_windows,
+    blank_lines_at_the_end,
+    utf16,
+    upper_case_of_images,
+    other_extension_of_images,
+    upper_case_of_labels,
+    files_of_the_system,
+    other_files,
+    a_folder_above,
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("make", LAYOUTS, ids=lambda make: make.__name__)
+def test_kept_by_others(make: Callable[[Path], None], change: Callable[[Path], None], tmp_path: Path) -> None:
+    home = tmp_path / "my data"
+    home.mkdir()
+    make(home)
+    before = load_dataset(home)
+    if change is other_files and make is one_folder_above:
+        pytest.skip("the folder holds more than the data set")
+    change(home)
+    assert detect_format(home) == LAYOUTS[make][0]
+    after = load_dataset(home)
+    # LabelMe's JSON files lie among any others
+    assert change is other_files or after.problems == before.problems == ()
+    assert len(after) == len(before)
+    for one, two in zip(after, before, strict=True):
+        np.testing.assert_allclose(one.boxes, two.boxes, atol=1e-4)
+        assert one.path.stem == two.path.stem
+        assert [after.class_names[k] for k in one.labels] == [before.class_names[k] for k in two.labels]

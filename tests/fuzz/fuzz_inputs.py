@@ -169,6 +169,21 @@ _SUPERVISELY = json.dumps(
         ],
     }
 ).encode()
+_VOTT_BOX = {"height": 7, "width": 8, "left": 1, "top": 2}
+_VOTT = json.dumps(
+    {
+        "assets": {
+            "x": {
+                "asset": {"name": "a.png", "path": "file:/x/a.png", "size": {"width": 30, "height": 20}},
+                "regions": [{"tags": ["cat", "dog"], "boundingBox": _VOTT_BOX}],
+            }
+        },
+        "tags": [{"name": "cat"}],
+    }
+).encode()
+_FIFTYONE = json.dumps(
+    {"classes": ["cat"], "labels": {"a": [{"label": 0, "bounding_box": [0.1, 0.2, 0.3, 0.4]}], "b": None}}
+).encode()
 _COCO_MASKS = json.dumps(
     {
         "images": [{"id": "x", "file_name": "./a.png"}],
@@ -418,6 +433,10 @@ TARGETS = (
     Target("makesense", "labels.csv", b"cat,1,2,8,7,a.png,30,20\ndog,3,4,5,6,a.png,30,20\n", _check("makesense")),
     Target("createml", "_annotations.createml.json", _CREATEML, _check("createml")),
     Target("supervisely", "ds0/ann/a.png.json", _SUPERVISELY, _check("supervisely")),
+    Target("keras-yolo", "_annotations.txt", b"a.png 1,2,9,9,0 3,4,5,6,0\na.png\n", _check("keras-yolo")),
+    Target("kitti", "label_2/a.txt", b"cat 0.00 0 -1.57 1 2 9 9.5 1 1 1 1 1 1 1\n", _check("kitti")),
+    Target("vott", "my-export.json", _VOTT, _check("vott")),
+    Target("fiftyone", "labels.json", _FIFTYONE, _check("fiftyone")),
     Target("yolo-data", "obj.data", b"classes = 2\ntrain = data/train.txt\nnames = obj.names\n", _check("yolo")),
     Target("coco-masks", "coco.json", _COCO_MASKS, _check("coco")),
     Target("csv-list", "t.csv", b'image_id,width,height,bbox,class\na,30,20,"[1, 2, 5, 6.5]",cat\n', _check("csv")),

@@ -33,7 +33,7 @@ from sppnet.errors import ArgumentError
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-Data sets in eleven formats, such as PASCAL VOC, COCO, YOLO, LabelMe, CVAT, Label Studio, or a CSV table with the
+Data sets in fifteen formats, such as PASCAL VOC, COCO, YOLO, LabelMe, CVAT, Label Studio, or a CSV table with the
 columns image,x0,y0,x1,y1,label. The format is recognised. If that fails, name it with --format.
 
   sppnet data check my-data                      everything that is wrong, before you train

@@ -32,6 +32,7 @@ __all__ = [
 # The same as sppnet.datasets.loading.FORMATS, which would import numpy here; a test compares them
 DATA_FORMATS = (
     *("voc", "coco", "yolo", "csv", "labelme", "cvat", "label-studio", "via", "makesense", "createml", "supervisely"),
+    *("keras-yolo", "kitti", "vott", "fiftyone"),
 )
 # The same as sppnet.datasets.writing.WRITTEN_FORMATS
 WRITTEN_FORMATS = ("voc", "coco", "yolo", "csv", "labelme", "cvat")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser"]
 
 DESCRIPTION = """\
-Train a detector on images with boxes, on a CPU, in minutes. The data set may be in any of eleven formats, such as
+Train a detector on images with boxes, on a CPU, in minutes. The data set may be in any of fifteen formats, such as
 PASCAL VOC, COCO, YOLO, LabelMe, or a CSV table. If it has no split to measure on, one image in five is kept for that.
 
 The convolutions are frozen, so each image goes through them once (and once more mirrored). What is trained is what

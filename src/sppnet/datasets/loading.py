@@ -13,6 +13,9 @@ from sppnet.datasets.formats.coco import coco_files, is_coco, is_coco_results, r
 from sppnet.datasets.formats.createml import is_createml, read_createml
 from sppnet.datasets.formats.csv import csv_files, is_table, read_csv
 from sppnet.datasets.formats.cvat import cvat_files, is_cvat, read_cvat
+from sppnet.datasets.formats.fiftyone import is_fiftyone, read_fiftyone
+from sppnet.datasets.formats.keras_yolo import is_box_list, keras_yolo_files, read_keras_yolo
+from sppnet.datasets.formats.kitti import has_kitti, is_kitti, read_kitti
 from sppnet.datasets.formats.label_studio import is_label_studio, read_label_studio
 from sppnet.datasets.formats.labelme import is_labelme, labelme_files, read_labelme
 from sppnet.datasets.formats.makesense import is_makesense, makesense_files, read_makesense
@@ -24,7 +27,8 @@ from sppnet.datasets.formats.supervisely import (
 )
 from sppnet.datasets.formats.via import is_via, is_via_table, read_via, via_files
 from sppnet.datasets.formats.voc import read_voc
-from sppnet.datasets.formats.voc_layout import has_annotations
+from sppnet.datasets.formats.voc_layout import has_annotations, has_files
+from sppnet.datasets.formats.vott import is_vott, read_vott
 from sppnet.datasets.formats.yolo import find_yaml, has_labels, read_yolo
 from sppnet.datasets.parsing import read_json, read_text, short
 from sppnet.datasets.raw import RawDataset
@@ -33,6 +37,7 @@ from sppnet.datasets.renaming import rename_classes
 from sppnet.datasets.splits import SPLIT_NAMES, split_order
 from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS, list_images
+from sppnet.storage.walking import files_in, folders_in
 
 __all__ = ["FORMATS", "detect_format", "load_dataset", "read_dataset", "split_names"]
 
@@ -48,6 +53,10 @@ _READERS: dict[str, Callable[[Path, Path | None], RawDataset]] = {
     "makesense": read_makesense,
     "createml": read_createml,
     "supervisely": read_supervisely,
+    "keras-yolo": read_keras_yolo,
+    "kitti": read_kitti,
+    "vott": read_vott,
+    "fiftyone": read_fiftyone,
 }
 FORMATS = tuple(_READERS)
 """Names of the formats that can be read."""
@@ -63,7 +72,11 @@ LOOKED_FOR = """\
   via           JSON or CSV of the VGG Image Annotator
   makesense     CSV of makesense.ai
   createml      a JSON file with images and coordinates
-  supervisely   meta.json, and folders with img and ann"""
+  supervisely   meta.json, and folders with img and ann
+  keras-yolo    lines of image.jpg x0,y0,x1,y1,class ... (YOLOv4 PyTorch, YOLO for Keras)
+  kitti         a text file for each image, Car 0.00 0 -1.57 x0 y0 x1 y1 ... a line
+  vott          JSON of VoTT with assets and regions
+  fiftyone      labels.json of FiftyOne, with data/"""
 
 # How many JSON files are opened to tell whose they are
 _PEEK = 20
@@ -74,6 +87,8 @@ _JSON_KINDS: dict[str, Callable[[object], bool]] = {
     "via": is_via,
     "supervisely": lambda document: is_supervisely_meta(document) or is_supervisely(document),
     "labelme": is_labelme,
+    "vott": is_vott,
+    "fiftyone": is_fiftyone,
 }
 
 
@@ -135,10 +150,22 @@ def read_dataset(
         hint = did_you_mean(format, FORMATS)
         raise DatasetError(f"format is {format!r}; {hint}expected one of {', '.join(FORMATS)}")
     path = _of_the_studio(Path(path), format)
+    inner = _only_folder(path)
+    if inner is not None and find_yaml(inner) is not None:
+        path = inner  # it says what the folders below mean
     folder = Path(images) if images is not None else None
     if folder is not None and not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder; expected the one with the images (--images)")
-    raw = _READERS[format or detect_format(path)](path, folder)
+    try:
+        raw = _READERS[format or detect_format(path)](path, folder)
+    except DatasetError as error:
+        inner = _only_folder(path)
+        if inner is None:
+            raise
+        try:
+            return read_dataset(inner, format, images=images, rename=rename)
+        except DatasetError:
+            raise error from None
     if not raw.images:
         raise DatasetError(f"{path}: a data set in {raw.format} format without images; add some")
     if rename:
@@ -146,6 +173,13 @@ def read_dataset(
     if raw.name not in ("", ".", ".."):
         return raw
     return replace(raw, name=path.resolve().name)
+
+
+def _only_folder(path: Path) -> Path | None:
+    """The one folder in ``path``, where nothing else of a data set is in it: archives are often packed so."""
+    folders = folders_in(path) if path.is_dir() else []
+    others = [*IMAGE_EXTENSIONS, ".json", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".data", ".names"]
+    return folders[0] if len(folders) == 1 and not files_in(path, *others) else None
 
 
 STUDIO_LABELS = "labels.coco.json"
@@ -187,7 +221,13 @@ def detect_format(path: str | os.PathLike[str]) -> str:
             "or name the file itself"
         )
     if not found:
-        raise UnknownFormatError(_nothing_known(path))
+        inner = _only_folder(path)
+        if inner is None:
+            raise UnknownFormatError(_nothing_known(path))
+        try:
+            return detect_format(inner)
+        except UnknownFormatError:
+            raise UnknownFormatError(_nothing_known(path)) from None
     return found[0]
 
 
@@ -206,7 +246,7 @@ def _nothing_known(path: Path) -> str:
         )
     count = len(list_images([path])) if path.is_dir() else 0
     has = f"{count} images but " if count else ""
-    for table in sorted(path.glob("*.csv")) if path.is_dir() else [path] * (path.suffix.lower() in (".csv", ".tsv")):
+    for table in files_in(path, ".csv") if path.is_dir() else [path] * (path.suffix.lower() in (".csv", ".tsv")):
         first = read_text(table, "a table").partition("\n")[0]
         has = (
             f"the first line of {table.name} is {short(first)} and names no columns like image,x0,y0,x1,y1,label; {has}"
@@ -233,6 +273,8 @@ def _formats_of_file(path: Path) -> list[str]:
         return []
     if is_via_table(path):
         return ["via"]
+    if suffix == ".txt" and (is_box_list(path) or is_kitti(path)):
+        return ["keras-yolo" if is_box_list(path) else "kitti"]
     return ["makesense"] if is_makesense(path) else ["csv"] if is_table(path) else []
 
 
@@ -247,19 +289,26 @@ def _formats_of_folder(path: Path) -> list[str]:
     ]
     lower = [*path.glob("annotations"), *path.glob("*/annotations")]
     standard = any(
-        any(folder.rglob("*.xml")) or not (any(folder.rglob("*.json")) or any(folder.rglob("*.txt")))
-        for folder in folders
-    ) or any(any(folder.rglob("*.xml")) for folder in lower)
+        has_files(folder, ".xml") or not (has_files(folder, ".json") or has_files(folder, ".txt")) for folder in folders
+    ) or any(has_files(folder, ".xml") for folder in lower)
     if cvat_files(path):
         found.append("cvat")
-    elif standard or (any(path.glob("*.xml")) and has_annotations(path)):
+    elif standard or (files_in(path, ".xml") and has_annotations(path)):
         found.append("voc")
     kinds = _json_kinds(path)
     found += [kind for kind in _JSON_KINDS if kind in kinds][:1]
-    if find_yaml(path) is not None or (not found and any(path.glob("*.data"))) or _has_label_folders(path):
+    if (
+        find_yaml(path) is not None
+        or (not found and files_in(path, ".data"))
+        or (_has_label_folders(path) and not has_kitti(path))
+    ):
         found.append("yolo")
     if not found and has_annotations(path):  # XML files in folders below
         found.append("voc")
+    if not found and keras_yolo_files(path):
+        found.append("keras-yolo")
+    if not found and has_kitti(path):
+        found.append("kitti")
     if not found and has_labels(path):
         found.append("yolo")
     if found:
@@ -272,7 +321,7 @@ def _formats_of_folder(path: Path) -> list[str]:
 def _has_label_folders(path: Path) -> bool:
     """Whether there are folders of labels where YOLO has them."""
     return any(
-        any(file.suffix.lower() == ".txt" for file in folder.iterdir())
+        bool(files_in(folder, ".txt"))
         for pattern in ("[lL]abels", "[lL]abels/*", "*/[lL]abels")
         for folder in path.glob(pattern)
         if folder.is_dir()

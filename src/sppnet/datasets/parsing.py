@@ -22,6 +22,7 @@ __all__ = [
     "bounding_box",
     "is_utf8",
     "read_bytes",
+    "read_head",
     "read_json",
     "read_text",
     "read_xml",
@@ -72,6 +73,23 @@ def read_text(file: Path, expected: str, max_bytes: int = MAX_BYTES) -> str:
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except ValueError as error:
         raise DatasetError(f"{file}: can't be read as text ({error}); expected {expected}, in UTF-8") from None
+
+
+def read_head(file: Path, count: int = 8192) -> str:
+    """Give the beginning of a text file, to see what it is; empty where it can't be read.
+
+    Args:
+        file: in UTF-8, or in UTF-16 with a byte order mark.
+        count: of bytes.
+    """
+    try:
+        if not file.is_file():
+            return ""
+        with file.open("rb") as stream:
+            data = stream.read(count)
+    except (OSError, ValueError):
+        return ""
+    return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "ignore")
 
 
 def read_json(file: Path, expected: str) -> Any:

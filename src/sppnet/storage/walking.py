@@ -6,7 +6,45 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["walk_files"]
+__all__ = ["files_in", "files_near_top", "folders_in", "walk_files"]
+
+
+def files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """List the files right in ``folder`` with one of these extensions (lower case; files may have any), sorted.
+
+    Names that begin with a dot are left alone: macOS puts ``._a.txt`` beside ``a.txt``.
+
+    Args:
+        folder: where to look. One that is missing or can't be read has no files.
+        suffixes: with their dots.
+    """
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [
+        path for path in found
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and not path.is_dir()
+    ]  # fmt: skip
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """List the folders right in ``folder``, sorted; those of the system (``.git``, ``__MACOSX``) are left alone."""
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [path for path in found if not path.name.startswith(".") and path.name != "__MACOSX" and path.is_dir()]
+
+
+def files_near_top(root: Path, *suffixes: str) -> list[Path]:
+    """List the files with one of these extensions in ``root``, then those in the folders right below it.
+
+    Args:
+        root: where to look.
+        suffixes: with their dots, lower case.
+    """
+    return [file for folder in (root, *folders_in(root)) for file in files_in(folder, *suffixes)]
 
 
 def walk_files(folder: str | os.PathLike[str], *, unreadable: list[Path] | None = None) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, to_json
 from sppnet.errors import DatasetError
+from sppnet.storage.walking import files_in, folders_in
 
 __all__ = ["coco_document", "coco_files", "coco_image", "is_coco", "is_coco_results", "read_coco", "write_coco"]
 
@@ -42,14 +43,14 @@ def coco_files(root: Path) -> list[Path]:
     """List the JSON files in the places where COCO's annotations are kept; what is in them isn't looked at."""
     if root.is_file():
         return [root]
-    found = [
-        path
-        for pattern in ("*.json", "[aA]nnotations/*.json", "*/_annotations.coco.json", "*/[aA]nnotations/*.json",
-                        "*/*.json")
-        for path in sorted(root.glob(pattern))
-        if not path.name.startswith(".")
-    ]  # fmt: skip
-    found = list(dict.fromkeys(found))
+    folders = folders_in(root)
+    own = [folder for folder in folders if folder.name.lower() == "annotations"]
+    below = [inner for folder in folders for inner in folders_in(folder) if inner.name.lower() == "annotations"]
+    found = files_in(root, ".json") + [file for folder in own for file in files_in(folder, ".json")]
+    others = [file for folder in folders for file in files_in(folder, ".json")]
+    found += [file for file in others if file.name.lower() == "_annotations.coco.json"]
+    found += [file for folder in below for file in files_in(folder, ".json")]
+    found = list(dict.fromkeys([*found, *others]))
     instances = [path for path in found if path.name.startswith("instances_")]
     named = [path for path in instances or found if _split(path, root)]
     return named or instances or found
@@ -70,7 +71,8 @@ def read_coco(root: Path, images: Path | None = None) -> RawDataset:
     errors: list[DatasetError] = []
     documents = [(file, document) for file in coco_files(root) if is_coco(document := _read(file, root, errors))]
     if not documents and root.is_dir():
-        every = [file for pattern in ("*.json", "[aA]nnotations/*.json") for file in sorted(root.glob(pattern))]
+        places = [root, *(folder for folder in folders_in(root) if folder.name.lower() == "annotations")]
+        every = [file for folder in places for file in files_in(folder, ".json")]
         documents = [(file, document) for file in every if is_coco(document := _read(file, root, errors))]
     if not documents and errors:
         raise errors[0]

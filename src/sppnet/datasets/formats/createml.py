@@ -16,6 +16,7 @@ from sppnet.datasets.parsing import as_number, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.errors import DatasetError
+from sppnet.storage.walking import files_near_top
 
 __all__ = ["createml_files", "is_createml", "read_createml"]
 
@@ -44,7 +45,7 @@ def createml_files(root: Path) -> list[Path]:
     """List the JSON files in ``root`` and in the folders below it; what is in them isn't looked at."""
     if root.is_file():
         return [root]
-    return [file for pattern in ("*.json", "*/*.json") for file in sorted(root.glob(pattern))]
+    return files_near_top(root, ".json")
 
 
 def read_createml(root: Path, images: Path | None = None) -> RawDataset:

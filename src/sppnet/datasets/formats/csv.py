@@ -16,12 +16,13 @@ from pathlib import Path
 from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.formats.csv_columns import Columns, columns_of, split_line
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import Box, as_number, read_text, short
+from sppnet.datasets.parsing import Box, as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import canonical_split, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
 from sppnet.storage.names import spreadsheet_safe, spreadsheet_text
+from sppnet.storage.walking import files_in, files_near_top
 
 __all__ = ["CSV_COLUMNS", "csv_files", "is_table", "read_csv", "write_csv"]
 
@@ -44,17 +45,7 @@ class _Rows:
 
 def is_table(file: Path) -> bool:
     """Whether the first lines of a file are those of a table with boxes."""
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            data = stream.read(8192)
-        text = data.decode("utf-16", "ignore") if data[:2] in (b"\xff\xfe", b"\xfe\xff") else data.decode(
-            "utf-8-sig", "ignore"
-        )  # fmt: skip
-    except (OSError, ValueError):
-        return False
-    return columns_of(split_line(text)[0]) is not None
+    return columns_of(split_line(read_head(file))[0]) is not None
 
 
 def csv_files(root: Path) -> list[Path]:
@@ -64,9 +55,9 @@ def csv_files(root: Path) -> list[Path]:
     """
     if root.is_file():
         return [root]
-    found = [path for path in sorted([*root.glob("*.csv"), *root.glob("*.tsv"), *root.glob("*.CSV")]) if is_table(path)]
+    found = [path for path in files_in(root, ".csv", ".tsv") if is_table(path)]
     named = [path for path in found if split_of_name(path.stem)]
-    below = [path for path in sorted(root.glob("*/*.csv")) if is_table(path)] if not found else []
+    below = [path for path in files_near_top(root, ".csv", ".tsv") if is_table(path)] if not found else []
     below_named = [path for path in below if _split(path)]
     return named or found or below_named or below
 
@@ -107,7 +98,7 @@ def _read_table(file: Path, collection: Collection, table_split: str) -> None:
     if not columns.label:
         what = f"has no column for the class, so every object is of the class {_NO_CLASS!r}"
         collection.problems.append(Problem("warning", "no class", str(file), what, "add a column label"))
-    names = _class_descriptions(file.parent) if "labelname" in header else {}
+    names = _class_descriptions(file.parent, collection.home) if "labelname" in header else {}
     rows = _rows(file, text, separator, columns, names)
     fractions = columns.fractions or _are_fractions(rows)
     splits = {name: found.split or table_split for name, found in rows.items()}
@@ -204,11 +195,13 @@ def _are_fractions(rows: dict[str, _Rows]) -> bool:
     return bool(values) and all(-0.01 <= value <= 1.01 for value in values) and any(v != int(v) for v in values)
 
 
-def _class_descriptions(folder: Path) -> dict[str, str]:
-    """Open Images numbers its classes; a second table says what they are called."""
-    for file in sorted(folder.glob("*class-descriptions*.csv")):
-        rows = csv.reader(io.StringIO(read_text(file, "a table of classes"), newline=""))
-        return {row[0]: row[1].strip() for row in rows if len(row) >= 2 and row[1].strip()}
+def _class_descriptions(folder: Path, home: Path) -> dict[str, str]:
+    """Open Images numbers its classes; a second table, here or in ``metadata``, says what they are called."""
+    for place in dict.fromkeys((folder, home, home / "metadata")):
+        for file in files_in(place, ".csv"):
+            if "class-descriptions" in file.name.lower() or file.name.lower() == "classes.csv":
+                rows = csv.reader(io.StringIO(read_text(file, "a table of classes"), newline=""))
+                return {row[0]: row[1].strip() for row in rows if len(row) >= 2 and row[1].strip()}
     return {}
 
 

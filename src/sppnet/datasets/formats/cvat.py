@@ -15,11 +15,12 @@ from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import Box, as_number, bounding_box, read_xml, short
+from sppnet.datasets.parsing import Box, as_number, bounding_box, read_head, read_xml, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, check_xml_names, plain_objects
 from sppnet.errors import DatasetError
+from sppnet.storage.walking import files_near_top
 
 __all__ = ["add_box", "add_image", "cvat_files", "cvat_tree", "is_cvat", "read_cvat", "write_cvat"]
 
@@ -32,20 +33,14 @@ _NO_AREA = ("points", "polyline", "tag", "skeleton")
 
 def is_cvat(file: Path) -> bool:
     """Whether the beginning of a file looks like CVAT's XML."""
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            return b"<annotations" in stream.read(2000)
-    except OSError:
-        return False
+    return "<annotations" in read_head(file, 4000)
 
 
 def cvat_files(root: Path) -> list[Path]:
     """List the XML files of CVAT in ``root`` and in the folders below it."""
     if root.is_file():
         return [root]
-    return [file for pattern in ("*.xml", "*/*.xml") for file in sorted(root.glob(pattern)) if is_cvat(file)]
+    return [file for file in files_near_top(root, ".xml") if is_cvat(file)]
 
 
 def read_cvat(root: Path, images: Path | None = None) -> RawDataset:

@@ -23,6 +23,7 @@ from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_name
 from sppnet.datasets.write_job import xml_text
 from sppnet.errors import DatasetError
+from sppnet.storage.walking import files_near_top
 
 __all__ = ["image_url", "is_label_studio", "label_studio_task", "labelling_config", "read_label_studio"]
 
@@ -52,7 +53,7 @@ def read_label_studio(root: Path, images: Path | None = None) -> RawDataset:
     Raises:
         DatasetError: there is none.
     """
-    files = [root] if root.is_file() else sorted(root.glob("*.json"))
+    files = [root] if root.is_file() else files_near_top(root, ".json")
     documents = [(file, document) for file in files if is_label_studio(document := _read(file, root))]
     if not documents:
         raise DatasetError(f"{root}: no export of Label Studio; expected {_EXPECTED}")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import as_number, read_text
+from sppnet.datasets.parsing import as_number, read_head, read_text
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.walking import files_near_top
 
 __all__ = ["is_makesense", "makesense_files", "read_makesense"]
 
@@ -23,13 +24,9 @@ _TITLES = ("x", "y", "width", "height")
 def is_makesense(file: Path) -> bool:
     """Whether the first line of a file is one of makesense.ai."""
     try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            first = stream.readline(4096).decode("utf-8-sig")
-        row = next(csv.reader([first]), [])
+        row = next(csv.reader(read_head(file, 4096).splitlines()[:1]), [])
         numbers = [float(row[k]) for k in (1, 2, 3, 4, 6, 7)] if len(row) == 8 else []
-    except (OSError, ValueError, csv.Error):
+    except (ValueError, csv.Error):
         return False
     return bool(numbers) and Path(row[5].strip()).suffix.lower() in IMAGE_EXTENSIONS
 
@@ -38,7 +35,7 @@ def makesense_files(root: Path) -> list[Path]:
     """List the tables of makesense.ai in ``root`` and in the folders below it."""
     if root.is_file():
         return [root]
-    return [file for pattern in ("*.csv", "*/*.csv") for file in sorted(root.glob(pattern)) if is_makesense(file)]
+    return [file for file in files_near_top(root, ".csv") if is_makesense(file)]
 
 
 def read_makesense(root: Path, images: Path | None = None) -> RawDataset:

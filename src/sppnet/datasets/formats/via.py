@@ -16,10 +16,11 @@ from typing import Any
 
 from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import Box, as_number, bounding_box, read_json, read_text, short
+from sppnet.datasets.parsing import Box, as_number, bounding_box, read_head, read_json, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.errors import DatasetError
+from sppnet.storage.walking import files_near_top
 
 __all__ = ["is_via", "is_via_table", "read_via", "via_files"]
 
@@ -47,13 +48,7 @@ def _images_of(document: object) -> dict[str, Any] | None:
 
 def is_via_table(file: Path) -> bool:
     """Whether the first lines of a file are those of VIA's CSV."""
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            head = stream.read(4096).decode("utf-8-sig", "replace")
-    except OSError:
-        return False
+    head = read_head(file, 4096)
     return all(name in head.partition("\n")[0] for name in _COLUMNS) or "CSV_HEADER = metadata_id,file_list" in head
 
 
@@ -61,8 +56,8 @@ def via_files(root: Path) -> list[Path]:
     """List the files of VIA in ``root`` and in the folders below it; of JSON files, what is in them isn't looked at."""
     if root.is_file():
         return [root]
-    tables = [file for pattern in ("*.csv", "*/*.csv") for file in sorted(root.glob(pattern)) if is_via_table(file)]
-    return [*tables, *(file for pattern in ("*.json", "*/*.json") for file in sorted(root.glob(pattern)))]
+    tables = [file for file in files_near_top(root, ".csv") if is_via_table(file)]
+    return [*tables, *files_near_top(root, ".json")]
 
 
 def read_via(root: Path, images: Path | None = None) -> RawDataset:

@@ -7,13 +7,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sppnet.datasets.parsing import read_text, without_suffix
+from sppnet.datasets.parsing import read_head, read_text, without_suffix
 from sppnet.datasets.splits import SPLIT_NAMES, split_of_folders
 from sppnet.errors import DatasetError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS
-from sppnet.storage.walking import walk_files
+from sppnet.storage.walking import files_in, walk_files
 
-__all__ = ["VocLayout", "find_layout", "has_annotations", "is_annotation", "read_list"]
+__all__ = ["VocLayout", "find_layout", "has_annotations", "has_files", "is_annotation", "read_list"]
 
 # Lists of images outside ImageSets, as the Oxford pets and many others have them
 _LISTS = ("trainval", *SPLIT_NAMES)
@@ -37,7 +37,9 @@ class VocLayout:
         """All annotations by their path below ``annotations`` without extension; by their stem if all stems differ."""
         found = [file for file in walk_files(self.annotations) if file.suffix.lower() == ".xml"]
         if self.annotations == self.home:  # there may be XML files of anything
-            found = [file for file in found if file.parent == self.home or is_annotation(file)]
+            found = [
+                file for file in found if not is_foreign(file) and (file.parent == self.home or is_annotation(file))
+            ]
         below = [without_suffix(file.relative_to(self.annotations).as_posix()) for file in found]
         stems = [PurePosixPath(name).name for name in below]
         shorter = [re.sub(r"(^|/)annotations?/", r"\1", name, flags=re.IGNORECASE) for name in below]
@@ -59,13 +61,18 @@ def has_annotations(folder: Path, limit: int = 20) -> bool:
 
 def is_annotation(file: Path) -> bool:
     """Whether the beginning of a file looks like an annotation of VOC."""
-    try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            return re.search(rb"<annotation[\s>]", stream.read(2000).replace(b"\0", b"")) is not None
-    except OSError:
-        return False
+    return re.search(r"<annotation[\s>]", read_head(file, 4000)) is not None
+
+
+def is_foreign(file: Path) -> bool:
+    """Whether an XML file is of something else: its first element isn't ``<annotation>``."""
+    first = re.search(r"<([A-Za-z_][\w.:-]*)", read_head(file, 4000))
+    return first is not None and first[1] != "annotation"
+
+
+def has_files(folder: Path, suffix: str) -> bool:
+    """Whether there is a file with this extension in or below a folder."""
+    return any(file.suffix.lower() == suffix for file in walk_files(folder))
 
 
 def find_layout(root: Path) -> VocLayout:
@@ -79,14 +86,14 @@ def find_layout(root: Path) -> VocLayout:
     for pattern in ("Annotations", "*/Annotations", "*/*/Annotations", "annotations", "*/annotations"):
         found = sorted(path.parent for path in root.glob(pattern) if path.is_dir())
         if pattern.endswith("annotations"):  # COCO has such a folder too, of JSON files
-            found = [home for home in found if any((home / "annotations").rglob("*.xml"))]
+            found = [home for home in found if has_files(home / "annotations", ".xml")]
         if len(found) == 1:
             home = found[0]
             annotations = home / pattern.rpartition("/")[2]
             return VocLayout(home, annotations, _find_lists(home, annotations))
         if found and not all(split_of_folders([home.name]) for home in found):
             raise DatasetError(f"{root}: holds several data sets ({', '.join(map(str, found))}); name one of them")
-    if any(root.glob("*.xml")) or has_annotations(root):
+    if files_in(root, ".xml") or has_annotations(root):
         return VocLayout(root, root, _find_lists(root, root))
     raise DatasetError(
         f"{root}: neither it nor a folder up to two levels below holds Annotations; expected the VOC layout "
@@ -97,11 +104,11 @@ def find_layout(root: Path) -> VocLayout:
 def _find_lists(home: Path, annotations: Path) -> dict[str, Path]:
     """The lists of images by the name of the split."""
     for folder in (home / "ImageSets" / "Main", home / "ImageSets"):
-        found = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+        found = files_in(folder, ".txt")
         if found or (folder.name == "Main" and folder.is_dir()):
             return {file.stem: file for file in found}
     for folder in (annotations, home):
-        found = [file for file in sorted(folder.glob("*.txt")) if file.stem.removesuffix("_list").lower() in _LISTS]
+        found = [file for file in files_in(folder, ".txt") if file.stem.removesuffix("_list").lower() in _LISTS]
         if found:
             return {file.stem.removesuffix("_list").lower(): file for file in found}
     return {}

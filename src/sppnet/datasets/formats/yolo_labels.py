@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sppnet.datasets.formats.yolo_yaml import read_names
 from sppnet.datasets.locating import name_key
-from sppnet.datasets.parsing import as_number, bounding_box, read_text, short
+from sppnet.datasets.parsing import as_number, bounding_box, read_head, read_text, short
 from sppnet.datasets.raw import RawObject
-from sppnet.storage.walking import walk_files
+from sppnet.storage.walking import files_in, walk_files
 
 __all__ = ["LabelFiles", "Line", "Names", "is_label_file", "is_pose", "read_line", "read_lines"]
 
@@ -54,14 +54,14 @@ class Names:
 
     def _in_folder(self, folder: Path) -> dict[int, str] | None:
         if folder not in self._of_folder:
-            file = next((folder / name for name in _NAME_FILES if (folder / name).is_file()), None)
+            file = next(iter(_name_files(folder)), None)
             if file is None and folder != self._home and folder.is_relative_to(self._home):
                 self._of_folder[folder] = self._in_folder(folder.parent)
             elif file is None:
                 # also where labels and images have different parents, and where all is in another folder
                 places = [self._home, *(self._home / name for name in ("labels", "Labels", "images", "data"))]
-                files = [place / name for place in places for name in _NAME_FILES if (place / name).is_file()]
-                named = files or sorted(self._home.glob("*.names"))
+                files = [file for place in places for file in _name_files(place)]
+                named = files or files_in(self._home, ".names")
                 self._of_folder[folder] = read_names(named[0]) if named else None
             else:
                 self._of_folder[folder] = read_names(file)
@@ -79,6 +79,12 @@ class Names:
         if self._numbers:
             known += [str(number) for number in range(max(self._numbers) + 1)]
         return list(dict.fromkeys(known))
+
+
+def _name_files(folder: Path) -> list[Path]:
+    """Lists of classes in a folder, the likeliest first."""
+    there = {file.name.lower(): file for file in files_in(folder, ".txt", ".names", ".labels")}
+    return [there[name] for name in _NAME_FILES if name in there]
 
 
 class LabelFiles:
@@ -153,10 +159,7 @@ class LabelFiles:
     def _in(self, folder: Path) -> dict[str, Path]:
         """Label files in a folder by the key of their stem."""
         if folder not in self._entries:
-            try:
-                found = sorted(folder.iterdir())
-            except OSError:
-                found = []
+            found = files_in(folder, ".txt")
             self._entries[folder] = {name_key(file.stem): file for file in found if is_label_like(file)}
         return self._entries[folder]
 
@@ -178,14 +181,11 @@ def is_label_like(file: Path) -> bool:
 def is_label_file(file: Path) -> bool:
     """Whether the first line is a class and four numbers or more."""
     try:
-        if not file.is_file():
-            return False
-        with file.open("rb") as stream:
-            fields = stream.readline(100_000).split()
+        fields = read_head(file, 100_000).lstrip().partition("\n")[0].split()
         if len(fields) < 5 or len(fields) == 6 or not all(abs(float(field)) < 1e6 for field in fields):
             return False
         return float(fields[0]) == int(float(fields[0])) and (len(fields) == 5 or max(map(float, fields[1:])) <= 2)
-    except (OSError, ValueError, OverflowError):
+    except (ValueError, OverflowError):
         return False
 
 

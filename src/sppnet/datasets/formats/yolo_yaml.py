@@ -13,10 +13,11 @@ from typing import Any
 import yaml
 
 from sppnet.datasets.locating import name_key
-from sppnet.datasets.parsing import read_text, short, whole_text
+from sppnet.datasets.parsing import read_head, read_text, short, whole_text
 from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.walking import files_in, files_near_top
 
 __all__ = ["EXPECTED", "RESERVED", "Data", "Entry", "find_yaml", "read_data_file", "read_data_yaml", "read_names"]
 
@@ -58,10 +59,9 @@ def find_yaml(root: Path) -> Path | None:
     """Find the YAML file of a data set: ``root`` itself, or the one in it that has names."""
     if root.is_file():
         return root if root.suffix.lower() in (".yaml", ".yml") else None
-    found = sorted([*root.glob("*.yaml"), *root.glob("*.yml"), *root.glob("*.YAML")],
-                   key=lambda p: (p.stem != "data", p.name))  # fmt: skip
+    found = sorted(files_in(root, ".yaml", ".yml"), key=lambda p: (p.stem.lower() != "data", p.name))
     for file in found:
-        if file.stem == "data":
+        if file.stem.lower() == "data":
             return file  # whatever is in it: reading it gives the error
         try:
             document = _read_yaml(file)
@@ -126,7 +126,7 @@ def _is_split(key: str, value: object, bases: Sequence[Path]) -> bool:
 def read_data_file(home: Path) -> Data:
     """Read darknet's ``obj.data`` (CVAT's "YOLO 1.1" has it), or lists called ``train.txt``; or nothing."""
     fields: dict[str, str] = {}
-    for file in sorted([*home.glob("*.data"), *home.glob("*/*.data")])[:1]:
+    for file in files_near_top(home, ".data")[:1]:
         lines = read_text(file, "darknet's lines of name = value", _MAX_YAML_BYTES).splitlines()
         pairs = [line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#")]
         fields = {key.strip().lower(): value.strip() for key, _, value in pairs}
@@ -143,7 +143,7 @@ def read_data_file(home: Path) -> Data:
     if fields.get("names") and (path := _find(fields["names"], [home])) is not None and path.is_file():
         names = read_names(path)
     if not splits:
-        for file in sorted(home.glob("*.txt")):
+        for file in files_in(home, ".txt"):
             split = split_of_name(file.stem)
             if split and _is_list(file):
                 splits[split] = [Entry(file)]
@@ -162,11 +162,7 @@ def read_names(file: Path) -> dict[int, str]:
 
 def _is_list(file: Path) -> bool:
     """Whether the first line of a text file is the name of an image."""
-    try:
-        with file.open("rb") as stream:
-            first = stream.readline(4096).decode("utf-8-sig", "replace").strip()
-    except OSError:
-        return False
+    first = read_head(file, 4096).lstrip().partition("\n")[0].strip()
     return Path(first.replace("\\", "/")).suffix.lower() in IMAGE_EXTENSIONS
 
 
