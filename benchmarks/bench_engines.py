@@ -23,10 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import onnxruntime
 import torch
+from sppnet.detection.head_engine import HeadEngine, MapScale
 
 from sppnet.backbones.engines.load import load_engine
 from sppnet.backbones.registry import load_backbone
-from sppnet.detection.head_engine import HeadEngine, MapScale
 
 SIZES = ((608, 816), (352, 480))
 WINDOWS, BINS = 2000, 21

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from sppnet.backbones.registry import load_backbone
+from sppnet.backbones.engines.load import load_engine
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.images import load_image
 from sppnet.proposals import SelectiveSearch
+from sppnet.threads import num_threads
 
 
 def main() -> None:
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("--image", default="chelsea", help="a file, or a name in skimage.data")
     parser.add_argument("--size", default="500x375", help="the image is resized to this (default: %(default)s)")
     parser.add_argument("--backbone", default="efficientnet-lite0+mid")
+    parser.add_argument("--precision", choices=["int8", "float32"], default="int8")
     parser.add_argument("--short-side", type=int, nargs="+", default=[352, 608])
     parser.add_argument("--windows", type=int, default=2000, help="at most so many windows")
     parser.add_argument("--repeat", type=int, default=7, help="runs of SPP-net's way; R-CNN's is run once")
@@ -47,21 +48,21 @@ def main() -> None:
     width, height = (int(side) for side in arguments.size.split("x"))
     image = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
     windows = SelectiveSearch(max_windows=arguments.windows)(image)
-    backbone = load_backbone(arguments.backbone)
-    spp = WindowFeatures(backbone, (4, 2, 1), arguments.short_side)
+    engine = load_engine(arguments.backbone, arguments.precision)
+    spp = WindowFeatures(engine, (4, 2, 1), arguments.short_side)
     pool = PooledWindows(spp)
-    rcnn = CropFeatures(backbone, (4, 2, 1))
-    with torch.inference_mode():
-        pool(spp.maps(image), windows)
-        rcnn.pool(rcnn.maps(image), windows[:16])  # warm
-        seconds = []
-        for _ in range(arguments.repeat):
-            start = time.perf_counter()
-            pool(spp.maps(image), windows)
-            seconds.append(time.perf_counter() - start)
+    rcnn = CropFeatures(engine, (4, 2, 1))
+    with pool(spp.maps(image), windows):
+        pass
+    rcnn.pool(rcnn.maps(image), windows[:16])  # warm
+    seconds = []
+    for _ in range(arguments.repeat):
         start = time.perf_counter()
-        vectors = rcnn.pool(rcnn.maps(image), windows)
-        slow = time.perf_counter() - start
+        with pool(spp.maps(image), windows):
+            seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    vectors = rcnn.pool(rcnn.maps(image), windows)
+    slow = time.perf_counter() - start
     assert vectors.shape == (len(windows), spp.dims)
     fast = statistics.median(seconds)
     result: dict[str, Any] = {
@@ -70,10 +71,11 @@ def main() -> None:
         "spp spread": [min(seconds), max(seconds)],
         "rcnn seconds": slow,
         "ratio": slow / fast,
-        "threads": torch.get_num_threads(),
+        "threads": num_threads(),
         "backbone": arguments.backbone,
+        "precision": arguments.precision,
     }
-    threads, spread = torch.get_num_threads(), f"{min(seconds):.3f} to {max(seconds):.3f}"
+    threads, spread = num_threads(), f"{min(seconds):.3f} to {max(seconds):.3f}"
     print(f"{len(windows)} windows of an image of {width}x{height}, {arguments.backbone}, {threads} threads")
     print(f"SPP-net: {fast:.3f} s ({spread}); R-CNN: {slow:.1f} s; {slow / fast:.0f} times")
     Path(arguments.output).write_text(json.dumps(result, indent=1))

@@ -26,16 +26,17 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 import sppnet
+from sppnet._types import F32
 from sppnet.datasets.formats.voc import load_voc
 from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.building import build_head
 from sppnet.detection.detections import Detections
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.features import PooledWindows, WindowFeatures
+from sppnet.detection.heads import Head
 from sppnet.detection.inference import decode_detections
 from sppnet.detection.options import SuppressionOptions
 from sppnet.detection.training.images import TrainingImages
@@ -44,6 +45,7 @@ from sppnet.evaluation.failures import find_failures, recall_by_size
 from sppnet.evaluation.voc import VocResult, evaluate_voc
 from sppnet.proposals import SelectiveSearch
 from sppnet.storage.atomic import write_atomic
+from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache
 
 # What is written stands between these lines of the file; the rest of it stays
@@ -126,54 +128,61 @@ class Measured:
         self.names = {key: identity(parameters, train, row) for key, row in rows.items()}
         self.weights = detector.weights_
         none = ("box_weight", "box_bias")
-        parts = self.weights.tensors()
-        self.fixed = DetectorWeights(**parts | {n: torch.zeros_like(parts[n]) for n in none})
+        parts = self.weights.arrays()
+        self.fixed = DetectorWeights(**parts | {n: np.zeros_like(parts[n]) for n in none})
         sides = next(iter(rows.values())).test_px or detector.features.short_sides_px
         own = detector.window_features()
-        self.features = WindowFeatures(own.backbone, own.levels, sides)
+        self.features = WindowFeatures(own.engine, own.levels, sides)
+        self.heads = {
+            boxes: build_head(self.weights if boxes else self.fixed, own.quantised, own.device)
+            for boxes in (True, False)
+        }
         self.data = TrainingImages(val, self.features, None, SelectiveSearch(), cache)
 
     def run(self) -> dict[str, list[Detections]]:
         """Detections of each row, in the order of ``val``."""
         pool = PooledWindows(self.features)
         found: dict[str, list[Detections]] = {key: [] for key in self.rows}
-        with torch.inference_mode():
-            for i in bar(range(len(self.val)), f"measuring {', '.join(self.rows)}", total=len(self.val)):
-                keys = {row: self.cache.key(self.val[i].path, "ablation", name) for row, name in self.names.items()}
-                stored = {row: self.cache.get(key) for row, key in keys.items()}
-                if any(entry is None for entry in stored.values()):
-                    new = self._image(i, pool, [row for row, entry in stored.items() if entry is None])
-                    for row, entry in new.items():
-                        self.cache.put(keys[row], entry)
-                        stored[row] = entry
-                for row, kept in stored.items():
-                    assert kept is not None
-                    box, score, label = (kept[n].numpy() for n in ("xyxy", "confidence", "class_id"))
-                    found[row].append(Detections(box, score, label, self.val.class_names))
+        for i in bar(range(len(self.val)), f"measuring {', '.join(self.rows)}", total=len(self.val)):
+            keys = {row: self.cache.key(self.val[i].path, "ablation", name) for row, name in self.names.items()}
+            stored = {row: self.cache.get(key) for row, key in keys.items()}
+            if any(entry is None for entry in stored.values()):
+                new = self._image(i, pool, [row for row, entry in stored.items() if entry is None])
+                for row, entry in new.items():
+                    self.cache.put(keys[row], entry)
+                    stored[row] = entry
+            for row, kept in stored.items():
+                assert kept is not None
+                box, score, label = (kept[n] for n in ("xyxy", "confidence", "class_id"))
+                found[row].append(Detections(box, score, label, self.val.class_names))
         return found
 
-    def _image(self, i: int, pool: PooledWindows, rows: list[str]) -> dict[str, dict[str, Tensor]]:
+    def _image(self, i: int, pool: PooledWindows, rows: list[str]) -> dict[str, dict[str, Array]]:
         image = self.data.load(i)
-        maps = image.maps.float()
-        whole: list[Tensor] = []
+        maps = image.maps.unpacked()
+        whole: list[F32] = []
 
-        def fc(boxes: NDArray[np.float32]) -> Tensor:
+        def fc(boxes: F32) -> F32:
             if boxes is image.windows and whole:  # the rows differ behind it
                 return whole[0]
             with pool(maps, boxes) as pooled:
-                features = self.weights.fc(pooled)
+                features = self.heads[True].fc(pooled)
             if boxes is image.windows:
                 whole.append(features)
             return features
 
-        out = {}
+        out: dict[str, dict[str, Array]] = {}
         for key in rows:
             row = self.rows[key]
-            weights = self.weights if row.boxes else self.fixed
-            parts = decode_detections(
-                weights, fc, image.windows, maps.height, maps.width, SuppressionOptions(**row.options)
+            weights, head = (self.weights if row.boxes else self.fixed), self.heads[row.boxes]
+
+            def score(boxes: F32, head: Head = head) -> tuple[F32, F32]:
+                return head.scores(fc(boxes))
+
+            boxes, confidence, class_id = decode_detections(
+                weights, score, image.windows, maps.height, maps.width, SuppressionOptions(**row.options)
             )
-            out[key] = {n: torch.from_numpy(v) for n, v in zip(("xyxy", "confidence", "class_id"), parts, strict=True)}
+            out[key] = {"xyxy": boxes, "confidence": confidence, "class_id": class_id}
         return out
 
 

@@ -6,7 +6,6 @@ Every window of every image becomes a vector with one pass through the convoluti
 """
 
 import numpy as np
-import torch
 from skimage import data
 
 from sppnet import SPPDetector
@@ -25,12 +24,13 @@ index = []  # (image, window, vector), as a search service would keep it
 for name, image in images.items():
     windows, vectors = window_vectors(detector, image, kind="fc")
     index += [(name, window, vector) for window, vector in zip(windows, vectors, strict=True)]
-vectors = torch.nn.functional.normalize(torch.stack([vector for _, _, vector in index]))
-print(f"{len(index)} windows of {len(images)} images, {vectors.shape[1]} numbers each")
+table = np.stack([vector for _, _, vector in index])
+table /= np.linalg.norm(table, axis=1, keepdims=True)
+print(f"{len(index)} windows of {len(images)} images, {table.shape[1]} numbers each")
 
 face = np.array([[90, 10, 340, 290]], np.float32)  # the query: the face of the cat
 _, query = window_vectors(detector, cat, face, kind="fc")
-similarity = vectors @ torch.nn.functional.normalize(query)[0]
-for rank in similarity.topk(3).indices.tolist():
+similarity = table @ (query[0] / np.linalg.norm(query[0]))
+for rank in np.argsort(-similarity)[:3]:
     name, window, _ = index[rank]
     print(f"{similarity[rank]:.3f}  {name}, window {window.round().astype(int)}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sppnet import SelectiveSearch, SPPDetector
+from sppnet._types import F32
 from sppnet.detection.options import FeatureOptions
 from sppnet.detection.weights import DetectorWeights
 
@@ -20,17 +22,21 @@ def save_tiny_model(path: Path, names: tuple[str, ...] = ("cat", "cup", "dög"))
     )
     dims, hidden, classes = detector.window_features().dims, 48, len(names)
     g = torch.Generator().manual_seed(0)
+
+    def some(*shape: int) -> F32:
+        return torch.randn(*shape, generator=g).numpy()
+
     detector.weights_ = DetectorWeights(
-        reduce_weight=torch.randn(24, dims, generator=g) * 0.02,
-        reduce_bias=torch.zeros(24),
-        fc6_weight=torch.randn(hidden, 24, generator=g) * 0.3,
-        fc6_bias=torch.zeros(hidden),
-        class_weight=torch.randn(classes, hidden, generator=g) * 0.3,
-        class_bias=torch.zeros(classes),
-        box_weight=torch.randn(classes * 4, hidden, generator=g) * 0.05,
-        box_bias=torch.zeros(classes * 4),
-        slope=torch.full((classes,), 1.5),
-        offset=torch.zeros(classes),
+        reduce_weight=some(24, dims) * 0.02,
+        reduce_bias=np.zeros(24, np.float32),
+        fc6_weight=some(hidden, 24) * 0.3,
+        fc6_bias=np.zeros(hidden, np.float32),
+        class_weight=some(classes, hidden) * 0.3,
+        class_bias=np.zeros(classes, np.float32),
+        box_weight=some(classes * 4, hidden) * 0.05,
+        box_bias=np.zeros(classes * 4, np.float32),
+        slope=np.full(classes, 1.5, np.float32),
+        offset=np.zeros(classes, np.float32),
     )
     detector.class_names_ = names
     detector.metadata_ = {"sppnet_version": "0.1.0", "thresholds": {"cat": 0.8, "cup": 0.9}}

@@ -68,9 +68,10 @@ def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
     scale = np.concatenate([maps.scale[best], maps.scale[best]])
     located = (window[0] * scale - 15.5) / 16
     cells = [[int(np.floor(v)) + 1 for v in located[:2]] + [int(np.ceil(v)) for v in located[2:]]]
-    pooled = pool_reference(maps.maps[best].numpy(), np.array(cells), [(n, n) for n in detector.features.levels])
+    levels = [(n, n) for n in detector.features.levels]
+    pooled = pool_reference(np.asarray(maps.float().maps[best]), np.array(cells), levels)
     pooled = pooled.reshape(-1)
-    w = {k: v.numpy().astype(np.float64) for k, v in detector.weights_.tensors().items()}
+    w = {k: v.astype(np.float64) for k, v in detector.weights_.arrays().items()}
     h = w["fc6_weight"] @ (w["reduce_weight"] @ pooled + w["reduce_bias"]) + w["fc6_bias"]
     h = np.maximum(h, 0)
     margin = w["class_weight"] @ h + w["class_bias"]

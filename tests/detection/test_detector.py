@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sppnet import Detections, SPPDetector, evaluate_voc, load_voc
+from sppnet._types import F32
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
@@ -121,9 +121,9 @@ def test_file_gives_the_same_detections(detector: SPPDetector, saved: Path, trai
 
 def test_same_seed_same_detector(detector: SPPDetector, train: DetectionDataset, cache: Path) -> None:
     again = SPPDetector(**SMALL).fit(train, cache=cache)
-    for name, value in detector.weights_.tensors().items():
+    for name, value in detector.weights_.arrays().items():
         if name not in ("slope", "offset"):  # those were calibrated
-            assert torch.equal(value, getattr(again.weights_, name)), name
+            assert np.array_equal(value, getattr(again.weights_, name)), name
 
 
 def test_detections_come_in_the_picture_and_twice_the_same(detector: SPPDetector) -> None:
@@ -170,13 +170,13 @@ def test_file_that_does_not_fit(detector: SPPDetector, saved: Path, tmp_path: Pa
     tensors, metadata = read_model(saved)
     path = tmp_path / "m.safetensors"
 
-    def refused(match: str, t: dict[str, torch.Tensor], m: dict[str, object]) -> None:
+    def refused(match: str, t: dict[str, F32], m: dict[str, object]) -> None:
         write_model(path, t, m, "float32")
         with pytest.raises(ModelFileError, match=match):
             SPPDetector.load(path)
 
     refused("class_bias is missing", {k: v for k, v in tensors.items() if k != "class_bias"}, metadata)
-    refused("fc6_weight has shape", tensors | {"fc6_weight": torch.zeros(3, 3)}, metadata)
+    refused("fc6_weight has shape", tensors | {"fc6_weight": np.zeros((3, 3), np.float32)}, metadata)
     refused("lacks or garbles 'levels'", tensors, {k: v for k, v in metadata.items() if k != "levels"})
     refused("3 class names for 2", tensors, metadata | {"class_names": ["a", "b", "c"]})
     refused("sha256", tensors, metadata | {"backbone": {"name": "efficientnet-lite0", "weights_sha256": "0"}})

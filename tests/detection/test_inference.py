@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import torch
 
+from sppnet import set_num_threads
+from sppnet._types import F32
 from sppnet.boxes import decode_deltas, nms
+from sppnet.detection.heads import HeadEngine
 from sppnet.detection.inference import decode_detections
 from sppnet.detection.options import SuppressionOptions
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
@@ -18,35 +20,44 @@ HIDDEN, WINDOWS = 96, 450
 
 @pytest.fixture(params=[1, 2])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
+    set_num_threads(request.param)
     yield request.param
-    torch.set_num_threads(before)
+    set_num_threads(None)
 
 
 HARD = SuppressionOptions(nms_iou=0.3, soft_sigma=0.0)
 
 
 def random_weights(classes: int) -> DetectorWeights:
-    g = torch.Generator().manual_seed(0)
+    rng = np.random.default_rng(0)
+
+    def some(*shape: int) -> F32:
+        return rng.normal(size=shape).astype(np.float32)
+
     return DetectorWeights(
-        reduce_weight=torch.randn(16, 4, generator=g) * 0.004,
-        reduce_bias=torch.zeros(16),
-        fc6_weight=torch.randn(HIDDEN, 16, generator=g) * 0.2,
-        fc6_bias=torch.randn(HIDDEN, generator=g) * 0.1,
-        class_weight=torch.randn(classes, HIDDEN, generator=g) * 0.2,
-        class_bias=torch.randn(classes, generator=g) * 0.1,
-        box_weight=torch.randn(classes * 4, HIDDEN, generator=g) * 0.1,
-        box_bias=torch.randn(classes * 4, generator=g) * 0.1,
-        slope=torch.rand(classes, generator=g) + 1,
-        offset=torch.randn(classes, generator=g) * 0.1 - 1,
+        reduce_weight=some(16, 4) * 0.004,
+        reduce_bias=np.zeros(16, np.float32),
+        fc6_weight=some(HIDDEN, 16) * 0.2,
+        fc6_bias=some(HIDDEN) * 0.1,
+        class_weight=some(classes, HIDDEN) * 0.2,
+        class_bias=some(classes) * 0.1,
+        box_weight=some(classes * 4, HIDDEN) * 0.1,
+        box_bias=some(classes * 4) * 0.1,
+        slope=rng.random(classes, np.float32) + 1,
+        offset=some(classes) * 0.1 - 1,
     )
 
 
+def scorer(weights: DetectorWeights) -> Callable[[F32], tuple[F32, F32]]:
+    """Boxes themselves are the vectors."""
+    head = HeadEngine(weights.arrays())
+    return lambda boxes: head.scores(head.fc(boxes))
+
+
 def chosen(weights: DetectorWeights, classes: list[int]) -> DetectorWeights:
-    parts = weights.tensors()
+    parts = weights.arrays()
     for name, rows in CLASS_ROWS.items():
-        parts[name] = torch.cat([parts[name][rows * c : rows * (c + 1)] for c in classes])
+        parts[name] = np.concatenate([parts[name][rows * c : rows * (c + 1)] for c in classes])
     return DetectorWeights(**parts)
 
 
@@ -63,11 +74,7 @@ def test_other_classes_change_no_bit(threads: int, threshold: float) -> None:
 
     def run(classes: list[int]) -> list[tuple[np.ndarray, ...]]:
         weights = chosen(everything, classes)
-
-        def fc(b: np.ndarray) -> torch.Tensor:
-            return weights.fc(torch.from_numpy(b))
-
-        got = decode_detections(weights, fc, boxes, 300, 320, HARD, threshold=threshold)
+        got = decode_detections(weights, scorer(weights), boxes, 300, 320, HARD, threshold=threshold)
         return [tuple(part[got[2] == i] for part in got[:2]) for i in range(len(classes))]
 
     some = [0, 3, 7, 12, 19, 31, 39]
@@ -82,14 +89,11 @@ def test_other_classes_change_no_bit(threads: int, threshold: float) -> None:
 
 def test_a_threshold_for_each_class() -> None:
     weights, boxes = random_weights(3), windows()
-
-    def fc(b: np.ndarray) -> torch.Tensor:
-        return weights.fc(torch.from_numpy(b))
-
-    least = torch.tensor([0.9, 0.2, 1.0])
+    fc = scorer(weights)
+    least = np.array([0.9, 0.2, 1.0], np.float32)
     box, score, label = decode_detections(weights, fc, boxes, 300, 320, HARD, threshold=least)
     assert len(score) > 5
-    assert (score >= least.numpy()[label]).all()
+    assert (score >= least[label]).all()
     for c in (0, 1):
         alone = decode_detections(weights, fc, boxes, 300, 320, HARD, threshold=float(least[c]))
         assert np.array_equal(alone[1][alone[2] == c], score[label == c])
@@ -98,10 +102,11 @@ def test_a_threshold_for_each_class() -> None:
 
 def test_soft_suppression_lowers_scores_in_place_of_lives() -> None:
     weights, boxes = random_weights(3), windows()
+    score = scorer(weights)
 
     def run(soft_sigma: float, threshold: float = 0.0) -> tuple[np.ndarray, ...]:
         return decode_detections(
-            weights, lambda b: weights.fc(torch.from_numpy(b)), boxes, 300, 320,
+            weights, score, boxes, 300, 320,
             SuppressionOptions(nms_iou=0.5, soft_sigma=soft_sigma), threshold=threshold,
         )  # fmt: skip
 
@@ -126,18 +131,18 @@ def test_soft_suppression_lowers_scores_in_place_of_lives() -> None:
 def test_plain_path_equals_the_formulas() -> None:
     """Without second look and voting: sigmoid, regression, suppression, one class after another."""
     weights, boxes = random_weights(9), windows()
-    h = weights.fc(torch.from_numpy(boxes))
-    for threshold in (0.0, 0.7):  # many windows, and few: two ways to regress their boxes
+    h = HeadEngine(weights.arrays()).fc(boxes).astype(np.float64)
+    for threshold in (0.0, 0.7):
         box, score, label = decode_detections(
-            weights, lambda b: h, boxes, 300, 320, SuppressionOptions(0.3, 0.0, False, False), threshold=threshold
+            weights, scorer(weights), boxes, 300, 320, SuppressionOptions(0.3, 0.0, False, False), threshold=threshold
         )
         for c in range(9):
-            margin = h.double() @ weights.class_weight[c].double() + weights.class_bias[c].double()
-            p = torch.sigmoid(margin * weights.slope[c].double() + weights.offset[c].double()).numpy()
+            margin = h @ weights.class_weight[c].astype(np.float64) + weights.class_bias[c]
+            p = 1 / (1 + np.exp(-(margin * float(weights.slope[c]) + float(weights.offset[c]))))
             rows = np.argsort(-p, kind="stable")[:400]
             rows = rows[p[rows] >= threshold]
-            moves = h[rows].double() @ weights.box_weight[4 * c : 4 * c + 4].double().T
-            deltas = (moves + weights.box_bias[4 * c : 4 * c + 4].double()).numpy() * [0.1, 0.1, 0.2, 0.2]
+            moves = h[rows] @ weights.box_weight[4 * c : 4 * c + 4].astype(np.float64).T
+            deltas = (moves + weights.box_bias[4 * c : 4 * c + 4]) * [0.1, 0.1, 0.2, 0.2]
             moved = np.clip(decode_deltas(boxes[rows], deltas), 0, np.array([320, 300, 320, 300], np.float32))
             kept = nms(moved, p[rows], 0.3)[:100]
             np.testing.assert_allclose(score[label == c], p[rows][kept], atol=1e-5)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from sppnet.detection.heads import HeadEngine
+from sppnet.detection.torch_head import TorchHead
 from sppnet.detection.training.projection import principal_components
 from sppnet.detection.weights import DetectorWeights
 
@@ -43,10 +45,12 @@ def test_without_a_layer_the_coordinates_themselves_are_scored() -> None:
     x = vectors()
     weight, bias, _ = principal_components(x, 5)
     rows = {"class_weight": 2, "class_bias": 2, "box_weight": 8, "box_bias": 8, "slope": 2, "offset": 2}
-    parts = {n: torch.ones(c, 5) if n.endswith("weight") else torch.ones(c) for n, c in rows.items()}
-    parts |= {"reduce_weight": weight, "reduce_bias": bias}
-    parts |= {"fc6_weight": torch.zeros(0, 5), "fc6_bias": torch.zeros(0)}
-    weights = DetectorWeights.from_tensors(parts, "test")
+    parts = {n: np.ones((c, 5) if n.endswith("weight") else c, np.float32) for n, c in rows.items()}
+    parts |= {"reduce_weight": weight.numpy(), "reduce_bias": bias.numpy()}
+    parts |= {"fc6_weight": np.zeros((0, 5), np.float32), "fc6_bias": np.zeros(0, np.float32)}
+    weights = DetectorWeights.from_arrays(parts, "test")
     assert weights.features == 5
-    assert torch.allclose(weights.fc(x), x @ weight.T + bias, atol=1e-4)
-    assert (weights.fc(x) < 0).any()  # no ReLU
+    for head in (HeadEngine(weights.arrays()), TorchHead(weights)):
+        found = head.fc(x.numpy())
+        np.testing.assert_allclose(found, (x @ weight.T + bias).numpy(), atol=1e-4)
+        assert (found < 0).any()  # no ReLU

@@ -322,17 +322,14 @@ def model_bytes() -> bytes:
     """A small detector file with a right checksum."""
     import torch
 
-    from sppnet.backbones.registry import load_backbone
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.fc_head import FcHead
-    from sppnet.detection.features import WindowFeatures
     from sppnet.detection.options import FeatureOptions
-    from sppnet.detection.weights import DetectorWeights
 
     detector = SPPDetector(features=FeatureOptions(levels=(1,)))
-    dims = WindowFeatures(load_backbone("efficientnet-lite0+mid"), (1,), (64,)).dims
+    dims = detector.window_features().dims
     torch.manual_seed(0)
-    detector.weights_ = DetectorWeights.from_head(FcHead(dims, 2, rank=2, hidden=2))
+    detector.weights_ = FcHead(dims, 2, rank=2, hidden=2).weights()
     detector.class_names_ = ("cat", "dog")
     detector.metadata_ = {"training": {"seed": 0}}
     with tempfile.TemporaryDirectory() as folder:

@@ -62,10 +62,10 @@ def pooled_vectors(
         if known is None:
             with plain_inference():
                 vector = view_vectors(network, load_image(paths[i]), views).mean(0)
-            known = {"vector": vector.to("cpu", torch.float16)}
+            known = {"vector": vector.to("cpu", torch.float16).numpy()}
             if store is not None:
                 store.put(key, known)
-        out[i] = known["vector"].float()
+        out[i] = torch.from_numpy(known["vector"]).float()
     return out
 
 

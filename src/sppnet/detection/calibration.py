@@ -97,7 +97,7 @@ def rescore(found: Detections, before: DetectorWeights, after: DetectorWeights) 
     order = np.argsort(found.class_id, kind="stable")  # as suppression leaves them: class by class
     label = found.class_id[order]
     old_slope, old_offset, slope, offset = (
-        v.double().numpy()[label] for v in (before.slope, before.offset, after.slope, after.offset)
+        v.astype(np.float64)[label] for v in (before.slope, before.offset, after.slope, after.offset)
     )
     z = slope * _margins(found.confidence[order], old_slope, old_offset) + offset
     confidence = (1 / (1 + np.exp(-z))).astype(np.float32)

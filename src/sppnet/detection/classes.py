@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 import sppnet
+from sppnet._types import F32
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
 from sppnet.errors import ArgumentError, did_you_mean
 
@@ -45,10 +44,10 @@ def remove_classes(fitted: Fitted, names: Sequence[str]) -> Fitted:
     kept = [c for c, name in enumerate(fitted.class_names) if name not in gone]
     if not kept:
         raise ArgumentError("a detector needs at least one class; all of them were to be removed")
-    parts = dict(fitted.weights.tensors())
-    for tensor, rows in CLASS_ROWS.items():
-        if parts.get(tensor) is not None:
-            parts[tensor] = torch.cat([parts[tensor][rows * c : rows * (c + 1)] for c in kept])
+    parts = dict(fitted.weights.arrays())
+    for array, rows in CLASS_ROWS.items():
+        if parts.get(array) is not None:
+            parts[array] = np.concatenate([parts[array][rows * c : rows * (c + 1)] for c in kept])
     names_left = tuple(fitted.class_names[c] for c in kept)
     change = {"removed": [name for name in fitted.class_names if name in gone]}
     metadata = changed(fitted.metadata, change)
@@ -81,21 +80,22 @@ def changed(metadata: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def append_classes(old: DetectorWeights, rows: dict[str, Tensor]) -> DetectorWeights:
-    """Return ``old`` with the rows of new classes below; tensors that know nothing of them get zeros."""
-    parts = dict(old.tensors())
+def append_classes(old: DetectorWeights, rows: dict[str, F32]) -> DetectorWeights:
+    """Return ``old`` with the rows of new classes below; arrays that know nothing of them get zeros."""
+    parts = dict(old.arrays())
     classes = len(rows["class_bias"])
     for name, each in CLASS_ROWS.items():
         before = parts.get(name)
         if before is not None:
-            new = rows.get(name, torch.zeros(each * classes, *before.shape[1:]))
-            parts[name] = torch.cat([before, new.to(before.dtype).reshape(each * classes, *before.shape[1:])])
+            shape = (each * classes, *before.shape[1:])
+            new = rows[name].reshape(shape) if name in rows else np.zeros(shape, np.float32)
+            parts[name] = np.concatenate([before, new.astype(np.float32, copy=False)])
     return DetectorWeights(**parts)
 
 
-def only_classes(old: DetectorWeights, rows: dict[str, Tensor]) -> DetectorWeights:
+def only_classes(old: DetectorWeights, rows: dict[str, F32]) -> DetectorWeights:
     """Return the common layers of ``old`` with no classes but the new ones."""
-    parts = dict(old.tensors())
+    parts = dict(old.arrays())
     for name in CLASS_ROWS:
         if parts.get(name) is not None:
             parts[name] = parts[name][:0]

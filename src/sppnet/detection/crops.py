@@ -7,16 +7,20 @@ It is the baseline that SPP-net is measured against: same backbone, same windows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from sppnet.backbones.registry import Backbone
-from sppnet.detection.features import ImageMaps, WindowFeatures
-from sppnet.pooling.pyramid import spatial_pyramid_pool
+from sppnet._types import F32, U8
+from sppnet.backbones.engines.engine import MapEngine
+from sppnet.detection.features import WindowFeatures
+from sppnet.detection.maps import ImageMaps
+from sppnet.pooling.windows import pool_windows
+
+if TYPE_CHECKING:
+    from sppnet.backbones.base import Backbone
+    from sppnet.detection.features import Vectors
 
 __all__ = ["CropFeatures"]
 
@@ -27,7 +31,7 @@ class CropFeatures(WindowFeatures):
     """As :class:`sppnet.detection.features.WindowFeatures`, with one pass of the convolutions a window.
 
     Args:
-        backbone, levels: as there; the map of each crop is pooled as a whole, so that vectors have the same length.
+        engine, levels: as there; the map of each crop is pooled as a whole, so that vectors have the same length.
         crop_px: side of the warped square, in pixels.
         context_px: as many of them, on each side, show what lies around the window (R-CNN: 16 of 227). Where that is
             outside the image there is mid-grey.
@@ -35,55 +39,56 @@ class CropFeatures(WindowFeatures):
 
     def __init__(
         self,
-        backbone: Backbone,
+        engine: MapEngine | Backbone,
         levels: Sequence[int] = (4, 2, 1),
         *,
         crop_px: int = 224,
         context_px: int = 16,
     ) -> None:
-        super().__init__(backbone, levels, ())
+        super().__init__(engine, levels, ())
         self.crop_px = crop_px
         self.context_px = context_px
 
     def settings(self) -> tuple[object, ...]:
         """What tells these features from others."""
-        return "rcnn", *self._network_identity(), self.levels, self.mode, self.crop_px, self.context_px
+        return "rcnn", *self.engine.identity, self.levels, self.mode, self.crop_px, self.context_px
 
     def map_settings(self) -> tuple[object, ...]:
         """What is kept of an image, its pixels, depends on nothing."""
         return ("pixels",)
 
-    def estimated_bytes(self, height: int, width: int) -> int:
-        """Size of what is kept of an image: its pixels, as float16."""
-        return height * width * 3 * 2
+    @property
+    def stored_dtype(self) -> str:
+        """What is kept of an image is its pixels."""
+        return "uint8"
 
-    def maps(self, image: NDArray[np.uint8], *, flip: bool = False) -> ImageMaps:
+    def estimated_bytes(self, height: int, width: int) -> int:
+        """Size of what is kept of an image: its pixels."""
+        return height * width * 3
+
+    def maps(self, image: U8, *, flip: bool = False) -> ImageMaps:
         """The pixels of ``image (H, W, 3)`` themselves: here the convolutions come after the windows."""
         height, width = image.shape[:2]
-        pixels = np.array(image[:, ::-1] if flip else image)
-        return ImageMaps((torch.from_numpy(pixels).permute(2, 0, 1),), np.ones((1, 2), np.float32), height, width)
+        pixels = np.ascontiguousarray(image[:, ::-1] if flip else image)
+        scale = np.ones((1, 2), np.float32)
+        return ImageMaps((pixels.transpose(2, 0, 1),), scale, height, width, self.quantised)
 
-    def pool(self, maps: ImageMaps, windows: NDArray[np.float32], out: Tensor | None = None) -> Tensor:
-        """Vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in image pixels."""
+    def pool(self, maps: ImageMaps, windows: F32, out: Vectors | None = None) -> Vectors:
+        """Vectors ``(K, dims)`` of ``windows (K, 4)`` in image pixels, of the type of the network's maps."""
         if out is None:
-            out = torch.empty(len(windows), self.dims, device=self.device)
-        picture = Image.fromarray(maps.maps[0].permute(1, 2, 0).to(torch.uint8).contiguous().numpy())
-        bins = sum(n * n for n in self.levels)
+            out = self.buffer(len(windows), "float32" if self.quantised is None else "uint8")
+        source = Image.fromarray(np.ascontiguousarray(np.asarray(maps.maps[0]).transpose(1, 2, 0)))
+        channels, out = self.engine.channels, out[: len(windows)]
         for start in range(0, len(windows), _BATCH):
-            crops = [self.warp(picture, window) for window in windows[start : start + _BATCH]]
-            found = self.backbone(torch.cat([self.backbone.preprocess(crop) for crop in crops]).to(self.device))
-            pooled = spatial_pyramid_pool(found, self.levels, self.mode)
-            # the pooling layer gives channels before bins, level by level; windows have bins before channels
-            at = 0
-            rows = out[start : start + len(crops)].view(len(crops), bins, self.backbone.channels)
-            for n in self.levels:
-                count = n * n
-                level = pooled[:, at * self.backbone.channels : (at + count) * self.backbone.channels]
-                rows[:, at : at + count] = level.view(len(crops), self.backbone.channels, count).transpose(1, 2)
-                at += count
-        return out[: len(windows)]
+            crops = np.stack([self.warp(source, window) for window in windows[start : start + _BATCH]])
+            found = self.engine(crops)
+            first: Any = found.transpose(0, 3, 1, 2) if isinstance(found, np.ndarray) else found.permute(0, 3, 1, 2)
+            whole = np.tile(np.array([[0, 0, first.shape[3], first.shape[2]]], np.float32), (len(crops), 1))
+            rows: Any = out[start : start + len(crops)].reshape(len(crops), -1, channels)
+            pool_windows(first, whole, self.levels, self.mode, map_index=np.arange(len(crops)), out=rows)
+        return out
 
-    def warp(self, picture: Image.Image, window: NDArray[np.float32]) -> NDArray[np.uint8]:
+    def warp(self, picture: Image.Image, window: F32) -> U8:
         """``window (4,)`` and its context as ``(crop_px, crop_px, 3)``."""
         side, inner = self.crop_px, self.crop_px - 2 * self.context_px
         x0, y0, x1, y1 = (float(v) for v in window)

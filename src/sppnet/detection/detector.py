@@ -8,41 +8,43 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
-from typing import Any, Self, cast, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self, cast, overload
 
 import numpy as np
-import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from PIL import Image
-from torch import Tensor
 
-from sppnet._types import F32, Progress, no_progress
-from sppnet.backbones.registry import DEFAULT_BACKBONE, Backbone, backbone_spec, load_backbone
-from sppnet.datasets.records import DetectionDataset
+from sppnet._types import F32, U8, Progress, no_progress
+from sppnet.backbones.engines.engine import MapEngine
+from sppnet.backbones.sources import DEFAULT_BACKBONE
 from sppnet.detection import classes
+from sppnet.detection.building import build_engine, build_features, build_head, check_backbone
 from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores, rescore
 from sppnet.detection.classes import Fitted
-from sppnet.detection.crops import CropFeatures
 from sppnet.detection.detections import Detections
-from sppnet.detection.features import ImageMaps, PooledWindows, WindowFeatures
+from sppnet.detection.features import PooledWindows, WindowFeatures
+from sppnet.detection.heads import Head
 from sppnet.detection.inference import decode_detections
+from sppnet.detection.maps import ImageMaps
 from sppnet.detection.model_checks import training_problem
-from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
 from sppnet.detection.parts import Parts, survives_fork
-from sppnet.detection.recipe import recipe_from_metadata, recipe_metadata
-from sppnet.detection.training.add_classes import add_classes
-from sppnet.detection.training.fit import fit_detector
-from sppnet.detection.training.images import TrainingImages
+from sppnet.detection.saving import load_detector, save_detector
 from sppnet.detection.weights import DetectorWeights
-from sppnet.devices import as_device, plain_inference, plain_precision
-from sppnet.errors import ArgumentError, ModelFileError, NotFittedError
+from sppnet.devices import check_device
+from sppnet.errors import ArgumentError, NotFittedError
 from sppnet.images import ImageSource, load_image
 from sppnet.parameters import Parameters
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.search import SelectiveSearch
+from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache
+
+if TYPE_CHECKING:  # what trains needs torch; what detects does not
+    from sppnet.backbones.base import Backbone
+    from sppnet.datasets.records import DetectionDataset
+    from sppnet.detection.training.images import TrainingImages
 
 __all__ = ["SPPDetector"]
 
@@ -86,7 +88,7 @@ class SPPDetector(Parameters):
 
     def __init__(
         self,
-        backbone: str | Backbone = f"{DEFAULT_BACKBONE}+mid",
+        backbone: str | Backbone | MapEngine = f"{DEFAULT_BACKBONE}+mid",
         features: FeatureOptions = _FEATURES,
         head: HeadOptions = _HEAD,
         suppression: SuppressionOptions = _SUPPRESSION,
@@ -106,7 +108,7 @@ class SPPDetector(Parameters):
         self.device = device
         self.seed = seed
         self._parts = Parts()
-        self._stored: dict[str, Tensor] = {}  # of the file it was loaded from
+        self._stored: dict[str, Array] = {}  # of the file it was loaded from
         self._check_parameters(self.get_params(deep=False))
 
     def _check_parameters(self, values: Mapping[str, Any]) -> None:
@@ -119,11 +121,7 @@ class SPPDetector(Parameters):
         ):
             if not isinstance(values[name], kind):
                 raise ArgumentError(f"{name}: got {values[name]!r}, expected {kind.__name__}(...)")
-        backbone = values["backbone"]
-        if isinstance(backbone, str):
-            backbone_spec(backbone)
-        elif not isinstance(backbone, Backbone):
-            raise ArgumentError(f"backbone: got {type(backbone).__name__}, expected a name or a Backbone")
+        check_backbone(values["backbone"])
         if not callable(values["proposer"]):
             raise ArgumentError(
                 f"proposer: got {values['proposer']!r}, expected a function from an image to boxes (K, 4)"
@@ -131,7 +129,7 @@ class SPPDetector(Parameters):
         seed = values["seed"]
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
             raise ArgumentError(f"seed: got {seed!r}, expected a whole number of at least 0")
-        as_device(values["device"])
+        check_device(values["device"])
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -164,6 +162,9 @@ class SPPDetector(Parameters):
         )
         if problem:
             raise ArgumentError(f"this detector couldn't be saved: {problem}")
+        from sppnet.detection.training.fit import fit_detector
+        from sppnet.devices import plain_precision
+
         with plain_precision():
             data = self.training_images(dataset, cache, mirrored=True)
             trained = fit_detector(data, self.head, self.finetune, self.svm, self.seed, cache, progress)
@@ -186,9 +187,8 @@ class SPPDetector(Parameters):
             ``found`` with the new confidences: what :meth:`detect` gives from now on.
         """
         weights = self._fitted()
-        new = calibrate_scores(found, dataset, weights.slope.numpy(), weights.offset.numpy())
-        parts = weights.tensors() | {"slope": torch.from_numpy(new.slope), "offset": torch.from_numpy(new.offset)}
-        self.weights_ = DetectorWeights(**parts)
+        new = calibrate_scores(found, dataset, weights.slope, weights.offset)
+        self.weights_ = replace(weights, slope=new.slope, offset=new.offset)
         self.metadata_ = copy.deepcopy(self.metadata_) | {
             "thresholds": dict(zip(self.class_names_, new.thresholds.tolist(), strict=True)),
             "calibrated_on": f"{dataset.name} {dataset.split} ({len(dataset)} images)",
@@ -205,8 +205,10 @@ class SPPDetector(Parameters):
             cache: folder for maps and windows.
             mirrored: whether mirror images belong to them, at the scales of ``features.flip_short_sides_px``.
         """
+        from sppnet.detection.training.images import TrainingImages
+
         sides = self.features.flip_short_sides_px
-        flipped = self._build_features(sides) if mirrored and sides else None
+        flipped = build_features(self._engine(), self.features, sides) if mirrored and sides else None
         return TrainingImages(dataset, self.window_features(), flipped, self.proposer, FeatureCache(cache))
 
     # --- use ---------------------------------------------------------------------------------------------------------
@@ -243,7 +245,7 @@ class SPPDetector(Parameters):
         if threshold is not None and not 0 <= threshold <= 1:
             raise ArgumentError(f"threshold: got {threshold}, expected a number in [0, 1]")
         self._fitted()
-        one = isinstance(image, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
+        one = isinstance(image, str | bytes | os.PathLike | Image.Image | np.ndarray) or hasattr(image, "dtype")
         if one or hasattr(image, "__array_interface__") or not isinstance(image, Iterable):
             return self._detect_one(cast(ImageSource, image), threshold)
         return list(self._detect_each(image, threshold))
@@ -256,35 +258,37 @@ class SPPDetector(Parameters):
     @survives_fork
     def feature_maps(self, image: ImageSource) -> ImageMaps:
         """Run the convolutions over ``image``: one feature map a scale."""
-        with plain_inference():
-            return self.window_features().maps(load_image(image))
+        return self.window_features().maps(load_image(image))
 
     @survives_fork
     def detect_windows(self, maps: ImageMaps, windows: ArrayLike, threshold: float | None = None) -> Detections:
         """Find objects in an image whose maps and windows are known already.
 
         Args:
-            maps: of :meth:`feature_maps` or :meth:`TrainingImages.load`, float32 or float16.
+            maps: of :meth:`feature_maps` or :meth:`TrainingImages.load`.
             windows: ``(K, 4)`` in pixels of the image, for example of :meth:`propose`.
             threshold: as for :meth:`detect`.
 
         Returns:
             What :meth:`detect` gives for the same maps and windows.
         """
-        with plain_inference():
-            return self._decode(maps.float(), np.ascontiguousarray(windows, np.float32), threshold, _Clock())
+        return self._decode(maps.unpacked(), np.ascontiguousarray(windows, np.float32), threshold, _Clock())
 
     @survives_fork
-    def pool(self, maps: ImageMaps, windows: ArrayLike) -> Tensor:
+    def pool(self, maps: ImageMaps, windows: ArrayLike) -> F32:
         """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in pixels of the image."""
-        with plain_inference():
-            return self.window_features().pool(maps, np.ascontiguousarray(windows, np.float32))
+        return self.window_features().vectors(maps, np.ascontiguousarray(windows, np.float32))
 
     @survives_fork
-    def fc(self, pooled: Tensor) -> Tensor:
-        """Fully connected features ``(K, H)`` of pooled vectors ``(K, dims)``."""
-        with plain_inference():
-            return self._weights().fc(pooled)
+    def fc(self, pooled: ArrayLike) -> F32:
+        """Fully connected features ``(K, H)`` of pooled vectors ``(K, dims)``, float32."""
+        return self._head(quantised=False).fc(np.ascontiguousarray(pooled, np.float32))
+
+    @survives_fork
+    def fc_of_windows(self, maps: ImageMaps, windows: ArrayLike) -> F32:
+        """Fully connected features ``(K, H)``, float32, of ``windows (K, 4)``, as :meth:`detect` computes them."""
+        with self._pooled()(maps, np.ascontiguousarray(windows, np.float32)) as pooled:
+            return self._head(quantised=maps.quantised is not None).fc(pooled)
 
     @property
     def thresholds_(self) -> dict[str, float]:
@@ -311,7 +315,7 @@ class SPPDetector(Parameters):
     def _detect_one(self, image: ImageSource, threshold: float | None) -> Detections:
         return self._finish(*self._prepare(image), threshold)
 
-    def _prepare(self, image: ImageSource) -> tuple[NDArray[np.uint8], F32, _Clock]:
+    def _prepare(self, image: ImageSource) -> tuple[U8, F32, _Clock]:
         """Do what the CPU does for an image: decoding and proposals."""
         clock = _Clock()
         pixels = load_image(image)
@@ -320,25 +324,23 @@ class SPPDetector(Parameters):
         clock.lap("proposals")
         return pixels, windows, clock
 
-    def _finish(self, pixels: NDArray[np.uint8], windows: F32, clock: _Clock, threshold: float | None) -> Detections:
-        with plain_inference():
-            clock.start()
-            maps = self.window_features().maps(pixels)
-            clock.lap("convolutions")
-            return self._decode(maps, windows, threshold, clock)
+    def _finish(self, pixels: U8, windows: F32, clock: _Clock, threshold: float | None) -> Detections:
+        clock.start()
+        maps = self.window_features().maps(pixels)
+        clock.lap("convolutions")
+        return self._decode(maps, windows, threshold, clock)
 
     def _decode(self, maps: ImageMaps, windows: F32, threshold: float | None, clock: _Clock) -> Detections:
-        weights = self._weights()
-        least = torch.tensor(list(self.thresholds_.values())) if threshold is None else threshold
-        vectors = self._pooled()
+        weights, head, vectors = self._fitted(), self._head(quantised=maps.quantised is not None), self._pooled()
+        least = np.array(list(self.thresholds_.values()), np.float32) if threshold is None else threshold
 
-        def fc(boxes: F32) -> Tensor:
+        def score(boxes: F32) -> tuple[F32, F32]:
             with vectors(maps, boxes) as pooled:
                 clock.lap("pooling")
-                return weights.fc(pooled)
+                return head.scores(head.fc(pooled))
 
         boxes, confidence, class_id = decode_detections(
-            weights, fc, windows, maps.height, maps.width, self.suppression, threshold=least, lap=clock.lap
+            weights, score, windows, maps.height, maps.width, self.suppression, threshold=least, lap=clock.lap
         )
         return Detections(boxes, confidence, class_id, self.class_names_, clock.seconds, len(windows))
 
@@ -386,6 +388,9 @@ class SPPDetector(Parameters):
                     dataset, class_names=class_names, background=background, folds=folds, svm=svm, cache=folder,
                     seed=seed, progress=progress,
                 )  # fmt: skip
+        from sppnet.detection.training.add_classes import add_classes
+        from sppnet.devices import plain_precision
+
         with plain_precision():
             return self._with(
                 add_classes(
@@ -428,10 +433,8 @@ class SPPDetector(Parameters):
         Raises:
             ArgumentError: there are not as many names as classes.
         """
-        if len(class_names) != weights.class_bias.numel():
-            raise ArgumentError(
-                f"class_names: got {len(class_names)} for weights of {weights.class_bias.numel()} classes"
-            )
+        if len(class_names) != weights.classes:
+            raise ArgumentError(f"class_names: got {len(class_names)} for weights of {weights.classes} classes")
         return self._with(Fitted(weights, tuple(class_names), dict(metadata or {})))
 
     def _learned(self) -> Fitted:
@@ -455,23 +458,7 @@ class SPPDetector(Parameters):
             NotFittedError: there is nothing to save yet.
             ArgumentError: an unknown precision, or a proposer or backbone of your own that a file can't hold.
         """
-        weights = self._fitted()
-        network = self._network()
-        if not network.weights_sha256:
-            raise ArgumentError(
-                f"save: the backbone {network.name!r} comes from no weights file, so the model file can't name it; "
-                "write its weights to a file and load it with load_backbone(name, path)"
-            )
-        recipe = recipe_metadata(
-            self.features, self.head, self.suppression, self.finetune, self.svm, self.proposer, self.seed
-        )
-        metadata = self.metadata_ | {
-            "class_names": list(self.class_names_),
-            "backbone": {"name": network.name, "weights_sha256": network.weights_sha256},
-            "precision": precision,
-            **recipe,
-        }
-        write_model(path, weights.tensors(), metadata, precision, like=self._stored)
+        save_detector(self, self._learned(), self._engine(), path, precision, self._stored)
 
     @classmethod
     def load(
@@ -479,7 +466,7 @@ class SPPDetector(Parameters):
         path: str | os.PathLike[str] | None = None,
         *,
         device: str = "cpu",
-        backbone: Backbone | None = None,
+        backbone: Backbone | MapEngine | None = None,
     ) -> SPPDetector:
         """Load the detector of a model file, or the detector of the 20 VOC classes that comes with the package.
 
@@ -493,41 +480,13 @@ class SPPDetector(Parameters):
             WeightsError: the weights of its backbone are missing or other ones.
             ArgumentError: the device isn't there.
         """
-        if path is None:
-            with resources.as_file(resources.files("sppnet") / "models" / "voc20.safetensors") as default:
-                return cls.load(default, device=device, backbone=backbone)
-        where = os.fspath(path)
-        as_device(device)
-        stored = read_stored(path)
-        weights = DetectorWeights.from_tensors(stored.floats(where), where)
-        metadata = stored.metadata
-        try:
-            name, expected = str(metadata["backbone"]["name"]), str(metadata["backbone"]["weights_sha256"])
-            detector = cls(
-                backbone if backbone is not None else name, **recipe_from_metadata(metadata, weights), device=device
-            )
-            detector.class_names_ = tuple(str(name) for name in metadata["class_names"])
-            if not all(0 <= float(value) <= 1 for value in dict(metadata.get("thresholds", {})).values()):
-                raise ValueError("thresholds")
-        except (ArgumentError, KeyError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
-        if len(detector.class_names_) != weights.class_bias.numel():
-            raise ModelFileError(
-                f"{where}: {len(detector.class_names_)} class names for {weights.class_bias.numel()} classes"
-            )
-        network = detector._network()
-        if network.weights_sha256 != expected:
-            raise ModelFileError(
-                f"{where}: made for weights of {name} with sha256 {expected}, found {network.weights_sha256} "
-                f"({network.name})"
-            )
-        dims = detector.window_features().dims
-        if weights.reduce_weight.shape[1] != dims:
-            raise ModelFileError(
-                f"{where}: expects vectors of {weights.reduce_weight.shape[1]} numbers, "
-                f"its backbone and levels give {dims}"
-            )
-        detector.weights_, detector.metadata_, detector._stored = weights, metadata, stored.tensors
+        detector, fitted, stored = load_detector(cls, path, device, backbone)
+        detector.weights_, detector.class_names_, detector.metadata_ = (
+            fitted.weights,
+            fitted.class_names,
+            fitted.metadata,
+        )
+        detector._stored = stored  # noqa: SLF001 - of the same class
         return detector
 
     # --- parts: built once, and again when a parameter changes -------------------------------------------------------
@@ -538,35 +497,25 @@ class SPPDetector(Parameters):
         Args:
             mirrored: at the scales of mirror images in training, where there are any.
         """
-        key, name = (self._network(), self.features), "features"
+        engine, name = self._engine(), "features"
         sides = self.features.short_sides_px
         if mirrored and self.features.flip_short_sides_px:
             sides, name = self.features.flip_short_sides_px, "mirrored features"
-        return self._parts.get(name, key, lambda: self._build_features(sides))
+        return self._parts.get(name, (engine, self.features), lambda: build_features(engine, self.features, sides))
 
-    def _build_features(self, short_sides_px: Sequence[int]) -> WindowFeatures:
-        if self.features.method == "rcnn":
-            return CropFeatures(self._network(), self.features.levels)
-        return WindowFeatures(self._network(), self.features.levels, short_sides_px)
-
-    def _network(self) -> Backbone:
-        return self._parts.get("network", (self.backbone, self.device), self._build_network)
-
-    def _build_network(self) -> Backbone:
-        device = as_device(self.device)
-        if isinstance(self.backbone, str):
-            return load_backbone(self.backbone).to(device)
-        # a module moves in place, and this one may be in use elsewhere
-        return self.backbone if device.type == "cpu" else copy.deepcopy(self.backbone).to(device)
+    def _engine(self) -> MapEngine:
+        key = (self.backbone, self.features.precision, self.device)
+        return self._parts.get("engine", key, lambda: build_engine(*key))
 
     def _pooled(self) -> PooledWindows:
         features = self.window_features()
         return self._parts.get("pooled", features, lambda: PooledWindows(features))
 
-    def _weights(self) -> DetectorWeights:
-        """The weights on the device."""
-        weights, device = self._fitted(), as_device(self.device)
-        return self._parts.get("weights", (weights, device), lambda: weights.to(device))
+    def _head(self, *, quantised: bool) -> Head:
+        weights, scale = self._fitted(), self.window_features().quantised if quantised else None
+        name = "head of bytes" if quantised else "head"
+        key = (weights, self.device, self.window_features())
+        return self._parts.get(name, key, lambda: build_head(weights, scale, self.device))
 
     def _fitted(self) -> DetectorWeights:
         weights: DetectorWeights | None = getattr(self, "weights_", None)

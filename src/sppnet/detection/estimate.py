@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sppnet._types import Progress, no_progress
-from sppnet.backbones.registry import load_backbone
 from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.building import build_engine
 from sppnet.detection.crops import CropFeatures
-from sppnet.detection.features import WindowFeatures, half_precision
+from sppnet.detection.features import WindowFeatures
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
 from sppnet.storage.feature_cache import FeatureCache
@@ -93,12 +93,12 @@ def estimate_training(
         progress: shows how far it is.
     """
     search = detector.proposer
-    backbone = load_backbone(detector.backbone) if isinstance(detector.backbone, str) else detector.backbone
+    engine = build_engine(detector.backbone, detector.features.precision, "cpu")
     sides = [side for side in (detector.features.short_sides_px, detector.features.flip_short_sides_px) if side]
-    crops = CropFeatures(backbone, detector.features.levels)
+    crops = CropFeatures(engine, detector.features.levels)
     rcnn = detector.features.method == "rcnn"
     views: list[WindowFeatures] = [
-        crops if rcnn else WindowFeatures(backbone, detector.features.levels, side) for side in sides
+        crops if rcnn else WindowFeatures(engine, detector.features.levels, side) for side in sides
     ]
     # The first image loads kernels and warms caches, so it isn't timed; a few spread over the data set are
     chosen = np.unique(np.linspace(0, len(dataset) - 1, 4).round().astype(int))
@@ -107,11 +107,11 @@ def estimate_training(
         started = time.perf_counter()
         image = load_image(dataset[i].path)
         found = search(image)
-        maps = [m for view in views for m in half_precision(view.maps(image))]
+        maps = [m for view in views for m in view.maps(image).stored()]
         if k:
             seconds.append(time.perf_counter() - started)
-            sizes.append(sum(m.numel() * m.element_size() for m in maps))
-            pixels.append(sum(m.shape[0] * m.shape[1] for m in maps) * backbone.stride**2 / 1e6)
+            sizes.append(sum(m.nbytes for m in maps))
+            pixels.append(sum(m.shape[0] * m.shape[1] for m in maps) * engine.stride**2 / 1e6)
             windows.append(len(found))
             if rcnn:
                 started = time.perf_counter()

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["DELTA_SCALE", "FcHead"]
+from sppnet.detection.weights import DELTA_SCALE, DetectorWeights
 
-# Box deltas are learned in these units, so that all four have a spread of about 1 (fast R-CNN does the same).
-DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
+__all__ = ["FcHead"]
 
 
 class FcHead(nn.Module):
@@ -71,3 +70,25 @@ class FcHead(nn.Module):
         mine = predicted[foreground, labels[foreground]]
         box = functional.smooth_l1_loss(mine, deltas[foreground] / scale, reduction="sum") / max(1, len(labels))
         return functional.cross_entropy(logits, labels) + box
+
+    def weights(self) -> DetectorWeights:
+        """The trained matrices; softmax and box layers stand in until SVMs and regressors are trained."""
+        with torch.no_grad():
+            layer, scale, mean = self.reduce.weight.double(), self.scale.double(), self.mean.double()
+            classes = self.num_classes
+            own = {
+                "reduce_weight": layer * scale,
+                "reduce_bias": -(layer @ (scale * mean)),
+                "fc6_weight": self.fc6.weight,
+                "fc6_bias": self.fc6.bias,
+                # background's logit taken off: what remains is the log odds against background
+                "class_weight": self.logits.weight[:classes] - self.logits.weight[classes:],
+                "class_bias": self.logits.bias[:classes] - self.logits.bias[classes],
+                "box_weight": self.deltas.weight,
+                "box_bias": self.deltas.bias,
+                "slope": torch.ones(classes),
+                "offset": torch.zeros(classes),
+            }
+            if self.fc7 is not None:
+                own |= {"fc7_weight": self.fc7.weight, "fc7_bias": self.fc7.bias}
+            return DetectorWeights(**{name: value.float().cpu().numpy().copy() for name, value in own.items()})

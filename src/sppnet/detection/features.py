@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from sppnet.backbones.registry import Backbone
+from sppnet._types import F32, I64, U8
+from sppnet.backbones.engines.engine import MapEngine
+from sppnet.detection.maps import ImageMaps, MapScale
 from sppnet.pooling.windows import pool_windows
 
-__all__ = ["ImageMaps", "PooledWindows", "WindowFeatures", "input_size", "joined"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sppnet.backbones.base import Backbone
+
+Vectors: TypeAlias = "NDArray[Any] | Tensor"
+
+__all__ = ["PooledWindows", "Vectors", "WindowFeatures", "input_size"]
 
 # A window uses the scale at which its area is nearest to this (paper, section 4.2)
 TARGET_AREA = 224 * 224
@@ -37,32 +43,11 @@ def input_size(height: int, width: int, short_side_px: int, max_long_side_px: in
     return new_height, new_width
 
 
-@dataclass(frozen=True)
-class ImageMaps:
-    """The maps of one image.
-
-    Attributes:
-        maps: one a scale, ``(channels, h, w)``, float32 or float16, channels last in memory.
-        scale: float32 ``(scales, 2)``: input pixels per image pixel, in x and y.
-        height, width: of the image in pixels.
-    """
-
-    maps: tuple[Tensor, ...]
-    scale: NDArray[np.float32]
-    height: int
-    width: int
-
-    def float(self) -> ImageMaps:
-        """The same in float32, for maps from a cache that are pooled more than once."""
-        return replace(self, maps=tuple(m.float() for m in self.maps))
-
-
 class WindowFeatures:
     """Feature vectors of windows: the part of the detector that is frozen. Safe to use from several threads.
 
     Args:
-        backbone: see :func:`sppnet.backbones.registry.load_backbone`. Vectors are computed on the device that its
-            weights are on.
+        engine: runs the convolutions, see :func:`sppnet.backbones.engines.load.load_engine`; or a backbone of torch.
         levels: of the pyramid.
         short_sides_px: the scales.
         mode: ``max`` or ``avg``.
@@ -71,24 +56,31 @@ class WindowFeatures:
 
     def __init__(
         self,
-        backbone: Backbone,
+        engine: MapEngine | Backbone,
         levels: Sequence[int],
         short_sides_px: Sequence[int],
         *,
         mode: str = "max",
         max_long_ratio: float = 1.7,
     ) -> None:
-        self.backbone = backbone
+        self.engine = _as_engine(engine)
         self.levels = tuple(levels)
         self.mode = mode
         self.short_sides_px: tuple[int, ...] = tuple(short_sides_px)
         self.max_long_ratio = max_long_ratio
-        self.device = next((p.device for p in backbone.parameters()), torch.device("cpu"))
+        self.device = self.engine.device
+        step, zero = self.engine.step, self.engine.zero
+        self.quantised = None if step is None or zero is None else MapScale(step, zero)
 
     @property
     def dims(self) -> int:
         """Length of a vector: channels times bins."""
-        return int(self.backbone.channels) * sum(n * n for n in self.levels)
+        return self.engine.channels * sum(n * n for n in self.levels)
+
+    @property
+    def stored_dtype(self) -> str:
+        """Type in which the feature cache keeps the maps."""
+        return "float16" if self.quantised is None else "uint8"
 
     def settings(self) -> tuple[object, ...]:
         """What tells these features from others."""
@@ -96,84 +88,99 @@ class WindowFeatures:
 
     def map_settings(self) -> tuple[object, ...]:
         """What tells these maps from others."""
-        return *self._network_identity(), self.short_sides_px, self.max_long_ratio
-
-    def _network_identity(self) -> tuple[str, str]:
-        """Name of the convolutions, and the SHA-256 of their file or, where they come from none, of their weights."""
-        network = self.backbone
-        if network.weights_sha256:
-            return network.name, network.weights_sha256
-        digest = hashlib.sha256()
-        for name, value in sorted(network.state_dict().items()):
-            digest.update(f"{name} {tuple(value.shape)}\0".encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-        return network.name, digest.hexdigest()
+        return *self.engine.identity, self.short_sides_px, self.max_long_ratio
 
     def each_scale(self) -> list[WindowFeatures]:
         """The same features at one scale each: their maps together are the maps of these."""
         if len(self.short_sides_px) < 2:
             return [self]
         return [
-            WindowFeatures(self.backbone, self.levels, (side,), mode=self.mode, max_long_ratio=self.max_long_ratio)
+            WindowFeatures(self.engine, self.levels, (side,), mode=self.mode, max_long_ratio=self.max_long_ratio)
             for side in self.short_sides_px
         ]
 
     def estimated_bytes(self, height: int, width: int) -> int:
-        """Size of the maps of an image, as the feature cache keeps them (float16)."""
-        multiple, cells = self.backbone.size_multiple, 0
+        """Size of the maps of an image, as the feature cache keeps them."""
+        multiple, cells = self.engine.size_multiple, 0
         for side in self.short_sides_px:
             h, w = input_size(height, width, side, round(side * self.max_long_ratio), multiple)
             cells += (h // multiple) * (w // multiple)
-        return cells * int(self.backbone.channels) * 2
+        return cells * self.engine.channels * np.dtype(self.stored_dtype).itemsize
 
-    def maps(self, image: NDArray[np.uint8], *, flip: bool = False) -> ImageMaps:
+    def maps(self, image: U8, *, flip: bool = False) -> ImageMaps:
         """Run the convolutions over ``image (H, W, 3)``, once a scale; over its mirror image if ``flip``."""
         height, width = image.shape[:2]
-        if flip:
-            image = image[:, ::-1]
-        picture = Image.fromarray(image)
+        source = Image.fromarray(image[:, ::-1] if flip else image)
         maps, scales = [], []
         for side in self.short_sides_px:
-            h, w = input_size(height, width, side, round(side * self.max_long_ratio), self.backbone.size_multiple)
-            pixels = np.asarray(picture.resize((w, h), Image.Resampling.BILINEAR))
-            maps.append(self.backbone(self.backbone.preprocess(pixels).to(self.device))[0])
+            h, w = input_size(height, width, side, round(side * self.max_long_ratio), self.engine.size_multiple)
+            found = self.engine(np.asarray(source.resize((w, h), Image.Resampling.BILINEAR)))
+            maps.append(_channels_first(found))
             scales.append((w / width, h / height))
-        return ImageMaps(tuple(maps), np.array(scales, np.float32), height, width)
+        return ImageMaps(tuple(maps), np.array(scales, np.float32), height, width, self.quantised)
 
-    def pool(self, maps: ImageMaps, windows: NDArray[np.float32], out: Tensor | None = None) -> Tensor:
-        """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in image pixels.
+    def pool(self, maps: ImageMaps, windows: F32, out: Vectors | None = None) -> Vectors:
+        """Pooled vectors ``(K, dims)`` of ``windows (K, 4)`` in image pixels.
 
         Args:
             maps: of the image; on another device they are copied.
             windows: ``(K, 4)``.
             out: buffer ``(>= K, dims)`` to use again; the result is its first K rows.
+
+        Returns:
+            An array of float32, or of uint8 from quantised maps: what its bytes stand for is ``maps.quantised``. A
+            tensor on the device, where that is a CUDA device.
         """
         count = len(windows)
-        bins = sum(n * n for n in self.levels)
         index = self._scale_of(maps, windows)
         scale = maps.scale[index]
         located = windows * np.concatenate([scale, scale], 1)
         if out is not None:
-            out = out[:count].view(count, bins, int(self.backbone.channels))
+            out = out[:count].reshape(count, -1, self.engine.channels)
+        here: Any = [self._here(m) for m in maps.unpacked().maps]
+        room: Any = out
         pooled = pool_windows(
-            [m.to(self.device).float() for m in maps.maps],
+            here,
             located,
             self.levels,
             self.mode,
-            stride=self.backbone.stride,
-            offset=self.backbone.offset,
+            stride=self.engine.stride,
+            offset=self.engine.offset,
             map_index=index,
-            out=out,
+            out=room,
         )
-        return pooled.view(count, self.dims)
+        vectors: Vectors = pooled.reshape(count, self.dims)
+        return vectors
 
-    def _scale_of(self, maps: ImageMaps, windows: NDArray[np.float32]) -> NDArray[np.int64]:
+    def vectors(self, maps: ImageMaps, windows: F32) -> F32:
+        """Pooled vectors ``(K, dims)`` as float32 on the CPU, whatever the maps are; see :meth:`pool`."""
+        pooled = self.pool(maps, windows)
+        array: NDArray[Any] = pooled if isinstance(pooled, np.ndarray) else pooled.cpu().numpy()
+        return array if maps.quantised is None else maps.quantised.floats(array)
+
+    def buffer(self, rows: int, dtype: str) -> Vectors:
+        """Room for pooled vectors on the device."""
+        if self.device == "cpu":
+            return np.empty((rows, self.dims), dtype)
+        import torch
+
+        return torch.empty(rows, self.dims, dtype=getattr(torch, dtype), device=self.device)
+
+    def _here(self, one: NDArray[Any] | Tensor) -> NDArray[Any] | Tensor:
+        if self.device == "cpu":
+            return one
+        import torch
+
+        tensor = torch.from_numpy(one) if isinstance(one, np.ndarray) else one
+        return tensor.to(self.device)
+
+    def _scale_of(self, maps: ImageMaps, windows: F32) -> I64:
         if len(maps.maps) == 1:
             return np.zeros(len(windows), np.int64)
         area = (windows[:, 2] - windows[:, 0]) * (windows[:, 3] - windows[:, 1])
         scaled = np.maximum(area[:, None] * maps.scale.prod(1)[None], 1.0)
         # nearest in ratio: 4 times too small is as far as 4 times too large
-        nearest: NDArray[np.int64] = np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
+        nearest: I64 = np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
         return nearest
 
 
@@ -188,37 +195,32 @@ class PooledWindows:
 
     def __init__(self, features: WindowFeatures) -> None:
         self.features = features
-        self._free: list[Tensor] = []  # append and pop are atomic
+        self._free: list[tuple[str, Vectors]] = []  # append and pop are atomic
 
     @contextmanager
-    def __call__(self, maps: ImageMaps, windows: NDArray[np.float32]) -> Iterator[Tensor]:
+    def __call__(self, maps: ImageMaps, windows: F32) -> Iterator[Vectors]:
         """Lend the vectors ``(K, dims)`` of ``windows (K, 4)`` in image pixels; valid until the end of the block."""
+        wanted = "float32" if maps.quantised is None else "uint8"
         try:
-            buffer = self._free.pop()
+            dtype, buffer = self._free.pop()
         except IndexError:
-            buffer = None
-        if buffer is None or len(buffer) < len(windows):
-            buffer = torch.empty(max(len(windows), 2000), self.features.dims, device=self.features.device)
+            dtype, buffer = "", None
+        if buffer is None or dtype != wanted or len(buffer) < len(windows):
+            buffer = self.features.buffer(max(len(windows), 2000), wanted)
         try:
             yield self.features.pool(maps, windows, out=buffer)
         finally:
             if len(self._free) < _KEPT_BUFFERS:
-                self._free.append(buffer)
+                self._free.append((wanted, buffer))
 
 
-def flip_boxes(boxes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Boxes ``(K, 4)`` of the mirror image."""
-    flipped = boxes.copy()
-    flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
-    return flipped
+def _as_engine(engine: MapEngine | Backbone) -> MapEngine:
+    if isinstance(engine, MapEngine):
+        return engine
+    from sppnet.backbones.engines.torch_engine import TorchEngine
+
+    return TorchEngine(engine)
 
 
-def joined(parts: Sequence[ImageMaps]) -> ImageMaps:
-    """Maps of one image at several scales, from those of each scale."""
-    maps = tuple(m for part in parts for m in part.maps)
-    return ImageMaps(maps, np.concatenate([part.scale for part in parts]), parts[0].height, parts[0].width)
-
-
-def half_precision(maps: ImageMaps) -> tuple[Tensor, ...]:
-    """The maps as contiguous float16 ``(h, w, channels)``, as the feature cache keeps them."""
-    return tuple(m.permute(1, 2, 0).to(torch.float16).contiguous().cpu() for m in maps.maps)
+def _channels_first(found: NDArray[Any] | Tensor) -> NDArray[Any] | Tensor:
+    return found.transpose(2, 0, 1) if isinstance(found, np.ndarray) else found.permute(2, 0, 1)

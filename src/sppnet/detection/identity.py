@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 import sppnet
 from sppnet.storage.journal import identity_of
 
@@ -15,9 +17,10 @@ __all__ = ["identity_of_detector"]
 
 def identity_of_detector(detector: SPPDetector, *settings: object) -> str:
     """:func:`identity_of` all that decides what ``detector`` finds, and of ``settings``."""
-    tensors = [v.contiguous().numpy().tobytes() for v in detector.weights_.tensors().values() if v is not None]
+    matrices = [np.ascontiguousarray(v).tobytes() for v in detector.weights_.arrays().values()]
     deciding = ("backbone", "device", "features", "proposer", "suppression")
     params = {name: repr(getattr(detector, name)) for name in deciding}
+    maps = detector.window_features().map_settings()
     return identity_of(
-        sppnet.__version__, detector.class_names_, params, *settings, detector.thresholds_, *tensors
+        sppnet.__version__, maps, detector.class_names_, params, *settings, detector.thresholds_, *matrices
     )  # fmt: skip

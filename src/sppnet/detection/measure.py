@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from sppnet._types import I64, OnError, Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
@@ -203,7 +202,7 @@ def _detect_and_keep(
 ) -> list[Detections]:
     """Detections (threshold 0) of every image, kept in ``cache``; what it has isn't done again."""
     store = FeatureCache(cache)
-    identity = identity_of_detector(detector, torch.get_num_threads())
+    identity = identity_of_detector(detector)
     data = detector.training_images(dataset, cache)
     found = []
     for i, record in enumerate(progress(dataset, "measuring", total=len(dataset))):
@@ -212,8 +211,8 @@ def _detect_and_keep(
         if entry is None:
             image = data.load(i)
             new = detector.detect_windows(image.maps, image.windows, 0.0)
-            entry = {name: torch.from_numpy(getattr(new, name)) for name in ("xyxy", "confidence", "class_id")}
+            entry = {name: getattr(new, name) for name in ("xyxy", "confidence", "class_id")}
             store.put(key, entry)
-        boxes, confidence, class_id = (entry[name].numpy() for name in ("xyxy", "confidence", "class_id"))
+        boxes, confidence, class_id = (entry[name] for name in ("xyxy", "confidence", "class_id"))
         found.append(Detections(boxes, confidence, class_id, detector.class_names_))
     return found

@@ -28,7 +28,7 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
     backbone, training = m.get("backbone", {}), m.get("training", {})
     name = str(backbone.get("name", "?"))
     source = SOURCES.get(name.partition("+")[0])
-    numbers = sum(v.numel() for n, v in stored.tensors.items() if not n.endswith(".scale"))
+    numbers = sum(v.size for n, v in stored.tensors.items() if not n.endswith(".scale"))
     lines = [
         ("format", f"version {stored.version}, written by sppnet {m.get('sppnet_version', '?')}"),
         ("size", f"{size / 1e6:.1f} MB, {numbers} numbers, {m.get('precision', '?')}"),

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
+from sppnet._types import F32
 from sppnet.detection.model_checks import metadata_problem, tensors_problem
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.storage.envelope import read_envelope, write_envelope
-from sppnet.storage.tensors import to_arrays, to_tensors
+from sppnet.storage.envelope import Array, read_envelope, write_envelope
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 
@@ -41,37 +41,36 @@ class StoredModel:
         version: of the format.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Array]
     metadata: dict[str, Any]
     version: int
 
-    def floats(self, where: str) -> dict[str, Tensor]:
+    def floats(self, where: str) -> dict[str, F32]:
         """Give the tensors in float32, without the scales.
 
         Raises:
             ModelFileError: there are values that are not finite.
         """
-        out: dict[str, Tensor] = {}
+        out: dict[str, F32] = {}
         for name, value in self.tensors.items():
             if name.endswith(".scale"):
                 continue
-            if value.dtype == torch.int8:
+            if value.dtype == np.int8:
                 out[name] = _from_int8(value, self.tensors[f"{name}.scale"])
             else:
-                out[name] = value.float()
-            # the sum is finite only if every value is; a second look tells an overflow of the sum
-            if not bool(torch.isfinite(out[name].sum())) and not bool(torch.isfinite(out[name]).all()):
+                out[name] = np.ascontiguousarray(value, np.float32)
+            if not np.isfinite(out[name]).all():
                 raise ModelFileError(f"{where}: {name} has values that are not finite; the file is damaged")
         return out
 
 
 def write_model(
     path: str | os.PathLike[str],
-    tensors: Mapping[str, Tensor],
+    tensors: Mapping[str, F32],
     metadata: Mapping[str, Any],
     precision: str,
     *,
-    like: Mapping[str, Tensor] | None = None,
+    like: Mapping[str, Array] | None = None,
 ) -> None:
     """Write a detector file in one step (a reader never meets half of it).
 
@@ -94,18 +93,18 @@ def write_model(
     problem = metadata_problem(json.loads(json.dumps(metadata, allow_nan=False)))
     if problem:
         raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
-    stored: dict[str, Tensor] = {}
+    stored: dict[str, Array] = {}
     for name, value in tensors.items():
         before = (like or {}).get(name)
-        if _storage(value, precision, before) == torch.int8:
-            old = None if before is None or before.dtype != torch.int8 else (before, (like or {})[f"{name}.scale"])
+        if _storage(value, precision, before) == "int8":
+            old = None if before is None or before.dtype != np.int8 else (before, (like or {})[f"{name}.scale"])
             stored[name], stored[f"{name}.scale"] = _to_int8(value, old)
         else:
-            stored[name] = value.to(_storage(value, precision, before)).contiguous()
-    write_envelope(path, to_arrays(stored), metadata, _KIND, FORMAT_VERSION)
+            stored[name] = np.ascontiguousarray(value, _storage(value, precision, before))
+    write_envelope(path, stored, metadata, _KIND, FORMAT_VERSION)
 
 
-def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, F32], dict[str, Any]]:
     """Read the tensors (float32) and metadata of a detector file.
 
     Raises:
@@ -129,34 +128,33 @@ def read_stored(path: str | os.PathLike[str]) -> StoredModel:
     )
     if problem:
         raise ModelFileError(f"{os.fspath(path)}: {problem}; the file is damaged, or somebody tampered with it")
-    return StoredModel(to_tensors(found.arrays), found.metadata, found.version)
+    return StoredModel(dict(found.arrays), found.metadata, found.version)
 
 
-def _storage(value: Tensor, precision: str, before: Tensor | None) -> torch.dtype:
-    """Type in which a tensor is stored: that which it had ``before``, where ``precision`` allows it."""
+def _storage(value: F32, precision: str, before: Array | None) -> str:
+    """Type in which an array is stored: that which it had ``before``, where ``precision`` allows it."""
     if precision == "float32" or value.ndim < 2:
-        return torch.float32
-    if before is not None and before.dtype in (
-        (torch.int8, torch.float16) if precision == "int8" else (torch.float16,)
-    ):
-        return before.dtype
-    large = value.ndim == 2 and value.numel() >= _INT8_FROM
-    return torch.int8 if precision == "int8" and large else torch.float16
+        return "float32"
+    if before is not None and before.dtype.name in (("int8", "float16") if precision == "int8" else ("float16",)):
+        return before.dtype.name
+    large = value.ndim == 2 and value.size >= _INT8_FROM
+    return "int8" if precision == "int8" and large else "float16"
 
 
-def _from_int8(value: Tensor, scale: Tensor) -> Tensor:
-    return value.float() * scale.float()[:, None]
+def _from_int8(value: Array, scale: Array) -> F32:
+    rows: F32 = value.astype(np.float32) * scale.astype(np.float32)[:, None]
+    return rows
 
 
-def _to_int8(value: Tensor, old: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+def _to_int8(value: F32, old: tuple[Array, Array] | None) -> tuple[NDArray[np.int8], F32]:
     """Rows of ``value`` as int8, and their scales; those that are in ``old`` as they are there."""
-    scale = value.abs().amax(1).clamp(min=1e-12) / 127
-    rounded = torch.round(value / scale[:, None]).to(torch.int8)
+    scale = np.maximum(np.abs(value).max(1, initial=0), np.float32(1e-12)) / np.float32(127)
+    rounded = np.rint(value / scale[:, None]).astype(np.int8)
     if old is not None:
         # found by content, so that rows may have moved: a class before them was removed
-        known = {row.numpy().tobytes(): i for i, row in enumerate(_from_int8(*old))}
-        for i, row in enumerate(value):
-            at = known.get(row.contiguous().numpy().tobytes())
+        known = {row.tobytes(): i for i, row in enumerate(_from_int8(*old))}
+        for i, row in enumerate(np.ascontiguousarray(value)):
+            at = known.get(row.tobytes())
             if at is not None:
                 rounded[i], scale[i] = old[0][at], old[1][at]
     return rounded, scale

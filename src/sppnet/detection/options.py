@@ -25,6 +25,8 @@ class FeatureOptions:
         short_sides_px: scales at which the convolutions run. A window uses the one where its area is nearest to
             224 x 224 pixels (paper, section 4.2).
         flip_short_sides_px: scales of the mirror images in training. Empty trains without mirror images.
+        precision: of the convolutions and the maps. ``int8``: quantised, three times as fast, on the CPU and for the
+            backbones that have quantised layers (EfficientNet-Lite); all others run in float32. ``float32``: always.
 
     Raises:
         ArgumentError: a value out of its range.
@@ -34,6 +36,7 @@ class FeatureOptions:
     levels: tuple[int, ...] = (4, 2, 1)
     short_sides_px: tuple[int, ...] = (352, 608)
     flip_short_sides_px: tuple[int, ...] = (296, 512)
+    precision: Literal["int8", "float32"] = "int8"
 
     def __post_init__(self) -> None:
         """Check every value; sequences become tuples."""
@@ -42,6 +45,7 @@ class FeatureOptions:
         object.__setattr__(self, "short_sides_px", _wholes("short_sides_px", self.short_sides_px, 16, 8192))
         flip = _wholes("flip_short_sides_px", self.flip_short_sides_px, 16, 8192, empty=True)
         object.__setattr__(self, "flip_short_sides_px", flip)
+        _one_of("precision", self.precision, ("int8", "float32"))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def recipe_metadata(
     """
     return {
         "features": features.method,
+        "maps": features.precision,
         "levels": list(features.levels),
         "short_sides_px": list(features.short_sides_px),
         "flip_short_sides_px": list(features.flip_short_sides_px),
@@ -66,16 +67,20 @@ def recipe_from_metadata(metadata: Mapping[str, Any], weights: DetectorWeights) 
         if name in training:
             head.setdefault(name, training[name])
     head |= {
-        "rank": weights.reduce_bias.numel(),
-        "hidden": weights.fc6_bias.numel(),
-        "layers": 2 if weights.fc7_bias.numel() else 1,
+        "rank": weights.reduce_bias.size,
+        "hidden": weights.fc6_bias.size,
+        "layers": 2 if weights.fc7_bias.size else 1,
     }
     if not head["hidden"]:
         head = {"classifier": "svm", "box_regression": "ridge"} | head
     sides = metadata.get("flip_short_sides_px", training.get("flip_short_sides_px", ()))
     return {
         "features": FeatureOptions(
-            metadata.get("features", "spp"), metadata["levels"], metadata["short_sides_px"], sides
+            metadata.get("features", "spp"),
+            metadata["levels"],
+            metadata["short_sides_px"],
+            sides,
+            metadata.get("maps", "float32"),
         ),
         "head": _options(HeadOptions, head),
         "suppression": SuppressionOptions(

@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from sppnet._types import F32, I64
 from sppnet.boxes import box_iou, decode_deltas, encode_deltas, nms, soft_nms
-from sppnet.detection.fc_head import DELTA_SCALE
-from sppnet.detection.weights import DetectorWeights
+from sppnet.detection.torch_head import TorchHead
+from sppnet.detection.weights import DELTA_SCALE, DetectorWeights
 from sppnet.errors import ArgumentError
 
 __all__ = ["HeadTeacher", "Lesson", "OnlineCalibration", "TeachingOptions", "jittered_boxes", "suggest"]
@@ -103,7 +103,7 @@ class HeadTeacher:
     def __init__(
         self, base: DetectorWeights, num_classes: int, options: TeachingOptions | None = None, seed: int = 0
     ) -> None:
-        if not base.fc6_bias.numel() or base.fc7_bias.numel():
+        if not base.fc6_bias.size or base.fc7_bias.size:
             raise ArgumentError("base: teaching needs a detector with one fully connected layer")
         if num_classes < 1:
             raise ArgumentError(f"num_classes: got {num_classes}, expected at least 1")
@@ -113,13 +113,13 @@ class HeadTeacher:
         self.seed = seed
         self.rounds = 0
         generator = torch.Generator().manual_seed(seed)
-        hidden = base.fc6_bias.numel()
+        hidden = base.fc6_bias.size
         self._fc = nn.Linear(base.fc6_weight.shape[1], hidden)
         self._classes = nn.Linear(hidden, num_classes + 1)
         self._boxes = nn.Linear(hidden, 4 * num_classes)
         with torch.no_grad():
-            self._fc.weight.copy_(base.fc6_weight)
-            self._fc.bias.copy_(base.fc6_bias)
+            self._fc.weight.copy_(torch.from_numpy(base.fc6_weight))
+            self._fc.bias.copy_(torch.from_numpy(base.fc6_bias))
             self._classes.weight.normal_(0, 0.01, generator=generator)
             self._classes.bias.zero_()
             self._boxes.weight.normal_(0, 0.001, generator=generator)
@@ -189,18 +189,18 @@ class HeadTeacher:
         """Matrices of a whole detector with this head, not calibrated."""
         c = self.num_classes
         with torch.no_grad():
-            return DetectorWeights(
-                self.base.reduce_weight,
-                self.base.reduce_bias,
-                self._fc.weight.detach().clone(),
-                self._fc.bias.detach().clone(),
+            trained = (
+                self._fc.weight,
+                self._fc.bias,
                 self._classes.weight[:c] - self._classes.weight[c:],
                 self._classes.bias[:c] - self._classes.bias[c],
-                self._boxes.weight.detach().clone(),
-                self._boxes.bias.detach().clone(),
+                self._boxes.weight,
+                self._boxes.bias,
                 torch.ones(c),
                 torch.zeros(c),
             )
+            arrays = (value.detach().numpy().copy() for value in trained)
+            return DetectorWeights(self.base.reduce_weight, self.base.reduce_bias, *arrays)
 
     def _draw(self, examples: _Examples, rng: np.random.Generator) -> tuple[I64, int]:
         """Rows of one step, those of objects first, and how many these are. Each class has the same share."""
@@ -226,7 +226,7 @@ class HeadTeacher:
                     labels.append(label)
                     deltas.append(delta * np.array([sign, 1, 1, 1], np.float32))
                     hard.append(rejected)
-        size = self.base.reduce_bias.numel()
+        size = self.base.reduce_bias.size
         all_labels = np.concatenate([np.zeros(0, np.int64), *labels])
         rejected = np.concatenate([np.zeros(0, bool), *hard])
         background = all_labels == self.num_classes
@@ -306,9 +306,9 @@ def suggest(
     Returns:
         Boxes float32 ``(n, 4)``, confidences ``(n,)``, not calibrated, best first, and classes ``(n,)``.
     """
-    h = torch.from_numpy(vectors.astype(np.float32))
-    h = functional.relu(torch.addmm(weights.fc6_bias, h, weights.fc6_weight.T))
-    margins = weights.margins(h)
+    head = TorchHead(weights)
+    h = head.features_of_reduced(torch.from_numpy(vectors.astype(np.float32)))
+    margins = head.margins(h)
     with_background = torch.cat([margins, torch.zeros(len(margins), 1)], 1)
     probability = torch.softmax(with_background, 1)[:, :-1].numpy()
     limit = np.array([width, height] * 2, np.float32)
@@ -319,7 +319,7 @@ def suggest(
         if not len(top):
             continue
         score = probability[top, c]
-        moved = decode_deltas(windows[top], weights.box_deltas(h[torch.from_numpy(top)], c).numpy())
+        moved = decode_deltas(windows[top], head.box_deltas(h[torch.from_numpy(top)], c).numpy())
         moved = np.clip(moved, 0, limit).astype(np.float32)
         kept = nms(moved, score, 0.5)
         taken, new = soft_nms(moved[kept], score[kept], 0.3, 100)

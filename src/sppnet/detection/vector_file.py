@@ -20,8 +20,6 @@ from sppnet.proposals.stored import StoredProposals
 from sppnet.storage.envelope import stream_envelope
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from sppnet.detection.detector import SPPDetector
 
 __all__ = ["VectorPlan", "plan_vectors", "write_vectors"]
@@ -134,7 +132,7 @@ def write_vectors(
         )
     names = unique_names([*plan.windows, *(item.path for item in plan.failed)])
 
-    def work(image: Path) -> tuple[str, F32, Tensor]:
+    def work(image: Path) -> tuple[str, F32, F32]:
         return names[image], *window_vectors(detector, image, plan.windows[image], kind=plan.kind)
 
     run = ImageRun(list(plan.windows), work, "vectors", on_error=on_error, progress=progress)
@@ -142,5 +140,5 @@ def write_vectors(
         stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
         for name, boxes, vectors in run:
             stream.add(f"{name}/windows", boxes)
-            stream.add(f"{name}/vectors", vectors.numpy().astype(np.float16 if plan.float16 else np.float32))
+            stream.add(f"{name}/vectors", vectors.astype(np.float16 if plan.float16 else np.float32))
     return [*plan.failed, *run.failed]

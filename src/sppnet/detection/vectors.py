@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
+from numpy.typing import ArrayLike
 
+from sppnet._types import F32
 from sppnet.boxes import as_boxes
 from sppnet.errors import ArgumentError
 from sppnet.images import ImageSource, load_image
@@ -29,7 +28,7 @@ def vector_length(detector: SPPDetector, kind: VectorKind) -> int:
 
 def window_vectors(
     detector: SPPDetector, image: ImageSource, windows: ArrayLike | None = None, *, kind: VectorKind = "fc"
-) -> tuple[NDArray[np.float32], Tensor]:
+) -> tuple[F32, F32]:
     """Windows of an image, float32 ``(K, 4)``, and their vectors, float32 ``(K, D)``.
 
     Args:
@@ -45,5 +44,5 @@ def window_vectors(
     vector_length(detector, kind)
     pixels = load_image(image)
     boxes = detector.propose(pixels) if windows is None else as_boxes(windows, "windows")
-    pooled = detector.pool(detector.feature_maps(pixels), boxes)
-    return boxes, pooled.cpu() if kind == "pooled" else detector.fc(pooled).cpu()
+    maps = detector.feature_maps(pixels)
+    return boxes, detector.pool(maps, boxes) if kind == "pooled" else detector.fc_of_windows(maps, boxes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,8 +31,15 @@ class OnnxSession:
     """
 
     def __init__(self, model: bytes, threads: int | None = None) -> None:
+        self._model, self._threads = model, threads
+        self._lock = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
         import onnxruntime  # here, so that `import sppnet` stays light
 
+        model, threads = self._model, self._threads
+        self._process = os.getpid()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or num_threads()
         options.inter_op_num_threads = 1
@@ -60,6 +69,10 @@ class OnnxSession:
         Returns:
             One array for each output.
         """
+        if self._process != os.getpid():  # a fork leaves the session without its threads
+            with self._lock:
+                if self._process != os.getpid():
+                    self._open()
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         found: list[NDArray[Any]] = self._session.run(None if outputs is None else list(outputs), arrays)
         return found

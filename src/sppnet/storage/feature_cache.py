@@ -14,7 +14,7 @@ from sppnet.errors import ModelFileError
 from sppnet.storage.atomic import sweep
 from sppnet.storage.envelope import Array, read_envelope, read_format, write_envelope
 from sppnet.storage.reading import read_regular
-from sppnet.storage.tensors import to_arrays, to_tensors
+from sppnet.storage.tensors import to_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,8 +74,8 @@ class FeatureCache:
         """Where the entry is, or would be."""
         return self.folder / key[:2] / f"{key}.safetensors"
 
-    def get(self, key: str, layout: Layout | None = None) -> dict[str, Tensor] | None:
-        """Give the tensors stored under ``key``; None where there are none, or they are damaged.
+    def get(self, key: str, layout: Layout | None = None) -> dict[str, Array] | None:
+        """Give the arrays stored under ``key``; None where there are none, or they are damaged.
 
         Args:
             key: see :meth:`key`.
@@ -93,7 +93,7 @@ class FeatureCache:
         if wrong:
             _log.warning("%s: left out of the cache and computed again (%s)", path, wrong)
             return None
-        return to_tensors(entry.arrays)
+        return dict(entry.arrays)
 
     def put(self, key: str, tensors: Mapping[str, Tensor | Array]) -> None:
         """Store tensors, of any dtype, under ``key``.

@@ -15,10 +15,12 @@ import sppnet
 from sppnet._types import F32
 from sppnet.boxes import box_iou, decode_deltas, nms
 from sppnet.detection.detector import SPPDetector
-from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes
+from sppnet.detection.features import WindowFeatures
+from sppnet.detection.maps import ImageMaps, flip_boxes
 from sppnet.detection.teaching import F16, Lesson, jittered_boxes
-from sppnet.detection.weights import DetectorWeights
+from sppnet.detection.torch_head import TorchHead
 from sppnet.images import load_image
+from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache
 
 __all__ = ["Describer", "Description"]
@@ -59,7 +61,7 @@ class Describer:
 
     def __init__(self, detector: SPPDetector, folder: Path, max_windows: int = 2000) -> None:
         self.detector = detector
-        self.weights: DetectorWeights = detector.weights_
+        self.head = TorchHead(detector.weights_)
         self.cache = FeatureCache(folder)
         self.max_windows = max_windows
         self._maps: OrderedDict[tuple[Path, bool], ImageMaps] = OrderedDict()
@@ -71,43 +73,43 @@ class Describer:
         Raises:
             ImageError: the image can't be read.
         """
-        key = self.cache.key(path, "studio windows 1", sppnet.__version__, self.max_windows)
+        key = self.cache.key(path, "studio windows 2", sppnet.__version__, self.max_windows)
         known = self.cache.get(key)
         if known is None:
             known = self._compute(path)
             self.cache.put(key, known)
         size = known["size"].tolist()
-        arrays = {name: known[name].numpy() for name in ("windows", "vectors", "objectness", "regressed")}
+        arrays = {name: known[name] for name in ("windows", "vectors", "objectness", "regressed")}
         return Description(**arrays, width=int(size[0]), height=int(size[1]))
 
     def is_known(self, path: Path) -> bool:
         """Whether the description of an image is on disk."""
         try:
             return self.cache.path(
-                self.cache.key(path, "studio windows 1", sppnet.__version__, self.max_windows)
+                self.cache.key(path, "studio windows 2", sppnet.__version__, self.max_windows)
             ).exists()
         except OSError:
             return False
 
     @torch.inference_mode()
-    def _compute(self, path: Path) -> dict[str, Tensor]:
+    def _compute(self, path: Path) -> dict[str, Array]:
         pixels = load_image(path)
         windows = self.detector.propose(pixels)[: self.max_windows]
         # maps of the images that people look at stay in memory: those of all the others must not push them out
         maps = self._maps.get((path, False)) or self.detector.window_features().maps(pixels)
         reduced = self._reduce(self.detector.window_features(), maps, windows)
-        h = torch.relu(torch.addmm(self.weights.fc6_bias, reduced, self.weights.fc6_weight.T))
-        best, kind = self.weights.margins(h).max(1)
+        h = self.head.features_of_reduced(reduced)
+        best, kind = self.head.margins(h).max(1)
         deltas = torch.empty(len(windows), 4)
         for c in kind.unique().tolist():
             mine = kind == c
-            deltas[mine] = self.weights.box_deltas(h[mine], c)
+            deltas[mine] = self.head.box_deltas(h[mine], c)
         limit = np.array([pixels.shape[1], pixels.shape[0]] * 2, np.float32)
         regressed = np.clip(decode_deltas(windows, deltas.numpy()), 0, limit).astype(np.float32)
         return {
-            "windows": torch.from_numpy(np.ascontiguousarray(windows)), "vectors": reduced.half(),
-            "objectness": best.float().contiguous(), "regressed": torch.from_numpy(regressed),
-            "size": torch.tensor([pixels.shape[1], pixels.shape[0]]),
+            "windows": np.ascontiguousarray(windows), "vectors": reduced.half().numpy(),
+            "objectness": best.float().contiguous().numpy(), "regressed": regressed,
+            "size": np.array([pixels.shape[1], pixels.shape[0]]),
         }  # fmt: skip
 
     def maps(self, path: Path, mirrored: bool) -> ImageMaps:
@@ -136,8 +138,7 @@ class Describer:
 
     @torch.inference_mode()
     def _reduce(self, features: WindowFeatures, maps: ImageMaps, windows: F32) -> Tensor:
-        pooled = features.pool(maps, windows)
-        return torch.addmm(self.weights.reduce_bias, pooled, self.weights.reduce_weight.T)
+        return self.head.reduced(torch.from_numpy(features.vectors(maps, windows)))
 
     def lesson(self, path: Path, boxes: F32, labels: np.ndarray, rejected: F32) -> Lesson:
         """Examples of a finished image: its objects, boxes near them, windows on them, and some of the background."""

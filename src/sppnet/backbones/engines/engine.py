@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from sppnet.backbones.engines.quantised import QuantisedLayers
 from sppnet.errors import ArgumentError
 from sppnet.runtime.session import OnnxSession
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 __all__ = ["PRECISIONS", "LiteEngine", "MapEngine", "Precision"]
 
 Precision = Literal["int8", "float32"]
@@ -22,11 +26,14 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 _OFFSETS = {16: 15.5, 32: 31.5}  # by stride; a test finds them by perturbing pixels
 
 
+@runtime_checkable
 class MapEngine(Protocol):
     """What runs frozen convolutions.
 
     Attributes:
         name: of the backbone.
+        weights_sha256: of the weights file; empty where there is none.
+        device: ``cpu``, or a CUDA device.
         channels: of the map.
         stride: pixels between neighbouring cells.
         offset: pixels from the edge of the image to the centre of cell 0.
@@ -36,6 +43,8 @@ class MapEngine(Protocol):
     """
 
     name: str
+    weights_sha256: str
+    device: str
     channels: int
     stride: int
     offset: float
@@ -43,8 +52,17 @@ class MapEngine(Protocol):
     step: NDArray[np.float32] | None
     zero: NDArray[np.float32] | None
 
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[Any]:
-        """Compute the map ``(h, w, channels)`` of ``image (H, W, 3)``, RGB bytes."""
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells its maps from those of others."""
+        ...
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[Any] | Tensor:
+        """Compute the map ``(h, w, channels)`` of ``image (H, W, 3)``, RGB bytes; or of a batch of images.
+
+        Returns:
+            An array, or a tensor on a CUDA device.
+        """
         ...
 
 
@@ -54,12 +72,21 @@ class LiteEngine:
     Args:
         network: its layers.
         weights: kernels and biases (float32), or quantised layers (int8).
+        weights_sha256: of the published file that they were made from.
         threads: of ONNX Runtime; None: :func:`sppnet.threads.num_threads`.
     """
 
-    def __init__(self, network: LiteNetwork, weights: Folded | QuantisedLayers, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        network: LiteNetwork,
+        weights: Folded | QuantisedLayers,
+        weights_sha256: str = "",
+        threads: int | None = None,
+    ) -> None:
         self.network = network
         self.name = network.name
+        self.weights_sha256 = weights_sha256
+        self.device = "cpu"
         self.channels = network.channels
         self.stride = self.size_multiple = network.stride
         self.offset = _OFFSETS[network.stride]
@@ -72,7 +99,13 @@ class LiteEngine:
             model = int8_graph(network, weights)
         else:
             model = float_graph(network, weights)
+        self._digest = hashlib.sha256(model).hexdigest()
         self._session = OnnxSession(model, threads)
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Name of the network, precision, and the SHA-256 of its graph with all weights."""
+        return self.name, self.precision, self._digest
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """Compute a map.

@@ -37,7 +37,8 @@ def load_engine(name: str, precision: Precision = "int8", threads: int | None = 
     network = lite_network(name)
     if precision not in PRECISIONS:
         raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    if precision == "int8":
-        return LiteEngine(network, load_shipped(network.variant), threads)
     source = SOURCES[network.variant]
-    return LiteEngine(network, fold_layers(network, read_published(find_checked(source), source.sha256)), threads)
+    if precision == "int8":
+        return LiteEngine(network, load_shipped(network.variant), source.sha256, threads)
+    folded = fold_layers(network, read_published(find_checked(source), source.sha256))
+    return LiteEngine(network, folded, source.sha256, threads)

@@ -17,10 +17,12 @@ from torch import Tensor
 
 from sppnet._types import F32, Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.building import build_head
 from sppnet.detection.calibration import calibrate_scores
 from sppnet.detection.classes import Fitted, append_classes, changed, only_classes
 from sppnet.detection.detections import Detections
 from sppnet.detection.features import PooledWindows
+from sppnet.detection.heads import Head
 from sppnet.detection.inference import decode_detections
 from sppnet.detection.options import SuppressionOptions, SvmOptions
 from sppnet.detection.training.hard_negatives import mine_hard_negatives
@@ -82,8 +84,8 @@ def add_classes(
         rows = images.train(range(len(data)), options, seed)
         found, tested = _cross_validate(suppression, images, options, folds, seed, progress)
     held_out = merged.subset(tested)
-    calibration = calibrate_scores(found, held_out, rows["slope"].numpy(), rows["offset"].numpy(), centre)
-    rows |= {"slope": torch.from_numpy(calibration.slope), "offset": torch.from_numpy(calibration.offset)}
+    calibration = calibrate_scores(found, held_out, rows["slope"], rows["offset"], centre)
+    rows |= {"slope": calibration.slope, "offset": calibration.offset}
     ap = {}
     if tested:
         score = evaluate_voc(found, held_out, protocol="voc-area")
@@ -117,7 +119,7 @@ class _FcImages:
         self.weights = weights
         self.hidden = weights.features
         self._pool = PooledWindows(data.features)
-        self._on_device = weights.to(data.features.device)
+        self._layers = build_head(weights, data.features.quantised, data.features.device)
         self._memo: dict[int, Tensor] = {}
         self._bytes = 0
         with torch.inference_mode():
@@ -134,14 +136,14 @@ class _FcImages:
         if everything and image.index in self._memo:
             return self._memo[image.index].float()
         with self._pool(image.maps, windows) as pooled:
-            h = self._on_device.fc(pooled).cpu()
-        if everything and self._bytes + 2 * h.numel() <= _MEMORY_BYTES:
+            h = torch.from_numpy(self._layers.fc(pooled))
+        if everything and self._bytes + 2 * h.nbytes // 4 <= _MEMORY_BYTES:
             # rounded at the first use too, so that no result depends on what is in memory
             self._memo[image.index] = h.half()
-            self._bytes += 2 * h.numel()
+            self._bytes += 2 * h.nbytes // 4
         return h.half().float() if everything else h
 
-    def train(self, chosen: Sequence[int], options: SvmOptions, seed: int) -> dict[str, Tensor]:
+    def train(self, chosen: Sequence[int], options: SvmOptions, seed: int) -> dict[str, F32]:
         """Rows of all new classes, from the images ``chosen``; with the sigmoid ``centre``."""
         fold = _Fold(self, list(chosen))
         svms, factor, boxes = mine_hard_negatives(fold, self.score, self.hidden, options, seed=seed)
@@ -149,12 +151,12 @@ class _FcImages:
             raise RuntimeError("no box regressors")
         classes = len(svms.bias)
         return {
-            "class_weight": svms.weight * factor,
-            "class_bias": svms.bias,
-            "box_weight": boxes[0].reshape(-1, self.hidden) * factor,
-            "box_bias": boxes[1].reshape(-1),
-            "slope": torch.full((classes,), self.centre[0]),
-            "offset": torch.full((classes,), self.centre[1]),
+            "class_weight": (svms.weight * factor).numpy(),
+            "class_bias": svms.bias.numpy(),
+            "box_weight": (boxes[0].reshape(-1, self.hidden) * factor).numpy(),
+            "box_bias": boxes[1].reshape(-1).numpy(),
+            "slope": np.full(classes, self.centre[0], np.float32),
+            "offset": np.full(classes, self.centre[1], np.float32),
         }
 
 
@@ -194,9 +196,10 @@ def _cross_validate(
         if not mine or not dataset.subset(rest).count_objects().all():
             continue
         weights = only_classes(images.weights, images.train(rest, options, seed))
+        head = build_head(weights, images.data.features.quantised, images.data.features.device)
         for i in mine:
             image = images.load(i)
-            found.append(Detections(*_decode(images, weights, image, suppression), dataset.class_names))
+            found.append(Detections(*_decode(images, weights, head, image, suppression), dataset.class_names))
             tested.append(i)
     return found, tested
 
@@ -217,12 +220,12 @@ def _folds(dataset: DetectionDataset, folds: int, seed: int) -> NDArray[np.int64
 
 
 def _decode(
-    images: _FcImages, weights: DetectorWeights, image: TrainingImage, suppression: SuppressionOptions
+    images: _FcImages, weights: DetectorWeights, head: Head, image: TrainingImage, suppression: SuppressionOptions
 ) -> tuple[F32, F32, NDArray[np.int64]]:
-    return decode_detections(
-        weights, lambda windows: images.score(image, windows), image.windows, image.maps.height, image.maps.width,
-        suppression,
-    )  # fmt: skip
+    def score(windows: F32) -> tuple[F32, F32]:
+        return head.scores(images.score(image, windows).numpy())
+
+    return decode_detections(weights, score, image.windows, image.maps.height, image.maps.width, suppression)
 
 
 def _new_names(known: Sequence[str], dataset: DetectionDataset, wanted: Sequence[str] | None) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ def training_windows(
     assignment = assign_windows(windows, image.boxes, image.labels, image.difficult)
     index, label = draw_windows(assignment, count, rng, foreground_share=foreground_share)
     features = data.flip_features if flip and data.flip_features is not None else data.features
-    pooled = features.pool(image.maps, windows[index])
+    pooled = torch.from_numpy(features.vectors(image.maps, windows[index]))
     label = np.where(label < 0, len(data.dataset.class_names), label)
     return pooled, torch.from_numpy(label), torch.from_numpy(assignment.deltas[index])
 
@@ -124,13 +124,14 @@ def finetune(
                 yield [torch.cat(p) for p in zip(*parts, strict=True)], state_of_generator(rng), order
 
         head.train()
+        device = next(head.parameters()).device
         source = batches()
         with ThreadPoolExecutor(1) as reader:
             coming = reader.submit(next, source, None)
             for step in progress(range(first, steps), "fully connected layer", total=steps - first):
                 (x, label, deltas), rng_state, now_order = cast(_Batch, coming.result())  # there are as many as steps
                 coming = reader.submit(next, source, None)
-                label, deltas = label.to(x.device), deltas.to(x.device)
+                x, label, deltas = (v.to(device) for v in (x, label, deltas))
                 for group in optimiser.param_groups:
                     group["lr"] = options.learning_rate * one_cycle(step / max(steps, 2))
                 loss = head.loss(x, label, deltas)

@@ -66,8 +66,8 @@ def fit_detector(
     common = training_identity(data, sppnet.__version__, head.rank, head.hidden, head.dropout, seed, finetune)
     if head.layers != 1:
         common = (*common, "fc layers", head.layers)
-    if data.features.device.type != "cpu":
-        common = (*common, "device", data.features.device.type)
+    if data.features.device != "cpu":
+        common = (*common, "device", data.features.device.partition(":")[0])
     own = (head.classifier, head.box_regression, asdict(svm))
     trained = train_layers(
         data,

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from sppnet._types import Progress, no_progress
-from sppnet.detection.fc_head import DELTA_SCALE
 from sppnet.detection.options import SvmOptions
 from sppnet.detection.training.box_regression import RidgeAccumulator
 from sppnet.detection.training.images import ImageSequence, TrainingImage
 from sppnet.detection.training.sampling import assign_windows, class_overlaps
+from sppnet.detection.weights import DELTA_SCALE
 from sppnet.solvers.svm import LinearSVMs, train_svms
 from sppnet.storage.checkpoints import Checkpoints
 

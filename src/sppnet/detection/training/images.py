@@ -8,26 +8,25 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 import sppnet
 from sppnet._types import Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
-from sppnet.detection.features import ImageMaps, WindowFeatures, flip_boxes, half_precision, joined
+from sppnet.detection.features import WindowFeatures
+from sppnet.detection.maps import ImageMaps, flip_boxes, joined
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.images import load_image
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.grid import GridProposer
 from sppnet.proposals.search import MODES, SelectiveSearch
+from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache, Layout
 from sppnet.storage.reading import FileState, file_state
 
 __all__ = ["ImageSequence", "TrainingImage", "TrainingImages"]
 
 _WINDOWS: Layout = {"windows": ("float32", (None, 4))}
-_MAPS: Layout = {"map0": ("float16", (None, None, None)), "scale": ("float32", (1, 2))}
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class TrainingImages:
         features: gives the maps. flip_features: gives those of the mirror images, at a scale of its own (so that the
             fully connected layer sees each object at two scales without a third pass of the convolutions).
         proposer: gives the windows; those of the mirror image are mirrored.
-        cache: where maps (float16) and windows are kept.
+        cache: where maps (float16, or bytes of quantised ones) and windows are kept.
     """
 
     def __init__(
@@ -136,13 +135,13 @@ class TrainingImages:
         if features is None:
             raise ArgumentError("flip: these training images have no mirror images")
         stored = self.cache.get(self._key(i, "windows"), _WINDOWS) or self._put_windows(i, self._read(i))
-        windows = stored["windows"].numpy()
+        windows = stored["windows"]
         parts = []
         for scale in features.each_scale():
-            entry = self.cache.get(self._map_key(i, scale, flip), _MAPS)
+            entry = self.cache.get(self._map_key(i, scale, flip), _layout(scale))
             entry = entry or self._put_maps(i, scale, flip, self._read(i))
-            each = tuple(entry[f"map{s}"].permute(2, 0, 1) for s in range(len(entry) - 1))
-            parts.append(ImageMaps(each, entry["scale"].numpy(), record.height, record.width))
+            each = tuple(entry[f"map{s}"].transpose(2, 0, 1) for s in range(len(entry) - 1))
+            parts.append(ImageMaps(each, entry["scale"], record.height, record.width, features.quantised))
         maps = joined(parts)
         boxes = record.boxes
         if flip:
@@ -173,14 +172,19 @@ class TrainingImages:
             raise ImageError(f"{path}: was changed while the training ran; start the training again")
         return pixels
 
-    def _put_windows(self, i: int, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
-        entry = {"windows": torch.from_numpy(np.ascontiguousarray(self.proposer(picture), np.float32))}
+    def _put_windows(self, i: int, picture: NDArray[np.uint8]) -> dict[str, Array]:
+        entry: dict[str, Array] = {"windows": np.ascontiguousarray(self.proposer(picture), np.float32)}
         self.cache.put(self._key(i, "windows"), entry)
         return entry
 
-    def _put_maps(self, i: int, features: WindowFeatures, flip: bool, picture: NDArray[np.uint8]) -> dict[str, Tensor]:
+    def _put_maps(self, i: int, features: WindowFeatures, flip: bool, picture: NDArray[np.uint8]) -> dict[str, Array]:
         maps = features.maps(picture, flip=flip)
-        entry = {f"map{s}": m for s, m in enumerate(half_precision(maps))}
-        entry["scale"] = torch.from_numpy(maps.scale)
+        entry: dict[str, Array] = {f"map{s}": m for s, m in enumerate(maps.stored())}
+        entry["scale"] = maps.scale
         self.cache.put(self._map_key(i, features, flip), entry)
         return entry
+
+
+def _layout(features: WindowFeatures) -> Layout:
+    """What the cache must hold of the maps of an image at one scale."""
+    return {"map0": (features.stored_dtype, (None, None, None)), "scale": ("float32", (1, 2))}

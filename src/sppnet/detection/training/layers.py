@@ -6,12 +6,11 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sppnet._types import Progress, no_progress
+from sppnet._types import F32, Progress, no_progress
+from sppnet.detection.building import build_head
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import PooledWindows
 from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions
@@ -21,6 +20,7 @@ from sppnet.detection.training.images import TrainingImage, TrainingImages
 from sppnet.detection.training.projection import project
 from sppnet.detection.weights import DetectorWeights
 from sppnet.storage.checkpoints import Checkpoints
+from sppnet.storage.tensors import to_tensors
 
 __all__ = ["Trained", "train_layers", "training_identity"]
 
@@ -76,7 +76,8 @@ def train_layers(
     done = checkpoints.load("done")
     if done is not None:
         logger.info("this training was finished before: its result is taken from the cache")
-        return Trained(DetectorWeights(**done[0]), done[1]["losses"], done[1].get("seconds", {}))
+        arrays = {name: value.numpy() for name, value in done[0].items()}
+        return Trained(DetectorWeights(**arrays), done[1]["losses"], done[1].get("seconds", {}))
     classes = len(data.dataset.class_names)
     losses: list[float] = []
     options = head_options
@@ -88,7 +89,7 @@ def train_layers(
             ).to(data.features.device)
         losses = finetune(head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress)
         lap("fully connected layer")
-        weights = DetectorWeights.from_head(head.cpu())
+        weights = head.cpu().weights()
     else:
         weights, kept = project(
             data, classes, options.rank, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress
@@ -100,7 +101,7 @@ def train_layers(
     if options.classifier == "svm" or options.box_regression == "ridge":
         weights = _svms_and_boxes(weights, data, options, svm_options, seed, checkpoints, progress)
         lap("SVMs and box regression")
-    checkpoints.save("done", weights.tensors(), {"losses": losses, "seconds": seconds})
+    checkpoints.save("done", to_tensors(weights.arrays()), {"losses": losses, "seconds": seconds})
     checkpoints.remove("svm")
     return Trained(weights, losses, seconds)
 
@@ -116,19 +117,19 @@ def _svms_and_boxes(
 ) -> DetectorWeights:
     hidden = weights.features
     pool = PooledWindows(data.features)
-    on_device = weights.to(data.features.device)
+    layers = build_head(weights, data.features.quantised, data.features.device)
 
     @torch.inference_mode()
-    def scorer(image: TrainingImage, windows: NDArray[np.float32]) -> Tensor:
+    def scorer(image: TrainingImage, windows: F32) -> Tensor:
         with pool(image.maps, windows) as pooled:
-            return on_device.fc(pooled).cpu()
+            return torch.from_numpy(layers.fc(pooled))
 
-    parts = weights.tensors()
+    parts = to_tensors(weights.arrays())
     with torch.inference_mode():
         svms, factor, boxes = mine_hard_negatives(
             data, scorer, hidden, svm_options,
             # drawn to the layer's own classifier; without a layer to zero, as the paper's
-            prior=(weights.class_weight, weights.class_bias) if len(weights.fc6_bias) else None,
+            prior=(parts["class_weight"], parts["class_bias"]) if len(weights.fc6_bias) else None,
             ridge=options.box_regression == "ridge", seed=seed, checkpoints=checkpoints, progress=progress,
         )  # fmt: skip
         if options.classifier == "svm":
@@ -136,7 +137,7 @@ def _svms_and_boxes(
         if boxes is not None:
             parts["box_weight"] = boxes[0].reshape(-1, hidden) * factor
             parts["box_bias"] = boxes[1].reshape(-1)
-    return DetectorWeights(**parts)
+    return DetectorWeights(**{name: value.numpy() for name, value in parts.items()})
 
 
 def training_identity(data: TrainingImages, *options: object) -> tuple[object, ...]:

@@ -69,7 +69,7 @@ def project(
         chosen = np.linspace(0, len(data) - 1, min(len(data), _IMAGES)).astype(int)
         each = min(64, max(16, _SAMPLE // len(chosen)))
         sample = [
-            training_windows(data, int(chosen[k]), False, each, rng, options.foreground_share)[0].cpu()
+            training_windows(data, int(chosen[k]), False, each, rng, options.foreground_share)[0]
             for k in progress(range(len(chosen)), "principal components", total=len(chosen))
         ]
         weight, bias, kept = principal_components(torch.cat(sample), components, seed)
@@ -77,19 +77,12 @@ def project(
     else:
         weight, bias, kept = saved[0]["weight"], saved[0]["bias"], float(saved[1]["kept"])
     count = len(weight)
-    nothing = torch.zeros(0)
-    return (
-        DetectorWeights(
-            reduce_weight=weight,
-            reduce_bias=bias,
-            fc6_weight=torch.zeros(0, count),
-            fc6_bias=nothing,
-            class_weight=torch.zeros(classes, count),
-            class_bias=torch.zeros(classes),
-            box_weight=torch.zeros(classes * 4, count),
-            box_bias=torch.zeros(classes * 4),
-            slope=torch.ones(classes),
-            offset=torch.zeros(classes),
-        ),
-        kept,
+    shapes = {
+        "fc6_weight": (0, count), "fc6_bias": (0,), "class_weight": (classes, count), "class_bias": (classes,),
+        "box_weight": (classes * 4, count), "box_bias": (classes * 4,), "offset": (classes,),
+    }  # fmt: skip
+    rest = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    weights = DetectorWeights(
+        reduce_weight=weight.numpy(), reduce_bias=bias.numpy(), slope=np.ones(classes, np.float32), **rest
     )
+    return weights, kept
