@@ -39,12 +39,12 @@ def random_weights(classes: int) -> DetectorWeights:
         reduce_bias=np.zeros(16, np.float32),
         fc6_weight=some(HIDDEN, 16) * 0.2,
         fc6_bias=some(HIDDEN) * 0.1,
-        class_weight=some(classes, HIDDEN) * 0.2,
+        class_weight=some(classes, HIDDEN) * 0.3,
         class_bias=some(classes) * 0.1,
         box_weight=some(classes * 4, HIDDEN) * 0.1,
         box_bias=some(classes * 4) * 0.1,
         slope=rng.random(classes, np.float32) + 1,
-        offset=some(classes) * 0.1 - 1,
+        offset=some(classes) * 0.1 - 0.5,
     )
 
 
