@@ -44,7 +44,7 @@ def random_weights(classes: int) -> DetectorWeights:
         box_weight=some(classes * 4, HIDDEN) * 0.1,
         box_bias=some(classes * 4) * 0.1,
         slope=rng.random(classes, np.float32) + 1,
-        offset=some(classes) * 0.1 - 0.5,
+        offset=some(classes) * 0.1 + 1,
     )
 
 

@@ -186,6 +186,7 @@ _RULES: dict[str, Rule] = {
     "box_voting": (lambda v: isinstance(v, bool), "true or false"),
     "seed": (lambda v: _whole(v, 0, 2**63 - 1), "a whole number of at least 0"),
     "precision": (_text, "a name"),
+    "maps": (lambda v: v in ("int8", "float32"), "int8 or float32"),
     "sppnet_version": (_text, "a version"),
     "calibrated_on": (lambda v: isinstance(v, str) and len(v) <= 2000, "a text"),
     "thresholds": (_thresholds, "numbers in [0, 1] by class"),
