@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from sppnet.storage.feature_cache import FeatureCache, Layout
@@ -15,7 +17,10 @@ def test_put_and_get(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path / "cache")
     assert cache.get("ab12") is None
     assert cache.size() == (0, 0)
-    tensors = {"map": np.random.default_rng(0).random((3, 4, 5)).astype(np.float16), "windows": np.ones((2, 4))}
+    tensors: dict[str, NDArray[Any]] = {
+        "map": np.random.default_rng(0).random((3, 4, 5)).astype(np.float16),
+        "windows": np.ones((2, 4)),
+    }
     cache.put("ab12", tensors)
     got = cache.get("ab12")
     assert got is not None

@@ -76,8 +76,8 @@ def add_parser(subparsers: Any) -> None:
         "layer. ridge: the paper's, in closed form after it (default: %(default)s)")  # fmt: skip
     add("--features", choices=("spp", "rcnn"), default="spp", help="spp: the convolutions run once for each image. "
         "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip
-    add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and in use. "
-        "int8 is three times as fast; backbones without quantised layers use float32 (default: %(default)s)")  # fmt: skip
+    add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and use. "
+        "int8 is three times as fast; some backbones have float32 only (default: %(default)s)")  # fmt: skip
     add("--weights", choices=("int8", "float16", "float32"), default="int8", help="how the large matrices behind the "
         "pooling are stored in the file (default: %(default)s)")  # fmt: skip
 
