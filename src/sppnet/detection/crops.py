@@ -84,7 +84,7 @@ class CropFeatures(WindowFeatures):
             found = self.engine(crops)
             first: Any = found.transpose(0, 3, 1, 2) if isinstance(found, np.ndarray) else found.permute(0, 3, 1, 2)
             whole = np.tile(np.array([[0, 0, first.shape[3], first.shape[2]]], np.float32), (len(crops), 1))
-            rows: Any = out[start : start + len(crops)].reshape(len(crops), -1, channels)
+            rows: Any = out[start : start + len(crops)].reshape(len(crops), sum(n * n for n in self.levels), channels)
             pool_windows(first, whole, self.levels, self.mode, map_index=np.arange(len(crops)), out=rows)
         return out
 

@@ -136,7 +136,7 @@ class WindowFeatures:
         scale = maps.scale[index]
         located = windows * np.concatenate([scale, scale], 1)
         if out is not None:
-            out = out[:count].reshape(count, -1, self.engine.channels)
+            out = out[:count].reshape(count, sum(n * n for n in self.levels), self.engine.channels)
         here: Any = [self._here(m) for m in maps.unpacked().maps]
         room: Any = out
         pooled = pool_windows(

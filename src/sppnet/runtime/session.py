@@ -16,6 +16,19 @@ from sppnet.threads import num_threads
 __all__ = ["OnnxSession"]
 
 
+_abandoned: list[Any] = []  # of the parent process: to destroy one would wait for its threads, for ever
+_fork_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _fork_lock
+    _fork_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
 class OnnxSession:
     """A graph that is ready to run on the CPU.
 
@@ -32,7 +45,6 @@ class OnnxSession:
 
     def __init__(self, model: bytes, threads: int | None = None) -> None:
         self._model, self._threads = model, threads
-        self._lock = threading.Lock()
         self._open()
 
     def _open(self) -> None:
@@ -70,8 +82,9 @@ class OnnxSession:
             One array for each output.
         """
         if self._process != os.getpid():  # a fork leaves the session without its threads
-            with self._lock:
+            with _fork_lock:
                 if self._process != os.getpid():
+                    _abandoned.append(self._session)
                     self._open()
         arrays = {name: np.ascontiguousarray(value) for name, value in inputs.items()}
         found: list[NDArray[Any]] = self._session.run(None if outputs is None else list(outputs), arrays)
