@@ -18,6 +18,7 @@ from sklearn.base import clone
 
 from sppnet import Detections, SPPDetector
 from sppnet._types import F32, U8
+from sppnet.detection import building
 from tiny_model import save_tiny_model
 
 IMAGES, THREADS = 24, 8
@@ -192,7 +193,9 @@ def test_lists_overlap_with_the_device(
         return real(image)
 
     detector.set_params(proposer=proposer)
-    monkeypatch.setattr("sppnet.detection.detector.as_device", lambda device: torch.device("cpu"))
+    for name in ("build_engine", "build_head"):
+        build = getattr(building, name)
+        monkeypatch.setattr(f"sppnet.detection.detector.{name}", lambda *parts, build=build: build(*parts[:-1], "cpu"))
     detector.device = "cuda"
     for got, right in zip(detector._detect_each(iter(images[:6]), 0.0), wanted[:6], strict=True):
         assert got == right

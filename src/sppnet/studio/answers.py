@@ -16,6 +16,7 @@ from sppnet._types import U8
 from sppnet.boxes import box_iou, decode_deltas
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.teaching import OnlineCalibration
+from sppnet.detection.torch_head import TorchHead
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ImageError
 from sppnet.images import load_image
@@ -58,8 +59,8 @@ class Answers:
         candidates, scores = self.describer.snaps(known, None)
         if weights is not None and place is not None:
             reduced = self.describer.vectors(path, box)
-            h = torch.relu(torch.addmm(weights.fc6_bias, reduced, weights.fc6_weight.T))
-            moved = decode_deltas(box, weights.box_deltas(h, place).numpy())
+            head = TorchHead(weights)
+            moved = decode_deltas(box, head.box_deltas(head.features_of_reduced(reduced), place).numpy())
             limit = np.array([known.width, known.height] * 2, np.float32)
             candidates = np.concatenate([np.clip(moved, 0, limit), candidates])
             scores = np.concatenate([[scores.max(initial=0) + 2], scores])
@@ -147,5 +148,5 @@ class Answers:
         if weights is None:
             return detector, detector.class_names_
         count = len(chosen)
-        slope, offset = torch.full((count,), calibration.slope), torch.full((count,), calibration.offset)
+        slope, offset = np.full(count, calibration.slope, np.float32), np.full(count, calibration.offset, np.float32)
         return detector.with_weights(replace(weights, slope=slope, offset=offset), chosen), chosen
