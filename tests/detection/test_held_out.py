@@ -20,7 +20,7 @@ def base() -> DetectorWeights:
     fc = (torch.randn(HIDDEN, REDUCED, generator=rng) / 4).numpy()
     first = [np.zeros(shape, np.float32) for shape in ((REDUCED, 4), (REDUCED,))]
     rest = [np.zeros(size, np.float32) for size in (HIDDEN, 0, 0, 0, 0, 0, 0)]
-    return DetectorWeights(*first, fc, *rest)
+    return DetectorWeights(*[*first, fc, *rest])
 
 
 def image(seed: int, noise: float = 0.3, hidden: bool = False) -> tuple[Lesson, Looked]:
