@@ -195,7 +195,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'sppnet' has no attribute {name!r}")
-    value = getattr(import_module(f"sppnet.{_HOMES[name]}"), name)
+    try:
+        value = getattr(import_module(f"sppnet.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from sppnet.errors import NO_TORCH, MissingDependencyError
+
+        raise MissingDependencyError(f"{name}: {NO_TORCH}") from error
     globals()[name] = value
     return value
 

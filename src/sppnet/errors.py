@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
+    "NO_TORCH",
     "ArgumentError",
     "DatasetError",
     "ImageError",
@@ -24,6 +25,13 @@ __all__ = [
     "WeightsError",
     "did_you_mean",
 ]
+
+
+NO_TORCH = (
+    "training, classification and GPUs need torch, which is not installed: pip install torch. Without an NVIDIA GPU "
+    "take the CPU build, which is much smaller; the start page of pytorch.org has the command"
+)
+"""What is said where torch is missing. Proposals, detection and evaluation work without it."""
 
 
 def did_you_mean(got: object, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, warn
 from sppnet.cli.options import add_general
 from sppnet.cli.paths import refuse_inputs_as_outputs
-from sppnet.errors import SppnetError
+from sppnet.errors import NO_TORCH, SppnetError
 from sppnet.storage.names import printable_lines
 from sppnet.threads import threads_limited
 
@@ -173,6 +173,8 @@ def describe(error: Exception) -> str:
     """What an error means for the user, and what to do."""
     if isinstance(error, SppnetError | OSError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+        return NO_TORCH
     first = (str(error).splitlines() or [""])[0]
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in first.lower()):
         return NO_MEMORY

@@ -1,0 +1,66 @@
+"""What must work where torch isn't installed: everything but training, CUDA and classification."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sppnet import SelectiveSearch, SPPDetector
+from toy_data import write_toy_voc
+
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, Refuse())
+from sppnet.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_toy_voc(tmp_path_factory.mktemp("voc"), {"train": 8, "val": 6})
+
+
+@pytest.mark.slow
+def test_detect_and_measure(data: Path, tmp_path: Path) -> None:
+    image = next((data / "JPEGImages").glob("*.jpg"))
+    found = run("detect", image, "--json", tmp_path / "found.json", "--output", tmp_path / "drawn")
+    assert found.returncode == 0, found.stderr
+    assert (tmp_path / "found.json").is_file()
+    assert run("proposals", image, "--output", tmp_path / "w.json").returncode == 0
+    vectors = run("features", image, "--output", tmp_path / "v.safetensors", "--max-windows", "20")
+    assert vectors.returncode == 0, vectors.stderr
+    assert run("model", "info").returncode == 0
+    model = tmp_path / "m.safetensors"
+    SPPDetector.load().set_params(proposer=SelectiveSearch(max_windows=50)).remove_classes(["boat"]).rename_class(
+        "sheep", "cup"
+    ).save(model)
+    measured = run("eval", data, "--model", model, "--split", "val")
+    assert measured.returncode == 0, measured.stderr
+    assert "voc-area" in measured.stdout
+
+
+def test_layers_of_torch_say_so() -> None:
+    code = WITHOUT.split("from sppnet.cli")[0] + "import sppnet; sppnet.pool_windows; sppnet.SpatialPyramidPool"
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "MissingDependencyError: SpatialPyramidPool: training" in got.stderr
+
+
+def test_what_needs_torch_says_how_to_get_it(data: Path, tmp_path: Path) -> None:
+    got = run("train", data, "--output", tmp_path / "m.safetensors", "--val-split", "none")
+    assert got.returncode == 2
+    assert "Traceback" not in got.stderr
+    assert "need torch, which is not installed: pip install torch" in got.stderr
+    assert not (tmp_path / "m.safetensors").exists()
