@@ -241,7 +241,7 @@ def test_an_option_has_one_name_and_one_meaning() -> None:
     for verb, has in options.items():
         assert {"-q", "--quiet", "-v", "--verbose", "--debug"} <= set(has), verb
         assert "model" not in has, verb  # never positional
-        assert not {"--short-side", "--sizes", "--boxes", "--count", "--dropout"} & (set(has) - {"--dropout"}), verb
+        assert not {"--short-side", "--sizes", "--boxes", "--dropout"} & (set(has) - {"--dropout"}), verb
         if "--output" in has:
             assert has["-o"] is has["--output"], verb
         if "--on-error" in has:
