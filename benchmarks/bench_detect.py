@@ -1,11 +1,13 @@
-"""Seconds and memory of ``detect`` at one scale and at several, each set of scales in a process of its own.
+"""Seconds and memory of ``detect`` by engine, alone and beside busy processes, each in a process of its own.
 
-    python benchmarks/bench_detect.py --images VOC2007/JPEGImages --count 40
+    python benchmarks/bench_detect.py --images VOC2007/JPEGImages --count 40 --busy 2
 
-Without ``--images`` the images are three of scikit-image, resized to 500 pixels. The detector is the one that comes
-with sppnet (``--model`` takes another); its layers take windows from any scale, so the same file serves for all sets.
-Prints medians over the images by stage, the spread, and the peak of resident memory; writes JSON (``--output``).
-Models are loaded, kernels compiled and one image detected before the clock starts.
+The rows: int8 and float32 in ONNX Runtime, and the same convolutions in torch (the engine before); ``--scales`` adds
+rows at other scales. Without ``--images`` the images are three of scikit-image, resized to 500 pixels. The detector is
+the one that comes with sppnet (``--model`` takes another); its layers take windows from any scale. Prints medians over
+the images by stage, the spread, the peak of resident memory, and how long the convolutions would take at the speed that
+this machine reaches in a large matrix product; writes JSON (``--output``). Models are loaded, kernels compiled and one
+image detected before the clock starts.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
-# One, the detector's own two, and those of the paper
-SCALES = ((608,), (352, 608), (480, 576, 688, 864, 1200))
+ENGINES = ("int8", "float32", "torch")
 
 
 def load_images(folder: str | None, count: int) -> list[Any]:
@@ -38,37 +40,100 @@ def load_images(folder: str | None, count: int) -> list[Any]:
     return [np.asarray(images[i % 3]) for i in range(count)]
 
 
-def measure(model: str | None, scales: list[int], folder: str | None, count: int) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One process: every image once."""
     import resource
 
-    import torch
-
     from sppnet import SPPDetector
+    from sppnet.threads import num_threads
 
-    detector = SPPDetector.load(model)
-    detector.set_params(features__short_sides_px=tuple(scales))
-    images = load_images(folder, count)
+    backbone = None
+    if arguments.engine == "torch":
+        from sppnet import load_backbone
+
+        backbone = load_backbone("efficientnet-lite0+mid")
+    detector = SPPDetector.load(arguments.model, backbone=backbone)
+    detector.set_params(features__precision="int8" if arguments.engine == "int8" else "float32")
+    if arguments.scales:
+        detector.set_params(features__short_sides_px=tuple(arguments.scales))
+    images = load_images(arguments.images, arguments.count)
     detector.detect(images[0], threshold=0.0)
     seconds: list[dict[str, float]] = []
-    windows = []
+    windows, whole, processor = [], [], []
     for image in images:
+        start, used = time.perf_counter(), time.process_time()
         found = detector.detect(image, threshold=0.0)
+        whole.append(time.perf_counter() - start)
+        processor.append(time.process_time() - used)
         seconds.append(found.seconds)
         windows.append(found.window_count)
-    whole = [sum(s.values()) for s in seconds]
     quartiles = statistics.quantiles(whole, n=4) if len(whole) > 1 else [whole[0]] * 3
     return {
-        "scales": scales,
+        "engine": arguments.engine,
+        "scales": list(detector.features.short_sides_px),
         "images": len(images),
         "windows": statistics.median(windows),
         "median s": statistics.median(whole),
         "quartiles s": [quartiles[0], quartiles[2]],
+        "processor s": statistics.median(processor),
         "stages s": {name: statistics.median(s[name] for s in seconds) for name in seconds[0]},
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
+        "threads": num_threads(),
     }
+
+
+def multiply_adds(height: int, width: int) -> int:
+    """Of the convolutions of the default backbone, for an input of that size (sides are multiples of 32)."""
+    from sppnet.backbones.engines.lite import lite_network
+
+    network = lite_network("efficientnet-lite0+mid")
+    cells = {"image": height * width}
+    total = 0
+    for layer in network.layers:
+        cells[layer.name] = cells[layer.source] // layer.stride**2
+        cells[layer.result] = cells[layer.name]
+        each = layer.kernel**2 * (1 if layer.depthwise else layer.inputs)
+        total += cells[layer.name] * layer.outputs * each
+    return total
+
+
+def peak_rate(integers: bool) -> float:
+    """Multiply-adds a second that ONNX Runtime reaches here in a large matrix product, best of several."""
+    import numpy as np
+
+    from sppnet.runtime.onnx_graph import OnnxGraph
+    from sppnet.runtime.session import OnnxSession
+
+    size, graph = 1536, OnnxGraph("product")
+    rng = np.random.default_rng(0)
+    dtype, weight = ("uint8", np.int8) if integers else ("float32", np.float32)
+    graph.input("x", dtype, (size, size))
+    graph.constant("w", rng.integers(-60, 60, (size, size)).astype(weight))
+    graph.node("MatMulInteger" if integers else "MatMul", ["x", "w"], "y")
+    graph.output("y", "int32" if integers else "float32", (size, size))
+    session = OnnxSession(graph.to_bytes())
+    x = rng.integers(0, 255, (size, size)).astype(dtype)
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        session({"x": x})
+        seconds.append(time.perf_counter() - start)
+    return size**3 / min(seconds)
+
+
+def run_row(arguments: argparse.Namespace, engine: str, scales: list[int] | None, busy: int) -> dict[str, Any]:
+    """Measure in a process of its own, beside ``busy`` processes that never sleep."""
+    command = [sys.executable, __file__, "--count", str(arguments.count), "--engine", engine]
+    command += ["--scales", *map(str, scales)] if scales else []
+    for option, value in (("--images", arguments.images), ("--model", arguments.model)):
+        command += [option, value] if value else []
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        row: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    finally:
+        for other in others:
+            other.kill()
+    return row | {"busy processes beside": busy}
 
 
 def main() -> None:
@@ -77,26 +142,35 @@ def main() -> None:
     parser.add_argument("--images", metavar="DIR")
     parser.add_argument("--count", type=int, default=30)
     parser.add_argument("--model", metavar="FILE")
-    parser.add_argument("--scales", type=int, nargs="+", help="only this set of short sides, in this process")
+    parser.add_argument("--busy", type=int, default=0, help="measure again beside so many busy processes")
+    parser.add_argument("--scales", type=int, nargs="+", help="one more set of short sides")
+    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     parser.add_argument("--output", default="bench_detect.json")
     arguments = parser.parse_args()
-    if arguments.scales:
-        print(json.dumps(measure(arguments.model, arguments.scales, arguments.images, arguments.count)))
+    if arguments.engine:
+        print(json.dumps(measure(arguments)))
         return
+    wanted = [(engine, None, busy) for busy in dict.fromkeys((0, arguments.busy)) for engine in ENGINES]
+    wanted += [("int8", arguments.scales, 0)] if arguments.scales else []
     rows = []
-    for scales in SCALES:
-        command = [sys.executable, __file__, "--count", str(arguments.count), "--scales", *map(str, scales)]
-        for option, value in (("--images", arguments.images), ("--model", arguments.model)):
-            command += [option, value] if value else []
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    for engine, scales, busy in wanted:
+        rows.append(run_row(arguments, engine, scales, busy))
         row = rows[-1]
         low, high = row["quartiles s"]
+        beside = f", beside {busy} busy processes" if busy else ""
         print(
-            f"{', '.join(map(str, scales))} px: median {row['median s']:.3f} s (half of the images {low:.3f} to "
-            f"{high:.3f}), {row['windows']:.0f} windows, peak {row['peak MB']:.0f} MB, {row['threads']} threads"
+            f"{engine}, {', '.join(map(str, row['scales']))} px{beside}: median {row['median s']:.3f} s (half of the "
+            f"images {low:.3f} to {high:.3f}), {row['windows']:.0f} windows, processor {row['processor s']:.3f} s, "
+            f"peak {row['peak MB']:.0f} MB, {row['threads']} threads"
         )
         print("  " + ", ".join(f"{name} {1000 * value:.0f}" for name, value in row["stages s"].items()) + " ms")
-    document = {"machine": platform.machine(), "rows": rows}
+    adds = sum(multiply_adds(*size) for size in ((352, 480), (608, 800)))
+    bounds = {name: adds / peak_rate(name == "int8") for name in ("int8", "float32")}
+    print(
+        f"convolutions at 352x480 and 608x800: {adds / 1e9:.2f} G multiply-adds; at the rate of a large matrix product "
+        f"{1000 * bounds['int8']:.0f} ms in int8, {1000 * bounds['float32']:.0f} ms in float32"
+    )
+    document = {"machine": platform.machine(), "rows": rows, "multiply-adds": adds, "bounds s": bounds}
     Path(arguments.output).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
