@@ -70,7 +70,11 @@ class Row:
 
 
 T = TypeVar("T")
-BASE = {"features__short_sides_px": [608], "features__flip_short_sides_px": [512]}
+BASE = {
+    "features__short_sides_px": [608],
+    "features__flip_short_sides_px": [512],
+    "features__precision": "float32",
+}
 ALL = {"second_look": True, "box_voting": True, "nms_iou": 0.3, "soft_sigma": 0.0}
 SOFT = ALL | {"nms_iou": 0.5, "soft_sigma": 0.3}
 NONE = ALL | {"second_look": False, "box_voting": False}
@@ -80,6 +84,7 @@ POOL = TWO | PAPER | {"head__hidden": 0, "head__rank": 512}
 FC7 = TWO | {"head__layers": 2}
 SMALL = TWO | {"features__short_sides_px": [352, 608], "features__flip_short_sides_px": [296, 512]}
 TINY = TWO | {"features__short_sides_px": [208, 352, 608], "features__flip_short_sides_px": [176, 296, 512]}
+INT8 = SMALL | {"features__precision": "int8"}
 THREE = TWO | {"features__short_sides_px": [352, 608, 1000], "features__flip_short_sides_px": [296, 512]}
 ROWS = {
     "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
@@ -98,7 +103,8 @@ ROWS = {
     "svm-soft": Row("the same with SVMs and ridge boxes", TWO | PAPER, True, SOFT),
     "fc7-soft": Row("the same with fc7", FC7, True, SOFT),
     "small-all": Row("two scales (352, 608 px), second look and voting", SMALL, True, ALL),
-    "small-soft": Row("**the same, soft suppression (the default)**", SMALL, True, SOFT),
+    "small-soft": Row("the same, soft suppression", SMALL, True, SOFT),
+    "int8-soft": Row("**the same, convolutions and maps in int8 (the default)**", INT8, True, SOFT),
     "small-to-three": Row("the default, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
     "tiny-soft": Row("the default, three scales (208, 352, 608 px)", TINY, True, SOFT),
     "three-soft": Row("the default, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
