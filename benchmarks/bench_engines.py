@@ -23,10 +23,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import onnxruntime
 import torch
-from sppnet.detection.head_engine import HeadEngine, MapScale
 
 from sppnet.backbones.engines.load import load_engine
 from sppnet.backbones.registry import load_backbone
+from sppnet.detection.heads import HeadEngine
+from sppnet.detection.maps import MapScale
 
 SIZES = ((608, 816), (352, 480))
 WINDOWS, BINS = 2000, 21
@@ -75,8 +76,8 @@ def head(channels: int, repeats: int) -> dict[str, Any]:
     pooled = rng.integers(0, 256, (WINDOWS, channels * BINS), np.uint8)
     floats = pooled.astype(np.float32)
     runs: dict[str, Callable[[], object]] = {
-        "ONNX Runtime float32": lambda: exact(floats),
-        "ONNX Runtime int8": lambda: whole(pooled),
+        "ONNX Runtime float32": lambda: exact.scores(exact.fc(floats)),
+        "ONNX Runtime int8": lambda: whole.scores(whole.fc(pooled)),
     }
     return {"what": f"head, {WINDOWS} windows of {channels * BINS} numbers", "cpu_ms": in_turn(runs, repeats)}
 
