@@ -164,11 +164,19 @@ def main() -> None:
     arguments.cache.mkdir(parents=True, exist_ok=True)
     detector = SPPDetector.load(None)
     rows: list[dict[str, Any]] = []
+    if arguments.json and arguments.json.is_file():  # goes on from there
+        rows = json.loads(arguments.json.read_text(encoding="utf-8"))["rows"]
+    known = {(row["task"], row["images"], row["seed"]): row for row in rows}
     for task in tasks(arguments.bccd, arguments.cache, arguments.unseen):
         studio = Taught(detector, arguments.cache / "features")
         for seed in range(arguments.seeds):
             order = np.random.default_rng(seed).permutation(len(task.learn))
             for count in arguments.counts:
+                before = known.get((task.name, count, seed))
+                if before is not None and (arguments.no_add_class or before["add_class"] is not None):
+                    continue
+                if before is not None:
+                    rows.remove(before)
                 records = [task.learn[int(i)] for i in order[:count]]
                 score, seconds = studio.run(records, task, seed)
                 other = None if arguments.no_add_class else added(detector, records, task, arguments.cache, seed)

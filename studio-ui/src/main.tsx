@@ -81,7 +81,7 @@ function Editor() {
         <span class="name" title={o?.name}>{o?.name}</span>
         <button onClick={() => canvas.fit()} class="small">{t.fit}</button>
         <button onClick={() => s.selected.value !== null && void s.tighten(s.selected.value)} disabled={s.selected.value === null} class="small">{t.tighten}</button>
-        <button onClick={() => void s.copyPrevious()} class="small" disabled={!s.neighbour(-1, false)}>{t.copyPrevious}</button>
+        <button onClick={() => void s.copyPrevious()} class="small copy" disabled={!s.neighbour(-1, false)}>{t.copyPrevious}</button>
         {o?.done ? <button onClick={s.reopenImage}>{t.reopen}</button> : (
           <>
             {wide > 0 && <button onClick={() => void s.finishAndNext()}>{t.finish}</button>}

@@ -384,6 +384,7 @@ export async function acceptAllAndNext(): Promise<void> {
   if (justChanged()) return;
   const boxes = visible.value.map((s) => asBox(s, "accepted"));
   change((o) => ({ boxes: [...o.boxes.filter((b) => b.cls >= 0), ...boxes], done: true }));
+  noteSizes(open.value?.boxes ?? []);
   const next = neighbour(1, true);
   if (next) await openImage(next.id);
   else toGrid();
@@ -394,6 +395,7 @@ export async function finishAndNext(): Promise<void> {
   if (justChanged()) return;
   const wrong = visible.value.map((s) => asBox(s, "accepted"));
   change((o) => ({ boxes: o.boxes.filter((b) => b.cls >= 0), rejected: [...o.rejected, ...wrong], done: true }));
+  noteSizes(open.value?.boxes ?? []);
   const next = neighbour(1, true);
   if (next) await openImage(next.id);
   else toGrid();
@@ -425,10 +427,24 @@ export async function tighten(key: number): Promise<void> {
   }
 }
 
+// Sizes of the boxes that were made last, by class: the next one is likely about as large.
+const sizes = new Map<number, [number, number][]>();
+const SIZES_KEPT = 20;
+function noteSizes(boxes: readonly Box[]): void {
+  for (const b of boxes) {
+    if (b.cls < 0) continue;
+    const known = sizes.get(b.cls) ?? [];
+    sizes.set(b.cls, [...known, [b.rect[2] - b.rect[0], b.rect[3] - b.rect[1]] as [number, number]].slice(-SIZES_KEPT));
+  }
+}
+
 /** Boxes that a click at this point may mean, best first. */
 export function snapsAt(x: number, y: number): Rect[] {
   const o = open.value;
-  return o?.windows ? candidates(o.windows.boxes, o.windows.scores, x, y) : [];
+  if (!o?.windows) return [];
+  const cls = activeClass.value ?? -1;
+  const here = o.boxes.filter((b) => b.cls === cls).map((b): [number, number] => [b.rect[2] - b.rect[0], b.rect[3] - b.rect[1]]);
+  return candidates(o.windows.boxes, o.windows.scores, x, y, [...here, ...(sizes.get(cls) ?? [])].slice(0, SIZES_KEPT));
 }
 
 // --- classes ---------------------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ _STATE = """(() => {
   const s = window.__s, o = s.open.value;
   return {
     name: o.name, width: o.width, height: o.height, ready: o.windows !== null, done: o.done,
+    selected: s.selected.value !== null, active: s.classOf(s.activeClass.value)?.name ?? "",
+    keys: Object.fromEntries(s.classes.value.map((c) => [c.name, c.key])),
     boxes: o.boxes.map((b) => ({ rect: b.rect, name: s.classOf(b.cls)?.name ?? "" })),
     suggestions: s.visible.value.map((v) => ({ rect: v.rect, name: s.classOf(v.cls)?.name ?? "", p: v.confidence })),
   };
@@ -169,6 +171,7 @@ class Person:
     def add(self, box: Box, name: str) -> None:
         """Click on the object; step through the windows if another one was meant; draw if none fits."""
         page, before = self.page, len(self.state()["boxes"])
+        self.announce(name)
         x, y = self.screen((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         page.mouse.move(x, y)
         page.keyboard.down("Alt")
@@ -202,6 +205,14 @@ class Person:
             self.answer_what_it_is(name)
         if self.state()["boxes"][-1]["name"] != name:
             self.choose_class(name)
+
+    def announce(self, name: str) -> None:
+        """Say by its key of which class the next box is."""
+        now = self.state()
+        if now["active"] != name and now["keys"].get(name):
+            if now["selected"]:
+                self.page.keyboard.press("Escape")
+            self.page.keyboard.press(now["keys"][name])
 
     def answer_what_it_is(self, name: str) -> None:
         if self.page.locator(".naming input").count():

@@ -19,6 +19,7 @@ from sppnet.detection.features import WindowFeatures
 from sppnet.detection.maps import ImageMaps, flip_boxes
 from sppnet.detection.teaching import F16, Lesson, jittered_boxes
 from sppnet.detection.torch_head import TorchHead
+from sppnet.detection.weights import DetectorWeights
 from sppnet.images import load_image
 from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache
@@ -98,18 +99,10 @@ class Describer:
         # maps of the images that people look at stay in memory: those of all the others must not push them out
         maps = self._maps.get((path, False)) or self.detector.window_features().maps(pixels)
         reduced = self._reduce(self.detector.window_features(), maps, windows)
-        h = self.head.features_of_reduced(reduced)
-        best, kind = self.head.margins(h).max(1)
-        deltas = torch.empty(len(windows), 4)
-        for c in kind.unique().tolist():
-            mine = kind == c
-            deltas[mine] = self.head.box_deltas(h[mine], c)
-        limit = np.array([pixels.shape[1], pixels.shape[0]] * 2, np.float32)
-        regressed = np.clip(decode_deltas(windows, deltas.numpy()), 0, limit).astype(np.float32)
+        best, regressed = _regress(self.head, reduced, windows, pixels.shape[1], pixels.shape[0])
         return {
-            "windows": np.ascontiguousarray(windows), "vectors": reduced.half().numpy(),
-            "objectness": best.float().contiguous().numpy(), "regressed": regressed,
-            "size": np.array([pixels.shape[1], pixels.shape[0]]),
+            "windows": np.ascontiguousarray(windows), "vectors": reduced.half().numpy(), "objectness": best,
+            "regressed": regressed, "size": np.array([pixels.shape[1], pixels.shape[0]]),
         }  # fmt: skip
 
     def maps(self, path: Path, mirrored: bool) -> ImageMaps:
@@ -158,12 +151,13 @@ class Describer:
         vectors = np.concatenate([known.vectors[chosen], extra])
         return Lesson(windows, vectors, mirrored, boxes, np.asarray(labels, np.int64), rejected)
 
-    def snaps(self, known: Description, taught: tuple[F32, F32] | None) -> tuple[F32, F32]:
+    @torch.inference_mode()
+    def snaps(self, known: Description, taught: DetectorWeights | None) -> tuple[F32, F32]:
         """Boxes that a click may mean, and their scores, best first.
 
         Args:
             known: the image.
-            taught: boxes ``(n, 4)`` and confidences of the head that was taught, before suppression.
+            taught: the head that was taught, or None. It says of each window where the object ends.
 
         Returns:
             float32 ``(m, 4)`` and ``(m,)``.
@@ -172,8 +166,9 @@ class Describer:
         # a window itself is worth a little less than the same window moved by the detector
         scores = [known.objectness, known.objectness - 1.0]
         if taught is not None:
-            groups.append(taught[0])
-            odds = np.log(np.clip(taught[1], 1e-4, 1 - 1e-4) / (1 - np.clip(taught[1], 1e-4, 1 - 1e-4)))
+            vectors = torch.from_numpy(known.vectors.astype(np.float32))
+            odds, moved = _regress(TorchHead(taught), vectors, known.windows, known.width, known.height)
+            groups.append(moved)
             scores.append(odds + 3.0)
         boxes, score = np.concatenate(groups), np.concatenate(scores)
         side = boxes[:, 2:] - boxes[:, :2]
@@ -182,3 +177,16 @@ class Describer:
         best = np.argsort(-score, kind="stable")[: 4 * _SNAP_WINDOWS]
         kept = nms(boxes[best], score[best], 0.8)[:_SNAP_WINDOWS]
         return boxes[best][kept].astype(np.float32), score[best][kept].astype(np.float32)
+
+
+def _regress(head: TorchHead, reduced: Tensor, windows: F32, width: int, height: int) -> tuple[F32, F32]:
+    """Log odds of the likeliest class of each window ``(K,)``, and where that class moves the window ``(K, 4)``."""
+    h = head.features_of_reduced(reduced)
+    best, kind = head.margins(h).max(1)
+    deltas = torch.empty(len(windows), 4)
+    for c in kind.unique().tolist():
+        mine = kind == c
+        deltas[mine] = head.box_deltas(h[mine], c)
+    limit = np.array([width, height] * 2, np.float32)
+    moved = np.clip(decode_deltas(windows, deltas.numpy()), 0, limit).astype(np.float32)
+    return best.float().contiguous().numpy(), moved

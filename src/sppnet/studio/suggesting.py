@@ -35,7 +35,7 @@ class Suggester:
 
     def look(
         self, image: str, known: Description, weights: DetectorWeights, classes: Sequence[int], *, all_windows: bool
-    ) -> tuple[list[list[float]], tuple[F32, F32]]:
+    ) -> list[list[float]]:
         """Suggest boxes.
 
         Args:
@@ -46,7 +46,7 @@ class Suggester:
             all_windows: without it only the windows are looked at that were the best the last time.
 
         Returns:
-            Rows for the page; and boxes and confidences before they are calibrated.
+            Rows for the page.
         """
         short = None if all_windows else self._shortlists.get(image)
         looked = known if short is None else known.only(short)
@@ -61,7 +61,7 @@ class Suggester:
                 rows.append([*(round(float(v), 1) for v in box), number, round(float(p), 4)])
                 kept.append((box, number, float(raw)))
         self._suggested[image] = kept
-        return rows, (boxes, confidence)
+        return rows
 
     def _keep_shortlist(self, image: str, known: Description, boxes: F32) -> None:
         """Windows to look at the next time: those on what was found, and some of the others."""

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from sppnet._types import F32
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, measure_held_out
 from sppnet.detection.teaching import HeadTeacher, Lesson
@@ -325,12 +324,11 @@ class Worker:
             self.send(type="described", image=image, broken=True)
             return
         rows: list[list[float]] = []
-        raw: tuple[F32, F32] | None = None
         if self.taught is not None:
-            rows, raw = self.suggester.look(image, known, self.taught, self.classes, all_windows=windows)
+            rows = self.suggester.look(image, known, self.taught, self.classes, all_windows=windows)
         self.send(type="described", image=image, suggestions=rows)
         if windows:
-            self.send(type="windows", image=image, windows=self.describer.snaps(known, raw))
+            self.send(type="windows", image=image, windows=self.describer.snaps(known, self.taught))
 
     def _suggest_some(self) -> None:
         until = time.perf_counter() + 0.25
