@@ -45,7 +45,7 @@ def write_images(folder: Path) -> dict[str, tuple[tuple[float, ...], str]]:
         with Image.open(next(source.glob(f"{image}.*"))) as whole:
             w, h = whole.size
             cut = (left * w / 100, top * h / 100, right * w / 100, bottom * h / 100)
-            piece = whole.convert("RGB").crop(tuple(round(v) for v in cut))
+            piece = whole.convert("RGB").crop(cut)
         x0, y0, x1, y1 = (v * s / 100 for v, s in zip(OBJECTS[image], (w, h, w, h), strict=True))
         box = [max(0, x0 - cut[0]), max(0, y0 - cut[1]), min(piece.width, x1 - cut[0]), min(piece.height, y1 - cut[1])]
         if mirrored:

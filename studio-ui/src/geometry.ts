@@ -49,6 +49,14 @@ const OFF_MIDDLE = 20; // what being off the middle costs, by the square of the 
 const OTHER_SIZE = 2; // what another size than that of the class's boxes costs, by the logarithm
 const LEAST_SIZES = 3;
 
+/** A box of the median size with its middle at a point, or null where too few sizes are known. */
+export function usualBox(sizes: readonly (readonly [number, number])[], x: number, y: number, w: number, h: number): Rect | null {
+  if (sizes.length < LEAST_SIZES) return null;
+  const middle = (values: number[]): number => values.sort((a, b) => a - b)[values.length >> 1] ?? 0;
+  const [bw, bh] = [middle(sizes.map((s) => s[0])), middle(sizes.map((s) => s[1]))];
+  return normal([x - bw / 2, y - bh / 2, x + bw / 2, y + bh / 2], w, h);
+}
+
 /** Windows under a point, best first: by score, and each differs clearly from those before it. */
 export function candidates(
   boxes: readonly Rect[], scores: readonly number[], x: number, y: number, sizes: readonly (readonly [number, number])[] = [], most = 24,

@@ -4,7 +4,7 @@ import {
   api, Conflict, Refused, type BoxRow, type ClassInfo, type ImageDetail, type ImageRow, type ProjectInfo, type Quality, type Status,
   type Suggested, type SuggestionRow, type Windows,
 } from "./api";
-import { candidates, iou, normal, type Rect } from "./geometry";
+import { candidates, iou, normal, usualBox, type Rect } from "./geometry";
 import { t } from "./texts";
 
 export interface Box { key: number; rect: Rect; cls: number; origin: string }
@@ -430,6 +430,7 @@ export async function tighten(key: number): Promise<void> {
 // Sizes of the boxes that were made last, by class: the next one is likely about as large.
 const sizes = new Map<number, [number, number][]>();
 const SIZES_KEPT = 20;
+const USUAL_PLACE = 2; // among the boxes that a click may mean
 function noteSizes(boxes: readonly Box[]): void {
   for (const b of boxes) {
     if (b.cls < 0) continue;
@@ -444,7 +445,12 @@ export function snapsAt(x: number, y: number): Rect[] {
   if (!o?.windows) return [];
   const cls = activeClass.value ?? -1;
   const here = o.boxes.filter((b) => b.cls === cls).map((b): [number, number] => [b.rect[2] - b.rect[0], b.rect[3] - b.rect[1]]);
-  return candidates(o.windows.boxes, o.windows.scores, x, y, [...here, ...(sizes.get(cls) ?? [])].slice(0, SIZES_KEPT));
+  const known = [...here, ...(sizes.get(cls) ?? [])].slice(0, SIZES_KEPT);
+  const list = candidates(o.windows.boxes, o.windows.scores, x, y, known);
+  const usual = usualBox(known, x, y, o.width, o.height);
+  // After the best windows, a box of the usual size: things that lie close together often have no window of their own.
+  return usual && list.slice(0, USUAL_PLACE).every((r) => iou(r, usual) < 0.85)
+    ? [...list.slice(0, USUAL_PLACE), usual, ...list.slice(USUAL_PLACE)] : list;
 }
 
 // --- classes ---------------------------------------------------------------------------------------------------------
