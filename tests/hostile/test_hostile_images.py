@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hostile.child import run_child
+from hostile.large_images import FORMATS
 from tiny_model import save_tiny_model
 
 # The largest PNG that is decoded: 4 bytes a pixel, at most 650 MB
@@ -21,6 +22,27 @@ model, folder, out = sys.argv[1:]
 with detect_many(SPPDetector.load(model), folder, draw_to=out, workers=4) as run:
     report["found"] = {result.path.name: [result.width, result.height] for result in run}
     report["failed"] = {item.path.name: item.message for item in run.failed}
+"""
+
+_WRITE = """
+from pathlib import Path
+from hostile.large_images import write_all
+write_all(Path(sys.argv[1]))
+"""
+
+_DETECT_EACH = """
+from pathlib import Path
+from sppnet import SPPDetector
+from sppnet.detection.run import detect_many
+from sppnet.image_budget import give_back_memory
+detector = SPPDetector.load(sys.argv[1])
+for path in sorted(Path(sys.argv[2]).iterdir()):
+    give_back_memory()
+    if sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    with detect_many(detector, [path], draw_to=Path(sys.argv[3])) as run:
+        found = [[result.width, result.height] for result in run]
+    report[path.name] = {"found": found, "failed": [item.message for item in run.failed], "memory": memory_bytes()}
 """
 
 
@@ -51,3 +73,20 @@ def test_a_folder_of_bombs(tmp_path: Path) -> None:
     assert "pixels" in report["failed"]["too large.png"]
     assert report["failed"].keys() == {"too large.png", "text.png"}
     assert report["memory_bytes"] < 1.5e9
+
+
+@pytest.mark.slow
+def test_the_largest_image_of_each_format(tmp_path: Path) -> None:
+    model, folder = save_tiny_model(tmp_path / "m.safetensors"), tmp_path / "images"
+    folder.mkdir()
+    run_child(_WRITE, folder, seconds=900)
+    written = {path.name for path in folder.iterdir()}
+    assert written >= {name for name in FORMATS if not name.endswith((".webp", ".jp2", ".heic"))}
+    report = run_child(_DETECT_EACH, model, folder, tmp_path / "out", seconds=900)
+    assert report.pop("memory_bytes") < 1.5e9
+    assert report.keys() == written
+    for name, result in report.items():
+        side = FORMATS[name][0]
+        read = result["found"] == [[side, side]] or (name.endswith(".heic") and "pillow" in str(result["failed"]))
+        assert read, (name, result)
+        assert result["memory"] < 1.5e9, (name, result)

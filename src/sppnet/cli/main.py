@@ -10,6 +10,7 @@ import io
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -198,6 +199,8 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stop:  # --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     refuse_inputs_as_outputs(namespace)
+    # our own limit is checked before; Pillow would say it once more for TIFF
+    warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit", module="PIL")
     # verbs with --device compute with torch; the others must not wait for its import
     threads = threads_limited(getattr(namespace, "threads", None), torch_too=hasattr(namespace, "device"))
     with messages(quiet=namespace.quiet, verbose=namespace.verbose), threads:
