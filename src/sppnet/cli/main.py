@@ -175,8 +175,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def describe(error: Exception) -> str:
     """What an error means for the user, and what to do."""
-    if isinstance(error, SppnetError | OSError):
+    if isinstance(error, SppnetError):
         return str(error)
+    if isinstance(error, OSError):
+        if error.strerror is None or error.filename is None:
+            return f"{error.strerror or error}; check the disk and the names of the files"
+        return f"{os.fsdecode(error.filename)}: {error.strerror}; name another file, or mend that"
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return NO_TORCH
     first = (str(error).splitlines() or [""])[0]

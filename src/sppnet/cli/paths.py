@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,10 +30,15 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
     Raises:
         ArgumentError: a file would be lost.
     """
+    for name, value in vars(arguments).items():
+        if name != "image_url" and (value == "" or (isinstance(value, list) and "" in value)):
+            raise ArgumentError(
+                f"{name.replace('_', '-')}: is empty (a variable of the shell without a value?); name it"
+            )
     draws = arguments.verb == "data"  # `data show` writes an image, and looks for itself
     for option, example in _WRITTEN.items():
         value = getattr(arguments, option, None)
-        if not isinstance(value, str) or not Path(value).is_file():
+        if not isinstance(value, str) or not os.path.isfile(value):  # noqa: PTH113 - it raises nothing
             continue
         from sppnet.image_files import IMAGE_EXTENSIONS  # here, as verbs that write nothing new start faster
 

@@ -193,7 +193,8 @@ def _from_list(root: Path, list_file: Path) -> Iterator[tuple[Path, str]]:
             read_regular(list_file, _LIST_BYTES, error=DatasetError).decode("utf-8-sig").splitlines()
         )  # editors on Windows put a mark first
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{list_file}: can't be read as a list of images ({error})") from None
+        what = getattr(error, "strerror", None) or error
+        raise DatasetError(f"{list_file}: can't be read as a list of images ({what}); check the name") from None
     for number, line in enumerate(lines, 1):
         entry = line.strip()
         if not entry or entry.startswith("#"):

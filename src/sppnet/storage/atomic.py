@@ -10,6 +10,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,7 @@ def write_atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         OSError: the block raised it for another file, or the block wrote nothing.
     """
     target = Path(path)
+    _refuse_special(target)
     with _errors_name(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent)
@@ -93,6 +95,19 @@ def write_atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         raise
     finally:
         _busy.discard(temporary.name)
+
+
+def _refuse_special(target: Path) -> None:
+    """Refuse to put a file in the place of a device, pipe or socket: ``/dev/stdout``, or ``/dev/null`` for root."""
+    place = target.absolute()
+    if place.parts[1:2] in (("dev",), ("proc",), ("sys",)) and place.parts[2:3] != ("shm",):
+        raise OutputError(f"{target}: is a place of the system, not of files; name a file")
+    try:
+        mode = target.stat().st_mode
+    except (OSError, ValueError):  # nothing is there; or there will be an error when it is written
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OutputError(f"{target}: is a device, pipe or socket, and would be replaced by a file; name a file")
 
 
 def write_bytes(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, sync: bool = True) -> None:

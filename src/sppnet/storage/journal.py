@@ -6,13 +6,14 @@ import contextlib
 import hashlib
 import json
 import os
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, OutputError
 from sppnet.storage.reading import read_regular
 
 __all__ = ["Journal", "identity_of"]
@@ -61,38 +62,64 @@ class Journal:
         self._lock = FileLock(lock, timeout=0)
         try:
             self._lock.acquire()
-        except Timeout:
+        except Timeout:  # which is an OSError, too
             raise ArgumentError(
                 f"{self.path}: another run is writing it; wait for that one, or name another journal"
             ) from None
+        except OSError as error:
+            raise self._failed(error) from error
         try:
-            self._file: BinaryIO = self._open(identity, fresh)
+            self._file: FileIO = self._open(identity, fresh)
         except BaseException:
             self._unlock()
             raise
 
-    def _open(self, identity: str, fresh: bool) -> BinaryIO:
+    def _open(self, identity: str, fresh: bool) -> FileIO:
         header = {"journal": _KIND, "identity": identity}
         lines, size = self._read()
         known = bool(lines) and lines[0].get("journal") == _KIND
         if not known and self.path.is_file() and self.path.stat().st_size:
             raise ArgumentError(f"{self.path}: exists and isn't a journal of sppnet; name another file")
-        file = self.path.open("r+b" if self.path.exists() else "x+b")
+        try:
+            file = self.path.open("r+b" if self.path.exists() else "x+b", buffering=0)
+        except OSError as error:
+            raise self._failed(error) from error
         if known and not fresh and lines[0].get("identity") == identity:
             self.done = {line["key"]: line for line in lines[1:] if isinstance(line.get("key"), str)}
         else:
             if known and not fresh:
                 self.note = f"{self.path} is of another model, version or settings: everything is done anew"
-            size = file.write((json.dumps(header) + "\n").encode())
-            file.flush()
+            try:
+                file.truncate(0)
+                size = self._put(file, 0, (json.dumps(header) + "\n").encode())
+            except OutputError:
+                file.close()
+                raise
         file.truncate(size)
         file.seek(size)
         return file
 
     def append(self, key: str, record: dict[str, Any]) -> None:
         """Write that ``key`` is done; it is in the file when this returns."""
-        self._file.write((json.dumps({"key": key} | record, allow_nan=False) + "\n").encode())
-        self._file.flush()
+        line = (json.dumps({"key": key} | record, allow_nan=False) + "\n").encode()
+        self._put(self._file, self._file.tell(), line)
+
+    def _put(self, file: FileIO, start: int, data: bytes) -> int:
+        """Write ``data`` at ``start``, whole or not at all, and give where it ends."""
+        written = 0
+        try:
+            while written < len(data):
+                written += file.write(data[written:]) or 0
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                file.truncate(start)
+                file.seek(start)
+            raise self._failed(error) from error
+        return start + written
+
+    def _failed(self, error: OSError) -> OutputError:
+        what = error.strerror or str(error)
+        return OutputError(f"{self.path}: progress can't be saved ({what}); free some space, or name another place")
 
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and remove it where all is done."""
