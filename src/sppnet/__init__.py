@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     )
     from sppnet.evaluation.coco import evaluate_coco
     from sppnet.evaluation.voc import evaluate_voc
+    from sppnet.export.detector import export_onnx
     from sppnet.images import load_image
     from sppnet.pooling.pyramid import spatial_pyramid_pool
     from sppnet.pooling.tensors.layers import SpatialPyramidPool, WindowPyramidPool
@@ -105,6 +106,7 @@ _HOMES = {
     "draw_detections": "drawing",
     "evaluate_coco": "evaluation.coco",
     "evaluate_voc": "evaluation.voc",
+    "export_onnx": "export.detector",
     "graph_segmentation": "proposals.segmentation",
     "load_backbone": "backbones.registry",
     "load_dataset": "datasets.loading",
@@ -169,6 +171,7 @@ __all__ = [
     "draw_detections",
     "evaluate_coco",
     "evaluate_voc",
+    "export_onnx",
     "graph_segmentation",
     "load_backbone",
     "load_dataset",

@@ -8,7 +8,20 @@ from numpy.typing import ArrayLike, NDArray
 from sppnet._types import F32
 from sppnet.errors import ArgumentError
 
-__all__ = ["as_boxes", "box_area", "box_iou", "clip_boxes", "decode_deltas", "encode_deltas", "nms", "soft_nms"]
+__all__ = [
+    "LOG_SIZE_LIMIT",
+    "as_boxes",
+    "box_area",
+    "box_iou",
+    "clip_boxes",
+    "decode_deltas",
+    "encode_deltas",
+    "nms",
+    "soft_nms",
+]
+
+LOG_SIZE_LIMIT = 4.135
+"""Box regression changes the logarithm of a side by at most this much, about log(1000 / 16)."""
 
 
 def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
@@ -87,7 +100,7 @@ def decode_deltas(windows: NDArray[np.floating], deltas: NDArray[np.floating]) -
         windows = windows[:, None, :]
     size = windows[..., 2:] - windows[..., :2]
     centre = windows[..., :2] + 0.5 * size + deltas[..., :2] * size
-    half = 0.5 * size * np.exp(np.clip(deltas[..., 2:], -4.135, 4.135))
+    half = 0.5 * size * np.exp(np.clip(deltas[..., 2:], -LOG_SIZE_LIMIT, LOG_SIZE_LIMIT))
     return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
 
 

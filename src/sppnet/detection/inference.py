@@ -12,12 +12,12 @@ from sppnet.boxes import box_iou, decode_deltas, nms, soft_nms
 from sppnet.detection.options import SuppressionOptions
 from sppnet.detection.weights import DetectorWeights
 
-__all__ = ["decode_detections"]
+__all__ = ["AFTER_NMS", "decode_detections"]
 
 Scorer = Callable[[F32], tuple[F32, F32]]
 
 # Windows of a class that go into non-maximum suppression, and detections that come out (the paper keeps 100)
-_BEFORE_NMS, _AFTER_NMS = 400, 100
+_BEFORE_NMS, AFTER_NMS = 400, 100
 # A second look is taken at boxes that are at least this probable, at most so many a class
 _LOOK_AGAIN, _LOOK_AT_MOST = 0.02, 40
 # Boxes that overlap a detection by this much have a say in where it is (Gidaris and Komodakis, 2015)
@@ -73,10 +73,10 @@ def decode_detections(
     for c, (boxes, own) in enumerate(found):
         kept = nms(boxes, own, options.nms_iou)
         if options.soft_sigma > 0:
-            taken, new = soft_nms(boxes[kept], own[kept], options.soft_sigma, _AFTER_NMS)
+            taken, new = soft_nms(boxes[kept], own[kept], options.soft_sigma, AFTER_NMS)
             kept = kept[taken]
         else:
-            kept = kept[:_AFTER_NMS]
+            kept = kept[:AFTER_NMS]
             new = own[kept]
         new = weights.probability(new, c)
         shown = new >= wanted[c]  # a second look may have found less

@@ -10,7 +10,7 @@ import numpy as np
 from sppnet._types import F32
 from sppnet.errors import ModelFileError
 
-__all__ = ["BOX_BLOCK", "CLASS_BLOCK", "CLASS_ROWS", "DELTA_SCALE", "DetectorWeights"]
+__all__ = ["BOX_BLOCK", "CLASS_BLOCK", "CLASS_ROWS", "DELTA_SCALE", "LEAST_SCORE", "DetectorWeights"]
 
 # Arrays that have rows for each class, and how many; all others are common to all classes. Classes are added and
 # removed by these rows, so a new array with rows for classes must be listed.
@@ -22,6 +22,9 @@ another order; with a fixed one the numbers of a class are the same to the last 
 
 DELTA_SCALE = (0.1, 0.1, 0.2, 0.2)
 """Box deltas are learned in these units, so that all four have a spread of about 1 (fast R-CNN does the same)."""
+
+LEAST_SCORE = 1e-7
+"""Scores are moved into [this, 1 - this] before they are calibrated: odds of 0 and 1 have no logarithm."""
 
 
 def _empty(*shape: int) -> F32:
@@ -99,7 +102,7 @@ class DetectorWeights:
 
     def probability(self, scores: F32, c: int) -> F32:
         """Calibrated probabilities of class ``c``, in [0, 1], of ``scores``; the higher one is the higher other."""
-        p = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
+        p = np.clip(scores.astype(np.float64), LEAST_SCORE, 1 - LEAST_SCORE)
         z = float(self.slope[c]) * np.log(p / (1 - p)) + float(self.offset[c])
         return (1 / (1 + np.exp(-z))).astype(np.float32)
 

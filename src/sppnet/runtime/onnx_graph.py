@@ -10,7 +10,7 @@ The same calls give the same bytes, on every machine.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["OnnxGraph"]
+__all__ = ["MODEL_START", "OnnxGraph"]
 
 Attribute = int | float | str | Sequence[int] | Sequence[float]
 
@@ -37,11 +37,13 @@ class OnnxGraph:
     Args:
         name: of the graph.
         opset: version of the standard operators. ONNX Runtime 1.16 and later know 17 and 18.
+        metadata: texts by name that the file carries along.
     """
 
-    def __init__(self, name: str, opset: int = 17) -> None:
+    def __init__(self, name: str, opset: int = 17, metadata: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.opset = opset
+        self.metadata = dict(metadata or {})
         self._nodes: list[bytes] = []
         self._constants: dict[str, bytes] = {}
         self._inputs: list[bytes] = []
@@ -85,13 +87,16 @@ class OnnxGraph:
             raise ArgumentError(f"constant {name!r}: there is another of that name in the graph")
         return name
 
-    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Attribute) -> str:
-        """Add an operator with one output.
+    def node(
+        self, operator: str, inputs: Sequence[str], output: str, *more_outputs: str, **attributes: Attribute
+    ) -> str:
+        """Add an operator.
 
         Args:
             operator: its name, such as ``Conv``; one of another domain as ``com.microsoft:FusedConv``.
             inputs: names of tensors; an empty name leaves an optional input out.
             output: name of the result.
+            more_outputs: names of further results, of an operator that has several.
             attributes: of the operator; each a number, a string, or several numbers of one type.
 
         Returns:
@@ -99,7 +104,8 @@ class OnnxGraph:
         """
         domain, _, name = operator.rpartition(":")
         self._domains.add(domain)
-        parts = [_text(1, each) for each in inputs] + [_text(2, output), _text(3, output), _text(4, name)]
+        parts = [_text(1, each) for each in inputs] + [_text(2, each) for each in (output, *more_outputs)]
+        parts += [_text(3, output), _text(4, name)]
         parts += [_message(5, _attribute(key, attributes[key])) for key in sorted(attributes)]
         self._nodes.append(b"".join(parts) + (_text(7, domain) if domain else b""))
         return output
@@ -116,7 +122,8 @@ class OnnxGraph:
         opsets = _message(8, _text(1, "") + _number(2, self.opset))
         for domain in sorted(self._domains - {""}):
             opsets += _message(8, _text(1, domain) + _number(2, 1))
-        return _number(1, _IR_VERSION) + _text(2, "sppnet") + _message(7, graph) + opsets
+        notes = [_message(14, _text(1, key) + _text(2, value)) for key, value in self.metadata.items()]
+        return MODEL_START + _message(7, graph) + opsets + b"".join(notes)
 
 
 def _varint(value: int) -> bytes:
@@ -173,3 +180,7 @@ def _attribute(name: str, value: Attribute) -> bytes:
     if all(isinstance(v, int) for v in value):
         return _text(1, name) + b"".join(_number(8, int(v)) for v in value) + _number(20, 7)
     return _text(1, name) + b"".join(_float(7, v) for v in value) + _number(20, 6)
+
+
+MODEL_START = _number(1, _IR_VERSION) + _text(2, "sppnet")
+"""Bytes with which every model that is written here begins."""

@@ -84,6 +84,7 @@ class LiteEngine:
         threads: int | None = None,
     ) -> None:
         self.network = network
+        self.weights = weights
         self.name = network.name
         self.weights_sha256 = weights_sha256
         self.device = "cpu"
