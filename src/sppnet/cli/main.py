@@ -29,7 +29,7 @@ __all__ = ["build_parser", "main"]
 # Their heavy imports (torch, numba) are inside func, so that help and usage errors come at once.
 # fmt: off
 VERBS = (
-    "detect", "train", "eval", "proposals", "features", "add-class", "remove-class", "rename-class", "model",
+    "detect", "train", "eval", "proposals", "features", "add-class", "remove-class", "rename-class", "model", "export",
     "classify", "classify-train", "classify-eval", "data", "backbones", "cache", "studio", "serve", "completion",
 )
 # fmt: on

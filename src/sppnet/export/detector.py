@@ -25,7 +25,7 @@ from sppnet.export.windows import add_cells, add_input_size, add_pyramid, add_sc
 from sppnet.runtime.onnx_graph import MODEL_START, OnnxGraph
 from sppnet.storage.atomic import write_bytes
 
-__all__ = ["export_onnx"]
+__all__ = ["check_export", "export_onnx"]
 
 _OPSET = 18  # the first in which Resize can smooth what it makes smaller
 _F32, _F64 = np.float32, np.float64
@@ -62,23 +62,41 @@ def export_onnx(
         NotFittedError: the detector is not trained.
         OutputError: a file can't be written.
     """
-    target = Path(path)
-    if target.suffix.lower() != ".onnx":
-        raise ArgumentError(f"path: got {str(target)!r}, expected a name that ends in .onnx")
-    if parts and suppression:
-        raise ArgumentError("suppression: the parts have none; leave out one of `parts` and `suppression`")
+    target = check_export(path, suppression=suppression, parts=parts)
     if getattr(detector, "weights_", None) is None:
         raise NotFittedError("this SPPDetector is not trained: call fit(dataset), or use SPPDetector.load(path)")
     engine = _engine_of(detector)
     if not parts:
         write_bytes(target, _whole_graph(detector, engine, suppression))
         return (target,)
-    names = [target.with_name(f"{target.stem}-{part}{target.suffix}") for part in ("convolutions", "head")]
-    for name in names:
-        _refuse_foreign(name)
+    names = _names_of_parts(target)
     write_bytes(names[0], _convolutions(detector, engine))
     write_bytes(names[1], _head(detector, engine))
-    return tuple(names)
+    return names
+
+
+def check_export(path: str | os.PathLike[str], *, suppression: bool, parts: bool) -> Path:
+    """Look whether :func:`export_onnx` may write there, before any work is done for it. Arguments as there.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ArgumentError: another ending; suppression of parts; a file of the name of a part that was not written here.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".onnx":
+        raise ArgumentError(f"output: got {str(target)!r}, expected a name that ends in .onnx")
+    if parts and suppression:
+        raise ArgumentError("suppression: the parts have none; leave out suppression or parts")
+    for name in _names_of_parts(target) if parts else ():
+        _refuse_foreign(name)
+    return target
+
+
+def _names_of_parts(target: Path) -> tuple[Path, Path]:
+    stem, suffix = target.stem, target.suffix
+    return target.with_name(f"{stem}-convolutions{suffix}"), target.with_name(f"{stem}-head{suffix}")
 
 
 def _engine_of(detector: SPPDetector) -> LiteEngine:
