@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from sppnet import SPPDetector, export_onnx
 from sppnet.cli.main import build_parser, main
 from tiny_model import save_tiny_model
 from toy_data import write_toy_images, write_toy_voc
@@ -122,6 +123,8 @@ def reader_of(page: str, home: Path) -> dict[str, Any]:
         for file in (home / "my-data" / "Annotations").iterdir():
             file.write_text(file.read_text().replace("<name>cat<", "<name>kitten<"))
         save_tiny_model(home / "my.safetensors", ("cup", "kitten"))
+    if page == "export":
+        export_onnx(SPPDetector.load(save_tiny_model(home / "my.safetensors")), home / "detector.onnx")
     if page == "classification":
         write_toy_images(home / "images")
         write_toy_images(home / "test-images", count=3, seed=1)

@@ -29,6 +29,7 @@ ROOMS = {
     "evaluation": "Measuring",
     "classification": "Classification",
     "backbones": "Backbones",
+    "export": "Export",
     "images": "Images",
     "drawing": "Drawing",
     "boxes": "Boxes",

@@ -227,8 +227,8 @@ def test_is_what_detect_finds(tmp_path: Path) -> None:
     found = plain.detect_windows(plain.feature_maps(image), windows)
     shown = scores >= np.array([*plain.thresholds_.values()], np.float32)[kinds]
     assert kinds[shown].tolist() == found.class_id.tolist() == [plain.class_names_.index("cat")]
-    np.testing.assert_allclose(scores[shown], found.confidence, atol=0.02)
-    np.testing.assert_allclose(boxes[shown], found.xyxy, atol=8)
+    np.testing.assert_allclose(scores[shown], found.confidence, atol=0.005)
+    np.testing.assert_allclose(boxes[shown], found.xyxy, atol=2)
 
 
 def test_suppression_of_each_class(small: Exported, tmp_path: Path) -> None:
