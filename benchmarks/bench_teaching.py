@@ -144,7 +144,6 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         axes.set_ylabel("voc-area on unseen images")
         axes.grid(alpha=0.3)
         axes.legend(loc="lower right")
-    figure.tight_layout()
     save_figure(figure, path)
 
 
