@@ -121,7 +121,11 @@ def test_exit_status_is_the_verbs(verbs: dict[str, Run]) -> None:
     [
         (ModelFileError("m.safetensors: no such file"), 2, "sppnet: m.safetensors: no such file\n"),
         (ArgumentError("iou is 2"), 2, "sppnet: iou is 2\n"),
-        (PermissionError(13, "Permission denied", "out.json"), 2, "Permission denied: 'out.json'\n"),
+        (
+            PermissionError(13, "Permission denied", "out.json"),
+            2,
+            "sppnet: out.json: Permission denied; name another file, or mend that\n",
+        ),
         (KeyboardInterrupt(), 130, "sppnet: interrupted\n"),
     ],
 )
@@ -332,7 +336,8 @@ def test_results_that_can_not_be_printed() -> None:
     command = [sys.executable, "-m", "sppnet", "completion", "zsh"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "sppnet: [Errno 28] No space left on device\n")
+    said = "sppnet: No space left on device; check the disk and the names of the files\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_reader_that_leaves_early() -> None:
