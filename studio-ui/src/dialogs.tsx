@@ -316,6 +316,7 @@ for box, confidence, name in zip(found.xyxy, found.confidence, found.class_name)
       <p>{t.exportIntro}</p>
       <div class="downloads">
         <a class="button" href="/api/export?what=model" download>{t.exportModel}</a>
+        <a class="button" href="/api/export?what=onnx" download>{t.exportOnnx}</a>
         <span>
           <a class="button" href={`/api/export?what=dataset&format=${format}`} download>{t.exportLabels}</a>
           <select value={format} aria-label="Format" onChange={(e) => setFormat(e.currentTarget.value)}>

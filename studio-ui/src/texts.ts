@@ -121,6 +121,7 @@ export const t = {
   found: (n: number, ms: number) => (n === 0 ? `Nothing found in ${ms} ms` : `${n} found in ${ms} ms`),
   exportIntro: "Files for use elsewhere:",
   exportModel: "Detector (one file)",
+  exportOnnx: "Detector as ONNX",
   exportLabels: "Labels and images",
   exportResults: "What it finds in the other images",
   useInCode: "Use it in code",

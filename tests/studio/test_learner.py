@@ -14,6 +14,7 @@ from person import iou
 
 from sppnet.datasets.example import make_example
 from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.detector import SPPDetector
 from sppnet.errors import ArgumentError
 from sppnet.studio.learner import Learner
 from sppnet.studio.project import Project
@@ -86,3 +87,28 @@ def test_a_file_that_is_no_image_does_not_stop_the_work(learner: Learner, digits
             learner.detect(data)
     assert learner.detect(digits[0].path.read_bytes())["width"] == 320
     assert learner._restarts == 0
+
+
+def test_the_taught_detector_is_written_as_a_file_and_as_onnx(
+    digits: DetectionDataset, project: Project, learner: Learner
+) -> None:
+    """Both can be read, and know the classes by the names that they have in the studio."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    with pytest.raises(ArgumentError, match="no detector yet"):
+        learner.export({"what": "onnx"})
+    numbers = [project.add_class(f"digit {name}").class_id for name in digits.class_names]
+    learner.classes_changed()
+    ids = {image.name: image.image_id for image in project.images}
+    for record in digits.records[:3]:
+        rows = [
+            [*box, numbers[c], "drawn"] for box, c in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
+        ]
+        project.set_labels(ids[record.path.name], 0, rows, True)
+        learner.labels_changed(ids[record.path.name])
+    wait_for(lambda: learner.status()["teaching"]["state"] == "ready")
+    names = tuple(f"digit {name}" for name in digits.class_names)
+    detector = SPPDetector.load(learner.export({"what": "model"}))
+    assert detector.class_names_ == names
+    session = onnxruntime.InferenceSession(str(learner.export({"what": "onnx"})))
+    assert [i.name for i in session.get_inputs()] == ["image", "windows"]
+    assert all(name in str(session.get_modelmeta().custom_metadata_map) for name in names)

@@ -309,6 +309,7 @@ class Learner:
         folder.mkdir(exist_ok=True)
         kinds: dict[str, Callable[[], Path]] = {  # another kind of file is one more line here and in the page
             "model": lambda: self._export_model(folder),
+            "onnx": lambda: self._export_onnx(folder),
             "dataset": lambda: export_dataset(self.project, what.get("format", "coco"), folder),
             "results": lambda: export_results(self.project, self._suggestions, folder),
             "card": lambda: export_text(
@@ -320,12 +321,23 @@ class Learner:
             raise ArgumentError(f"what: got {kind!r:.40}, expected {', '.join(kinds)}")
         return kinds[kind]()
 
-    def _export_model(self, folder: Path) -> Path:
+    def _export_onnx(self, folder: Path) -> Path:
+        model = self._trained_or_taught()
+        path = str(folder / "model.onnx")
+        return Path(self._ask("onnx", path=path, model=None if model is None else str(model), names=self._names()))
+
+    def _trained_or_taught(self) -> Path | None:
+        """The file of the full training; None where the head that was taught is all there is."""
         if self.training.model.is_file():
             return self.training.model
         if self._teaching["state"] != "ready":
             raise ArgumentError("there is no detector yet; finish two images first")
-        return Path(self._ask("model", path=str(folder / "model.safetensors"), names=self._names()))
+        return None
+
+    def _export_model(self, folder: Path) -> Path:
+        return self._trained_or_taught() or Path(
+            self._ask("model", path=str(folder / "model.safetensors"), names=self._names())
+        )
 
     def close(self) -> None:
         """Stop all processes."""

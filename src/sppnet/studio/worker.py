@@ -374,6 +374,14 @@ class Worker:
         detector.save(request["path"])
         return str(request["path"])
 
+    def answer_onnx(self, request: dict[str, Any]) -> str:
+        """Write the detector as an ONNX file."""
+        from sppnet.export.detector import export_onnx
+
+        model = request["model"]
+        detector = self._present(request["names"])[0] if model is None else SPPDetector.load(model)
+        return str(export_onnx(detector, request["path"])[0])
+
     def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
         chosen = tuple(names.get(number, f"class {number}") for number in self.classes)
         return self.answers.present(self.taught, chosen, self.suggester.calibration)
