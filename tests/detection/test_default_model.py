@@ -13,6 +13,7 @@ import skimage.data
 from sppnet import SPPDetector
 from sppnet.boxes import box_iou
 from sppnet.datasets.formats.voc import VOC_CLASS_NAMES
+from sppnet.detection.heads import whole_weights
 from sppnet.images import load_image
 from sppnet.pooling.reference import pool_reference
 
@@ -72,7 +73,11 @@ def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
     pooled = pool_reference(np.asarray(maps.float().maps[best]), np.array(cells), levels)
     pooled = pooled.reshape(-1)
     w = {k: v.astype(np.float64) for k, v in detector.weights_.arrays().items()}
-    h = w["fc6_weight"] @ (w["reduce_weight"] @ pooled + w["reduce_bias"]) + w["fc6_bias"]
+    assert maps.quantised is not None
+    whole, units, _ = whole_weights(detector.weights_.reduce_weight, maps.quantised)  # the layer as it is multiplied
+    step = np.tile(maps.quantised.step, len(pooled) // len(maps.quantised.step))
+    reduce = whole * units[:, None].astype(np.float64) / step
+    h = w["fc6_weight"] @ (reduce @ pooled + w["reduce_bias"]) + w["fc6_bias"]
     h = np.maximum(h, 0)
     margin = w["class_weight"] @ h + w["class_bias"]
     expected = 1 / (1 + np.exp(-(w["slope"] * margin + w["offset"])))

@@ -82,7 +82,8 @@ def decode_detections(
         shown = new >= wanted[c]  # a second look may have found less
         kept, new = kept[shown], new[shown]
         final = _vote(boxes, own, kept) if options.box_voting else boxes[kept]
-        parts.append((final, new, np.full(len(kept), c, np.int64)))
+        there = (final[:, 2:] > final[:, :2]).all(1)  # clipping may leave a box outside without area
+        parts.append((final[there], new[there], np.full(int(there.sum()), c, np.int64)))
     confidence = np.concatenate([p[1] for p in parts])
     order = np.argsort(-confidence, kind="stable")
     lap("NMS")
