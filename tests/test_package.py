@@ -29,7 +29,8 @@ def test_import_loads_nothing_optional() -> None:
     """Neither the package nor the detector loads a compiler or an optional dependency."""
     code = (
         "import sys, sppnet; assert 'torch' not in sys.modules; from sppnet import SPPDetector, selective_search; "
-        "bad = {'numba', 'cv2', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'onnx', 'triton'} & set(sys.modules); "
+        "bad = {'numba', 'cv2', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'onnx', 'triton', "
+        "'pyarrow', 'ray', 'fsspec'} & set(sys.modules); "
         "assert not bad, bad"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -13,11 +13,12 @@ What is decided here, once for the whole project:
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from sppnet.image_files import (
     orientation_of,
 )
 from sppnet.image_modes import rgb_of_array, upright_rgb
+from sppnet.storage.atomic import Buffer
 from sppnet.storage.reading import FileState, file_state
 from sppnet.storage.walking import walk_files
 
@@ -52,6 +54,7 @@ __all__ = [
     "image_size",
     "list_images",
     "load_bounded",
+    "load_bounded_bytes",
     "load_image",
     "resize_short_side",
     "unique_names",
@@ -134,19 +137,37 @@ def load_bounded(path: str | os.PathLike[str], reserve: Callable[[int], None] | 
         ImageError: as :func:`load_image`; or decoding would take too much memory.
     """
     path = as_path(path)
-    name = str(path)
-    with decoding(name), open_image_file(path) as file:
-        state = file_state(file)
-        image = open_header(file, name, MAX_PIXELS)
-        factor = _factor(image, name)
-        width, height = image.size
-        if reserve is not None:
-            small = -(-width // factor) * -(-height // factor)
-            reserve(max(decoding_bytes(image, factor) + 3 * small, _USED_BYTES * small))
-        turned = image.format != "TIFF" and orientation_of(image) >= 5
-        taken = decoding_bytes(image, factor)
-        pixels = _decode(image, name, factor)
-        del image
+    with decoding(str(path)), open_image_file(path) as file:
+        return _load_opened(file, str(path), file_state(file), reserve)
+
+
+def load_bounded_bytes(data: Buffer, name: str) -> LoadedImage:
+    """Read an image file that is in memory already, as :func:`load_bounded` reads one from the disk.
+
+    Args:
+        data: the whole file.
+        name: of the image, for messages.
+
+    Raises:
+        ImageError: as :func:`load_bounded`.
+    """
+    if not len(data):
+        raise ImageError(f"{name}: the file is empty (0 bytes); get or export it again")
+    with decoding(name), io.BytesIO(data) as file:
+        return _load_opened(file, name, (len(data), 0), None)
+
+
+def _load_opened(file: BinaryIO, name: str, state: FileState, reserve: Callable[[int], None] | None) -> LoadedImage:
+    image = open_header(file, name, MAX_PIXELS)
+    factor = _factor(image, name)
+    width, height = image.size
+    if reserve is not None:
+        small = -(-width // factor) * -(-height // factor)
+        reserve(max(decoding_bytes(image, factor) + 3 * small, _USED_BYTES * small))
+    turned = image.format != "TIFF" and orientation_of(image) >= 5
+    taken = decoding_bytes(image, factor)
+    pixels = _decode(image, name, factor)
+    del image
     if taken > _TRIM_BYTES:
         give_back_memory()
     if turned:
