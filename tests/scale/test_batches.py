@@ -107,8 +107,8 @@ def test_vectors_of_windows(detector: SPPDetector, images: list[Path], tmp_path:
     (tmp_path / "bad.jpg").write_text("no image")
     paths = [str(images[0]), str(tmp_path / "bad.jpg")]
     for kind in ("fc", "pooled"):
-        windows, vectors = window_vectors(detector, images[0], kind=kind)  # type: ignore[arg-type]
-        good, bad = features_batch(pa.table({"path": paths}), detector, kind=kind).to_pylist()  # type: ignore[arg-type]
+        windows, vectors = window_vectors(detector, images[0], kind=kind)
+        good, bad = features_batch(pa.table({"path": paths}), detector, kind=kind).to_pylist()
         np.testing.assert_array_equal(np.array(good["windows"], np.float32), windows)
         np.testing.assert_array_equal(np.array(good["vectors"], np.float32), vectors)
         assert (bad["windows"], bad["vectors"]) == (None, None)

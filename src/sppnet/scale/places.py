@@ -56,7 +56,7 @@ def _store(scheme: str, host: str, options: str) -> tuple[Any, str]:
     """Connect once a store. Names of files never go through here: they may hold characters that addresses can't."""
     address = f"{scheme}://{host}/" + (f"?{options}" if options else "")
     try:
-        return tuple(pafs.FileSystem.from_uri(address))  # type: ignore[return-value] # a pair
+        return tuple(pafs.FileSystem.from_uri(address))
     except pa.ArrowInvalid as error:
         if "scheme" not in str(error).lower():
             raise ArgumentError(f"{address}: {_line(error)}; check the address") from error
