@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from scale_cases import rows_of, write_broken
 
 import sppnet
+from scale_cases import rows_of, write_broken
 from sppnet import ArgumentError, ImageClassifier, NotFittedError, SPPDetector
 from sppnet.detection.vectors import window_vectors
 from sppnet.scale import classify_batch, detect_batch, features_batch

@@ -30,7 +30,8 @@ __all__ = ["build_parser", "main"]
 # fmt: off
 VERBS = (
     "detect", "train", "eval", "proposals", "features", "add-class", "remove-class", "rename-class", "model", "export",
-    "classify", "classify-train", "classify-eval", "data", "backbones", "cache", "studio", "serve", "completion",
+    "classify", "classify-train", "classify-eval", "data", "backbones", "cache", "studio", "serve", "scale",
+    "completion",
 )
 # fmt: on
 

@@ -1,0 +1,125 @@
+"""Results of a run over many images: a folder of Parquet files, each written in one step."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sppnet.errors import ArgumentError, OutputError
+from sppnet.scale.arrow import pa, pafs, pq
+from sppnet.scale.places import is_address, locate, split_options
+from sppnet.storage.atomic import write_atomic
+
+__all__ = ["Done", "Parts", "reason_of"]
+
+_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
+# In these a file appears when it is complete; elsewhere it is written under another name first
+_OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "az", "oss")
+
+
+@dataclass
+class Done:
+    """Images that the results have.
+
+    Attributes:
+        keys: of all of them.
+        failed: how many failed for each reason.
+        twice: images that have more than one row. There are none, unless another program wrote into the folder.
+    """
+
+    keys: set[str] = field(default_factory=set)
+    failed: Counter[str] = field(default_factory=Counter)
+    twice: int = 0
+
+
+class Parts:
+    """A folder of results.
+
+    Args:
+        place: a folder, or its address, with options of the store after a question mark. It is made as needed.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        folder, options = split_options(place) if is_address(place) else (place, "")
+        self._filesystem, self._path = locate(folder, options)
+        self._path = self._path.rstrip("/")
+        self._local = not is_address(folder)
+        self._stores_whole_files = folder.partition("://")[0] in _OBJECT_STORES
+
+    def has(self, name: str) -> bool:
+        """Whether the chunk ``name`` is written already."""
+        return bool(self._filesystem.get_file_info(self._file(name)).type == pafs.FileType.File)
+
+    def write(self, name: str, table: Any) -> None:
+        """Write the results of the chunk ``name``, so that nobody ever meets half of them.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        file = self._file(name)
+        if self._local:
+            with write_atomic(file) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
+            return
+        try:
+            if self._stores_whole_files:
+                pq.write_table(table, file, filesystem=self._filesystem, compression="zstd")
+                return
+            self._filesystem.create_dir(self._path, recursive=True)
+            temporary_name = f"{self._path}/.{name}.part"
+            pq.write_table(table, temporary_name, filesystem=self._filesystem, compression="zstd")
+            self._filesystem.move(temporary_name, file)
+        except (OSError, pa.ArrowException) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise OutputError(f"{self.place}: can't be written ({reason}); check the address and the keys") from error
+
+    def read(self, model_sha256: str, version: str) -> Done:
+        """Look at what is there.
+
+        Raises:
+            ArgumentError: it is of another model or version of sppnet, or ``place`` isn't a folder of results.
+        """
+        done = Done()
+        for file in self._files():
+            try:
+                with self._filesystem.open_input_file(file) as source:
+                    table = pq.read_table(source, columns=["path", "error", "model_sha256", "sppnet_version"])
+            except (OSError, pa.ArrowException) as error:
+                reason = (str(error).splitlines() or [""])[0]
+                raise ArgumentError(
+                    f"{file}: can't be read ({reason}); remove it, and its images are done again"
+                ) from error
+            for path, message, model, made_by in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                if (model, made_by) != (model_sha256, version):
+                    raise ArgumentError(
+                        f"{self.place}: has results of sppnet {made_by} with the model {str(model)[:12]}, this run "
+                        f"has sppnet {version} and {model_sha256[:12]}; name another folder for --output"
+                    )
+                done.twice += path in done.keys
+                done.keys.add(path)
+                if message is not None:
+                    done.failed[reason_of(message, path)] += 1
+        return done
+
+    def _file(self, name: str) -> str:
+        return f"{self._path}/part-{name}.parquet"
+
+    def _files(self) -> Iterator[str]:
+        kind = self._filesystem.get_file_info(self._path).type
+        if kind == pafs.FileType.File:
+            raise ArgumentError(f"--output {self.place}: is a file, expected a folder; name another")
+        if kind == pafs.FileType.NotFound:
+            return
+        for item in self._filesystem.get_file_info(pafs.FileSelector(self._path)):
+            if item.type == pafs.FileType.File and _NAME.fullmatch(item.base_name):
+                yield item.path
+
+
+def reason_of(message: str, path: str) -> str:
+    """What messages of one kind have in common: without the image, numbers, details and advice."""
+    text = message.removeprefix(f"{path}: ")
+    return re.sub(r"\d+", "N", re.split(r" \(|; ", text)[0])

@@ -1,0 +1,189 @@
+"""What a user names as the source of images, in chunks that are done and written one at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sppnet.errors import ArgumentError, ImageError
+from sppnet.images import IMAGE_EXTENSIONS, list_images
+from sppnet.scale.arrow import pa, pafs, pq
+from sppnet.scale.places import is_address, locate, split_options
+from sppnet.storage.reading import read_regular
+
+__all__ = ["Chunk", "chunk_table", "plan_chunks"]
+
+_MAX_LIST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Images that are done together, and become one file of results.
+
+    Attributes:
+        keys: what each image is called in the results: its path or address.
+        table: the Parquet file that holds their bytes; empty where the keys say where the files are.
+        group: the row group of it.
+        rows: of each image, in the row group.
+    """
+
+    keys: tuple[str, ...]
+    table: str = ""
+    group: int = 0
+    rows: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The same for the same images, in every run: a chunk that is done twice overwrites itself."""
+        return hashlib.sha256("\0".join(self.keys).encode()).hexdigest()[:32]
+
+    def without(self, done: frozenset[str] | set[str]) -> Chunk | None:
+        """What is left of it when the images ``done`` are taken away; None where nothing is left."""
+        left = [i for i, key in enumerate(self.keys) if key not in done]
+        if not left:
+            return None
+        rows = tuple(self.rows[i] for i in left) if self.table else ()
+        return Chunk(tuple(self.keys[i] for i in left), self.table, self.group, rows)
+
+
+def plan_chunks(source: str, images: int) -> list[Chunk]:
+    """Divide a source into chunks, each image once.
+
+    The division depends on the source alone, so that a run that goes on after another one makes the same chunks.
+
+    Args:
+        source: a folder; a Parquet table with a column ``path`` or ``bytes``, or a folder of such tables; a text file
+            with a path or address in each line; or an address of any of these, with options of the store after a
+            question mark. Paths in lists and tables are relative to the folder that the list or table is in.
+        images: in a chunk, at most.
+
+    Raises:
+        ImageError: there are no images.
+        ArgumentError: there is no such source, or a table of other columns.
+    """
+    place, options = split_options(source) if is_address(source) else (source, "")
+    keys, tables = _look(place, options)
+    seen: set[str] = set()
+    chunks = list(_chunks(_once(((key, -1) for key in keys), seen), images))
+    for table in tables:
+        chunks += _table_chunks(table, options, images, seen)
+    if not chunks:
+        raise ImageError(f"{source}: no images in it; expected files such as .jpg or .png, or tables or lists of them")
+    return chunks
+
+
+def chunk_table(chunk: Chunk, options: str) -> Any:
+    """The table of a chunk for :func:`sppnet.scale.detect_batch`, with the bytes where the source holds them."""
+    if not chunk.table:
+        return pa.table({"path": pa.array(chunk.keys, pa.string())})
+    with _open(chunk.table, options) as file:
+        found = pq.ParquetFile(file).read_row_group(chunk.group, columns=["bytes"]).take(list(chunk.rows))
+    return pa.table({"path": pa.array(chunk.keys, pa.string()), "bytes": found["bytes"]})
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def _look(place: str, options: str) -> tuple[Iterable[str], list[str]]:
+    """Keys of the images of a source, and its Parquet tables."""
+    filesystem, path = locate(place, options)
+    try:
+        kind = filesystem.get_file_info(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ArgumentError(f"{place}: can't be reached ({str(error).splitlines()[0]}); check the address") from error
+    if kind.type == pafs.FileType.NotFound:
+        raise ArgumentError(f"{place}: no such file or folder; check the name")
+    if kind.type == pafs.FileType.File:
+        if path.lower().endswith(".parquet"):
+            return (), [place]
+        if Path(path).suffix.lower() in IMAGE_EXTENSIONS:
+            return (place,), []
+        return _read_list(place, options), []
+    if not is_address(place):
+        return map(str, list_images([place])), sorted(str(p) for p in Path(place).rglob("*.parquet"))
+    root, found = place.rstrip("/"), filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
+    below = path.rstrip("/")
+    names = sorted(item.path[len(below) :] for item in found if item.type == pafs.FileType.File)
+    keys = [root + name for name in names if Path(name).suffix.lower() in IMAGE_EXTENSIONS]
+    return keys, [root + name for name in names if name.lower().endswith(".parquet")]
+
+
+def _read_list(place: str, options: str) -> Iterator[str]:
+    if is_address(place):
+        filesystem, path = locate(place, options)
+        with filesystem.open_input_file(path) as file:
+            data = bytes(file.read())
+    else:
+        data = read_regular(place, _MAX_LIST_BYTES)
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"{place}: expected a folder, a Parquet table or a text file with a path in each line, got "
+                            f"something else ({error.reason})") from None  # fmt: skip
+    return (_beside(place, line.strip()) for line in lines if line.strip())
+
+
+def _beside(place: str, path: str) -> str:
+    """A path as it stands in the list or table ``place``, from where the run is started."""
+    if is_address(path) or path.startswith("/"):
+        return path
+    return f"{place.rpartition('/')[0]}/{path}" if is_address(place) else str(Path(place).parent / path)
+
+
+def _open(place: str, options: str) -> Any:
+    filesystem, path = locate(place, options)
+    return filesystem.open_input_file(path)
+
+
+def _table_chunks(table: str, options: str, images: int, seen: set[str]) -> Iterator[Chunk]:
+    try:
+        with _open(table, options) as file:
+            parquet = pq.ParquetFile(file)
+            names = set(parquet.schema_arrow.names)
+            if not names & {"path", "bytes"}:
+                raise ArgumentError(
+                    f"{table}: got the columns {', '.join(parquet.schema_arrow.names)}, expected 'path' or 'bytes'"
+                )
+            first = 0
+            for group in range(parquet.num_row_groups):
+                count = parquet.metadata.row_group(group).num_rows
+                paths: Sequence[str | None] = [None] * count
+                if "path" in names:
+                    paths = parquet.read_row_group(group, columns=["path"])["path"].to_pylist()
+                if "bytes" in names:
+                    named = ((path or f"{table}#{first + i}", i) for i, path in enumerate(paths))
+                    yield from _chunks(_once(named, seen), images, table, group)
+                else:
+                    named = ((_beside(table, path), -1) for path in paths if path)
+                    yield from _chunks(_once(named, seen), images)
+                first += count
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArgumentError(
+            f"{table}: isn't a Parquet table that can be read ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _once(named: Iterable[tuple[str, int]], seen: set[str]) -> Iterator[tuple[str, int]]:
+    """Drop a second mention."""
+    for key, row in named:
+        if key not in seen:
+            seen.add(key)
+            yield key, row
+
+
+def _chunks(named: Iterable[tuple[str, int]], images: int, table: str = "", group: int = 0) -> Iterator[Chunk]:
+    held: list[tuple[str, int]] = []
+    for one in named:
+        held.append(one)
+        if len(held) == images:
+            yield _chunk(held, table, group)
+            held = []
+    if held:
+        yield _chunk(held, table, group)
+
+
+def _chunk(held: list[tuple[str, int]], table: str, group: int) -> Chunk:
+    return Chunk(tuple(key for key, _ in held), table, group, tuple(row for _, row in held) if table else ())

@@ -1,0 +1,106 @@
+"""A real cluster of two raylets on this machine: the same detections, and nothing lost or twice after kills."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from scale_cases import rows_of, write_broken, write_images
+from sppnet import SPPDetector
+
+pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+# The run, in a process of its own: so that it can be killed, and so that Ray is gone with it
+RUN = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two raylets of a core each. Whatever becomes of the tests, they are stopped."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        cluster = Cluster(True, head_node_args={"num_cpus": 1, "object_store_memory": 200_000_000})
+        cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
+        yield cluster
+        cluster.shutdown()
+
+
+def command(cluster: Any, source: Path, out: Path, model: Path) -> list[str]:
+    options = ["--model", str(model), "--part", "2", "--address", cluster.address]
+    return [sys.executable, "-c", RUN, "scale", "detect", str(source), "--output", str(out), *options]
+
+
+def check(out: Path, paths: list[Path], detector: SPPDetector, broken: dict[Path, str]) -> None:
+    """Every image once; those that aren't broken with the detections of `detect`, bit for bit."""
+    table = pq.read_table(out)
+    assert sorted(table["path"].to_pylist()) == sorted(map(str, paths))
+    for row in table.to_pylist():
+        word = broken.get(Path(row["path"]))
+        if word is None:
+            assert row["error"] is None
+            assert rows_of(row) == rows_of(detector.detect(row["path"]))
+        else:
+            assert word in row["error"]
+
+
+def parts(out: Path) -> int:
+    return len(list(out.glob("part-*.parquet")))
+
+
+def wait_for_parts(process: subprocess.Popen[str], out: Path, count: int) -> None:
+    end = time.monotonic() + 400
+    while parts(out) < count and process.poll() is None:
+        assert time.monotonic() < end, "nothing was written"
+        time.sleep(0.05)
+
+
+def worker() -> psutil.Process | None:
+    """A process that has loaded the model for a run."""
+    for process in psutil.process_iter(["cmdline"]):
+        if "ray::MapWorker" in " ".join(process.info["cmdline"] or []):
+            return process
+    return None
+
+
+def test_kills_of_driver_actor_and_raylet(cluster: Any, model: Path, detector: SPPDetector, tmp_path: Path) -> None:
+    good = write_images(tmp_path / "images", 24, seed=3)
+    broken = write_broken(tmp_path / "images", good[1])
+    (tmp_path / "list.txt").write_text("\n".join(map(str, [*good, *broken])))
+    out = tmp_path / "out"
+    run = command(cluster, tmp_path / "list.txt", out, model)
+
+    driver = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for_parts(driver, out, 2)
+    driver.kill()
+    driver.communicate()
+    assert 2 <= parts(out) < 15
+
+    before = parts(out)
+    second = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_for_parts(second, out, before + 1)
+    actor = worker()
+    if actor is not None:
+        actor.kill()
+    wait_for_parts(second, out, before + 2)
+    (other,) = cluster.worker_nodes
+    os.kill(other.all_processes["raylet"][0].process.pid, 9)
+    text = second.communicate(timeout=500)[0]
+    assert second.returncode == 1, text  # some images are broken
+    assert "5 of 29 images failed:" in text
+    assert "1  the file is empty" in text
+    check(out, [*good, *broken], detector, broken)
+
+    again = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert (again.returncode, "29 done before, 0 now" in again.stdout) == (1, True), again.stdout + again.stderr
