@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from scale_cases import write_images
 
+from scale_cases import write_images
 from sppnet import SPPDetector
 from tiny_model import save_tiny_model
 
