@@ -62,6 +62,8 @@ def session(folder: Path, truth: dict[str, list[tuple[list[float], str]]], state
                 rows.append({k: v - before.get(k, 0) for k, v in person.count.items() if v != before.get(k, 0)})
                 print(len(rows), rows[-1], round(time.monotonic() - started), flush=True)
             seconds = time.monotonic() - started
+            while page.evaluate("window.__s.waiting.value"):  # the page shows a change before the server has it
+                page.wait_for_timeout(50)
     finally:
         studio.stop()
     found = load_dataset(folder)

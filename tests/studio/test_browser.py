@@ -82,6 +82,7 @@ def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth]) -> None:
         for _ in truth:
             person.finish_image()
         page.locator(".finished").wait_for()
+        wait_until(page, "window.__s.waiting.value === 0")  # the page shows a change before the server has it
         count = dict(person.count)
         assert count["images"] == len(truth)
         assert count.get("drawn", 0) <= count["boxes"] / 4, count
