@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from sppnet.evaluation.coco import evaluate_coco
     from sppnet.evaluation.voc import evaluate_voc
     from sppnet.export.detector import export_onnx
+    from sppnet.export.torch_onnx import onnx_translations
     from sppnet.images import load_image
     from sppnet.pooling.pyramid import spatial_pyramid_pool
     from sppnet.pooling.tensors.layers import SpatialPyramidPool, WindowPyramidPool
@@ -116,6 +117,7 @@ _HOMES = {
     "load_voc": "datasets.formats.voc",
     "measure_classifier": "classification.measure",
     "nms": "boxes",
+    "onnx_translations": "export.torch_onnx",
     "pool_windows": "pooling.windows",
     "propose_many": "proposals.run",
     "receptive_field": "backbones.receptive_field",
@@ -181,6 +183,7 @@ __all__ = [
     "load_voc",
     "measure_classifier",
     "nms",
+    "onnx_translations",
     "pool_windows",
     "propose_many",
     "receptive_field",

@@ -88,6 +88,13 @@ def test_refused(
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"d-head.onnx": b"mine", "m.onnx": b"mine"}
 
 
+def test_needs_no_torch(home: Path, tmp_path: Path) -> None:
+    code = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]) + 9 * ('torch' in sys.modules))"
+    options = ["export", "--model", str(home / "m.safetensors"), "-o", str(tmp_path / "d.onnx"), "--suppression"]
+    subprocess.run([sys.executable, "-c", code, *options], check=True, timeout=120)
+    assert (tmp_path / "d.onnx").is_file()
+
+
 def run_alone(*arguments: str | Path) -> str:
     command = [sys.executable, "-c", ALONE, str(EXAMPLE), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout

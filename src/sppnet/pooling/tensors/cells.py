@@ -53,13 +53,13 @@ def prepare_cells(
     if stride is None:
         check_geometry(1.0, offset)
     number, device = sum(m.shape[0] for m in maps), maps[0].device
-    sizes = [(m.shape[2], m.shape[3]) for m in maps for _ in range(m.shape[0])]
     if torch.compiler.is_compiling() or not (_in_memory(windows) and _in_memory(map_index)):
         return _prepare_tensors(maps, windows, pair, start, map_index, number, device)
     array, told = split_windows(_as_array(windows), number, _as_array(map_index))
     index = as_array_index(told, number, len(array))
     if len(array) and not number:
         raise ArgumentError("features: expected at least one map, got a batch of none")
+    sizes = [(m.shape[2], m.shape[3]) for m in maps for _ in range(m.shape[0])]
     cells = torch.from_numpy(to_cells(np, array, pair, start, *map_sizes(sizes, index))).to(device)
     return cells, None if index is None else torch.from_numpy(index).to(device)
 
@@ -86,7 +86,7 @@ def _prepare_tensors(
     if map_index is None:
         if number > 1 and tensor.shape[0]:
             raise ArgumentError(f"map_index: expected the map of each window, (K,), as there are {number} maps")
-        height, width = maps[0].shape[2:]
+        height, width = _sides(maps[0])
         return to_cells(torch, tensor, stride, offset, height, width), None
     index = torch.as_tensor(map_index, device=device)
     if index.shape != tensor.shape[:1] or index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
@@ -95,13 +95,21 @@ def _prepare_tensors(
             f"{tuple(index.shape)}"
         )
     if len(maps) == 1:
-        height, width = maps[0].shape[2:]
+        height, width = _sides(maps[0])
     else:
         sizes = torch.tensor([m.shape[2:] for m in maps for _ in range(m.shape[0])], device=device)
         # An index that is out of range is reported by the operator; here it must only not fail.
         high, wide = sizes[index.clamp(0, len(sizes) - 1)].unbind(1)
         return to_cells(torch, tensor, stride, offset, high, wide), index.to(torch.int64)
     return to_cells(torch, tensor, stride, offset, height, width), index.to(torch.int64)
+
+
+def _sides(one: Tensor) -> tuple[Any, Any]:
+    """Height and width of a map; as tensors in compiled and exported code, where they may be dynamic."""
+    height, width = one.shape[2:]
+    if not torch.compiler.is_compiling():
+        return height, width
+    return tuple(torch.tensor([height, width], dtype=torch.int64, device=one.device).unbind())  # type: ignore[return-value]
 
 
 def _window_tensor(windows: Any, device: torch.device) -> Tensor:

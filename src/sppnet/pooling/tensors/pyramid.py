@@ -25,9 +25,11 @@ def pool_tensors(features: Tensor | Sequence[Tensor], pyramid: tuple[Level, ...]
         parts = [_compose(m, pyramid, mode) for m in maps]
         vectors = parts[0] if len(parts) == 1 else torch.cat(parts)
         return vectors[0] if single else vectors
-    ends = [[0, 0, m.shape[3], m.shape[2]] for m in maps for _ in range(m.shape[0])]
+    # of one batch without a list, so that its length may be dynamic where this is compiled or exported
+    ends = [[0, 0, m.shape[3], m.shape[2]] for m in maps for _ in range(1 if len(maps) == 1 else m.shape[0])]
     cells = torch.tensor(ends, dtype=torch.int64, device=maps[0].device).reshape(-1, 4)
-    index = torch.arange(len(ends), device=maps[0].device)
+    cells = cells.expand(maps[0].shape[0], 4) if len(maps) == 1 else cells
+    index = torch.arange(cells.shape[0], device=maps[0].device)
     pooled = ops.pyramid_pool(maps, cells, index, ops.flatten_levels(pyramid), mode)
     vectors = by_channel(pooled, pyramid)
     return vectors[0] if single else vectors
