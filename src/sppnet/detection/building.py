@@ -72,14 +72,24 @@ def build_features(engine: MapEngine, options: FeatureOptions, short_sides_px: S
     return WindowFeatures(engine, options.levels, short_sides_px)
 
 
-def build_head(weights: DetectorWeights, quantised: MapScale | None, device: str) -> Head:
+def build_head(weights: DetectorWeights, quantised: MapScale | None, device: str, dims: int | None = None) -> Head:
     """Give the layers behind the pooling.
 
     Args:
         weights: the matrices.
         quantised: what the bytes of pooled windows stand for, where they are bytes.
         device: ``cpu`` or a CUDA device.
+        dims: length of the vectors that it will get, to be checked.
+
+    Raises:
+        ArgumentError: the layers were trained on vectors of another length.
     """
+    trained = weights.reduce_weight.shape[1]
+    if dims is not None and dims != trained:
+        raise ArgumentError(
+            f"this detector was trained on vectors of {trained} numbers, and its backbone and levels give {dims}; "
+            "fit it again, or set backbone and levels to those that it was trained with"
+        )
     if device == "cpu":
         return HeadEngine(weights.arrays(), quantised)
     from sppnet.detection.torch_head import TorchHead

@@ -16,6 +16,7 @@ from sppnet._types import F32, U8
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.detection.features import WindowFeatures
 from sppnet.detection.maps import ImageMaps
+from sppnet.errors import ArgumentError
 from sppnet.pooling.windows import pool_windows
 
 if TYPE_CHECKING:
@@ -72,6 +73,16 @@ class CropFeatures(WindowFeatures):
         pixels = np.ascontiguousarray(image[:, ::-1] if flip else image)
         scale = np.ones((1, 2), np.float32)
         return ImageMaps((pixels.transpose(2, 0, 1),), scale, height, width, self.quantised)
+
+    def accepted(self, maps: ImageMaps) -> ImageMaps:
+        """Give ``maps``, which are the pixels of an image.
+
+        Raises:
+            ArgumentError: they aren't.
+        """
+        if not isinstance(maps, ImageMaps) or [m.shape[0] for m in maps.maps] != [3]:
+            raise ArgumentError("maps: expected the pixels of an image, as feature_maps(image) of this detector gives")
+        return maps
 
     def pool(self, maps: ImageMaps, windows: F32, out: Vectors | None = None) -> Vectors:
         """Vectors ``(K, dims)`` of ``windows (K, 4)`` in image pixels, of the type of the network's maps."""

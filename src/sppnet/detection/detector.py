@@ -18,6 +18,7 @@ from PIL import Image
 from sppnet._types import F32, U8, Progress, no_progress
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.backbones.sources import DEFAULT_BACKBONE
+from sppnet.boxes import as_boxes
 from sppnet.detection import classes
 from sppnet.detection.building import build_engine, build_features, build_head, check_backbone
 from sppnet.detection.calibration import DEFAULT_THRESHOLD, calibrate_scores, rescore
@@ -253,7 +254,7 @@ class SPPDetector(Parameters):
     @survives_fork
     def propose(self, image: ImageSource) -> F32:
         """Windows of ``image`` that may hold an object: ``(K, 4)`` in pixels of the image, best first."""
-        return np.ascontiguousarray(self.proposer(load_image(image)), np.float32)
+        return as_boxes(self.proposer(load_image(image)), "windows of the proposer")
 
     @survives_fork
     def feature_maps(self, image: ImageSource) -> ImageMaps:
@@ -271,24 +272,32 @@ class SPPDetector(Parameters):
 
         Returns:
             What :meth:`detect` gives for the same maps and windows.
+
+        Raises:
+            ArgumentError: maps of other convolutions, or windows that aren't finite numbers ``(K, 4)``. Maps in the
+                other precision are taken.
         """
-        return self._decode(maps.unpacked(), np.ascontiguousarray(windows, np.float32), threshold, _Clock())
+        maps = self.window_features().accepted(maps)
+        return self._decode(maps, as_boxes(windows, "windows"), threshold, _Clock())
 
     @survives_fork
     def pool(self, maps: ImageMaps, windows: ArrayLike) -> F32:
         """Pooled vectors ``(K, dims)``, float32, of ``windows (K, 4)`` in pixels of the image."""
-        return self.window_features().vectors(maps, np.ascontiguousarray(windows, np.float32))
+        features = self.window_features()
+        return features.vectors(features.accepted(maps), as_boxes(windows, "windows"))
 
     @survives_fork
     def fc(self, pooled: ArrayLike) -> F32:
         """Fully connected features ``(K, H)`` of pooled vectors ``(K, dims)``, float32."""
-        return self._head(quantised=False).fc(np.ascontiguousarray(pooled, np.float32))
+        return self._head(quantised=False).fc(self.window_features().accepted_vectors(pooled))
 
     @survives_fork
     def fc_of_windows(self, maps: ImageMaps, windows: ArrayLike) -> F32:
         """Fully connected features ``(K, H)``, float32, of ``windows (K, 4)``, as :meth:`detect` computes them."""
-        with self._pooled()(maps, np.ascontiguousarray(windows, np.float32)) as pooled:
-            return self._head(quantised=maps.quantised is not None).fc(pooled)
+        maps = self.window_features().accepted(maps)
+        head = self._head(quantised=maps.quantised is not None)
+        with self._pooled()(maps, as_boxes(windows, "windows")) as pooled:
+            return head.fc(pooled)
 
     @property
     def thresholds_(self) -> dict[str, float]:
@@ -320,7 +329,7 @@ class SPPDetector(Parameters):
         clock = _Clock()
         pixels = load_image(image)
         clock.lap("decoding")
-        windows = np.ascontiguousarray(self.proposer(pixels), np.float32)
+        windows = as_boxes(self.proposer(pixels), "windows of the proposer")
         clock.lap("proposals")
         return pixels, windows, clock
 
@@ -512,10 +521,11 @@ class SPPDetector(Parameters):
         return self._parts.get("pooled", features, lambda: PooledWindows(features))
 
     def _head(self, *, quantised: bool) -> Head:
-        weights, scale = self._fitted(), self.window_features().quantised if quantised else None
+        weights, features = self._fitted(), self.window_features()
         name = "head of bytes" if quantised else "head"
-        key = (weights, self.device, self.window_features())
-        return self._parts.get(name, key, lambda: build_head(weights, scale, self.device))
+        scale = features.quantised if quantised else None
+        key = (weights, self.device, features)
+        return self._parts.get(name, key, lambda: build_head(weights, scale, self.device, features.dims))
 
     def _fitted(self) -> DetectorWeights:
         weights: DetectorWeights | None = getattr(self, "weights_", None)

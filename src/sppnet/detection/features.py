@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from sppnet._types import F32, I64, U8
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.detection.maps import ImageMaps, MapScale
+from sppnet.errors import ArgumentError
 from sppnet.pooling.windows import pool_windows
 
 if TYPE_CHECKING:
@@ -120,6 +121,35 @@ class WindowFeatures:
             scales.append((w / width, h / height))
         return ImageMaps(tuple(maps), np.array(scales, np.float32), height, width, self.quantised)
 
+    def accepted(self, maps: ImageMaps) -> ImageMaps:
+        """Give ``maps`` as these features pool them: bytes become floats where the precision is float32.
+
+        Raises:
+            ArgumentError: they aren't maps, or they are those of other convolutions.
+        """
+        if not isinstance(maps, ImageMaps):
+            raise ArgumentError(f"maps: got {type(maps).__name__}, expected what feature_maps(image) gives")
+        self._check_channels(maps)
+        if maps.quantised is not None and self.quantised is None:
+            return maps.float()
+        if maps.quantised is not None and self.quantised is not None and not maps.quantised.is_same(self.quantised):
+            raise ArgumentError(
+                f"maps: their bytes stand for other numbers than those of {self.engine.name}; "
+                "compute them with feature_maps(image) of this detector"
+            )
+        return maps.unpacked()
+
+    def accepted_vectors(self, pooled: ArrayLike) -> F32:
+        """Give pooled vectors ``(K, dims)`` as a float32 array.
+
+        Raises:
+            ArgumentError: they have another shape.
+        """
+        array = np.ascontiguousarray(pooled, np.float32)
+        if array.ndim != 2 or array.shape[1] != self.dims:
+            raise ArgumentError(f"pooled: expected vectors (K, {self.dims}), got shape {array.shape}")
+        return array
+
     def pool(self, maps: ImageMaps, windows: F32, out: Vectors | None = None) -> Vectors:
         """Pooled vectors ``(K, dims)`` of ``windows (K, 4)`` in image pixels.
 
@@ -166,6 +196,14 @@ class WindowFeatures:
         import torch
 
         return torch.empty(rows, self.dims, dtype=getattr(torch, dtype), device=self.device)
+
+    def _check_channels(self, maps: ImageMaps) -> None:
+        found = sorted({int(m.shape[0]) for m in maps.maps})
+        if found != [self.engine.channels]:
+            raise ArgumentError(
+                f"maps: got maps of {' and '.join(map(str, found)) or 'no'} channels, expected {self.engine.channels}, "
+                f"as {self.engine.name} gives them; compute them with feature_maps(image) of this detector"
+            )
 
     def _here(self, one: NDArray[Any] | Tensor) -> NDArray[Any] | Tensor:
         if self.device == "cpu":

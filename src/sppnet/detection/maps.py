@@ -30,9 +30,13 @@ class MapScale:
 
     def floats(self, values: NDArray[np.uint8]) -> F32:
         """What ``values`` stand for, float32; their last axis is the channels, or several times all channels."""
-        repeated = values.reshape(*values.shape[:-1], -1, len(self.step))
+        repeated = values.reshape(*values.shape[:-1], values.shape[-1] // len(self.step), len(self.step))
         found: F32 = (repeated.astype(np.float32) - self.zero) * self.step
         return found.reshape(values.shape)
+
+    def is_same(self, other: MapScale) -> bool:
+        """Tell whether the bytes of both stand for the same numbers."""
+        return np.array_equal(self.step, other.step) and np.array_equal(self.zero, other.zero)
 
 
 @dataclass(frozen=True)
