@@ -214,9 +214,14 @@ class SPPDetector(Parameters):
 
     # --- use ---------------------------------------------------------------------------------------------------------
 
+    @survives_fork
     def warm_up(self) -> Self:
         """Load or compile all kernels and the convolutions now, so that no image has to wait for them."""
-        self.detect(np.zeros((64, 96, 3), np.uint8))
+        pixels = np.zeros((64, 96, 3), np.uint8)
+        windows = np.ascontiguousarray(self.proposer(pixels), np.float32)
+        # at their own scales the convolutions would take as long over this image as over a large one
+        small = build_features(self._engine(), self.features, [64] * len(self.features.short_sides_px))
+        self._decode(small.maps(pixels), windows, None, _Clock())
         return self
 
     @overload  # a str is an Iterable[str] too, but it is one image
