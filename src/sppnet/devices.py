@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sppnet.errors import ArgumentError
+from sppnet.errors import NO_TORCH, ArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["as_device", "check_device", "plain_inference", "plain_precision"]
+__all__ = ["as_device", "check_device", "check_torch", "plain_inference", "plain_precision"]
 
 
 @contextmanager
@@ -30,6 +31,20 @@ def plain_inference() -> Iterator[None]:
 
     with torch.inference_mode(), plain_precision():
         yield
+
+
+def check_torch() -> None:
+    """Check that torch is installed, without the seconds that its import takes.
+
+    Raises:
+        MissingDependencyError: it isn't.
+    """
+    try:
+        there = importlib.util.find_spec("torch") is not None
+    except ModuleNotFoundError:  # from an import hook
+        there = False
+    if not there:
+        raise MissingDependencyError(NO_TORCH)
 
 
 def check_device(device: str) -> None:

@@ -28,8 +28,8 @@ __all__ = [
 
 
 NO_TORCH = (
-    "training, classification and GPUs need torch, which is not installed: pip install torch. Without an NVIDIA GPU "
-    "take the CPU build, which is much smaller; the start page of pytorch.org has the command"
+    "training, the studio, classification and GPUs need torch, which is not installed: pip install torch. Without an "
+    "NVIDIA GPU take the CPU build, which is much smaller; the start page of pytorch.org has the command"
 )
 """What is said where torch is missing. Proposals, detection and evaluation work without it."""
 

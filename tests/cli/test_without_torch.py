@@ -15,17 +15,17 @@ WITHOUT = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        if name.partition(".")[0] == "MISSING":
+            raise ModuleNotFoundError("No module named 'MISSING'", name="MISSING")
 sys.meta_path.insert(0, Refuse())
 from sppnet.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITHOUT, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def run(*arguments: str | Path, missing: str = "torch") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT.replace("MISSING", missing), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,10 @@ def test_detect_and_measure(data: Path, tmp_path: Path) -> None:
 
 
 def test_layers_of_torch_say_so() -> None:
-    code = WITHOUT.split("from sppnet.cli")[0] + "import sppnet; sppnet.pool_windows; sppnet.SpatialPyramidPool"
+    code = (
+        WITHOUT.replace("MISSING", "torch").split("from sppnet.cli")[0]
+        + "import sppnet; sppnet.pool_windows; sppnet.SpatialPyramidPool"
+    )
     got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "MissingDependencyError: SpatialPyramidPool: training" in got.stderr
 
@@ -64,3 +67,19 @@ def test_what_needs_torch_says_how_to_get_it(data: Path, tmp_path: Path) -> None
     assert "Traceback" not in got.stderr
     assert "need torch, which is not installed: pip install torch" in got.stderr
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_the_studio_says_so_before_it_starts(data: Path) -> None:
+    got = run("studio", data / "JPEGImages", "--no-browser")
+    assert got.returncode == 2
+    assert got.stdout == ""
+    assert got.stderr.startswith("sppnet: training, the studio, classification and GPUs need torch, which is not")
+    assert len(got.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("missing", "package"), [("onnxruntime", "onnxruntime"), ("PIL", "pillow")])
+def test_a_missing_dependency_is_named(data: Path, missing: str, package: str) -> None:
+    got = run("detect", next((data / "JPEGImages").glob("*.jpg")), missing=missing)
+    assert got.returncode == 2
+    assert got.stderr.endswith(f" is not installed: pip install {package}\n")
+    assert len(got.stderr.splitlines()) == 1

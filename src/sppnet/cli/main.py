@@ -61,6 +61,7 @@ NO_MEMORY = (
     "other programs"
 )
 NESTED = "data is nested too deeply to be read; the file is damaged, or was made to do harm"
+_PACKAGES = {"PIL": "pillow", "yaml": "pyyaml"}  # that are called otherwise than what is imported
 UNEXPECTED = "this may be a fault of sppnet: run it again with --debug and report what it prints"
 
 
@@ -184,6 +185,9 @@ def describe(error: Exception) -> str:
         return f"{os.fsdecode(error.filename)}: {error.strerror}; name another file, or mend that"
     if isinstance(error, ModuleNotFoundError) and error.name == "torch":
         return NO_TORCH
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("sppnet"):
+        package = _PACKAGES.get(error.name.partition(".")[0], error.name.partition(".")[0])
+        return f"{package}, which sppnet needs, is not installed: pip install {package}"
     first = (str(error).splitlines() or [""])[0]
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in first.lower()):
         return NO_MEMORY

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, MissingDependencyError
 from sppnet.threads import num_threads
 
 __all__ = ["OnnxSession"]
@@ -41,6 +41,7 @@ class OnnxSession:
 
     Raises:
         ArgumentError: ONNX Runtime refuses the model.
+        MissingDependencyError: ONNX Runtime is not installed.
     """
 
     def __init__(self, model: bytes, threads: int | None = None) -> None:
@@ -48,8 +49,14 @@ class OnnxSession:
         self._open()
 
     def _open(self) -> None:
-        import onnxruntime  # here, so that `import sppnet` stays light
-
+        try:
+            import onnxruntime  # here, so that `import sppnet` stays light
+        except ModuleNotFoundError as error:
+            if error.name != "onnxruntime":
+                raise
+            raise MissingDependencyError(
+                "convolutions and layers need onnxruntime, which is not installed: pip install onnxruntime"
+            ) from error
         model, threads = self._model, self._threads
         self._process = os.getpid()
         options = onnxruntime.SessionOptions()

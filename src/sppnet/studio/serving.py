@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sppnet.devices import check_torch
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_atomic
 
@@ -92,6 +93,7 @@ def run_studio(
 
     Raises:
         ArgumentError: the extra ``studio`` is not installed, or the port is taken.
+        MissingDependencyError: torch is not installed.
         DatasetError: the folder is missing or open elsewhere.
     """
     try:
@@ -104,6 +106,7 @@ def run_studio(
         if (error.name or "").partition(".")[0] == "sppnet":
             raise
         raise ArgumentError(f'the studio needs {error.name}; install it by: pip install "sppnet[studio]"') from None
+    check_torch()  # here: the worker could only say so again and again
     # Waiting threads sleep: the server and the worker share the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     chosen = port or default_port(host)
