@@ -43,6 +43,8 @@ def test_detect_and_measure(data: Path, tmp_path: Path) -> None:
     vectors = run("features", image, "--output", tmp_path / "v.safetensors", "--max-windows", "20")
     assert vectors.returncode == 0, vectors.stderr
     assert run("model", "info").returncode == 0
+    exported = run("export", "--output", tmp_path / "d.onnx")
+    assert exported.returncode == 0, exported.stderr
     model = tmp_path / "m.safetensors"
     SPPDetector.load().set_params(proposer=SelectiveSearch(max_windows=50)).remove_classes(["boat"]).rename_class(
         "sheep", "cup"

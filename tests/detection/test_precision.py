@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,14 @@ def test_precision_may_change_after_training(whole: SPPDetector, floats: SPPDete
     again = changed.set_params(features__precision="int8").detect(image, 0)
     assert np.array_equal(again.xyxy, wanted.xyxy)
     assert np.array_equal(again.confidence, wanted.confidence)
+
+
+def test_a_file_keeps_the_precision(floats: SPPDetector, image: U8, tmp_path: Path) -> None:
+    path = tmp_path / "floats.safetensors"
+    floats.save(path)
+    loaded, wanted = SPPDetector.load(path), floats.detect(image, 0)
+    assert loaded.features.precision == "float32"
+    assert np.array_equal(loaded.detect(image, 0).confidence, wanted.confidence)
 
 
 def test_maps_of_the_other_precision(whole: SPPDetector, floats: SPPDetector, image: U8) -> None:

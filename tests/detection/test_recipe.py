@@ -14,7 +14,7 @@ from sppnet import GridProposer, ModelFileError, SelectiveSearch, SPPDetector, l
 from sppnet.backbones.base import Backbone
 from sppnet.detection.model_file import read_model, write_model
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, WeightsError
 from sppnet.proposals.search import COLOUR, SIZE, Mode
 from tiny_model import save_tiny_model
 
@@ -89,6 +89,14 @@ def test_the_default_model() -> None:
     assert detector.get_params(deep=False) == fresh.get_params(deep=False)
 
 
+def test_a_backbone_without_weights_names_the_file(tiny: Path, tmp_path: Path) -> None:
+    tensors, metadata = read_model(tiny)
+    path = tmp_path / "mine.safetensors"
+    write_model(path, tensors, metadata | {"backbone": {"name": "vgg16", "weights_sha256": "0"}}, "float32")
+    with pytest.raises(WeightsError, match=r"mine\.safetensors: backbone vgg16: there are no published weights"):
+        SPPDetector.load(path)
+
+
 def test_a_proposer_of_your_own_is_refused(tiny: Path, tmp_path: Path) -> None:
     detector = SPPDetector.load(tiny).set_params(proposer=lambda image: np.zeros((0, 4), np.float32))
     with pytest.raises(ArgumentError, match=r"proposer of your own .*set_params\(proposer=SelectiveSearch\(\)\)"):
@@ -121,6 +129,10 @@ def test_a_backbone_of_your_own(tiny: Path, tmp_path: Path) -> None:
         {"seed": -1},
         {"flip_short_sides_px": [1]},
         {"second_look": 3},
+        {"maps": "int4"},
+        {"maps": ["int8"]},
+        {"maps": None},
+        {"backbone": {"name": "efficientnet-lite9", "weights_sha256": "0"}},
         {"proposer": {"name": "magic"}},
         {"proposer": {"name": "selective search", "mode": {"spaces": ["hsv"], "ks": [1e9], "mixes": [99]}}},
         {"proposer": {"name": "selective search", "speed": 1}},

@@ -13,7 +13,7 @@ from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.recipe import recipe_from_metadata, recipe_metadata
 from sppnet.detection.weights import DetectorWeights
 from sppnet.devices import check_device
-from sppnet.errors import ArgumentError, ModelFileError
+from sppnet.errors import ArgumentError, ModelFileError, WeightsError
 from sppnet.storage.envelope import Array
 
 if TYPE_CHECKING:
@@ -86,7 +86,10 @@ def load_detector(
         raise ModelFileError(f"{where}: its metadata lacks or garbles {error}; the file is damaged") from None
     if len(class_names) != weights.classes:
         raise ModelFileError(f"{where}: {len(class_names)} class names for {weights.classes} classes")
-    features = detector.window_features()
+    try:
+        features = detector.window_features()
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from error
     if features.engine.weights_sha256 != expected:
         raise ModelFileError(
             f"{where}: made for weights of {name} with sha256 {expected}, found {features.engine.weights_sha256} "
