@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -180,6 +181,10 @@ def test_lists(detector: SPPDetector, images: list[U8], wanted: list[Detections]
     assert detector.detect(tuple(images[:1]), 0.0) == wanted[:1]
 
 
+def _on_cpu(given: tuple[Any, ...]) -> list[Any]:
+    return ["cpu" if isinstance(part, str) and part == "cuda" else part for part in given]
+
+
 def test_lists_overlap_with_the_device(
     detector: SPPDetector, images: list[U8], wanted: list[Detections], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +200,7 @@ def test_lists_overlap_with_the_device(
     detector.set_params(proposer=proposer)
     for name in ("build_engine", "build_head"):
         build = getattr(building, name)
-        monkeypatch.setattr(f"sppnet.detection.detector.{name}", lambda *parts, build=build: build(*parts[:-1], "cpu"))
+        monkeypatch.setattr(f"sppnet.detection.detector.{name}", lambda *given, build=build: build(*_on_cpu(given)))
     detector.device = "cuda"
     for got, right in zip(detector._detect_each(iter(images[:6]), 0.0), wanted[:6], strict=True):
         assert got == right
