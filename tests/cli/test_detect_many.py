@@ -140,7 +140,7 @@ def test_what_is_done_is_not_done_again(
     shutil.copytree(photos, here)
     base = ["detect", str(here), "--model", str(model), "--journal", str(tmp_path / "j")]
     assert main([*base, "--results", str(tmp_path / "a.json")]) == 0
-    assert len(seen) == 12 + 1  # and the warming up
+    assert len(seen) == 12
     seen.clear()
     assert main([*base, "--results", str(tmp_path / "b.json")]) == 0
     assert not seen
@@ -150,14 +150,14 @@ def test_what_is_done_is_not_done_again(
     Image.open(here / "00.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(here / "00.jpg")
     shutil.copy(here / "01.jpg", here / "new.jpg")
     assert main([*base, "--results", str(tmp_path / "c.json")]) == 0
-    assert len(seen) == 2 + 1
+    assert len(seen) == 2
     seen.clear()
     assert main([*base, "--threshold", "0.3"]) == 0  # other settings
     assert "of another model, version or settings" in capsys.readouterr().err
-    assert len(seen) == 13 + 1
+    assert len(seen) == 13
     seen.clear()
     assert main([*base, "--threshold", "0.3", "--fresh"]) == 0
-    assert len(seen) == 13 + 1
+    assert len(seen) == 13
 
 
 def test_after_a_failure_only_that_photo_is_done(
