@@ -509,8 +509,8 @@ def roboflow_yolov4(h: Path) -> None:
 def keras_yolo(h: Path) -> None:
     """Paths of another machine; the first image has no objects."""
     img(h / "pics" / "a.jpg", h / "pics" / "b.jpg", h / "pics" / "c.jpg")
-    put(h / "train.txt", "/home/x/pics/c.jpg\n/home/x/pics/a.jpg 20,30,60,80,1\n")
-    put(h / "val.txt", "/home/x/pics/b.jpg 20,30,60,80,1\n")
+    put(h / "train.txt", "/elsewhere/x/pics/c.jpg\n/elsewhere/x/pics/a.jpg 20,30,60,80,1\n")
+    put(h / "val.txt", "/elsewhere/x/pics/b.jpg 20,30,60,80,1\n")
     put(h / "classes.txt", "blue\nred\n")
 
 
@@ -574,7 +574,7 @@ def fiftyone_yolov5(h: Path) -> None:
     for split in ("train", "val"):
         img(h / "images" / split / "a.jpg")
         put(h / "labels" / split / "a.txt", YOLO)
-    put(h / "dataset.yaml", "names:\n  0: red\npath: /home/other/x\ntrain: ./images/train/\nval: ./images/val/\n")
+    put(h / "dataset.yaml", "names:\n  0: red\npath: /elsewhere/other/x\ntrain: ./images/train/\nval: ./images/val/\n")
 
 
 def fiftyone_yolov4(h: Path) -> None:

@@ -3,22 +3,58 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sppnet.datasets.locating import ImageIndex, Location
-from sppnet.datasets.parsing import sorted_names, without_suffix
+from sppnet.datasets.parsing import read_json, sorted_names, without_suffix
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
-from sppnet.datasets.splits import canonical_split, check_split_name
+from sppnet.datasets.splits import canonical_split, check_split_name, split_of_folders
 from sppnet.errors import DatasetError
 
-__all__ = ["Collection", "located", "unreadable_image"]
+__all__ = ["Collection", "json_documents", "located", "split_of_place", "unreadable_image"]
 
 
 def located(image: RawImage, place: Location) -> RawImage:
     """Return ``image`` with the file that was found for it."""
     return replace(image, path=place.path, found=place.found, outside=place.outside, missing=place.missing)
+
+
+def split_of_place(file: Path, home: Path) -> str:
+    """Name the split that the folders between ``home`` and ``file`` are called after; empty where none is."""
+    return split_of_folders(file.relative_to(home).parts[:-1]) if file.is_relative_to(home) else ""
+
+
+def json_documents(
+    files: Iterable[Path],
+    is_one: Callable[[object], bool],
+    expected: str,
+    must_be_read: Callable[[Path], bool],
+) -> list[tuple[Path, Any]]:
+    """Read the JSON files that are of one format; others are left out.
+
+    Args:
+        files: to look at.
+        is_one: tells whether parsed JSON is of the format.
+        expected: what the format is, for errors.
+        must_be_read: whether a file that can't be read is an error; of the others nothing is said.
+
+    Raises:
+        DatasetError: a file that must be read can't be.
+    """
+    documents = []
+    for file in files:
+        try:
+            document = read_json(file, expected)
+        except DatasetError:
+            if must_be_read(file):
+                raise
+            continue
+        if is_one(document):
+            documents.append((file, document))
+    return documents
 
 
 def unreadable_image(file: Path, error: Exception) -> RawImage:
@@ -61,6 +97,17 @@ class Collection:
                 problem = Problem("error", "split", str(image.file), f"puts {image.path.name} into {what}", advice)
                 image, split = replace(image, problems=(*image.problems, problem), readable=False), ""
         self.entries.append((image, split))
+
+    def add_located(self, found: Sequence[tuple[RawImage, str]], near: Sequence[Path], split: str = "") -> None:
+        """Take in images whose files are looked for by name.
+
+        Args:
+            found: each image, and the name that the annotation gives it.
+            near: folders to look into first.
+            split: of all of them.
+        """
+        for (image, _), place in zip(found, self.index.locate([(name, near) for _, name in found]), strict=True):
+            self.add(located(image, place), split)
 
     def finish(
         self,

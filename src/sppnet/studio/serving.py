@@ -6,9 +6,12 @@ import hashlib
 import logging
 import os
 import secrets
+import signal
 import socket
+import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,11 +138,35 @@ def run_studio(
 
     config = uvicorn.Config(app, host=host, port=chosen, log_level="warning", timeout_graceful_shutdown=2)
     try:
-        Server(config).run()
+        # uvicorn raises the signal that stopped it once more, and by default SIGTERM would end the process there
+        with _ending_by_exceptions():
+            Server(config).run()
     finally:
         project.flush()  # first: whoever stops us may not wait for the rest
         learner.close()
         project.close()
+
+
+@contextmanager
+def _ending_by_exceptions() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a closed terminal, leave the block by an exception: what is due is written then."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets signals
+        return
+    ending = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # one that is ignored, as under nohup, stays so
+    default = [number for number in ending if signal.getsignal(number) == signal.SIG_DFL]
+    for number in default:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        for number in default:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def run_service(

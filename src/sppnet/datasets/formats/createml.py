@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection, json_documents, split_of_place
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import as_number, read_json, short
+from sppnet.datasets.parsing import as_number, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.storage.walking import files_near_top
 
@@ -60,26 +60,16 @@ def read_createml(root: Path, images: Path | None = None) -> RawDataset:
     """
     home = home_of(root)
     collection = Collection(root, home, "createml", ImageIndex(home, images))
-    documents = []
-    for file in createml_files(root):
-        try:
-            document = read_json(file, _EXPECTED)
-        except DatasetError:
-            if file == root or file.name.startswith("_annotations"):
-                raise
-            continue
-        if is_createml(document):
-            documents.append((file, document))
+    documents = json_documents(
+        createml_files(root), is_createml, _EXPECTED,
+        lambda file: file == root or file.name.startswith("_annotations"),
+    )  # fmt: skip
     if not documents:
         raise DatasetError(f"{root}: no annotations of Create ML; expected {_EXPECTED}")
     for file, document in documents:
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        split = split_of_folders(below) or (split_of_name(file.stem) if len(documents) > 1 else "")
+        split = split_of_place(file, home) or (split_of_name(file.stem) if len(documents) > 1 else "")
         found = list(_read_images(file, document))
-        near = folders_near(file.parent, home, split)
-        places = collection.index.locate([(name, near) for _, name in found])
-        for (image, _), place in zip(found, places, strict=True):
-            collection.add(located(image, place), split)
+        collection.add_located(found, folders_near(file.parent, home, split), split)
     return collection.finish(rule=_RULE)
 
 

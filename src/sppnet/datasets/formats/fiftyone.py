@@ -8,11 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection, json_documents, split_of_place
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import as_number, read_json, short
+from sppnet.datasets.parsing import as_number, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders
 from sppnet.errors import DatasetError
 from sppnet.storage.walking import files_near_top
 
@@ -41,16 +40,8 @@ def read_fiftyone(root: Path, images: Path | None = None) -> RawDataset:
     Raises:
         DatasetError: there is none.
     """
-    documents = []
-    for file in [root] if root.is_file() else files_near_top(root, ".json"):
-        try:
-            document = read_json(file, _EXPECTED)
-        except DatasetError:
-            if file == root:
-                raise
-            continue
-        if is_fiftyone(document):
-            documents.append((file, document))
+    files = [root] if root.is_file() else files_near_top(root, ".json")
+    documents = json_documents(files, is_fiftyone, _EXPECTED, lambda file: file == root)
     if not documents:
         raise DatasetError(f"{root}: no labels of FiftyOne; expected {_EXPECTED}")
     home = home_of(root)
@@ -60,13 +51,9 @@ def read_fiftyone(root: Path, images: Path | None = None) -> RawDataset:
         listed = document.get("classes")
         names = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
         known += names
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        split = split_of_folders(below)
-        found = [(name, _read_image(file, name, items, names)) for name, items in document["labels"].items()]
-        near = [file.parent / "data", *folders_near(file.parent, home, split)]
-        places = collection.index.locate([(name, near) for name, _ in found])
-        for (_, image), place in zip(found, places, strict=True):
-            collection.add(located(image, place), split)
+        split = split_of_place(file, home)
+        found = [(_read_image(file, name, items, names), name) for name, items in document["labels"].items()]
+        collection.add_located(found, [file.parent / "data", *folders_near(file.parent, home, split)], split)
     used = {item.name for image, _ in collection.entries for item in image.objects}
     return collection.finish([*dict.fromkeys(known), *sorted(used - set(known))], declared=bool(known))
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 from xml.etree.ElementTree import Element, SubElement
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, bounding_box, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
@@ -75,11 +75,8 @@ def read_label_studio(root: Path, images: Path | None = None) -> RawDataset:
         if waiting:
             what = f"{waiting} tasks have no annotation and aren't used"
             collection.problems.append(Problem("warning", "not annotated", str(file), what, "annotate them"))
-        near = folders_near(file.parent, home)
-        places = collection.index.locate([(name, near) for _, name in found])
         split = split_of_name(file.stem) if len(documents) > 1 else ""
-        for (image, _), place in zip(found, places, strict=True):
-            collection.add(located(image, place), split)
+        collection.add_located(found, folders_near(file.parent, home), split)
     return collection.finish(rule=_RULE)
 
 

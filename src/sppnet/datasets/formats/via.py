@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection, json_documents, split_of_place
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import Box, as_number, bounding_box, read_head, read_json, read_text, short
+from sppnet.datasets.parsing import Box, as_number, bounding_box, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.storage.walking import files_near_top
 
@@ -72,29 +72,17 @@ def read_via(root: Path, images: Path | None = None) -> RawDataset:
     """
     home = home_of(root)
     collection = Collection(root, home, "via", ImageIndex(home, images))
-    documents = []
-    for file in via_files(root):
-        if file.suffix.lower() == ".json":
-            try:
-                document = read_json(file, _EXPECTED)
-            except DatasetError:
-                if file == root:
-                    raise
-                continue
-            if is_via(document):
-                documents.append((file, list(_from_json(document))))
+    files = [file for file in via_files(root) if file.suffix.lower() == ".json"]
+    exports = json_documents(files, is_via, _EXPECTED, lambda file: file == root)
+    documents = [(file, list(_from_json(document))) for file, document in exports]
     if not documents:
         documents = [(file, list(_from_table(file))) for file in via_files(root) if is_via_table(file)]
     if not documents:
         raise DatasetError(f"{root}: no annotations of VIA; expected {_EXPECTED}")
     for file, found in documents:
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        split = split_of_folders(below) or (split_of_name(file.stem) if len(documents) > 1 else "")
-        near = folders_near(file.parent, home, split)
-        places = collection.index.locate([(name, near) for name, _ in found])
-        for (name, regions), place in zip(found, places, strict=True):
-            image = _read_image(file, name, regions, collection.extras)
-            collection.add(located(image, place), split)
+        split = split_of_place(file, home) or (split_of_name(file.stem) if len(documents) > 1 else "")
+        images_found = [(_read_image(file, name, regions, collection.extras), name) for name, regions in found]
+        collection.add_located(images_found, folders_near(file.parent, home, split), split)
     return collection.finish()
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection, json_documents, split_of_place
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
-from sppnet.datasets.parsing import as_number, read_json, short
+from sppnet.datasets.parsing import as_number, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders
 from sppnet.errors import DatasetError
 from sppnet.storage.walking import files_near_top
 
@@ -49,16 +48,8 @@ def read_vott(root: Path, images: Path | None = None) -> RawDataset:
     Raises:
         DatasetError: there is none.
     """
-    documents = []
-    for file in [root] if root.is_file() else files_near_top(root, ".json"):
-        try:
-            document = read_json(file, _EXPECTED)
-        except DatasetError:
-            if file == root:
-                raise
-            continue
-        if is_vott(document):
-            documents.append((file, document))
+    files = [root] if root.is_file() else files_near_top(root, ".json")
+    documents = json_documents(files, is_vott, _EXPECTED, lambda file: file == root)
     documents = [(file, document) for file, document in documents if "assets" in document] or documents
     if not documents:
         raise DatasetError(f"{root}: no annotations of VoTT; expected {_EXPECTED}")
@@ -71,13 +62,9 @@ def read_vott(root: Path, images: Path | None = None) -> RawDataset:
             tag["name"].strip() for tag in (tags if isinstance(tags, list) else [])
             if isinstance(tag, dict) and isinstance(tag.get("name"), str) and tag["name"].strip()
         ]  # fmt: skip
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        split = split_of_folders(below)
+        split = split_of_place(file, home)
         found = [_read_asset(file, item) for item in _assets_of(document)]
-        near = folders_near(file.parent, home, split)
-        places = collection.index.locate([(name, near) for _, name in found])
-        for (image, _), place in zip(found, places, strict=True):
-            collection.add(located(image, place), split)
+        collection.add_located(found, folders_near(file.parent, home, split), split)
     known = {item.name for image, _ in collection.entries for item in image.objects}
     declared = list(dict.fromkeys(names))
     return collection.finish([*declared, *sorted(known - set(declared))], declared=bool(declared))
