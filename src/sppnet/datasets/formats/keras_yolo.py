@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection, split_of_place
 from sppnet.datasets.formats.yolo_yaml import read_names
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.walking import files_in, files_near_top
@@ -66,13 +66,8 @@ def read_keras_yolo(root: Path, images: Path | None = None) -> RawDataset:
         names = _names(file, home)
         declared = declared and names is not None
         known += [] if names is None else names.values()
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        split = split_of_folders(below) or split_of_name(file.stem)
-        found = _read_lines(file, names)
-        near = folders_near(file.parent, home, split)
-        places = collection.index.locate([(name, near) for _, name in found])
-        for (image, _), place in zip(found, places, strict=True):
-            collection.add(located(image, place), split)
+        split = split_of_place(file, home) or split_of_name(file.stem)
+        collection.add_located(_read_lines(file, names), folders_near(file.parent, home, split), split)
     if not declared:
         what = "nothing names the classes (_classes.txt): they are called by their numbers"
         collection.problems.append(

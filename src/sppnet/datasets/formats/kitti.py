@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from sppnet.datasets.collecting import Collection, located, unreadable_image
+from sppnet.datasets.collecting import Collection, located, split_of_place, unreadable_image
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders
 from sppnet.errors import DatasetError
 from sppnet.storage.walking import walk_files
 
@@ -67,8 +66,7 @@ def read_kitti(root: Path, images: Path | None = None) -> RawDataset:
     read = [_read_file(file, collection.extras) for file in files]
     places = collection.index.locate([(f"{file.stem}.png", _image_folders(file.parent, home)) for file in files])
     for file, image, place in zip(files, read, places, strict=True):
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        collection.add(located(image, place), split_of_folders(below))
+        collection.add(located(image, place), split_of_place(file, home))
     return collection.finish()
 
 

@@ -13,12 +13,12 @@ from math import hypot
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.collecting import Collection, located, unreadable_image
+from sppnet.datasets.collecting import Collection, located, split_of_place, unreadable_image
 from sppnet.datasets.embedded import embedded_image
 from sppnet.datasets.locating import ImageIndex, Location, folders_near, home_of
 from sppnet.datasets.parsing import as_number, bounding_box, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.splits import split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects, to_json
 from sppnet.errors import DatasetError
 from sppnet.storage.walking import walk_files
@@ -76,13 +76,12 @@ def read_labelme(root: Path, images: Path | None = None) -> RawDataset:
         expected = "" if detail else f"; expected {_EXPECTED}"
         raise DatasetError(f"{root}: no LabelMe annotations{detail}{expected}")
     for (image, _, data), place in zip(read, _places(read, collection), strict=True):
-        below = image.file.relative_to(home).parts[:-1] if image.file.is_relative_to(home) else ()
         if image.readable and not place.found and isinstance(data, str) and data:
             try:
                 place = Location(embedded_image(data))
             except ValueError as error:
                 place = Location(place.path, False, missing=f"and that in imageData can't be used: {error}")
-        collection.add(located(image, place) if image.readable else image, split_of_folders(below))
+        collection.add(located(image, place) if image.readable else image, split_of_place(image.file, home))
     return collection.finish(rule=_RULE)
 
 

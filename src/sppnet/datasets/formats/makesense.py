@@ -6,11 +6,11 @@ import csv
 import io
 from pathlib import Path
 
-from sppnet.datasets.collecting import Collection, located
+from sppnet.datasets.collecting import Collection, split_of_place
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import as_number, read_head, read_text
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
-from sppnet.datasets.splits import split_of_folders, split_of_name
+from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.walking import files_near_top
@@ -54,13 +54,9 @@ def read_makesense(root: Path, images: Path | None = None) -> RawDataset:
     home = home_of(root)
     collection = Collection(root, home, "makesense", ImageIndex(home, images))
     for file in files:
-        below = file.relative_to(home).parts[:-1] if file.is_relative_to(home) else ()
-        split = split_of_folders(below) or (split_of_name(file.stem) if len(files) > 1 else "")
-        found = _read_rows(file)
-        near = folders_near(file.parent, home, split)
-        places = collection.index.locate([(name, near) for name in found])
-        for image, place in zip(found.values(), places, strict=True):
-            collection.add(located(image, place), split)
+        split = split_of_place(file, home) or (split_of_name(file.stem) if len(files) > 1 else "")
+        found = [(image, name) for name, image in _read_rows(file).items()]
+        collection.add_located(found, folders_near(file.parent, home, split), split)
     return collection.finish()
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from sppnet.datasets.collecting import Collection
+from sppnet.datasets.collecting import Collection, split_of_place
 from sppnet.datasets.formats.yolo_labels import (
     LabelFiles,
     Line,
@@ -30,7 +30,6 @@ from sppnet.datasets.formats.yolo_yaml import RESERVED, Entry, find_yaml, read_d
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import read_text
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
-from sppnet.datasets.splits import split_of_folders
 from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects
 from sppnet.errors import DatasetError
 from sppnet.images import list_images
@@ -151,10 +150,8 @@ def _by_folders(home: Path, images: Sequence[Path], labels: LabelFiles) -> dict[
     for found in folders.values():
         if any(labels.of(path).is_file() for path in found):
             for path in found:
-                below = path.relative_to(home).parts[:-1] if path.is_relative_to(home) else ()
                 label = labels.of(path)
-                of_label = label.relative_to(home).parts[:-1] if label.is_relative_to(home) else ()
-                split = split_of_folders(below) or split_of_folders(of_label)
+                split = split_of_place(path, home) or split_of_place(label, home)
                 splits.setdefault(split, []).append(_Place(path))
     return splits
 
