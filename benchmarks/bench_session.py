@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.storage.atomic import write_atomic
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "studio"))
-from person import Person, Studio, browser_page
+from person import Person, Studio, browser_page, free_port, open_first_by_name
 
 
 def unlabelled(data: DetectionDataset, folder: Path) -> dict[str, list[tuple[list[float], str]]]:
@@ -43,17 +42,11 @@ def unlabelled(data: DetectionDataset, folder: Path) -> dict[str, list[tuple[lis
 
 
 def session(folder: Path, truth: dict[str, list[tuple[list[float], str]]], state: Path) -> dict[str, Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    studio = Studio(folder, port, state)
+    studio = Studio(folder, free_port(), state)
     rows = []
     try:
         with browser_page() as page:
-            page.goto(studio.address)
-            page.locator(".tile").first.wait_for()
-            page.select_option(".filters select >> nth=0", "name")
-            page.locator(".tile").first.click()
+            open_first_by_name(page, studio)
             person = Person(page, truth)
             started = time.monotonic()
             for _ in truth:

@@ -13,11 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +29,7 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.storage.atomic import write_atomic
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "studio"))
-from person import Person, Studio, browser_page
+from person import Person, Studio, browser_page, call, free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -80,21 +78,6 @@ _NEXT = """() => new Promise((done) => {
   window.__next = null;
   look();
 }).then((ms) => { window.__next = ms; })"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{studio.port}{path}", None if body is None else json.dumps(body).encode(),
-        {"authorization": f"Bearer {studio.token}"}, method=method,
-    )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return json.load(answer)
 
 
 def until(what: Callable[[], Any], seconds: float) -> Any:

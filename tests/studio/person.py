@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -85,6 +88,31 @@ class Studio:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
+    """Ask the studio's API; the answer's JSON."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{studio.port}{path}", None if body is None else json.dumps(body).encode(),
+        {"authorization": f"Bearer {studio.token}"}, method=method,
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def open_first_by_name(page: Page, studio: Studio) -> None:
+    """Open the studio's page, and the image whose name comes first."""
+    page.goto(studio.address)
+    page.locator(".tile").first.wait_for()
+    page.select_option(".filters select >> nth=0", "name")
+    page.locator(".tile").first.click()
 
 
 @contextmanager

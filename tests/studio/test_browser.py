@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs the extra studio")
-from person import CHROMIUM, Person, Studio, Truth, browser_page, iou
+from person import CHROMIUM, Person, Studio, Truth, browser_page, call, free_port, iou, open_first_by_name
 
 from sppnet.datasets.example import make_example
 from sppnet.datasets.loading import load_dataset
@@ -26,12 +22,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -62,22 +52,10 @@ def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
         page.wait_for_timeout(20)
 
 
-def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{studio.port}{path}", None if body is None else json.dumps(body).encode(),
-        {"authorization": f"Bearer {studio.token}"}, method=method,
-    )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
 def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth]) -> None:
     folder, truth = digits
     with browser_page() as page:
-        page.goto(studio.address)
-        page.locator(".tile").first.wait_for()
-        page.select_option(".filters select >> nth=0", "name")
-        page.locator(".tile").first.click()
+        open_first_by_name(page, studio)
         person = Person(page, truth)
         for _ in truth:
             person.finish_image()
@@ -110,10 +88,7 @@ def test_a_session_on_blood_cells(shared_data: Path, tmp_path: Path) -> None:
     server = Studio(folder, free_port(), tmp_path / "state")
     try:
         with browser_page() as page:
-            page.goto(server.address)
-            page.locator(".tile").first.wait_for()
-            page.select_option(".filters select >> nth=0", "name")
-            page.locator(".tile").first.click()
+            open_first_by_name(page, server)
             person = Person(page, truth)
             for _ in truth:
                 person.finish_image()
