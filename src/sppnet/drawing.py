@@ -123,21 +123,21 @@ def draw_detections(
     if len(names) != len(boxes) or (scores is not None and len(scores) != len(boxes)):
         counts = f"{len(boxes)} boxes, {len(names)} names" + ("" if scores is None else f", {len(scores)} scores")
         raise ArgumentError(f"draw_detections: got {counts}; expected as many of each")
-    picture = Image.fromarray(load_image(image).copy())
-    draw = ImageDraw.Draw(picture)
-    style = _Style.of(picture.size)
+    source = Image.fromarray(load_image(image).copy())
+    draw = ImageDraw.Draw(source)
+    style = _Style.of(source.size)
     chosen = class_colours(names, class_names) | dict(colours or {})
     order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores, np.float64), kind="stable")
-    frames = [_frame(box, picture.size) for box in boxes]
+    frames = [_frame(box, source.size) for box in boxes]
     for i in order[::-1]:  # the best on top
         _draw_frame(draw, frames[i], chosen[names[i]], style.line)
     labels: list[_Label] = []
     for i in order:  # the best has first choice of a place
         text = names[i] if scores is None or np.isnan(scores[i]) else f"{names[i]} {scores[i]:.2f}"
-        labels.append(_place(text, frames[i], chosen[names[i]], style, picture.size, labels))
+        labels.append(_place(text, frames[i], chosen[names[i]], style, source.size, labels))
     for label in reversed(labels):
         label.draw(draw, style)
-    return picture
+    return source
 
 
 def draw_boxes(
@@ -156,15 +156,15 @@ def draw_boxes(
         line_px: width of the lines, at least 1; by default half of that of detections.
     """
     boxes = as_boxes(boxes)
-    picture = Image.fromarray(load_image(image).copy())
-    draw = ImageDraw.Draw(picture)
-    width = max(1, _Style.of(picture.size).line // 2) if line_px is None else max(1, line_px)
+    source = Image.fromarray(load_image(image).copy())
+    draw = ImageDraw.Draw(source)
+    width = max(1, _Style.of(source.size).line // 2) if line_px is None else max(1, line_px)
     for i in range(len(boxes) - 1, -1, -1):
-        x0, y0, x1, y1 = _frame(boxes[i], picture.size)
+        x0, y0, x1, y1 = _frame(boxes[i], source.size)
         rank = i / max(1, len(boxes) - 1)
         shade = colour if colour is not None else _from_hsv(0.14 - 0.36 * rank, 0.75, 1.0 - 0.35 * rank)
         draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=shade, width=width)
-    return picture
+    return source
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

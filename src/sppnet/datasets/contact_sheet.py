@@ -20,16 +20,16 @@ _PAPER, _INK, _FAINT = (250, 250, 248), (30, 32, 36), (105, 110, 118)
 class Tile:
     """One image of a sheet, with the text under it and perhaps a fainter second line."""
 
-    picture: Image.Image
+    image: Image.Image
     title: str
     detail: str = ""
 
 
-def shrink(picture: Image.Image, box_px: int) -> tuple[Image.Image, float]:
+def shrink(image: Image.Image, box_px: int) -> tuple[Image.Image, float]:
     """``image`` so that it fits a square of ``box_px``, and the ratio of its new sides to the old. Never enlarged."""
-    ratio = min(1.0, box_px / max(picture.size))
-    size = (max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio)))
-    return picture if ratio == 1 else picture.resize(size, Image.Resampling.LANCZOS), ratio
+    ratio = min(1.0, box_px / max(image.size))
+    size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+    return image if ratio == 1 else image.resize(size, Image.Resampling.LANCZOS), ratio
 
 
 def contact_sheet(
@@ -52,7 +52,7 @@ def contact_sheet(
         for start in range(0, len(tiles), columns):
             row = list(tiles[start : start + columns])
             texts = 2 if any(tile.detail for tile in row) else 1
-            rows.append((heading if start == 0 else "", row, max(t.picture.height for t in row) + texts * line + 4))
+            rows.append((heading if start == 0 else "", row, max(t.image.height for t in row) + texts * line + 4))
     width = columns * tile_px + (columns + 1) * gap
     height = gap + (heading_height if title else 0)
     height += sum(h + gap + (heading_height if heading else 0) for heading, _, h in rows)
@@ -66,10 +66,10 @@ def contact_sheet(
         if heading:
             draw.text((gap, y + heading_height // 2), _cut(heading, large, width - 2 * gap), _INK, large, anchor="lm")
             y += heading_height
-        tallest = max(tile.picture.height for tile in row)
+        tallest = max(tile.image.height for tile in row)
         for k, tile in enumerate(row):
             x = gap + k * (tile_px + gap)
-            sheet.paste(tile.picture, (x + (tile_px - tile.picture.width) // 2, y + tallest - tile.picture.height))
+            sheet.paste(tile.image, (x + (tile_px - tile.image.width) // 2, y + tallest - tile.image.height))
             draw.text((x, y + tallest + 4), _cut(tile.title, small, tile_px), _INK, small)
             if tile.detail:
                 draw.text((x, y + tallest + 4 + line), _cut(tile.detail, small, tile_px), _FAINT, small)
@@ -88,13 +88,13 @@ def record_tile(record: ImageRecord, class_names: Sequence[str], tile_px: int) -
     Raises:
         ImageError: the image can't be read.
     """
-    picture, ratio = shrink(Image.fromarray(load_image(record.path)), tile_px)
+    image, ratio = shrink(Image.fromarray(load_image(record.path)), tile_px)
     names = [
         class_names[label] + (" (difficult)" if hard else "")
         for label, hard in zip(record.labels, record.difficult, strict=True)
     ]
     known = [*class_names, *(f"{name} (difficult)" for name in class_names)]
-    drawn = draw_detections(picture, record.boxes * ratio, names, class_names=known)
+    drawn = draw_detections(image, record.boxes * ratio, names, class_names=known)
     what = "no objects" if not len(record) else f"{len(record)} object{'s' * (len(record) > 1)}"
     return Tile(drawn, record.path.name, f"{record.width}x{record.height}, {what}")
 

@@ -99,7 +99,7 @@ class CropFeatures(WindowFeatures):
             pool_windows(first, whole, self.levels, self.mode, map_index=np.arange(len(crops)), out=rows)
         return out
 
-    def warp(self, picture: Image.Image, window: F32) -> U8:
+    def warp(self, source: Image.Image, window: F32) -> U8:
         """``window (4,)`` and its context as ``(crop_px, crop_px, 3)``."""
         side, inner = self.crop_px, self.crop_px - 2 * self.context_px
         x0, y0, x1, y1 = (float(v) for v in window)
@@ -108,8 +108,8 @@ class CropFeatures(WindowFeatures):
         inside = (
             max(wanted[0], 0.0),
             max(wanted[1], 0.0),
-            min(wanted[2], picture.width),
-            min(wanted[3], picture.height),
+            min(wanted[2], source.width),
+            min(wanted[3], source.height),
         )
         canvas = np.full((side, side, 3), 127, np.uint8)
         if inside[0] >= inside[2] or inside[1] >= inside[3]:
@@ -118,6 +118,6 @@ class CropFeatures(WindowFeatures):
         left, top = round((inside[0] - wanted[0]) * to_x), round((inside[1] - wanted[1]) * to_y)
         right = max(left + 1, round((inside[2] - wanted[0]) * to_x))
         bottom = max(top + 1, round((inside[3] - wanted[1]) * to_y))
-        part = picture.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inside)
+        part = source.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=inside)
         canvas[top:bottom, left:right] = np.asarray(part)[: side - top, : side - left]
         return canvas

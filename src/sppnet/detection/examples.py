@@ -67,7 +67,7 @@ def draw_examples(
 
 
 def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], verdict: NDArray[np.int8]) -> Tile:
-    picture, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
+    pixels, ratio = shrink(Image.fromarray(load_image(record.path)), _TILE_PX)
     overlap = box_iou(record.boxes, item.xyxy)
     overlap[record.labels[:, None] != item.class_id[None, :]] = 0
     missed = (overlap.max(1, initial=0) <= 0.5) & ~record.difficult
@@ -76,7 +76,7 @@ def _tile(item: Detections, record: ImageRecord, class_names: Sequence[str], ver
     colours = class_colours(class_names, class_names)
     colours |= {f"wrong: {name}": colour for name, colour in colours.items()} | dict.fromkeys(lost, (255, 255, 255))
     drawn = draw_detections(
-        picture,
+        pixels,
         np.concatenate([item.xyxy, record.boxes[missed]]) * ratio,
         [*names, *lost],
         np.append(item.confidence, np.full(len(lost), np.nan)),

@@ -106,15 +106,15 @@ class TrainingImages:
     def prepare(self, progress: Progress = no_progress) -> None:
         """Compute what the cache lacks: windows and maps of every image."""
         for i in progress(range(len(self)), "windows and maps", total=len(self)):
-            picture: NDArray[np.uint8] | None = None
+            pixels: NDArray[np.uint8] | None = None
             if self.cache.get(self._key(i, "windows"), _WINDOWS) is None:
-                picture = self._read(i)
-                self._put_windows(i, picture)
+                pixels = self._read(i)
+                self._put_windows(i, pixels)
             for flip, view in enumerate(self._views()):
                 for features in view.each_scale():
                     if not self.cache.path(self._map_key(i, features, bool(flip))).is_file():
-                        picture = self._read(i) if picture is None else picture
-                        self._put_maps(i, features, bool(flip), picture)
+                        pixels = self._read(i) if pixels is None else pixels
+                        self._put_maps(i, features, bool(flip), pixels)
 
     def identity(self) -> str:
         """Hash of all images, annotations and settings: equal where training would see the same numbers."""
@@ -172,13 +172,13 @@ class TrainingImages:
             raise ImageError(f"{path}: was changed while the training ran; start the training again")
         return pixels
 
-    def _put_windows(self, i: int, picture: NDArray[np.uint8]) -> dict[str, Array]:
-        entry: dict[str, Array] = {"windows": np.ascontiguousarray(self.proposer(picture), np.float32)}
+    def _put_windows(self, i: int, pixels: NDArray[np.uint8]) -> dict[str, Array]:
+        entry: dict[str, Array] = {"windows": np.ascontiguousarray(self.proposer(pixels), np.float32)}
         self.cache.put(self._key(i, "windows"), entry)
         return entry
 
-    def _put_maps(self, i: int, features: WindowFeatures, flip: bool, picture: NDArray[np.uint8]) -> dict[str, Array]:
-        maps = features.maps(picture, flip=flip)
+    def _put_maps(self, i: int, features: WindowFeatures, flip: bool, pixels: NDArray[np.uint8]) -> dict[str, Array]:
+        maps = features.maps(pixels, flip=flip)
         entry: dict[str, Array] = {f"map{s}": m for s, m in enumerate(maps.stored())}
         entry["scale"] = maps.scale
         self.cache.put(self._map_key(i, features, flip), entry)
