@@ -51,20 +51,24 @@ def start_run(address: str, source: Path, out: Path, part: int) -> subprocess.Po
     return subprocess.Popen([*command, "--part", str(part), "-q"], stdout=subprocess.PIPE, text=True)
 
 
-def actors() -> list[psutil.Process]:
-    """The processes of this cluster that have loaded a model."""
-    return [p for p in psutil.process_iter(["cmdline"]) if "ray::MapWorker" in " ".join(p.info["cmdline"] or [])]
+def actors(cluster: Any) -> list[psutil.Process]:
+    """The processes of this cluster that have loaded a model; those of others are left alone."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
+    return [
+        p for p in psutil.process_iter(["cmdline", "ppid"])
+        if p.info["ppid"] in raylets and "ray::MapWorker" in " ".join(p.info["cmdline"] or [])
+    ]  # fmt: skip
 
 
 def parts(out: Path) -> int:
     return len(list(out.glob("part-*.parquet")))
 
 
-def watch(run: subprocess.Popen[str], out: Path, until: int) -> int:
+def watch(cluster: Any, run: subprocess.Popen[str], out: Path, until: int) -> int:
     """Wait for so many parts, or the end. Returns the most bytes that one actor held."""
     most = 0
     while run.poll() is None and parts(out) < until:
-        for process in actors():
+        for process in actors(cluster):
             try:
                 most = max(most, process.memory_info().rss)
             except psutil.Error:
@@ -121,10 +125,10 @@ def whole(cluster: Any, paths: list[Path], expected: Any, home: Path, part: int,
     """A run without kills: its rate between the first part and the last, and the memory of an actor."""
     out = home / "whole"
     run = start_run(cluster.address, paths[0].parent, out, part)
-    watch(run, out, 2)
+    watch(cluster, run, out, 2)
     begun, start = parts(out), time.perf_counter()
-    early = watch(run, out, max(3, len(paths) // part // 4))
-    late = max(early, watch(run, out, sys.maxsize))
+    early = watch(cluster, run, out, max(3, len(paths) // part // 4))
+    late = max(early, watch(cluster, run, out, sys.maxsize))
     rate = (parts(out) - begun) * part / (time.perf_counter() - start)
     run.communicate()
     print(json.dumps({"run": "whole", "status": run.returncode, "images_a_second": round(rate, 3),
@@ -138,14 +142,14 @@ def kill(
     """Kill in the middle of a run, let it end or start it again, and compare."""
     out = home / f"{kind}{number}"
     run = start_run(cluster.address, paths[0].parent, out, part)
-    watch(run, out, 2 + number)
+    watch(cluster, run, out, 2 + number)
     at = parts(out)
     if kind == "driver":
         run.kill()
         run.communicate()
         run = start_run(cluster.address, paths[0].parent, out, part)
     elif kind == "actor":
-        actors()[0].kill()
+        actors(cluster)[0].kill()
     else:
         other = cluster.worker_nodes[0] if isinstance(cluster.worker_nodes, list) else next(iter(cluster.worker_nodes))
         os.kill(other.all_processes["raylet"][0].process.pid, 9)

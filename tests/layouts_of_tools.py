@@ -218,7 +218,7 @@ def csv_above(h: Path) -> None:
 
 def csv_absolute_elsewhere(h: Path) -> None:
     img(h / "pics" / "a.jpg")
-    put(h / "t.csv", "path,x1,y1,x2,y2,class\n/home/other/project/pics/a.jpg,20,30,60,80,red\n")
+    put(h / "t.csv", "path,x1,y1,x2,y2,class\n/elsewhere/project/pics/a.jpg,20,30,60,80,red\n")
 
 
 # --- VOC and YOLO lists ----------------------------------------------------------------------------------------------

@@ -66,12 +66,17 @@ def wait_for_parts(process: subprocess.Popen[str], out: Path, count: int) -> Non
         time.sleep(0.05)
 
 
-def worker() -> psutil.Process | None:
-    """A process that has loaded the model for a run."""
-    for process in psutil.process_iter(["cmdline"]):
-        if "ray::MapWorker" in " ".join(process.info["cmdline"] or []):
-            return process
-    return None
+def worker(cluster: Any) -> psutil.Process:
+    """A process of this cluster that has loaded the model for a run."""
+    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.list_all_nodes()}
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for process in psutil.process_iter(["cmdline", "ppid"]):
+            named = "ray::MapWorker" in " ".join(process.info["cmdline"] or [])
+            if named and process.info["ppid"] in raylets:
+                return process
+        time.sleep(0.05)
+    raise AssertionError("no actor at work")
 
 
 def test_kills_of_driver_actor_and_raylet(cluster: Any, model: Path, detector: SPPDetector, tmp_path: Path) -> None:
@@ -90,9 +95,8 @@ def test_kills_of_driver_actor_and_raylet(cluster: Any, model: Path, detector: S
     before = parts(out)
     second = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for_parts(second, out, before + 1)
-    actor = worker()
-    if actor is not None:
-        actor.kill()
+    assert second.poll() is None, "it was done before an actor could be killed"
+    worker(cluster).kill()
     wait_for_parts(second, out, before + 2)
     (other,) = cluster.worker_nodes
     os.kill(other.all_processes["raylet"][0].process.pid, 9)
