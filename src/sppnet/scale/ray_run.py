@@ -113,7 +113,6 @@ def _most(failed: Counter[str]) -> dict[str, int]:
 
 def _ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its remarks on actors would stand among our lines
     try:
         import ray
         import ray.data
