@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.exports import write_results
-    from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+    from sppnet.detection.options import (
+        FeatureOptions,
+        FinetuneOptions,
+        HeadOptions,
+        SuppressionOptions,
+        SvmOptions,
+        TuningOptions,
+    )
     from sppnet.detection.results import ImageResult
     from sppnet.detection.run import detect_many
     from sppnet.drawing import draw_detections
@@ -96,6 +103,7 @@ _HOMES = {
     "SppnetError": "errors",
     "SuppressionOptions": "detection.options",
     "SvmOptions": "detection.options",
+    "TuningOptions": "detection.options",
     "UnknownFormatError": "errors",
     "View": "classification.views",
     "WeightsError": "errors",
@@ -161,6 +169,7 @@ __all__ = [
     "SppnetError",
     "SuppressionOptions",
     "SvmOptions",
+    "TuningOptions",
     "UnknownFormatError",
     "View",
     "WeightsError",

@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sppnet.backbones.base import IMAGENET, Backbone, Preprocess
 from sppnet.backbones.classic import alexnet, convolutions_only, squeezenet, vgg16
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
+from sppnet.backbones.engines.lite import lite_network, split_network
+from sppnet.backbones.engines.published import Folded
+from sppnet.backbones.engines.quantised import QuantisedLayers
+from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.backbones.layers import fuse
 from sppnet.backbones.paper import PAPER_NETS, paper_net
 from sppnet.backbones.sources import DEFAULT_BACKBONE, SOURCES, WeightsSource, sha256_of
@@ -26,6 +31,7 @@ __all__ = [
     "backbone_names",
     "backbone_spec",
     "load_backbone",
+    "put_tuned",
 ]
 
 
@@ -231,3 +237,27 @@ def load_backbone(
         licence=spec.source.licence if spec.source else "",
         trainable=trainable,
     )
+
+
+def put_tuned(backbone: Backbone, tuned: TunedConvolutions) -> None:
+    """Give the last blocks of an EfficientNet-Lite weights of their own, in place.
+
+    Args:
+        backbone: of :func:`load_backbone`, frozen.
+        tuned: in any precision; float32 is what it becomes.
+
+    Raises:
+        ArgumentError: these are weights of another network.
+    """
+    network = lite_network(backbone.name)
+    nothing = np.empty(0, np.float32)
+    early: Folded = {layer.name: (nothing, nothing) for layer in network.layers}
+    folded = tuned.floats(network).behind(network, early)
+    if isinstance(folded, QuantisedLayers):  # for mypy
+        raise TypeError("expected float32 layers")
+    for layer in split_network(network, tuned.blocks)[1]:
+        block, part = layer.name.split(".")
+        conv = getattr(backbone.layers[1 + int(block)], part).conv  # the first layer is the stem
+        kernel, bias = (torch.from_numpy(value) for value in folded[layer.name])
+        conv.weight.data.copy_(kernel)
+        conv.bias.data.copy_(bias)

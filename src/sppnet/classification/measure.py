@@ -7,11 +7,11 @@ import torch
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.classification.image_classifier import ImageClassifier
-from sppnet.classification.processes import Processes, alone
 from sppnet.datasets.folder import ImageFolder
 from sppnet.datasets.judging import refuse_many_bad
 from sppnet.errors import DatasetError, ImageError
 from sppnet.evaluation.classification import ClassificationResult, evaluate_classification
+from sppnet.processes import Processes, alone
 
 __all__ = ["measure_classifier"]
 

@@ -16,7 +16,6 @@ from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.measure import measure_classifier
 from sppnet.classification.options import GradientOptions, NetworkOptions
-from sppnet.classification.processes import Processes, alone
 from sppnet.classification.training import train_network
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
@@ -26,6 +25,7 @@ from sppnet.datasets.readable import DecodedImages, damage_of, refuse_problems
 from sppnet.errors import ArgumentError
 from sppnet.evaluation.classification import ClassificationResult
 from sppnet.pooling.bins import Levels
+from sppnet.processes import Processes, alone
 
 __all__ = [
     "load_test_images",

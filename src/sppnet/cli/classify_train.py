@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_USAGE, bar_for, file_for_output, plot_for_output, remove_own_cache, say
+from sppnet.cli.common import bar_for, file_for_output, plot_for_output, remove_own_cache, run_joined, say
 from sppnet.cli.options import (
     add_compute,
     add_on_error,
@@ -21,13 +20,13 @@ from sppnet.cli.options import (
     positive_int,
     positive_number,
 )
-from sppnet.errors import ArgumentError, ImageError, MissingDependencyError, SppnetError
+from sppnet.errors import ArgumentError, MissingDependencyError
 
 if TYPE_CHECKING:
     from sppnet._types import Progress
     from sppnet.classification.image_classifier import ImageClassifier
-    from sppnet.classification.processes import Processes
     from sppnet.datasets.folder_splits import FolderSplits
+    from sppnet.processes import Processes
 
 __all__ = ["add_parser"]
 
@@ -108,25 +107,18 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
-    from sppnet.classification.processes import join_processes
-
     _fill_in(arguments)
-    with join_processes(arguments.device) as processes:
-        try:
-            if arguments.method == "svm" and processes.world > 1:
-                raise ArgumentError("--method svm: works in one process; start it without torchrun")
-            if arguments.confusion:
-                if arguments.val_split == "none":
-                    raise ArgumentError("--confusion: there is nothing to measure on with --val-split none")
-                plot_for_output(arguments.confusion, "--confusion")
-            return _run(arguments, processes)
-        except ImageError:
-            raise  # perhaps only this process knows
-        except SppnetError:
-            if processes.first:
-                raise
-            time.sleep(2)  # torchrun ends all of them when one fails, and the first one has still to say why
-            return EXIT_USAGE
+    return run_joined(arguments, lambda processes: _run_checked(arguments, processes))
+
+
+def _run_checked(arguments: argparse.Namespace, processes: Processes) -> int:
+    if arguments.method == "svm" and processes.world > 1:
+        raise ArgumentError("--method svm: works in one process; start it without torchrun")
+    if arguments.confusion:
+        if arguments.val_split == "none":
+            raise ArgumentError("--confusion: there is nothing to measure on with --val-split none")
+        plot_for_output(arguments.confusion, "--confusion")
+    return _run(arguments, processes)
 
 
 def _fill_in(arguments: argparse.Namespace) -> None:

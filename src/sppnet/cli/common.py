@@ -7,14 +7,15 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypedDict, TypeVar
 
 from tqdm import tqdm
 
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, ImageError, SppnetError
 from sppnet.storage.atomic import write_text
 from sppnet.storage.names import printable_lines
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sppnet._types import Progress
     from sppnet.detection.detector import SPPDetector
     from sppnet.image_runs import FailedImage
+    from sppnet.processes import Processes
 
 __all__ = [
     "EXIT_FAILED",
@@ -38,6 +40,7 @@ __all__ = [
     "progress",
     "reading",
     "remove_own_cache",
+    "run_joined",
     "say",
     "warn",
     "write_json",
@@ -154,10 +157,29 @@ def bar_for(arguments: argparse.Namespace, *, hidden: bool = False) -> Progress:
     """
 
     def bar(items: Iterable[T], what: str, total: int | None = None) -> Iterable[T]:
-        unit = "step" if "layer" in what else "fold" if "validation" in what else "image"
+        unit = "step" if "layer" in what or what == "convolutions" else "fold" if "validation" in what else "image"
         return progress(items, what, total=total, quiet=arguments.quiet or hidden, unit=unit)
 
     return bar
+
+
+def run_joined(arguments: argparse.Namespace, work: Callable[[Processes], int]) -> int:
+    """Do ``work`` with the processes that ``torchrun`` started, or alone; returns the exit status.
+
+    Of an error that all of them meet only the first process tells.
+    """
+    from sppnet.processes import join_processes
+
+    with join_processes(arguments.device) as processes:
+        try:
+            return work(processes)
+        except ImageError:
+            raise  # perhaps only this process knows
+        except SppnetError:
+            if processes.first:
+                raise
+            time.sleep(2)  # torchrun ends all of them when one fails, and the first one has still to say why
+            return EXIT_USAGE
 
 
 class _Lines:

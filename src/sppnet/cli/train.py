@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import bar_for, file_for_output, reading, remove_own_cache, say
+from sppnet.cli.common import bar_for, file_for_output, reading, remove_own_cache, run_joined, say
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -19,10 +19,12 @@ from sppnet.cli.options import (
     name_list,
     positive_int,
 )
+from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.detector import SPPDetector
+    from sppnet.processes import Processes
 
 __all__ = ["add_parser"]
 
@@ -65,6 +67,11 @@ def add_parser(subparsers: Any) -> None:
     add_compute(parser)
     add = parser.add_argument_group("how it is trained").add_argument
     add("--epochs", type=positive_int, metavar="N", help="passes over the images (default: 6)")
+    add("--tune-convolutions", action="store_true", help="train the last convolutions, too, after the layers behind "
+        "the pooling and together with them. Worth it from about a thousand images and many classes on; it takes "
+        "several times as long")  # fmt: skip
+    add("--tune-epochs", type=positive_int, metavar="N", help="passes over the images with --tune-convolutions "
+        "(default: 6)")  # fmt: skip
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
         "efficientnet-lite0, two feature maps)")  # fmt: skip
     add("--layers", choices=("fc", "fc7", "pool"), default="fc", help="fc: one fully connected layer. fc7: two. pool: "
@@ -84,15 +91,23 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
+    if arguments.tune_epochs is not None and not arguments.tune_convolutions:
+        raise ArgumentError("--tune-epochs: needs --tune-convolutions")
+    return run_joined(arguments, lambda processes: _run(arguments, processes))
+
+
+def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.readable import DecodedImages, without_damaged
     from sppnet.datasets.training_splits import load_training_splits
     from sppnet.detection.estimate import check_disk, estimate_training
 
+    if processes.world > 1 and not arguments.tune_convolutions:
+        raise ArgumentError("torchrun: several processes work together with --tune-convolutions only; use one")
     output = file_for_output(arguments.output)
     cache = Path(arguments.cache or f"{output}.cache")
     file_for_output(cache / "maps", "--cache")
-    bar, on_error = bar_for(arguments), arguments.on_error
+    bar, on_error = bar_for(arguments, hidden=not processes.first), arguments.on_error
     raw = read_dataset(arguments.data, **reading(arguments))
     splits = load_training_splits(
         raw, arguments.split, arguments.val_split, class_names=arguments.classes, seed=arguments.seed,
@@ -100,6 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     decoded = DecodedImages(cache)
     dataset = without_damaged(splits.train, on_error=on_error, known=decoded, progress=bar)
+    detector = _detector(arguments, processes)
+    if not processes.first:
+        detector.fit(dataset, cache=cache, progress=bar, processes=processes)
+        return 0
     validation = splits.validation
     if validation is not None:
         validation = without_damaged(validation, on_error=on_error, known=decoded, progress=bar)
@@ -108,11 +127,10 @@ def run(arguments: argparse.Namespace) -> int:
     for note in splits.notes:
         say(note)
     say(_describe(dataset, validation))
-    detector = _detector(arguments)
     expected = estimate_training(detector, dataset, validation, progress=bar)
     say(expected.text(cache))
     check_disk(expected, cache)
-    _train(detector, dataset, validation, output, cache, arguments)
+    _train(detector, dataset, validation, output, cache, arguments, processes)
     if arguments.cache is None:
         remove_own_cache(cache)
     say(f"\n{output}: {output.stat().st_size / 1e6:.1f} MB, {len(detector.class_names_)} classes. Use it with:")
@@ -120,12 +138,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _detector(arguments: argparse.Namespace) -> SPPDetector:
+def _detector(arguments: argparse.Namespace, processes: Processes) -> SPPDetector:
     """The detector to train."""
     from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions
+    from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, TuningOptions
 
-    options: dict[str, Any] = {"seed": arguments.seed, "device": arguments.device}
+    options: dict[str, Any] = {"seed": arguments.seed, "device": str(processes.device)}
     head: dict[str, Any] = {"classifier": arguments.classifier, "box_regression": arguments.box_regression}
     features: dict[str, Any] = {"method": arguments.features, "precision": arguments.precision}
     if arguments.layers == "pool":
@@ -136,6 +154,9 @@ def _detector(arguments: argparse.Namespace) -> SPPDetector:
         options["backbone"] = arguments.backbone
     if arguments.epochs is not None:
         options["finetune"] = FinetuneOptions(epochs=arguments.epochs)
+    if arguments.tune_convolutions:
+        epochs = {} if arguments.tune_epochs is None else {"epochs": arguments.tune_epochs}
+        options["tuning"] = TuningOptions(**epochs)
     if arguments.scales is not None:
         scales = tuple(sorted(set(arguments.scales)))
         # mirror images at 5/6 of them, so that each object is seen at two sizes
@@ -161,6 +182,7 @@ def _train(
     output: Path,
     cache: Path,
     arguments: argparse.Namespace,
+    processes: Processes,
 ) -> None:
     """Train, calibrate, measure and save."""
     from sppnet.detection.examples import draw_examples
@@ -168,7 +190,7 @@ def _train(
 
     bar = bar_for(arguments)
     say(f"{len(dataset)} images, {sum(map(len, dataset))} objects, {len(dataset.class_names)} classes")
-    detector.fit(dataset, cache=cache, progress=bar)
+    detector.fit(dataset, cache=cache, progress=bar, processes=processes)
     stages = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in detector.fit_seconds_.items())
     say(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes ({stages})")
     if validation is None:

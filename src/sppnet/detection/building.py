@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.backbones.engines.load import has_engine, load_engine
+from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.detection.features import WindowFeatures
 from sppnet.detection.heads import Head, HeadEngine
 from sppnet.detection.maps import MapScale
@@ -39,26 +40,39 @@ def check_backbone(backbone: str | Backbone | MapEngine) -> None:
             raise ArgumentError(f"backbone: got {type(backbone).__name__}, expected a name or a Backbone")
 
 
-def build_engine(backbone: str | Backbone | MapEngine, precision: str, device: str) -> MapEngine:
+def build_engine(
+    backbone: str | Backbone | MapEngine, precision: str, device: str, tuned: TunedConvolutions | None = None
+) -> MapEngine:
     """Load the convolutions: in ONNX Runtime where it has them, otherwise in torch.
 
     Args:
         backbone: its name, or one of your own.
         precision: see :class:`FeatureOptions`.
         device: ``cpu`` or a CUDA device. There the convolutions always run in torch, in float32.
+        tuned: last blocks with weights of their own.
+
+    Raises:
+        ArgumentError: tuned convolutions of another backbone.
     """
     on_cpu = device == "cpu"
     if isinstance(backbone, str) and on_cpu and has_engine(backbone):
-        return load_engine(backbone, "int8" if precision == "int8" else "float32")
+        return load_engine(backbone, "int8" if precision == "int8" else "float32", tuned=tuned)
+    if tuned is not None and not (isinstance(backbone, str) and has_engine(backbone)):
+        raise ArgumentError(
+            f"backbone: got {backbone!r}, but the tuned convolutions of this detector are those of {tuned.network!r}"
+        )
     if not isinstance(backbone, str) and isinstance(backbone, MapEngine):
         if not on_cpu:
             raise ArgumentError(f"device: got {device!r}, but this backbone runs on the CPU only")
         return backbone
     from sppnet.backbones.engines.torch_engine import TorchEngine
-    from sppnet.backbones.registry import load_backbone
+    from sppnet.backbones.registry import load_backbone, put_tuned
 
     if isinstance(backbone, str):
-        return TorchEngine(load_backbone(backbone).to(device))
+        loaded = load_backbone(backbone)
+        if tuned is not None:
+            put_tuned(loaded, tuned)
+        return TorchEngine(loaded.to(device), "" if tuned is None else tuned.digest)
     # a module moves in place, and this one may be in use elsewhere
     return TorchEngine(backbone if on_cpu else copy.deepcopy(backbone).to(device))
 

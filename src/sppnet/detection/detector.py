@@ -17,6 +17,7 @@ from PIL import Image
 
 from sppnet._types import F32, U8, Progress, no_progress
 from sppnet.backbones.engines.engine import MapEngine
+from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.backbones.sources import DEFAULT_BACKBONE
 from sppnet.boxes import as_boxes
 from sppnet.detection import classes
@@ -29,7 +30,14 @@ from sppnet.detection.heads import Head
 from sppnet.detection.inference import decode_detections
 from sppnet.detection.maps import ImageMaps
 from sppnet.detection.model_checks import training_problem
-from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+from sppnet.detection.options import (
+    FeatureOptions,
+    FinetuneOptions,
+    HeadOptions,
+    SuppressionOptions,
+    SvmOptions,
+    TuningOptions,
+)
 from sppnet.detection.parts import Parts, survives_fork
 from sppnet.detection.saving import load_detector, save_detector
 from sppnet.detection.weights import DetectorWeights
@@ -46,6 +54,7 @@ if TYPE_CHECKING:  # what trains needs torch; what detects does not
     from sppnet.backbones.base import Backbone
     from sppnet.datasets.records import DetectionDataset
     from sppnet.detection.training.images import TrainingImages
+    from sppnet.processes import Processes
 
 __all__ = ["SPPDetector"]
 
@@ -67,6 +76,8 @@ class SPPDetector(Parameters):
         head: which layers stand behind the pooling.
         suppression: how scored windows become detections.
         finetune: how the fully connected layers are trained.
+        tuning: how the last convolutions are trained together with them, after that. None: the convolutions stay
+            frozen, as in the paper.
         svm: how SVMs and box regressors are trained.
         proposer: gives the windows of an image. Any callable from image to boxes will do.
         device: ``cpu``, or ``cuda`` for convolutions, pooling, fully connected layers, suppression and training.
@@ -76,6 +87,7 @@ class SPPDetector(Parameters):
     Attributes:
         class_names_: after fit or load.
         weights_: the trained matrices.
+        tuned_: the convolutions that were trained; None where all are frozen.
         metadata_: how it was trained, and what was measured.
 
     Raises:
@@ -84,6 +96,7 @@ class SPPDetector(Parameters):
 
     class_names_: tuple[str, ...]
     weights_: DetectorWeights
+    tuned_: TunedConvolutions | None = None
     metadata_: dict[str, Any]
     fit_seconds_: dict[str, float]
 
@@ -98,6 +111,7 @@ class SPPDetector(Parameters):
         proposer: Proposer = _PROPOSER,
         device: str = "cpu",
         seed: int = 0,
+        tuning: TuningOptions | None = None,
     ) -> None:
         self.backbone = backbone
         self.features = features
@@ -108,6 +122,7 @@ class SPPDetector(Parameters):
         self.proposer = proposer
         self.device = device
         self.seed = seed
+        self.tuning = tuning
         self._parts = Parts()
         self._stored: dict[str, Array] = {}  # of the file it was loaded from
         self._check_parameters(self.get_params(deep=False))
@@ -122,6 +137,8 @@ class SPPDetector(Parameters):
         ):
             if not isinstance(values[name], kind):
                 raise ArgumentError(f"{name}: got {values[name]!r}, expected {kind.__name__}(...)")
+        if not isinstance(values["tuning"], TuningOptions | None):
+            raise ArgumentError(f"tuning: got {values['tuning']!r}, expected TuningOptions(...) or None")
         check_backbone(values["backbone"])
         if not callable(values["proposer"]):
             raise ArgumentError(
@@ -141,6 +158,7 @@ class SPPDetector(Parameters):
         *,
         cache: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
+        processes: Processes | None = None,
     ) -> Self:
         """Train on ``dataset``: windows and maps of every image once, then what stands behind the pooling.
 
@@ -148,6 +166,8 @@ class SPPDetector(Parameters):
             dataset: images and their annotations.
             cache: folder for maps and windows; what is there isn't computed again. None uses a temporary one.
             progress: shows how far each stage is. Messages go to the logger ``sppnet``.
+            processes: that tune the convolutions together, see :func:`sppnet.processes.join_processes`; ``cache`` must
+                be a folder that all of them see. The first one does the other stages, and all get the same result.
 
         Raises:
             DatasetError: there are no images, or a class has no object that isn't difficult.
@@ -155,7 +175,7 @@ class SPPDetector(Parameters):
         """
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
-                return self.fit(dataset, cache=folder, progress=progress)
+                return self.fit(dataset, cache=folder, progress=progress, processes=processes)
         windows = getattr(self.proposer, "max_windows", 1)
         features, dims = self.features, self.window_features().dims
         problem = training_problem(
@@ -166,11 +186,17 @@ class SPPDetector(Parameters):
         from sppnet.detection.training.fit import fit_detector
         from sppnet.devices import plain_precision
 
+        frozen = copy.copy(self)
+        frozen.tuned_ = None
         with plain_precision():
-            data = self.training_images(dataset, cache, mirrored=True)
-            trained = fit_detector(data, self.head, self.finetune, self.svm, self.seed, cache, progress)
+            data = frozen.training_images(dataset, cache, mirrored=True)
+            trained = fit_detector(
+                data, self.head, self.finetune, self.svm, self.seed, cache, progress, tuning=self.tuning,
+                processes=processes,
+            )  # fmt: skip
         self.weights_, self.class_names_ = trained.fitted.weights, trained.fitted.class_names
         self.metadata_, self.fit_seconds_ = trained.fitted.metadata, trained.seconds
+        self.tuned_ = trained.tuned
         self._stored = {}
         return self
 
@@ -518,7 +544,7 @@ class SPPDetector(Parameters):
         return self._parts.get(name, (engine, self.features), lambda: build_features(engine, self.features, sides))
 
     def _engine(self) -> MapEngine:
-        key = (self.backbone, self.features.precision, self.device)
+        key = (self.backbone, self.features.precision, self.device, self.tuned_)
         return self._parts.get("engine", key, lambda: build_engine(*key))
 
     def _pooled(self) -> PooledWindows:

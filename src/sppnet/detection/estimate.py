@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class TrainingEstimate:
         images: to train on.
         measured: images that were timed for this.
         validation: images to measure on.
+        tuning_s: seconds for the convolutions, where they are tuned.
     """
 
     prepare_s: float
@@ -54,11 +56,12 @@ class TrainingEstimate:
     images: int
     measured: int
     validation: int
+    tuning_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """Seconds of all stages together."""
-        return self.prepare_s + self.layers_s + self.measure_s
+        return self.prepare_s + self.layers_s + self.tuning_s + self.measure_s
 
     def text(self, cache: str | os.PathLike[str]) -> str:
         """Two lines for the user.
@@ -67,6 +70,8 @@ class TrainingEstimate:
             cache: the folder for windows and maps.
         """
         parts = [f"windows and maps {_minutes(self.prepare_s)}", f"layers {_minutes(self.layers_s)}"]
+        if self.tuning_s:
+            parts.append(f"convolutions {_minutes(self.tuning_s)}")
         if self.validation:
             parts.append(f"measuring on {self.validation} images {_minutes(self.measure_s)}")
         free = shutil.disk_usage(_existing(Path(cache))).free
@@ -140,7 +145,20 @@ def estimate_training(
         len(dataset),
         len(chosen),
         count,
+        _tuning_s(detector, dataset),
     )
+
+
+def _tuning_s(detector: SPPDetector, dataset: DetectionDataset) -> float:
+    """Seconds for tuning the convolutions, from a few views."""
+    if detector.tuning is None:
+        return 0.0
+    from sppnet.detection.training.tuning import seconds_a_view
+
+    some = dataset.spread(4)
+    with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
+        each = seconds_a_view(detector.training_images(some, folder), detector.tuning, detector.head)
+    return each * len(dataset) * detector.tuning.epochs
 
 
 def _estimate_rcnn(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Vectors: TypeAlias = "NDArray[Any] | Tensor"
 
-__all__ = ["PooledWindows", "Vectors", "WindowFeatures", "input_size"]
+__all__ = ["PooledWindows", "Vectors", "WindowFeatures", "input_size", "locate_windows"]
 
 # A window uses the scale at which its area is nearest to this (paper, section 4.2)
 TARGET_AREA = 224 * 224
@@ -42,6 +42,27 @@ def input_size(height: int, width: int, short_side_px: int, max_long_side_px: in
     sides = (max(multiple, round(side * factor / multiple) * multiple) for side in (height, width))
     new_height, new_width = sides
     return new_height, new_width
+
+
+def locate_windows(windows: F32, scale: F32) -> tuple[F32, I64]:
+    """Choose the scale of each window, and find it there (paper, section 4.2).
+
+    Args:
+        windows: ``(K, 4)`` in pixels of the image.
+        scale: ``(scales, 2)``: input pixels per image pixel, in x and y.
+
+    Returns:
+        ``(K, 4)`` in input pixels, and the scale of each ``(K,)``.
+    """
+    if len(scale) == 1:
+        index = np.zeros(len(windows), np.int64)
+    else:
+        area = (windows[:, 2] - windows[:, 0]) * (windows[:, 3] - windows[:, 1])
+        scaled = np.maximum(area[:, None] * scale.prod(1)[None], 1.0)
+        # nearest in ratio: 4 times too small is as far as 4 times too large
+        index = np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
+    mine = scale[index]
+    return windows * np.concatenate([mine, mine], 1), index
 
 
 class WindowFeatures:
@@ -104,22 +125,29 @@ class WindowFeatures:
         """Size of the maps of an image, as the feature cache keeps them."""
         multiple, cells = self.engine.size_multiple, 0
         for side in self.short_sides_px:
-            h, w = input_size(height, width, side, round(side * self.max_long_ratio), multiple)
+            h, w = self._size(height, width, side)
             cells += (h // multiple) * (w // multiple)
         return cells * self.engine.channels * np.dtype(self.stored_dtype).itemsize
+
+    def scales(self, height: int, width: int) -> F32:
+        """Input pixels per pixel of an image, ``(scales, 2)``, in x and y."""
+        sizes = (self._size(height, width, side) for side in self.short_sides_px)
+        return np.array([(w / width, h / height) for h, w in sizes], np.float32)
+
+    def _size(self, height: int, width: int, side: int) -> tuple[int, int]:
+        return input_size(height, width, side, round(side * self.max_long_ratio), self.engine.size_multiple)
 
     def maps(self, image: U8, *, flip: bool = False) -> ImageMaps:
         """Run the convolutions over ``image (H, W, 3)``, once a scale; over its mirror image if ``flip``."""
         height, width = image.shape[:2]
         source = Image.fromarray(image[:, ::-1] if flip else image)
-        maps, scales = [], []
+        maps = []
         for side in self.short_sides_px:
-            h, w = input_size(height, width, side, round(side * self.max_long_ratio), self.engine.size_multiple)
+            h, w = self._size(height, width, side)
             # images more than twice as large are first averaged over whole blocks of pixels, which is much quicker
             found = self.engine(np.asarray(source.resize((w, h), Image.Resampling.BILINEAR, reducing_gap=2.0)))
             maps.append(_channels_first(found))
-            scales.append((w / width, h / height))
-        return ImageMaps(tuple(maps), np.array(scales, np.float32), height, width, self.quantised)
+        return ImageMaps(tuple(maps), self.scales(height, width), height, width, self.quantised)
 
     def accepted(self, maps: ImageMaps) -> ImageMaps:
         """Give ``maps`` as these features pool them: bytes become floats where the precision is float32.
@@ -163,9 +191,7 @@ class WindowFeatures:
             tensor on the device, where that is a CUDA device.
         """
         count = len(windows)
-        index = self._scale_of(maps, windows)
-        scale = maps.scale[index]
-        located = windows * np.concatenate([scale, scale], 1)
+        located, index = locate_windows(windows, maps.scale)
         if out is not None:
             out = out[:count].reshape(count, sum(n * n for n in self.levels), self.engine.channels)
         here: Any = [self._here(m) for m in maps.unpacked().maps]
@@ -212,15 +238,6 @@ class WindowFeatures:
 
         tensor = torch.from_numpy(one) if isinstance(one, np.ndarray) else one
         return tensor.to(self.device)
-
-    def _scale_of(self, maps: ImageMaps, windows: F32) -> I64:
-        if len(maps.maps) == 1:
-            return np.zeros(len(windows), np.int64)
-        area = (windows[:, 2] - windows[:, 0]) * (windows[:, 3] - windows[:, 1])
-        scaled = np.maximum(area[:, None] * maps.scale.prod(1)[None], 1.0)
-        # nearest in ratio: 4 times too small is as far as 4 times too large
-        nearest: I64 = np.abs(np.log(scaled / TARGET_AREA)).argmin(1)
-        return nearest
 
 
 class PooledWindows:

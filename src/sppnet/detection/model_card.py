@@ -33,6 +33,7 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
         ("format", f"version {stored.version}, written by sppnet {m.get('sppnet_version', '?')}"),
         ("size", f"{size / 1e6:.1f} MB, {numbers} numbers, {m.get('precision', '?')}"),
         ("backbone", f"{name}, weights sha256 {str(backbone.get('weights_sha256', '?'))[:16]}..."),
+        *([("tuned", f"its last {_value(m, 'tuned', 'blocks')} blocks were trained, too")] if "tuned" in m else []),
         ("pyramid", f"levels {_list(m.get('levels'))}"),
         ("scales", f"short side {_list(m.get('short_sides_px'))} px"),
         ("windows", f"{_value(m, 'proposer', 'name')}, at most {_value(m, 'proposer', 'max_windows')} an image"),

@@ -10,12 +10,15 @@ from typing import Any
 
 from sppnet.storage.names import class_names_problem
 
-__all__ = ["MAX_SHORT_SIDE_PX", "MAX_WINDOWS", "metadata_problem", "tensors_problem", "training_problem"]
+__all__ = ["MAX_SHORT_SIDE_PX", "MAX_WINDOWS", "TUNED", "metadata_problem", "tensors_problem", "training_problem"]
 
 MAX_SHORT_SIDE_PX = 2048
 """The largest scale of a model. At 2048 pixels the convolutions of the default model take about 0.7 GB."""
 MAX_WINDOWS = 50_000
 """The most windows of an image."""
+
+TUNED = "tuned/"
+"""How the names of the arrays of tuned convolutions begin."""
 
 _MAX_SCALES = 16
 _MAX_LEVEL = 64
@@ -50,6 +53,12 @@ def tensors_problem(
         shapes: of each stored tensor.
         metadata: without problems, as :func:`metadata_problem` has it.
     """
+    # those of tuned convolutions are checked against the network, when it is known
+    tuned = {name for name in dtypes if name.startswith(TUNED)}
+    if bool(tuned) != ("tuned" in metadata):
+        return "its tuned convolutions are missing, or its metadata doesn't name them"
+    dtypes = {name: dtype for name, dtype in dtypes.items() if name not in tuned}
+    shapes = {name: shape for name, shape in shapes.items() if name not in tuned}
     for name, dtype in dtypes.items():
         shape = shapes[name]
         if dtype not in _DTYPES:
@@ -193,6 +202,8 @@ _RULES: dict[str, Rule] = {
     "head": (_small, "an object"),
     "finetune": (_small, "an object"),
     "svm": (_small, "an object"),
+    "tuning": (_small, "an object"),
+    "tuned": (lambda v: isinstance(v, dict) and _whole(v.get("blocks"), 1, 64), "an object with a number of blocks"),
     "training": (_small, "an object"),
     "metrics": (_small, "an object"),
     "changes": (lambda v: isinstance(v, list) and all(isinstance(c, dict) for c in v), "a list of objects"),

@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet._types import F32
-from sppnet.detection.model_checks import metadata_problem, tensors_problem
+from sppnet.detection.model_checks import TUNED, metadata_problem, tensors_problem
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.storage.envelope import Array, read_envelope, write_envelope
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "PRECISIONS", "StoredModel", "read_model", "read_stored", "write_model"]
 
 # 1: sppnet 0.1.0 before its release. 2: a checksum in the header, thresholds in the metadata. 3: there may be an
-# fc7, and soft suppression.
-FORMAT_VERSION = 3
+# fc7, and soft suppression. 4: there may be tuned convolutions.
+FORMAT_VERSION = 4
 _KIND = "sppnet-detector"
 FORMAT = f"{_KIND}-{FORMAT_VERSION}"
 PRECISIONS = ("float32", "float16", "int8")
@@ -53,7 +53,7 @@ class StoredModel:
         """
         out: dict[str, F32] = {}
         for name, value in self.tensors.items():
-            if name.endswith(".scale"):
+            if name.endswith(".scale") or name.startswith(TUNED):
                 continue
             if value.dtype == np.int8:
                 out[name] = _from_int8(value, self.tensors[f"{name}.scale"])
@@ -63,6 +63,11 @@ class StoredModel:
                 raise ModelFileError(f"{where}: {name} has values that are not finite; the file is damaged")
         return out
 
+    def tuned(self) -> dict[str, Array]:
+        """Give the arrays of tuned convolutions, kernels in float32 or int8; empty where there are none."""
+        found = {name.removeprefix(TUNED): value for name, value in self.tensors.items() if name.startswith(TUNED)}
+        return {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in found.items()}
+
 
 def write_model(
     path: str | os.PathLike[str],
@@ -71,6 +76,7 @@ def write_model(
     precision: str,
     *,
     like: Mapping[str, Array] | None = None,
+    tuned: Mapping[str, Array] | None = None,
 ) -> None:
     """Write a detector file in one step (a reader never meets half of it).
 
@@ -84,6 +90,8 @@ def write_model(
             still the same is written with the very bytes that it had there, in the type that its tensor had there
             (provided that ``precision`` is the same), so that classes can be added and removed without a trace on the
             others.
+        tuned: arrays of tuned convolutions. Integers stay as they are; float kernels are stored as float16 unless
+            ``precision`` is float32.
 
     Raises:
         ArgumentError: an unknown precision, or metadata that couldn't be loaded again.
@@ -101,6 +109,9 @@ def write_model(
             stored[name], stored[f"{name}.scale"] = _to_int8(value, old)
         else:
             stored[name] = np.ascontiguousarray(value, _storage(value, precision, before))
+    for name, value in (tuned or {}).items():
+        small = precision != "float32" and value.dtype == np.float32 and value.ndim > 1
+        stored[TUNED + name] = value.astype(np.float16) if small else value
     write_envelope(path, stored, metadata, _KIND, FORMAT_VERSION)
 
 

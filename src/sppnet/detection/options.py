@@ -11,7 +11,7 @@ import numpy as np
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["FeatureOptions", "FinetuneOptions", "HeadOptions", "SuppressionOptions", "SvmOptions"]
+__all__ = ["FeatureOptions", "FinetuneOptions", "HeadOptions", "SuppressionOptions", "SvmOptions", "TuningOptions"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,63 @@ class FinetuneOptions:
         _number("foreground_share", self.foreground_share, 0, 1)
         _number("learning_rate", self.learning_rate, 0, 1e3)
         _number("weight_decay", self.weight_decay, 0, 1e3)
+
+
+@dataclass(frozen=True)
+class TuningOptions:
+    """How the last convolutions are trained together with the layers behind the pooling, after these alone.
+
+    The paper leaves the convolutions as they are (section 4.2); fast R-CNN (Girshick, 2015) trains them through the
+    pooling.
+
+    Args:
+        blocks: how many of the last blocks are trained.
+        epochs: passes over all images.
+        images_per_batch: images of a step.
+        windows_per_image: windows drawn from each of them.
+        learning_rate: of the convolutions, the highest of the one-cycle schedule.
+        head_learning_rate: of the layers behind the pooling, likewise.
+        weight_decay: of AdamW.
+        average: the result is the exponential moving average of the weights, with this decay a step, in [0, 1).
+        scale_range: scales of the features are multiplied by a number drawn from here, for each image anew.
+        colour: brightness, contrast and saturation are multiplied by numbers drawn from ``[1 - colour, 1 + colour]``.
+        precision: of the products: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the processor has it.
+
+    Raises:
+        ArgumentError: a value out of its range.
+    """
+
+    blocks: int = 7
+    epochs: int = 6
+    images_per_batch: int = 2
+    windows_per_image: int = 96
+    learning_rate: float = 1e-4
+    head_learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    average: float = 0.999
+    scale_range: tuple[float, float] = (0.75, 1.25)
+    colour: float = 0.3
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Check every value."""
+        for name in ("blocks", "epochs", "images_per_batch", "windows_per_image"):
+            _whole(name, getattr(self, name), 1, 1 << 20)
+        for name in ("learning_rate", "head_learning_rate", "weight_decay"):
+            _number(name, getattr(self, name), 0, 1e3)
+        _number("average", self.average, 0, 1)
+        if self.average == 1:
+            raise ArgumentError("average: got 1, with which nothing is ever learned; expected a decay in [0, 1)")
+        both = tuple(self.scale_range)
+        if len(both) != 2:
+            raise ArgumentError(f"scale_range: got {self.scale_range!r}, expected the least and the greatest factor")
+        for value in both:
+            _number("scale_range", value, 0.1, 10)
+        if both[0] > both[1]:
+            raise ArgumentError(f"scale_range: got {both}, expected the least factor first")
+        object.__setattr__(self, "scale_range", both)
+        _number("colour", self.colour, 0, 1)
+        _one_of("precision", self.precision, ("auto", "bfloat16", "float32"))
 
 
 @dataclass(frozen=True)

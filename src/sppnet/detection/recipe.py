@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
-from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+from sppnet.detection.options import (
+    FeatureOptions,
+    FinetuneOptions,
+    HeadOptions,
+    SuppressionOptions,
+    SvmOptions,
+    TuningOptions,
+)
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError
 from sppnet.proposals.base import Proposer
@@ -16,7 +23,7 @@ from sppnet.proposals.search import Mode, SelectiveSearch
 __all__ = ["proposer_metadata", "recipe_from_metadata", "recipe_metadata"]
 
 _SEARCH, _GRID = "selective search", "grid"
-T = TypeVar("T", FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions)
+T = TypeVar("T", FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions, TuningOptions)
 
 
 def recipe_metadata(
@@ -27,6 +34,7 @@ def recipe_metadata(
     svm: SvmOptions,
     proposer: Proposer,
     seed: int,
+    tuning: TuningOptions | None = None,
 ) -> dict[str, Any]:
     """Describe the parameters of a detector for JSON.
 
@@ -44,6 +52,7 @@ def recipe_metadata(
         "finetune": asdict(finetune),
         "svm": asdict(svm),
         "seed": int(seed),
+        **({} if tuning is None else {"tuning": asdict(tuning) | {"scale_range": list(tuning.scale_range)}}),
         **asdict(suppression),
     }
 
@@ -93,6 +102,7 @@ def recipe_from_metadata(metadata: Mapping[str, Any], weights: DetectorWeights) 
         "svm": _options(SvmOptions, metadata.get("svm", training.get("svm", {}))),
         "proposer": _proposer(metadata["proposer"]),
         "seed": int(metadata.get("seed", training.get("seed", 0))),
+        "tuning": _options(TuningOptions, metadata["tuning"]) if "tuning" in metadata else None,
     }
 
 

@@ -8,6 +8,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from sppnet.backbones.engines.engine import MapEngine
+from sppnet.backbones.engines.lite import lite_network
+from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.detection.classes import Fitted
 from sppnet.detection.model_file import read_stored, write_model
 from sppnet.detection.recipe import recipe_from_metadata, recipe_metadata
@@ -48,15 +50,25 @@ def save_detector(
         )
     recipe = recipe_metadata(
         detector.features, detector.head, detector.suppression, detector.finetune, detector.svm, detector.proposer,
-        detector.seed,
+        detector.seed, detector.tuning,
     )  # fmt: skip
-    metadata = fitted.metadata | {
+    metadata: dict[str, Any] = fitted.metadata | {
         "class_names": list(fitted.class_names),
         "backbone": {"name": engine.name, "weights_sha256": engine.weights_sha256},
         "precision": precision,
         **recipe,
     }
-    write_model(path, fitted.weights.arrays(), metadata, precision, like=like)
+    tuned = detector.tuned_
+    for name, value in (
+        ("tuned", None if tuned is None else {"blocks": tuned.blocks}),
+        ("tuning", recipe.get("tuning")),
+    ):
+        metadata.pop(name, None)  # of the file that it was loaded from
+        if value is not None:
+            metadata[name] = value
+    write_model(
+        path, fitted.weights.arrays(), metadata, precision, like=like, tuned=None if tuned is None else tuned.arrays()
+    )
 
 
 def load_detector(
@@ -79,6 +91,9 @@ def load_detector(
         name, expected = str(metadata["backbone"]["name"]), str(metadata["backbone"]["weights_sha256"])
         parameters = recipe_from_metadata(metadata, weights)
         detector = kind(backbone if backbone is not None else name, **parameters, device=device)
+        if "tuned" in metadata:
+            blocks = int(metadata["tuned"]["blocks"])
+            detector.tuned_ = TunedConvolutions.from_arrays(lite_network(name), blocks, stored.tuned())
         class_names = tuple(str(name) for name in metadata["class_names"])
         if not all(0 <= float(value) <= 1 for value in dict(metadata.get("thresholds", {})).values()):
             raise ValueError("thresholds")

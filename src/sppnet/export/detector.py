@@ -108,7 +108,7 @@ def _engine_of(detector: SPPDetector) -> LiteEngine:
     backbone = detector.backbone
     if isinstance(backbone, str) and has_engine(backbone):  # also where a CUDA device runs it
         engine = detector.window_features().engine
-        return engine if isinstance(engine, LiteEngine) else load_engine(backbone, "float32")
+        return engine if isinstance(engine, LiteEngine) else load_engine(backbone, "float32", tuned=detector.tuned_)
     if isinstance(backbone, LiteEngine):
         return backbone
     name = backbone if isinstance(backbone, str) else backbone.name

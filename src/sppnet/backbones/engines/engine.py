@@ -23,8 +23,6 @@ __all__ = ["PRECISIONS", "LiteEngine", "MapEngine", "Precision"]
 Precision = Literal["int8", "float32"]
 PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 
-_OFFSETS = {16: 15.5, 32: 31.5}  # by stride; a test finds them by perturbing pixels
-
 
 @runtime_checkable
 class MapEngine(Protocol):
@@ -90,7 +88,7 @@ class LiteEngine:
         self.device = "cpu"
         self.channels = network.channels
         self.stride = self.size_multiple = network.stride
-        self.offset = _OFFSETS[network.stride]
+        self.offset = network.stride - 0.5  # a test finds it by perturbing pixels
         self.native_side_px = VARIANTS[network.variant][2]
         self.step: NDArray[np.float32] | None = None
         self.zero: NDArray[np.float32] | None = None

@@ -6,11 +6,20 @@ The torch module and the graphs of ONNX Runtime are both made from it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["ENDINGS", "STAGES", "VARIANTS", "ConvLayer", "LiteNetwork", "lite_network", "round_channels"]
+__all__ = [
+    "ENDINGS",
+    "STAGES",
+    "VARIANTS",
+    "ConvLayer",
+    "LiteNetwork",
+    "lite_network",
+    "round_channels",
+    "split_network",
+]
 
 # repeats, kernel, stride, expansion, channels out
 STAGES = (
@@ -159,3 +168,37 @@ def lite_network(name: str) -> LiteNetwork:
     return LiteNetwork(
         name, variant, tuple(layers), (mid, result) if ending == "+mid" else (result,), 16 if dilated else 32
     )
+
+
+def split_network(network: LiteNetwork, blocks: int) -> tuple[LiteNetwork, tuple[ConvLayer, ...]]:
+    """Cut a network in two: early layers that stay frozen, and its last blocks.
+
+    Args:
+        network: its layers.
+        blocks: how many blocks are in the second part.
+
+    Returns:
+        A network whose map is what the second part reads, and the layers of the second part.
+
+    Raises:
+        ArgumentError: there are not so many blocks, or so few that a part of the map would come from before them.
+    """
+    numbers = sorted({int(layer.name.split(".")[0]) for layer in network.layers if "." in layer.name})
+    late: list[tuple[ConvLayer, ...]] = [
+        tuple(layer for layer in network.layers if layer.name.split(".")[0] in {str(n) for n in numbers[-count:]})
+        for count in range(1, len(numbers))
+    ]
+    fitting = [count for count, layers in enumerate(late, 1) if _reads_one(network, layers)]
+    if blocks not in fitting:
+        raise ArgumentError(f"blocks: got {blocks}, expected {fitting[0]} to {fitting[-1]} with {network.name}")
+    layers = late[blocks - 1]
+    early = tuple(layer for layer in network.layers if layer not in layers)
+    stride = math.prod(layer.stride for layer in early)
+    return replace(network, layers=early, outputs=(layers[0].source,), stride=stride), layers
+
+
+def _reads_one(network: LiteNetwork, layers: tuple[ConvLayer, ...]) -> bool:
+    """Whether ``layers`` read one tensor only of those before them, and make up the map with it."""
+    own = {layer.result for layer in layers} | {layer.name for layer in layers}
+    read = {name for layer in layers for name in (layer.source, layer.added) if name} | set(network.outputs)
+    return read - own == {layers[0].source}

@@ -30,7 +30,7 @@ from sppnet.backbones.engines.quantised import QuantisedLayer, QuantisedLayers
 from sppnet.backbones.engines.rounding import MOST, InputProducts, dense_steps
 from sppnet.errors import ArgumentError
 
-__all__ = ["quantise"]
+__all__ = ["quantise", "quantise_from"]
 
 F64 = NDArray[np.float64]
 Numbers = NDArray[Any]  # whole numbers in float32 or float64
@@ -73,12 +73,40 @@ def quantise(
     Raises:
         ArgumentError: there are no images.
     """
-    if not images:
+    return quantise_from(network.layers, folded, "image", images, (np.float32(1 / 128), np.uint8(127)), progress)
+
+
+def quantise_from(
+    network_layers: Sequence[ConvLayer],
+    folded: Folded,
+    source: str,
+    inputs: Sequence[NDArray[np.uint8]],
+    scale: tuple[np.float32, np.uint8],
+    progress: Callable[[str], None] = lambda layer: None,
+) -> QuantisedLayers:
+    """Quantise the layers that stand behind a quantised tensor.
+
+    Args:
+        network_layers: in the order in which they run.
+        folded: their kernels and biases.
+        source: name of the tensor that the first of them reads.
+        inputs: bytes of that tensor on some images, ``(h, w, channels)`` each.
+        scale: step and zero of that tensor: a byte stands for ``(byte - zero) * step``.
+        progress: called with the name of each layer.
+
+    Returns:
+        These layers, and the scale of every tensor from ``source`` on.
+
+    Raises:
+        ArgumentError: there are no inputs.
+    """
+    if not inputs:
         raise ArgumentError("images: got none, expected some to calibrate the int8 layers on")
-    first = [np.rint((image.astype(np.float64) - 127) / 128 / _UNIT).astype(np.float32) for image in images]
-    tensors = {"image": _Tensor(first, list(images), np.float32(1 / 128), 127)}
-    layers, scales = {}, {"image": (np.float32(1 / 128), np.uint8(127))}
-    for i, layer in enumerate(network.layers):
+    step, zero = float(scale[0]), int(scale[1])
+    first = [np.rint((values.astype(np.float64) - zero) * step / _UNIT).astype(np.float32) for values in inputs]
+    tensors = {source: _Tensor(first, list(inputs), scale[0], zero)}
+    layers, scales = {}, {source: scale}
+    for i, layer in enumerate(network_layers):
         progress(layer.name)
         layers[layer.name], result = _layer(layer, *folded[layer.name], tensors[layer.source])
         scales[layer.name] = (result.step, np.uint8(result.zero))
@@ -86,7 +114,7 @@ def quantise(
             result = _sum(result, tensors[layer.added])
             scales[layer.result] = (result.step, np.uint8(result.zero))
         tensors[layer.result] = result
-        needed = {name for later in network.layers[i + 1 :] for name in (later.source, later.added)}
+        needed = {name for later in network_layers[i + 1 :] for name in (later.source, later.added)}
         tensors = {name: tensor for name, tensor in tensors.items() if name in needed}
     return QuantisedLayers(layers, scales)
 

@@ -23,10 +23,12 @@ class TorchEngine:
 
     Args:
         backbone: frozen, on the device that is to run it.
+        changes: what tells its weights from those of their file; empty where they are the same.
     """
 
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(self, backbone: Backbone, changes: str = "") -> None:
         self.backbone = backbone
+        self.changes = changes
         self.name = backbone.name
         self.channels = int(backbone.channels)
         self.stride, self.offset, self.size_multiple = backbone.stride, backbone.offset, backbone.size_multiple
@@ -40,7 +42,7 @@ class TorchEngine:
     def identity(self) -> tuple[str, ...]:
         """Name of the convolutions, and the SHA-256 of their file or, where they come from none, of their weights."""
         if self.weights_sha256:
-            return self.name, self.weights_sha256
+            return (self.name, self.weights_sha256, self.changes) if self.changes else (self.name, self.weights_sha256)
         digest = hashlib.sha256()
         for name, value in sorted(self.backbone.state_dict().items()):
             digest.update(f"{name} {tuple(value.shape)}\0".encode())

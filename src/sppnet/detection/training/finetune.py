@@ -16,7 +16,7 @@ from torch import Tensor
 from sppnet._types import Progress, no_progress
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.options import FinetuneOptions
-from sppnet.detection.training.images import TrainingImages
+from sppnet.detection.training.images import TrainingImage, TrainingImages, WindowedImage
 from sppnet.detection.training.sampling import assign_windows, draw_windows
 from sppnet.storage.checkpoints import (
     Checkpoints,
@@ -26,7 +26,7 @@ from sppnet.storage.checkpoints import (
     state_of_generator,
 )
 
-__all__ = ["finetune", "jitter_boxes", "training_windows"]
+__all__ = ["finetune", "jitter_boxes", "one_cycle", "sample_windows", "training_windows"]
 
 F32 = NDArray[np.float32]
 _Batch = tuple[list[Tensor], dict[str, Any], NDArray[np.int64]]
@@ -46,23 +46,41 @@ def jitter_boxes(boxes: F32, count: int, rng: np.random.Generator) -> F32:
     return np.concatenate([centre - half, centre + half], 1).astype(np.float32)
 
 
+def sample_windows(
+    image: TrainingImage | WindowedImage, classes: int, count: int, rng: np.random.Generator, foreground_share: float
+) -> tuple[F32, NDArray[np.int64], F32]:
+    """Draw windows of an image to learn from.
+
+    Args:
+        image: its proposals and objects.
+        classes: how many there are.
+        count: windows to draw.
+        rng: draws them.
+        foreground_share: at most this share overlaps an object.
+
+    Returns:
+        Windows ``(n, 4)``, their classes ``(n,)`` (background is ``classes``), and deltas ``(n, 4)`` to their objects.
+    """
+    windows, easy = image.windows, image.boxes[~image.difficult]
+    if len(easy):
+        windows = np.concatenate([windows, easy, jitter_boxes(easy, 2 * len(easy) + 4, rng)])
+        limit = np.array([image.width, image.height] * 2, np.float32)
+        windows = np.clip(windows, 0, limit)
+        windows = windows[((windows[:, 2:] - windows[:, :2]) > 4).all(1)]
+    assignment = assign_windows(windows, image.boxes, image.labels, image.difficult)
+    index, label = draw_windows(assignment, count, rng, foreground_share=foreground_share)
+    return windows[index], np.where(label < 0, classes, label), assignment.deltas[index]
+
+
 def training_windows(
     data: TrainingImages, i: int, flip: bool, count: int, rng: np.random.Generator, foreground_share: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A mini-batch of one image: pooled ``(n, D)``, labels ``(n,)`` (background last), deltas ``(n, 4)``."""
     image = data.load(i, flip=flip)
-    windows, easy = image.windows, image.boxes[~image.difficult]
-    if len(easy):
-        windows = np.concatenate([windows, easy, jitter_boxes(easy, 2 * len(easy) + 4, rng)])
-        limit = np.array([image.maps.width, image.maps.height] * 2, np.float32)
-        windows = np.clip(windows, 0, limit)
-        windows = windows[((windows[:, 2:] - windows[:, :2]) > 4).all(1)]
-    assignment = assign_windows(windows, image.boxes, image.labels, image.difficult)
-    index, label = draw_windows(assignment, count, rng, foreground_share=foreground_share)
+    windows, label, deltas = sample_windows(image, len(data.dataset.class_names), count, rng, foreground_share)
     features = data.flip_features if flip and data.flip_features is not None else data.features
-    pooled = torch.from_numpy(features.vectors(image.maps, windows[index]))
-    label = np.where(label < 0, len(data.dataset.class_names), label)
-    return pooled, torch.from_numpy(label), torch.from_numpy(assignment.deltas[index])
+    pooled = torch.from_numpy(features.vectors(image.maps, windows))
+    return pooled, torch.from_numpy(label), torch.from_numpy(deltas)
 
 
 def finetune(

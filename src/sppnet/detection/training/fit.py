@@ -13,12 +13,14 @@ import torch
 
 import sppnet
 from sppnet._types import Progress
+from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.classes import Fitted
-from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions
+from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
 from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.training.layers import Trained, train_layers, training_identity
 from sppnet.errors import DatasetError
+from sppnet.processes import Processes, alone
 from sppnet.storage.checkpoints import Checkpoints
 
 __all__ = ["FitResult", "fit_detector"]
@@ -28,10 +30,11 @@ logger = logging.getLogger("sppnet")
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training gave, and the seconds that each stage took."""
+    """What training gave, the convolutions that were tuned, and the seconds that each stage took."""
 
     fitted: Fitted
     seconds: dict[str, float]
+    tuned: TunedConvolutions | None = None
 
 
 def fit_detector(
@@ -42,6 +45,9 @@ def fit_detector(
     seed: int,
     cache: str | os.PathLike[str],
     progress: Progress,
+    *,
+    tuning: TuningOptions | None = None,
+    processes: Processes | None = None,
 ) -> FitResult:
     """Train on ``data``; a run that was stopped goes on from its checkpoints in ``cache``.
 
@@ -53,6 +59,8 @@ def fit_detector(
         seed: of all that is drawn at random.
         cache: folder for checkpoints.
         progress: shows how far each stage is.
+        tuning: how the last convolutions are trained; None: not at all.
+        processes: that tune the convolutions together; the first one does the rest.
 
     Raises:
         DatasetError: there are no images, or a class has no object that isn't difficult.
@@ -60,15 +68,20 @@ def fit_detector(
     dataset = data.dataset
     _check_trainable(dataset)
     started = time.perf_counter()
-    logger.info(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
-    data.prepare(progress)
+    processes = processes or alone()
+    if processes.first:
+        logger.info(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
+        data.prepare(progress)
+    processes.wait()
     prepared = round(time.perf_counter() - started, 1)
     common = training_identity(data, sppnet.__version__, head.rank, head.hidden, head.dropout, seed, finetune)
     if head.layers != 1:
         common = (*common, "fc layers", head.layers)
     if data.features.device != "cpu":
         common = (*common, "device", data.features.device.partition(":")[0])
-    own = (head.classifier, head.box_regression, asdict(svm))
+    own: tuple[object, ...] = (head.classifier, head.box_regression, asdict(svm))
+    if tuning is not None:
+        own = (*own, "tuning", asdict(tuning))
     trained = train_layers(
         data,
         head,
@@ -78,10 +91,13 @@ def fit_detector(
         fc_checkpoints=Checkpoints(cache, common),
         checkpoints=Checkpoints(cache, (common, own)),
         progress=progress,
+        tuning=tuning,
+        processes=processes,
     )
     return FitResult(
         Fitted(trained.weights, dataset.class_names, _metadata(data, head, finetune, svm, seed, trained)),
         {"windows and maps": prepared} | trained.seconds,
+        trained.tuned,
     )
 
 
@@ -105,6 +121,7 @@ def _metadata(
             "svm": asdict(svm),
             "flip_short_sides_px": list(() if data.flip_features is None else data.flip_features.short_sides_px),
             "losses": [round(v, 4) for v in trained.losses],
+            **({"tuning_losses": [round(v, 4) for v in trained.tuning_losses]} if trained.tuning_losses else {}),
             "threads": torch.get_num_threads(),
         },
     }

@@ -24,9 +24,29 @@ from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache, Layout
 from sppnet.storage.reading import FileState, file_state
 
-__all__ = ["ImageSequence", "TrainingImage", "TrainingImages"]
+__all__ = ["ImageSequence", "TrainingImage", "TrainingImages", "WindowedImage"]
 
 _WINDOWS: Layout = {"windows": ("float32", (None, 4))}
+
+
+@dataclass(frozen=True)
+class WindowedImage:
+    """What is in one image, or in its mirror image.
+
+    Attributes:
+        windows: ``(K, 4)`` in image pixels.
+        boxes: ``(n, 4)``, of the annotated objects, in image pixels.
+        labels: ``(n,)``, their classes.
+        difficult: ``(n,)``: these count neither as objects nor as background.
+        height, width: in pixels.
+    """
+
+    windows: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,16 @@ class TrainingImage:
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
     index: int
+
+    @property
+    def height(self) -> int:
+        """In pixels."""
+        return self.maps.height
+
+    @property
+    def width(self) -> int:
+        """In pixels."""
+        return self.maps.width
 
 
 class ImageSequence(Protocol):
@@ -108,12 +138,12 @@ class TrainingImages:
         for i in progress(range(len(self)), "windows and maps", total=len(self)):
             pixels: NDArray[np.uint8] | None = None
             if self.cache.get(self._key(i, "windows"), _WINDOWS) is None:
-                pixels = self._read(i)
+                pixels = self.pixels(i)
                 self._put_windows(i, pixels)
             for flip, view in enumerate(self._views()):
                 for features in view.each_scale():
                     if not self.cache.path(self._map_key(i, features, bool(flip))).is_file():
-                        pixels = self._read(i) if pixels is None else pixels
+                        pixels = self.pixels(i) if pixels is None else pixels
                         self._put_maps(i, features, bool(flip), pixels)
 
     def identity(self) -> str:
@@ -134,19 +164,23 @@ class TrainingImages:
         features = self.flip_features if flip else self.features
         if features is None:
             raise ArgumentError("flip: these training images have no mirror images")
-        stored = self.cache.get(self._key(i, "windows"), _WINDOWS) or self._put_windows(i, self._read(i))
-        windows = stored["windows"]
+        what = self.windowed(i, flip=flip)
         parts = []
         for scale in features.each_scale():
             entry = self.cache.get(self._map_key(i, scale, flip), _layout(scale))
-            entry = entry or self._put_maps(i, scale, flip, self._read(i))
+            entry = entry or self._put_maps(i, scale, flip, self.pixels(i))
             each = tuple(entry[f"map{s}"].transpose(2, 0, 1) for s in range(len(entry) - 1))
             parts.append(ImageMaps(each, entry["scale"], record.height, record.width, features.quantised))
-        maps = joined(parts)
-        boxes = record.boxes
+        return TrainingImage(joined(parts), what.windows, what.boxes, what.labels, what.difficult, i)
+
+    def windowed(self, i: int, *, flip: bool = False) -> WindowedImage:
+        """Windows and objects of image ``i``, or of its mirror image; maps are not needed for them."""
+        record = self.dataset[i]
+        stored = self.cache.get(self._key(i, "windows"), _WINDOWS) or self._put_windows(i, self.pixels(i))
+        windows, boxes = stored["windows"], record.boxes
         if flip:
             windows, boxes = flip_boxes(windows, record.width), flip_boxes(boxes, record.width)
-        return TrainingImage(maps, windows, boxes, record.labels, record.difficult, i)
+        return WindowedImage(windows, boxes, record.labels, record.difficult, record.height, record.width)
 
     def _views(self) -> list[WindowFeatures]:
         return [self.features] if self.flip_features is None else [self.features, self.flip_features]
@@ -164,8 +198,12 @@ class TrainingImages:
             self._keys[known] = self.cache.key(self.dataset[i].path, what, *settings)
         return self._keys[known]
 
-    def _read(self, i: int) -> NDArray[np.uint8]:
-        """The image, which must still be the one that its keys are made of."""
+    def pixels(self, i: int) -> NDArray[np.uint8]:
+        """Read image ``i``, which must still be the one that its keys are made of.
+
+        Raises:
+            ImageError: it can't be read, or was changed since.
+        """
         path = self.dataset[i].path
         pixels = load_image(path)
         if file_state(path) != self._states.get(i, file_state(path)):

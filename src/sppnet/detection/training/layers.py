@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sppnet._types import F32, Progress, no_progress
-from sppnet.detection.building import build_head
+from sppnet.backbones.engines.lite import lite_network
+from sppnet.backbones.engines.load import published_layers
+from sppnet.backbones.engines.tuned import TunedConvolutions
+from sppnet.detection.building import build_engine, build_head
 from sppnet.detection.fc_head import FcHead
-from sppnet.detection.features import PooledWindows
-from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions
+from sppnet.detection.features import PooledWindows, WindowFeatures
+from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
 from sppnet.detection.training.finetune import finetune
 from sppnet.detection.training.hard_negatives import mine_hard_negatives
 from sppnet.detection.training.images import TrainingImage, TrainingImages
 from sppnet.detection.training.projection import project
+from sppnet.detection.training.tuning import tunable_engine, tune
 from sppnet.detection.weights import DetectorWeights
+from sppnet.errors import ArgumentError
+from sppnet.processes import Processes, alone
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.tensors import to_tensors
 
@@ -35,11 +43,15 @@ class Trained:
         weights: the matrices.
         losses: mean loss of each epoch.
         seconds: of each stage, in the run that finished it.
+        tuned: the convolutions that were trained.
+        tuning_losses: mean loss of each epoch of them.
     """
 
     weights: DetectorWeights
     losses: list[float]
     seconds: dict[str, float]
+    tuned: TunedConvolutions | None = None
+    tuning_losses: tuple[float, ...] = ()
 
 
 def train_layers(
@@ -52,6 +64,8 @@ def train_layers(
     fc_checkpoints: Checkpoints,
     checkpoints: Checkpoints,
     progress: Progress = no_progress,
+    tuning: TuningOptions | None = None,
+    processes: Processes | None = None,
 ) -> Trained:
     """Train what stands behind the pooling. A stage that a checkpoint holds is not run again.
 
@@ -64,7 +78,13 @@ def train_layers(
         fc_checkpoints: of the fully connected layers, which trainings with other classifiers share.
         checkpoints: of the rest.
         progress: shows how far each stage is.
+        tuning: how the last convolutions are trained; None: not at all.
+        processes: that tune the convolutions together; the first one does the rest.
+
+    Raises:
+        ArgumentError: convolutions that can't be tuned, or no fully connected layer to tune them with.
     """
+    processes = processes or alone()
     seconds: dict[str, float] = {}
     started = time.perf_counter()
 
@@ -76,10 +96,15 @@ def train_layers(
     done = checkpoints.load("done")
     if done is not None:
         logger.info("this training was finished before: its result is taken from the cache")
-        arrays = {name: value.numpy() for name, value in done[0].items()}
-        return Trained(DetectorWeights(**arrays), done[1]["losses"], done[1].get("seconds", {}))
+        return _restored(data, done[0], done[1], tuning)
+    if tuning is not None:
+        tunable_engine(data.features)
+        if not head_options.hidden:
+            raise ArgumentError("hidden: got 0, but convolutions are tuned together with a fully connected layer")
     classes = len(data.dataset.class_names)
     losses: list[float] = []
+    tuned: TunedConvolutions | None = None
+    tuning_losses: list[float] = []
     options = head_options
     if options.hidden:
         with torch.random.fork_rng(devices=[]):
@@ -87,8 +112,17 @@ def train_layers(
             head = FcHead(
                 data.features.dims, classes, options.rank, options.hidden, options.dropout, options.layers
             ).to(data.features.device)
-        losses = finetune(head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress)
+        if processes.first:
+            losses = finetune(head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress)
+        processes.from_first(head.state_dict().values())
         lap("fully connected layer")
+        if tuning is not None:
+            engine = tunable_engine(data.features)
+            tuned, tuning_losses = tune(
+                head, data, tuning, published_layers(engine.name), seed=seed, checkpoints=checkpoints,
+                processes=processes, progress=progress,
+            )  # fmt: skip
+            lap("convolutions")
         weights = head.cpu().weights()
     else:
         weights, kept = project(
@@ -98,12 +132,44 @@ def train_layers(
         logger.info(
             f"{weights.features} principal components keep {100 * kept:.1f} % of the variance of pooled windows"
         )
+    if not processes.first:
+        return Trained(weights, losses, seconds, tuned, tuple(tuning_losses))
     if options.classifier == "svm" or options.box_regression == "ridge":
+        if tuned is not None:
+            data = _on_tuned(data, tuned, progress)
         weights = _svms_and_boxes(weights, data, options, svm_options, seed, checkpoints, progress)
         lap("SVMs and box regression")
-    checkpoints.save("done", to_tensors(weights.arrays()), {"losses": losses, "seconds": seconds})
-    checkpoints.remove("svm")
-    return Trained(weights, losses, seconds)
+    arrays = weights.arrays() | ({} if tuned is None else {f"tuned/{n}": v for n, v in tuned.arrays().items()})
+    state = {"losses": losses, "tuning_losses": tuning_losses, "seconds": seconds}
+    checkpoints.save("done", to_tensors(arrays), state)
+    checkpoints.remove("svm", "tuning")
+    return Trained(weights, losses, seconds, tuned, tuple(tuning_losses))
+
+
+def _restored(
+    data: TrainingImages, tensors: Mapping[str, Tensor], state: Mapping[str, Any], tuning: TuningOptions | None
+) -> Trained:
+    """What an earlier run finished."""
+    arrays = {name: value.numpy() for name, value in tensors.items()}
+    late = {name.removeprefix("tuned/"): arrays.pop(name) for name in list(arrays) if name.startswith("tuned/")}
+    tuned = None
+    if tuning is not None:
+        tuned = TunedConvolutions.from_arrays(lite_network(data.features.engine.name), tuning.blocks, late)
+    losses = tuple(state.get("tuning_losses", ()))
+    return Trained(DetectorWeights(**arrays), state["losses"], state.get("seconds", {}), tuned, losses)
+
+
+def _on_tuned(data: TrainingImages, tuned: TunedConvolutions, progress: Progress) -> TrainingImages:
+    """The same images with maps of the tuned convolutions."""
+    frozen = data.features
+    precision = "float32" if frozen.quantised is None else "int8"
+    engine = build_engine(frozen.engine.name, precision, frozen.device, tuned)
+    features = WindowFeatures(
+        engine, frozen.levels, frozen.short_sides_px, mode=frozen.mode, max_long_ratio=frozen.max_long_ratio
+    )
+    again = TrainingImages(data.dataset, features, None, data.proposer, data.cache)
+    again.prepare(progress)
+    return again
 
 
 def _svms_and_boxes(

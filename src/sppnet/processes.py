@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from sppnet.devices import as_device
 from sppnet.errors import ArgumentError
 
 __all__ = ["Processes", "alone", "join_processes"]
+
+_PATIENCE = timedelta(days=7)  # others wait while the first one computes maps
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,18 @@ class Processes:
     def share(self, count: int) -> range:
         """List the numbers of those of ``count`` items that this process works on."""
         return range(self.rank, count, self.world)
+
+    def from_first(self, values: Iterable[Tensor]) -> None:
+        """Copy tensors of the first process into those of all others, in place. The others wait for it."""
+        if self.world > 1:
+            for value in values:
+                here = value.data.to(self.device, copy=True)
+                dist.broadcast(here, 0)
+                value.data.copy_(here)
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.total(torch.zeros(1))
 
     def total(self, values: Tensor) -> Tensor:
         """Sum a tensor over all processes; it has the same shape in each of them. The sum is on the CPU."""
@@ -80,7 +95,7 @@ def join_processes(device: str = "cpu") -> Iterator[Processes]:
     place = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(rank, world, place)
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sppnet.classification.processes import join_processes
+from sppnet.processes import join_processes
 from sppnet.errors import ArgumentError
 
 

@@ -1,0 +1,371 @@
+"""Training the last convolutions together with the layers behind the pooling, through the pooling.
+
+The paper's convolutions are frozen (section 4.2). Early blocks still are: they run in the precision in which they are
+used (int8 on the CPU), so the tuned ones learn on the very numbers that they will get.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from sppnet._types import F32, Progress, no_progress
+from sppnet.backbones.engines.engine import LiteEngine
+from sppnet.backbones.engines.lite import split_network
+from sppnet.backbones.engines.load import published_layers
+from sppnet.backbones.engines.published import Folded
+from sppnet.backbones.engines.quantise import quantise_from
+from sppnet.backbones.engines.quantised import QuantisedLayers
+from sppnet.backbones.engines.tuned import TunedConvolutions
+from sppnet.backbones.tail import ConvTail, has_fast_bfloat16
+from sppnet.detection.fc_head import FcHead
+from sppnet.detection.features import WindowFeatures, locate_windows
+from sppnet.detection.options import HeadOptions, TuningOptions
+from sppnet.detection.training.finetune import one_cycle, sample_windows
+from sppnet.detection.training.images import TrainingImages
+from sppnet.errors import ArgumentError
+from sppnet.pooling.tensors.windows import pool_tensor_windows
+from sppnet.processes import Processes, alone
+from sppnet.storage.checkpoints import Checkpoints, optimiser_tensors, restore_optimiser
+
+__all__ = ["ViewSource", "jitter_colours", "seconds_a_view", "tunable_engine", "tune"]
+
+logger = logging.getLogger("sppnet")
+
+_AHEAD = 3  # views that are prepared beforehand
+_CALIBRATION_IMAGES = 12
+_FOREGROUND = 0.25  # at most this share of the windows overlaps an object
+_CHECKPOINT_S = 60.0
+_TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class View:
+    """An image as a step sees it: at one of the scales, with windows that are pooled at this scale.
+
+    Attributes:
+        early: what the early blocks give, float32 ``(h, w, C)``.
+        windows: ``(n, 4)`` in input pixels.
+        labels: ``(n,)``; background is last.
+        deltas: ``(n, 4)``.
+    """
+
+    early: F32
+    windows: F32
+    labels: NDArray[np.int64]
+    deltas: F32
+
+
+def tunable_engine(features: WindowFeatures) -> LiteEngine:
+    """Give the engine of convolutions that can be tuned.
+
+    Raises:
+        ArgumentError: they can't.
+    """
+    engine = features.engine
+    if type(features) is not WindowFeatures:
+        raise ArgumentError("features: got rcnn, but convolutions are tuned through the pooling; expected spp")
+    if not isinstance(engine, LiteEngine):
+        raise ArgumentError(
+            f"backbone: got {engine.name!r}, whose convolutions can't be tuned; expected an EfficientNet-Lite by its "
+            "name"
+        )
+    return engine
+
+
+class ViewSource:
+    """Draws what a step sees of an image: mirrored or not, at a scale and in colours of chance, some of its windows.
+
+    It shows one scale of the detector, that of many objects more often: the other one costs as much again, and another
+    image teaches more. What is drawn depends on the seed, the epoch and the image alone.
+
+    Args:
+        data: the images.
+        engine: the whole convolutions; the early ones run here.
+        options: how views are drawn.
+        seed: of all that is drawn.
+    """
+
+    def __init__(self, data: TrainingImages, engine: LiteEngine, options: TuningOptions, seed: int) -> None:
+        self.data, self.options, self.seed = data, options, seed
+        early = split_network(engine.network, options.blocks)[0]
+        self.engine = LiteEngine(early, engine.weights, engine.weights_sha256, threads=1)
+        self.engine.size_multiple = engine.size_multiple
+
+    def features(self, sides: Sequence[int]) -> WindowFeatures:
+        """Maps of the early blocks at the scales ``sides``."""
+        features = self.data.features
+        return WindowFeatures(self.engine, features.levels, sides, max_long_ratio=features.max_long_ratio)
+
+    def view(self, epoch: int, i: int) -> View:
+        """Draw the view of image ``i`` in ``epoch``."""
+        options, classes = self.options, len(self.data.dataset.class_names)
+        rng = np.random.default_rng([self.seed, epoch, i])
+        flip = bool(rng.random() < 0.5)
+        low, high = (math.log(f) for f in options.scale_range)
+        factor = math.exp(rng.uniform(low, high))
+        sides = [max(16, round(side * factor)) for side in self.data.features.short_sides_px]
+        pixels = jitter_colours(self.data.pixels(i), options.colour, rng)
+        image = self.data.windowed(i, flip=flip)
+        many = options.windows_per_image * len(sides)
+        windows, labels, deltas = sample_windows(image, classes, many, rng, _FOREGROUND)
+        located, at = locate_windows(windows, self.features(sides).scales(image.height, image.width))
+        objects = labels < classes
+        worth = [float((objects & (at == s)).sum() + 0.1 * (at == s).sum()) for s in range(len(sides))]
+        chosen = int(rng.choice(len(sides), p=np.array(worth) / sum(worth))) if sum(worth) else 0
+        shown = rng.permutation(np.flatnonzero(at == chosen))
+        first = shown[objects[shown]][: round(_FOREGROUND * options.windows_per_image)]
+        rest = shown[~objects[shown]][: options.windows_per_image - len(first)]
+        kept = np.concatenate([first, rest])
+        maps = self.features([sides[chosen]]).maps(pixels, flip=flip).float()
+        early = np.ascontiguousarray(np.asarray(maps.maps[0]).transpose(1, 2, 0))
+        return View(early, located[kept], labels[kept], deltas[kept])
+
+    def calibration(self) -> list[NDArray[np.uint8]]:
+        """Bytes of what the tuned blocks read, of some images at each scale."""
+        chosen = np.unique(np.linspace(0, len(self.data) - 1, _CALIBRATION_IMAGES).round().astype(int))
+        features = self.features(self.data.features.short_sides_px)
+        found = [m for i in chosen for m in features.maps(self.data.pixels(int(i))).maps]
+        return [np.ascontiguousarray(np.asarray(m).transpose(1, 2, 0)) for m in found]
+
+
+def jitter_colours(pixels: NDArray[np.uint8], most: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Multiply brightness, contrast and saturation by numbers of ``[1 - most, 1 + most]``, in this order."""
+    factors = rng.uniform(1 - most, 1 + most, 3)
+    if not most:
+        return pixels
+    image = Image.fromarray(pixels)
+    for enhance, factor in zip(
+        (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color), factors, strict=True
+    ):
+        image = enhance(image).enhance(float(factor))
+    return np.asarray(image)
+
+
+class _Joint(torch.nn.Module):
+    """Everything that is trained, and the loss of one image."""
+
+    def __init__(self, tail: ConvTail, head: FcHead, features: WindowFeatures, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.tail, self.head = tail, head
+        self.levels, self.mode = features.levels, features.mode
+        self.stride, self.offset = features.engine.stride, features.engine.offset
+        self.dtype = dtype
+
+    def forward(self, view: View) -> Tensor:
+        device = next(self.head.parameters()).device
+        early = torch.from_numpy(view.early).to(device).permute(2, 0, 1)[None]
+        pooled = pool_tensor_windows(
+            self.tail(early, self.dtype), torch.from_numpy(view.windows).to(device), self.levels, self.mode,
+            stride=self.stride, offset=self.offset, map_index=None, out=None,
+        )  # fmt: skip
+        labels, deltas = (torch.from_numpy(v).to(device) for v in (view.labels, view.deltas))
+        return self.head.loss(pooled.flatten(1), labels, deltas)
+
+
+def tune(
+    head: FcHead,
+    data: TrainingImages,
+    options: TuningOptions,
+    folded: Folded,
+    *,
+    seed: int = 0,
+    checkpoints: Checkpoints | None = None,
+    processes: Processes | None = None,
+    progress: Progress = no_progress,
+) -> tuple[TunedConvolutions, list[float]]:
+    """Train ``head``, which has been trained on frozen convolutions, and the last convolutions together.
+
+    Deterministic for a seed, a number of threads and a precision of the products. Goes on from ``checkpoints`` where an
+    earlier run was stopped, and ends with the same result.
+
+    Args:
+        head: is changed.
+        data: images whose windows are ready; its features name the convolutions.
+        options: how it is trained.
+        folded: kernels and biases of the published convolutions.
+        seed: of all that is drawn.
+        checkpoints: where it goes on from.
+        processes: that share the images of each step.
+        progress: shows how far it is.
+
+    Returns:
+        The tuned convolutions, in the precision of the features, and the mean loss of each epoch.
+
+    Raises:
+        ArgumentError: these convolutions can't be tuned, or not so many blocks of them.
+    """
+    checkpoints = checkpoints or Checkpoints(None)
+    checkpoints.every_seconds = _CHECKPOINT_S
+    device = next(head.parameters()).device
+    processes = processes or alone(device.type)
+    engine = tunable_engine(data.features)
+    views = ViewSource(data, engine, options, seed)
+    tail = ConvTail(engine.network, folded, options.blocks).to(device)
+    joint = _Joint(tail, head, data.features, _product_type(options, device.type))
+    losses = _train(joint, views, options, seed, checkpoints, processes, progress)
+    tuned = tail.folded()
+    if not isinstance(engine.weights, QuantisedLayers):
+        return TunedConvolutions(engine.network.name, options.blocks, tuned), losses
+    logger.info("quantising the tuned convolutions")
+    scale = engine.weights.tensors[tail.source]
+    layers = quantise_from(tail.layers, tuned, tail.source, views.calibration(), scale)
+    return TunedConvolutions(engine.network.name, options.blocks, layers), losses
+
+
+def seconds_a_view(data: TrainingImages, options: TuningOptions, head: HeadOptions, count: int = 3) -> float:
+    """Time views of a few images, forwards and backwards.
+
+    Args:
+        data: images whose windows are computed where the cache lacks them.
+        options: how it will be trained.
+        head: which layers there are.
+        count: how many views.
+
+    Returns:
+        Seconds each, without the first one.
+    """
+    engine = tunable_engine(data.features)
+    views = ViewSource(data, engine, options, 0)
+    tail = ConvTail(engine.network, published_layers(engine.name), options.blocks)
+    layers = FcHead(data.features.dims, len(data.dataset.class_names), head.rank, head.hidden, layers=head.layers)
+    joint = _Joint(tail, layers, data.features, _product_type(options, "cpu"))
+    optimiser = torch.optim.AdamW(joint.parameters())
+    started = time.perf_counter()
+    for k in range(count + 1):
+        if k == 1:
+            started = time.perf_counter()
+        optimiser.zero_grad()
+        joint(views.view(0, k % len(data))).backward()
+        if k % options.images_per_batch == 0:
+            optimiser.step()
+    return (time.perf_counter() - started) / count
+
+
+def _product_type(options: TuningOptions, device: str) -> torch.dtype:
+    precision = options.precision
+    if precision == "auto":
+        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
+    return _TORCH_TYPES[precision]
+
+
+def _train(
+    joint: _Joint,
+    views: ViewSource,
+    options: TuningOptions,
+    seed: int,
+    checkpoints: Checkpoints,
+    processes: Processes,
+    progress: Progress,
+) -> list[float]:
+    """Train in place; the result is the moving average. Returns the mean loss of each epoch."""
+    count = len(views.data)
+    batch = min(options.images_per_batch, count)
+    per_epoch = count // batch
+    steps = options.epochs * per_epoch
+    rates = ((joint.tail, options.learning_rate), (joint.head, options.head_learning_rate))
+    optimiser = torch.optim.AdamW(
+        [{"params": list(part.parameters()), "lr": rate} for part, rate in rates], weight_decay=options.weight_decay
+    )
+    average = {name: value.detach().clone() for name, value in joint.named_parameters()}
+    losses: list[float] = []
+    sums: list[float] = []
+    first = 0
+    saved = checkpoints.load("tuning")
+    if saved is not None:
+        tensors, state = saved
+        with torch.no_grad():
+            for name, value in joint.named_parameters():
+                value.copy_(tensors[f"now.{name}"])
+                average[name].copy_(tensors[f"average.{name}"])
+        restore_optimiser(optimiser, tensors)
+        first, losses, sums = state["done"], state["losses"], state["sums"]
+        logger.info(f"goes on with the convolutions at step {first} of {steps}")
+
+    def order() -> Iterator[tuple[int, int, int]]:
+        """Step, epoch and image of each view of this process, in order."""
+        for epoch in range(options.epochs):
+            images = np.random.default_rng([seed, epoch]).permutation(count)
+            for k in range(per_epoch):
+                step = epoch * per_epoch + k
+                if step >= first:
+                    for place in processes.share(batch):
+                        yield step, epoch, int(images[k * batch + place])
+
+    joint.train()
+    mine = len(processes.share(batch))
+    source = order()
+    with ThreadPoolExecutor(1, "sppnet-views") as reader, torch.random.fork_rng(devices=[]):
+        coming: list[tuple[int, int, Future[View]]] = []
+
+        def ahead() -> None:
+            while len(coming) < _AHEAD * mine:
+                following = next(source, None)
+                if following is None:
+                    return
+                step, epoch, i = following
+                coming.append((step, i, reader.submit(views.view, epoch, i)))
+
+        for step in progress(range(first, steps), "convolutions", total=steps - first):
+            optimiser.zero_grad()
+            total = torch.zeros(1)
+            for _ in range(mine):
+                ahead()
+                _, i, view = coming.pop(0)
+                # dropout depends on the step and the image, not on the process
+                torch.manual_seed(int(np.random.default_rng([seed, step, i]).integers(1 << 62)))
+                loss = joint(view.result()) / batch
+                loss.backward()
+                total += loss.detach().cpu()
+            total = processes.total(total)
+            if not math.isfinite(float(total)):
+                raise ArgumentError(
+                    f"tuning: the loss is no longer a number at step {step}; take a smaller learning_rate than "
+                    f"{options.learning_rate:g} (and head_learning_rate than {options.head_learning_rate:g})"
+                )
+            _share_gradients(joint, processes)
+            for group, (_, rate) in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * one_cycle(step / max(steps, 2))
+            optimiser.step()
+            decay = min(options.average, (1 + step) / (10 + step))
+            with torch.no_grad():
+                for name, value in joint.named_parameters():
+                    average[name].lerp_(value, 1 - decay)
+            sums.append(float(total))
+            if (step + 1) % per_epoch == 0:
+                losses.append(sum(sums) / len(sums))
+                sums = []
+                logger.info(f"convolutions, epoch {len(losses)} of {options.epochs}: mean loss {losses[-1]:.4f}")
+            if processes.first and (checkpoints.due() or step + 1 == steps):
+                checkpoints.save(
+                    "tuning",
+                    {f"now.{name}": value for name, value in joint.named_parameters()}
+                    | {f"average.{name}": value for name, value in average.items()}
+                    | optimiser_tensors(optimiser),
+                    {"done": step + 1, "losses": losses, "sums": sums},
+                )
+    with torch.no_grad():
+        for name, value in joint.named_parameters():
+            value.copy_(average[name])
+    joint.eval()
+    return losses
+
+
+def _share_gradients(joint: _Joint, processes: Processes) -> None:
+    """Add up the gradients of all processes."""
+    if processes.world == 1:
+        return
+    for value in joint.parameters():
+        if value.grad is None:
+            value.grad = torch.zeros_like(value)
+        torch.distributed.all_reduce(value.grad)

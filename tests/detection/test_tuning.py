@@ -1,0 +1,294 @@
+"""Convolutions trained through the pooling: what is learned, kept, resumed and shared between processes."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+
+from sppnet import SPPDetector, load_voc
+from sppnet.backbones.engines.load import load_engine
+from sppnet.backbones.engines.torch_engine import TorchEngine
+from sppnet.backbones.registry import load_backbone
+from sppnet.datasets.records import DetectionDataset
+from sppnet.detection.building import build_engine
+from sppnet.detection.detections import Detections
+from sppnet.detection.fc_head import FcHead
+from sppnet.detection.model_file import read_stored
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, TuningOptions
+from sppnet.detection.training.tuning import ViewSource, jitter_colours, tunable_engine
+from sppnet.errors import ArgumentError, ModelFileError
+from sppnet.export.detector import export_onnx
+from sppnet.proposals.search import SelectiveSearch
+from sppnet.storage.checkpoints import Checkpoints
+from sppnet.storage.envelope import write_envelope
+
+T = TypeVar("T")
+TUNING = TuningOptions(blocks=6, epochs=2, windows_per_image=24, learning_rate=1e-3, head_learning_rate=1e-3,
+                       average=0.5, precision="float32")  # fmt: skip
+OPTIONS: dict[str, Any] = {
+    "features": FeatureOptions(short_sides_px=(96, 160), flip_short_sides_px=(128,)),
+    "head": HeadOptions(rank=16, hidden=48), "proposer": SelectiveSearch(max_windows=100),
+    "finetune": FinetuneOptions(epochs=1, images_per_batch=4, windows_per_image=16), "tuning": TUNING,
+}  # fmt: skip
+
+
+class StoppedError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def train(toy_voc: Path) -> DetectionDataset:
+    return load_voc(toy_voc, "train").subset(range(10))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def tuned(train: DetectionDataset, cache: Path, one_thread: None) -> SPPDetector:
+    return SPPDetector(**OPTIONS).fit(train, cache=cache)
+
+
+@pytest.fixture(scope="module")
+def floats(train: DetectionDataset, cache: Path, one_thread: None) -> SPPDetector:
+    return in_floats().fit(train, cache=cache)
+
+
+def in_floats(**options: Any) -> SPPDetector:
+    """Quantising takes longer than all of this training."""
+    return SPPDetector(**OPTIONS | options).set_params(features__precision="float32")
+
+
+def same(one: Detections, other: Detections) -> bool:
+    return np.array_equal(one.xyxy, other.xyxy) and np.array_equal(one.confidence, other.confidence)
+
+
+def test_both_are_trained(tuned: SPPDetector, train: DetectionDataset, cache: Path) -> None:
+    assert tuned.tuned_ is not None
+    assert (tuned.tuned_.blocks, tuned.tuned_.precision) == (6, "int8")
+    losses = tuned.metadata_["training"]["tuning_losses"]
+    assert len(losses) == 2
+    assert losses[1] < losses[0]
+    frozen = SPPDetector(**OPTIONS | {"tuning": None}).fit(train, cache=cache)
+    assert frozen.tuned_ is None
+    assert not np.array_equal(frozen.weights_.fc6_weight, tuned.weights_.fc6_weight)
+    image = train[0].path
+    one, other = (d.feature_maps(image).float().maps[0] for d in (frozen, tuned))
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 0.1
+
+
+def test_precision_may_change_from_int8_only(tuned: SPPDetector, floats: SPPDetector, train: DetectionDataset) -> None:
+    exact = copy.copy(tuned).set_params(features__precision="float32")
+    one, other = (np.asarray(d.feature_maps(train[0].path).float().maps[1]) for d in (tuned, exact))
+    assert 0 < np.abs(one - other).mean() < 0.1 * other.std()
+    with pytest.raises(ArgumentError, match=r"precision: the tuned convolutions of this detector are float32"):
+        copy.copy(floats).set_params(features__precision="int8").detect(train[0].path)
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_the_file_keeps_it(
+    tuned: SPPDetector, floats: SPPDetector, train: DetectionDataset, tmp_path: Path, precision: str
+) -> None:
+    detector = tuned if precision == "int8" else floats
+    path, image = tmp_path / "tuned.safetensors", train[1].path
+    detector.save(path, "float32")
+    loaded = SPPDetector.load(path)
+    assert same(loaded.detect(image, 0), detector.detect(image, 0))
+    assert loaded.tuning == TUNING
+    again = tmp_path / "again.safetensors"
+    loaded.save(again, "float32")
+    assert again.read_bytes() == path.read_bytes()
+    # small files hold float kernels as float16
+    detector.save(path)
+    stored = {n: v.dtype.name for n, v in read_stored(path).tensors.items() if n.endswith("expand.kernel")}
+    assert set(stored.values()) == {"int8" if precision == "int8" else "float16"}
+    assert len(SPPDetector.load(path).detect(image, 0)) > 0
+
+
+def test_an_untuned_file_says_nothing_of_it(tuned: SPPDetector, train: DetectionDataset, tmp_path: Path) -> None:
+    path = tmp_path / "tuned.safetensors"
+    tuned.save(path)
+    loaded = SPPDetector.load(path).set_params(tuning=None)
+    loaded.tuned_ = None
+    loaded.save(path)
+    metadata = read_stored(path).metadata
+    assert "tuned" not in metadata
+    assert "tuning" not in metadata
+    assert SPPDetector.load(path).tuned_ is None
+
+
+def test_files_that_somebody_changed(tuned: SPPDetector, tmp_path: Path) -> None:
+    path = tmp_path / "tuned.safetensors"
+    tuned.save(path)
+    good = read_stored(path)
+    name = "tuned/12.expand.kernel"
+    cases: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+        ({k: v for k, v in good.tensors.items() if k != name}, good.metadata, "12.expand.kernel"),
+        (good.tensors | {name: good.tensors[name][:5]}, good.metadata, "12.expand.kernel"),
+        (good.tensors, {k: v for k, v in good.metadata.items() if k != "tuned"}, "tuned convolutions"),
+        ({k: v for k, v in good.tensors.items() if not k.startswith("tuned/")}, good.metadata, "tuned convolutions"),
+        (good.tensors, good.metadata | {"tuned": {"blocks": 5}}, "tuned convolutions"),
+        (good.tensors, good.metadata | {"tuned": {"blocks": 4}}, "blocks"),
+        (good.tensors, good.metadata | {"tuned": {"blocks": "6"}}, "tuned in its metadata"),
+        (good.tensors, good.metadata | {"tuned": []}, "tuned in its metadata"),
+        (good.tensors, good.metadata | {"tuning": {"epochs": 0}}, "epochs"),
+        (good.tensors, good.metadata | {"tuning": {"speed": 1}}, "speed"),
+    ]
+    for tensors, metadata, message in cases:
+        write_envelope(path, tensors, metadata, "sppnet-detector", good.version)
+        with pytest.raises(ModelFileError, match=message):
+            SPPDetector.load(path)
+
+
+def test_stopped_again_and_again(
+    floats: SPPDetector, train: DetectionDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoints, "due", lambda self: self.folder is not None)
+    left, stops = {"n": 0}, []
+
+    def interrupted(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
+        for item in items:
+            if what == "convolutions":
+                if left["n"] == 0:
+                    stops.append(what)
+                    raise StoppedError
+                left["n"] -= 1
+            yield item
+
+    detector = in_floats()
+    for _ in range(9):
+        left["n"] = 3
+        try:
+            detector = in_floats().fit(train, cache=tmp_path / "cache", progress=interrupted)
+            break
+        except StoppedError:
+            continue
+    assert len(stops) >= 3
+    for name, one in (("a", floats), ("b", detector)):
+        one.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_what_else_works_with_it(tuned: SPPDetector, train: DetectionDataset, cache: Path, tmp_path: Path) -> None:
+    image = train[2].path
+    found = tuned.detect(image, 0)
+    classes = tuned.remove_classes(tuned.class_names_[:1])
+    assert classes.tuned_ is tuned.tuned_
+    taught = classes.add_classes(train, folds=2, cache=cache)
+    assert taught.tuned_ is tuned.tuned_
+    assert set(taught.class_names_) == set(tuned.class_names_)
+    # in float32 its integers are what they stand for
+    engine = build_engine(tuned.backbone, "float32", "cpu", tuned.tuned_)
+    assert isinstance(tuned.backbone, str)
+    pixels = np.zeros((64, 96, 3), np.uint8)
+    assert not isinstance(engine, TorchEngine)
+    assert np.array_equal(
+        np.asarray(engine(pixels)), load_engine(tuned.backbone, "float32", tuned=tuned.tuned_)(pixels)
+    )
+    exported = tmp_path / "tuned.onnx"
+    export_onnx(tuned, exported)
+    assert exported.stat().st_size > 100_000
+    assert len(found) > 0
+
+
+def test_svms_see_the_tuned_convolutions(train: DetectionDataset, cache: Path, floats: SPPDetector) -> None:
+    head = HeadOptions(rank=16, hidden=48, classifier="svm", box_regression="ridge")
+    svms = in_floats(head=head).fit(train, cache=cache)
+    assert svms.tuned_ is not None
+    assert floats.tuned_ is not None
+    assert svms.tuned_.digest == floats.tuned_.digest
+    assert np.array_equal(svms.weights_.fc6_weight, floats.weights_.fc6_weight)
+    assert not np.array_equal(svms.weights_.class_weight, floats.weights_.class_weight)
+
+
+def test_views_depend_on_seed_epoch_and_image_alone(tuned: SPPDetector, train: DetectionDataset, cache: Path) -> None:
+    frozen = SPPDetector(**OPTIONS)
+    data = frozen.training_images(train, cache)
+    views = ViewSource(data, tunable_engine(data.features), TUNING, 0)
+    first = views.view(1, 3)
+    views.view(0, 2)
+    again = ViewSource(data, tunable_engine(data.features), TUNING, 0).view(1, 3)
+    assert np.array_equal(first.early, again.early)
+    assert np.array_equal(first.windows, again.windows)
+    shapes = {views.view(epoch, 3).early.shape for epoch in range(6)}
+    assert len(shapes) > 1  # scales of chance
+    assert first.labels.max() <= len(train.class_names)
+
+
+def test_colours(rng: np.random.Generator) -> None:
+    pixels = rng.integers(0, 256, (8, 9, 3), np.uint8)
+    assert jitter_colours(pixels, 0.0, rng) is pixels
+    found = jitter_colours(pixels, 0.3, rng)
+    assert found.shape == pixels.shape
+    assert not np.array_equal(found, pixels)
+    grey = np.full((8, 9, 3), 100, np.uint8)
+    assert 0.7 * 100 - 1 <= jitter_colours(grey, 0.3, rng).mean() <= 1.3 * 100 + 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"backbone": load_backbone("alexnet", pretrained=False)}, "can't be tuned"),
+        ({"tuning": TuningOptions(blocks=3)}, "blocks: got 3, expected 5 to 15"),
+        ({"head": HeadOptions(hidden=0, classifier="svm", box_regression="ridge")}, "hidden: got 0"),
+    ],
+)
+def test_what_can_t_be_tuned(parameters: dict[str, Any], message: str, train: DetectionDataset, cache: Path) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        SPPDetector(**OPTIONS | parameters).fit(train, cache=cache)
+
+
+def test_a_loss_that_explodes(
+    floats: SPPDetector, train: DetectionDataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FcHead, "loss", lambda *_: torch.tensor(np.inf, requires_grad=True))
+    with pytest.raises(ArgumentError, match=r"loss is no longer a number at step 0; take a smaller learning_rate"):
+        in_floats(tuning=replace(TUNING, epochs=3)).fit(train, cache=cache)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"average": 1.0}, {"epochs": 0}, {"scale_range": (2, 1)}, {"scale_range": (1,)}, {"precision": "float16"},
+     {"colour": 2}, {"learning_rate": -1}],
+)  # fmt: skip
+def test_options_out_of_range(values: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=next(iter(values))):
+        TuningOptions(**values)
+
+
+@pytest.mark.slow
+def test_two_processes_tune_together(toy_voc: Path, tmp_path: Path) -> None:
+    """The same images and windows in each step; only the order of sums differs."""
+    common = ["train", str(toy_voc), "--scales", "96", "--epochs", "1", "--tune-convolutions", "--tune-epochs", "1",
+              "--val-split", "none", "--quiet"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    models = [tmp_path / "alone.safetensors", tmp_path / "both.safetensors"]
+    starts = [
+        [sys.executable, "-m", "sppnet"],
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "sppnet"],
+    ]
+    for start, model in zip(starts, models, strict=True):
+        subprocess.run([*start, *common, "-o", str(model)], check=True, env=environment, capture_output=True)
+    one, other = (SPPDetector.load(model) for model in models)
+    assert one.metadata_["training"]["tuning_losses"] == pytest.approx(
+        other.metadata_["training"]["tuning_losses"], rel=1e-3
+    )
+    assert one.tuned_ is not None
+    assert other.tuned_ is not None
+    a, b = (d.tuned_.floats(load_engine(d.backbone).network).weights for d in (one, other))  # type: ignore[union-attr,arg-type]
+    assert isinstance(a, dict)
+    assert isinstance(b, dict)
+    for name, (kernel, _) in a.items():
+        assert np.abs(kernel - b[name][0]).mean() < 0.02 * np.abs(kernel).std()
