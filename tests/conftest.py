@@ -14,8 +14,8 @@ from hypothesis import settings
 from toy_data import write_toy_images, write_toy_voc
 
 # The same examples in every run, so that a test fails where its cause is. `HYPOTHESIS_PROFILE=explore` draws new ones.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -50,5 +50,5 @@ def save_figure(figure: Any, path: str | Path, dpi: int = 110, *, replace: bool 
     figure.savefig(data, format=Path(path).suffix[1:].lower(), dpi=dpi)
     if not replace:
         return write_beside(path, data.getvalue())
-    write_bytes(path, data.getvalue())
+    write_bytes(path, data.getvalue(), named=True)
     return Path(path)

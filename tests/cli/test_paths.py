@@ -142,3 +142,63 @@ def test_a_model_may_be_changed_in_place(home: Path) -> None:
     before = (home / "m.safetensors").read_bytes()
     assert main(["rename-class", "cat", "lion", "--model", "m.safetensors", "-o", "m.safetensors", "-q"]) == 0
     assert (home / "m.safetensors").read_bytes() != before
+
+
+# command, option that names the output, extension. What is written must be what is written without a link.
+NAMED = {
+    "train": (DERIVED["train"][0][:2] + DERIVED["train"][0][4:], "-o", ".safetensors"),
+    "classify-train": (["classify-train", "folders", "--method", "svm", "--scales", "32", "-q"], "-o", ".safetensors"),
+    "rename-class": (["rename-class", "cat", "lion", "--model", "m.safetensors"], "-o", ".safetensors"),
+    "remove-class": (["remove-class", "cat", "--model", "m.safetensors"], "-o", ".safetensors"),
+    "detect --json": (DETECT, "--json", ".json"),
+    "detect --results": ([*DETECT, "--format", "csv"], "--results", ".csv"),
+    "eval --json": (["eval", "data", "--model", "m.safetensors", "-q"], "--json", ".json"),
+    "eval --plot": (["eval", "data", "--model", "m.safetensors", "-q"], "--plot", ".svg"),
+    "features": (["features", "photos", "--model", "m.safetensors", "-q"], "-o", ".safetensors"),
+    "proposals": (["proposals", "photos", "-q"], "-o", ".npz"),
+    "model --json": (["model", "info", "m.safetensors"], "--json", ".json"),
+    "data check": (["data", "check", "data", "-q"], "--json", ".json"),
+    "data show": (["data", "show", "data", "-q"], "-o", ".png"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMED)
+def test_an_output_that_is_a_link_stays_one(name: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command, option, extension = NAMED[name]
+    (home / "disk").mkdir()
+    target, link = home / "disk" / f"real{extension}", home / f"link{extension}"
+    for there in (False, True):
+        if there:
+            target.write_text("old")
+            target.chmod(0o640)
+        elif not link.is_symlink():
+            link.symlink_to(target.relative_to(home))
+        assert main([*command, option, link.name]) == 0, capsys.readouterr().err
+        assert link.is_symlink()
+        assert target.stat().st_size > 100
+        assert [p.name for p in (home / "disk").iterdir()] == [target.name]
+    assert target.stat().st_mode & 0o777 == 0o640
+    target.chmod(0o444)
+    before = contents(home)
+    capsys.readouterr()
+    assert main([*command, option, link.name]) == 2
+    printed = capsys.readouterr()
+    assert f"{link.name}: is write-protected; name another file" in printed.err
+    assert not printed.out  # found before any work was done
+    assert contents(home) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_link_of_a_derived_name_leads_nothing_elsewhere(
+    name: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, taken, _ = DERIVED[name]
+    (home / "mine").write_text("mine")
+    for place in taken:
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).symlink_to(home / "mine")
+    assert main(command) in (0, 2), capsys.readouterr().err
+    assert (home / "mine").read_text() == "mine"
+    assert [(home / place).is_symlink() for place in taken] == [True] * len(taken)

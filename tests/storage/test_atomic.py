@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -131,3 +132,97 @@ def test_a_folder_that_another_container_fills_stays(tmp_path: Path) -> None:
     os.utime(busy / "images" / "new.jpg", (time.time() - 90_000,) * 2)
     files.sweep(tmp_path, again=True)
     assert not busy.exists()
+
+
+def failed_write(path: Path) -> str:
+    """What is said when ``path``, a name of the user's, is written."""
+    with pytest.raises(OutputError) as caught:
+        write_text(path, "new", named=True)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["beside", "relative", "chain", "dangling", "folder that is a link"])
+def test_a_link_that_the_user_named_stays(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "near").mkdir()
+    target = tmp_path / "far" / "deep" / "real.txt"
+    link = tmp_path / "near" / "link.json"
+    if kind == "beside":
+        target = tmp_path / "near" / "real.txt"
+    if kind != "dangling":
+        target.write_text("old")
+    if kind == "chain":
+        (tmp_path / "middle").symlink_to(target)
+        link.symlink_to("../middle")
+    elif kind == "folder that is a link":
+        (tmp_path / "other").symlink_to(target.parent)
+        link.symlink_to("../other/real.txt")
+    else:
+        link.symlink_to(target if kind == "dangling" else os.path.relpath(target, link.parent))
+    before = link.readlink()
+    with write_atomic(link, named=True) as temporary:
+        assert temporary.parent == target.parent  # so that it is renamed within one file system
+        assert temporary.suffix == ".json"
+        temporary.write_text("new")
+        assert not target.exists() or target.read_text() == "old"
+    assert link.readlink() == before
+    assert target.read_text() == "new"
+    assert not target.is_symlink()
+    assert len([p for p in tmp_path.rglob("*") if p.is_file() and not p.is_symlink()]) == 1
+
+    def fail() -> None:
+        with write_atomic(link, named=True) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert target.read_text() == "new"
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_links_to_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "gone").symlink_to(tmp_path / "no folder" / "x")
+    assert f"gone: is a link to {tmp_path}/no folder/x, and there is no folder" in failed_write(tmp_path / "gone")
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert "a: is a link that leads back to itself" in failed_write(tmp_path / "a")
+    (tmp_path / "null").symlink_to("/dev/null")
+    assert "null: is a device" in failed_write(tmp_path / "null")
+    (tmp_path / "new device").symlink_to("/dev/sppnet-test")
+    assert "is a place of the system" in failed_write(tmp_path / "new device")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "gone", "new device", "null"]
+
+
+def test_a_link_of_a_name_that_the_program_chose_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "entry").symlink_to("mine")
+    write_text(tmp_path / "entry", "new")
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert (tmp_path / "entry").read_text() == "new"
+    assert not (tmp_path / "entry").is_symlink()
+
+
+def test_a_link_to_an_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "set").symlink_to("real")
+    with write_atomic(tmp_path / "set", named=True) as temporary:
+        temporary.mkdir()
+        (temporary / "a").touch()
+    assert (tmp_path / "set").is_symlink()
+    assert [p.name for p in (tmp_path / "real").iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has other permissions")
+def test_permissions_stay(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for mode in (0o600, 0o664, 0o750):
+        write_text(path, "old", named=True)
+        path.chmod(mode)
+        write_text(path, "new", named=True)
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+    path.chmod(0o444)
+    (tmp_path / "link").symlink_to("a")
+    for name in ("a", "link"):
+        assert f"{name}: is write-protected" in failed_write(tmp_path / name)
+    assert path.read_text() == "new"

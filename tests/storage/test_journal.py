@@ -62,3 +62,10 @@ def test_a_file_of_the_user_is_refused(tmp_path: Path) -> None:
 def test_identity_follows_every_part() -> None:
     assert identity_of("a", 1, b"x") == identity_of("a", 1, b"x")
     assert len({identity_of("a", 1), identity_of("a", 2), identity_of("a1"), identity_of(b"a", 1)}) == 4
+
+
+def test_a_link_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "j").symlink_to("elsewhere")
+    with pytest.raises(ArgumentError, match="j: is a link; name the file itself"):
+        Journal(tmp_path / "j", "a")
+    assert [p.name for p in tmp_path.iterdir()] == ["j"]

@@ -251,3 +251,33 @@ def test_unfinished_images_are_kept_and_are_no_data_set(folder: Path) -> None:
     with contextlib.closing(Project(folder)) as project:
         known = project.labels(second)
         assert (known.done, known.version, len(known.boxes), len(known.rejected)) == (False, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "link", [LABELS_FILE, ".sppnet-studio", ".sppnet-studio/changes.jsonl", ".sppnet-studio/lock",
+             ".sppnet-studio/views/ab", ".sppnet-studio/snapshots"]
+)  # fmt: skip
+def test_links_in_a_folder_lead_nothing_elsewhere(link: str, folder: Path, tmp_path: Path) -> None:
+    """A folder that was unpacked from an archive may hold any link."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("mine")
+    (folder / link).parent.mkdir(parents=True, exist_ok=True)
+    for target in (elsewhere, elsewhere / "mine", elsewhere / "gone"):
+        (folder / link).symlink_to(target)
+        with pytest.raises(DatasetError, match=r"is a link.*(remove|put the file itself)"):
+            Project(folder)
+        (folder / link).unlink()
+    assert [(p.name, p.read_text()) for p in elsewhere.iterdir()] == [("mine", "mine")]
+    Project(folder).close()  # and the lock is free
+
+
+def test_the_hidden_folder_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+    project = Project(folder)
+    project.add_class("cat")
+    project.close()
+    (folder / ".sppnet-studio").rename(tmp_path / "state")
+    (folder / ".sppnet-studio").symlink_to(tmp_path / "state")
+    project = Project(folder)
+    assert [c["name"] for c in project.class_list()] == ["cat"]
+    project.close()

@@ -91,7 +91,7 @@ def write_classifier(path: str | os.PathLike[str], content: ClassifierFile, vers
     problem = _problem(metadata)
     if problem:
         raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
-    write_envelope(path, to_arrays(stored), metadata, FORMAT, FORMAT_VERSION)
+    write_envelope(path, to_arrays(stored), metadata, FORMAT, FORMAT_VERSION, named=True)
 
 
 def read_classifier(path: str | os.PathLike[str]) -> ClassifierFile:

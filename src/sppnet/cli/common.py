@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypedDict, TypeVar
 from tqdm import tqdm
 
 from sppnet.errors import ArgumentError, ImageError, SppnetError
-from sppnet.storage.atomic import write_text
+from sppnet.storage.atomic import place_to_write, write_text
 from sppnet.storage.names import printable_lines
 
 if TYPE_CHECKING:
@@ -227,11 +227,13 @@ def file_for_output(path: str | Path, option: str = "--output", example: str = "
 
     Raises:
         ArgumentError: it is a folder, or its folder is a file or may not be written to.
+        OutputError: it is a link to nowhere, or write-protected.
     """
     file = Path(path)
     if file.is_dir():
         raise ArgumentError(f"{option} {file}: is a folder; name a file, for instance {file / example}")
-    above = next(place for place in file.absolute().parents if place.exists())
+    place = place_to_write(file)
+    above = next(folder for folder in place.absolute().parents if folder.exists())
     if not above.is_dir():
         raise ArgumentError(f"{option}: {above} is a file, expected a folder; name another")
     if not os.access(above, os.W_OK):
@@ -272,7 +274,7 @@ def plot_for_output(path: str, option: str) -> None:
 
 def write_json(path: str | Path, document: object) -> None:
     """Write ``document`` as JSON and say so."""
-    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n", named=True)
     say(f"written: {path}")
 
 

@@ -214,7 +214,7 @@ def run_show(arguments: argparse.Namespace) -> int:
         dataset, class_name=arguments.only, limit=arguments.limit, columns=arguments.columns, tile_px=arguments.tile,
         on_error=arguments.on_error, progress=bar_for(arguments),
     )  # fmt: skip
-    write_bytes(output, encode_image(sheet.image, output.suffix))
+    write_bytes(output, encode_image(sheet.image, output.suffix), named=True)
     left_out = f"; {len(dataset.problems)} problems (`sppnet data check` lists them)" if dataset.problems else ""
     say(f"drawn: {sheet.shown} of {sheet.candidates} images in {output}{left_out}")
     return EXIT_FAILED if sheet.failed else EXIT_OK

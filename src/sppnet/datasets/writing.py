@@ -73,7 +73,7 @@ def write_dataset(
     losses: list[str] = []
     indices = _indices(dataset, splits or {}, format, losses)
     names = _file_names(dataset)
-    with write_atomic(target) as temporary:
+    with write_atomic(target, named=True) as temporary:
         temporary.mkdir()
         job = WriteJob(temporary, dataset, indices, names, placement)
         for split, i in job.order:  # every place, before a byte is written

@@ -88,7 +88,7 @@ def write_results(
         written = []
         for file, text in files.items():
             if file == Path(path):
-                write_text(file, text)
+                write_text(file, text, named=True)
                 written.append(file)
             else:  # the user didn't choose this name
                 written.append(write_beside(file, text.encode()))

@@ -112,7 +112,7 @@ def write_model(
     for name, value in (tuned or {}).items():
         small = precision != "float32" and value.dtype == np.float32 and value.ndim > 1
         stored[TUNED + name] = value.astype(np.float16) if small else value
-    write_envelope(path, stored, metadata, _KIND, FORMAT_VERSION)
+    write_envelope(path, stored, metadata, _KIND, FORMAT_VERSION, named=True)
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, F32], dict[str, Any]]:

@@ -67,7 +67,7 @@ def export_onnx(
         raise NotFittedError("this SPPDetector is not trained: call fit(dataset), or use SPPDetector.load(path)")
     engine = _engine_of(detector)
     if not parts:
-        write_bytes(target, _whole_graph(detector, engine, suppression))
+        write_bytes(target, _whole_graph(detector, engine, suppression), named=True)
         return (target,)
     names = _names_of_parts(target)
     write_bytes(names[0], _convolutions(detector, engine))

@@ -157,7 +157,7 @@ def save_proposals(path: str | os.PathLike[str], windows: Mapping[str, ArrayLike
     """
     if Path(path).suffix.lower() not in (".npz", ".json"):
         raise ProposalError(f"{path}: expected a file ending in .npz or .json to write windows to")
-    write_bytes(path, encode_proposals(windows, Path(path).suffix))
+    write_bytes(path, encode_proposals(windows, Path(path).suffix), named=True)
 
 
 def encode_proposals(windows: Mapping[str, ArrayLike], suffix: str) -> bytes:

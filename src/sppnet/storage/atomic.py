@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sppnet.errors import OutputError
 
-__all__ = ["Buffer", "sweep", "write_atomic", "write_bytes", "write_text"]
+__all__ = ["Buffer", "place_to_write", "sweep", "write_atomic", "write_bytes", "write_text"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -45,7 +45,7 @@ _PLACE = _place()
 
 
 @contextmanager
-def write_atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator[Path]:
+def write_atomic(path: str | os.PathLike[str], *, sync: bool = True, named: bool = False) -> Iterator[Path]:
     """Give a temporary name beside ``path`` to write to; it becomes ``path`` when the block ends well.
 
     Otherwise it is removed. Folders above ``path`` are made as needed. The temporary name keeps the extension, so that
@@ -64,37 +64,83 @@ def write_atomic(path: str | os.PathLike[str], *, sync: bool = True) -> Iterator
         path: the file, or folder, to write.
         sync: the content is on the disk before the name is, so that not even a power cut leaves half a file. Without,
             thousands of small files are written faster; after a power cut one may be empty.
+        named: the user chose this very name. Then a link stays, and what it points to is replaced; permissions stay,
+            too; and a file that is write-protected is refused. Of a name that the program chose, a link is replaced:
+            who put it there could lead the file elsewhere.
 
     Yields:
         The temporary name. Nothing is there yet.
 
     Raises:
-        OutputError: the folder can't be made or written to, or the disk is full.
+        OutputError: the folder can't be made or written to, or the disk is full; or what a link points to can't be.
         OSError: the block raised it for another file, or the block wrote nothing.
     """
     target = Path(path)
     _refuse_special(target)
+    place = place_to_write(target) if named else target
     with _errors_name(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-    sweep(target.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+    sweep(place.parent)
     mark = f"{os.getpid()}-{_PLACE}{secrets.token_hex(4)}"
-    temporary = target.with_name(f".{target.stem[:40]}-{mark}.part{target.suffix}")
+    temporary = place.with_name(f".{target.stem[:40]}-{mark}.part{target.suffix}")
     _busy.add(temporary.name)
     try:
         with _errors_name(target, temporary):
             yield temporary
-        with _errors_name(target, temporary, target):
+        with _errors_name(target, temporary, place):
             if temporary.is_dir():
-                if target.is_dir():
-                    target.rmdir()
-            elif sync:
-                _to_disk(temporary)
-            temporary.replace(target)
+                if place.is_dir():
+                    place.rmdir()
+            else:
+                if named:
+                    _keep_permissions(place, temporary)
+                if sync:
+                    _to_disk(temporary)
+            temporary.replace(place)
     except BaseException:
         _remove(temporary)
         raise
     finally:
         _busy.discard(temporary.name)
+
+
+def place_to_write(target: str | os.PathLike[str]) -> Path:
+    """Return where a file of this name, chosen by the user, is written: of a link, what it points to.
+
+    Args:
+        target: the name. Nothing need be there.
+
+    Raises:
+        OutputError: it is a link to nowhere, in a circle or to a place of the system, or the file is write-protected.
+    """
+    name = Path(target)
+    place = name
+    if os.path.islink(name):  # noqa: PTH114 - it raises nothing
+        place = Path(os.path.realpath(name))
+        if os.path.islink(place):  # noqa: PTH114
+            raise OutputError(f"{name}: is a link that leads back to itself; remove it, or name another file")
+        if not place.parent.is_dir():
+            raise OutputError(
+                f"{name}: is a link to {place}, and there is no folder {place.parent}; make it, or remove the link"
+            )
+        _refuse_special(place)
+    try:
+        mode = place.stat().st_mode
+    except (OSError, ValueError):  # as in _refuse_special
+        return place
+    if stat.S_ISREG(mode) and not mode & 0o222:  # which renaming would pass over, and root anyway
+        raise OutputError(f"{name}: is write-protected; name another file, or make it writable (chmod u+w)")
+    return place
+
+
+def _keep_permissions(place: Path, temporary: Path) -> None:
+    """Give the new file the permissions and, where that is allowed, the owner of the one that it replaces."""
+    with contextlib.suppress(OSError):
+        status = place.stat()
+        if hasattr(os, "chown"):
+            with contextlib.suppress(OSError):
+                os.chown(temporary, status.st_uid, status.st_gid)
+        temporary.chmod(stat.S_IMODE(status.st_mode) & 0o777)
 
 
 def _refuse_special(target: Path) -> None:
@@ -110,30 +156,34 @@ def _refuse_special(target: Path) -> None:
         raise OutputError(f"{target}: is a device, pipe or socket, and would be replaced by a file; name a file")
 
 
-def write_bytes(path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, sync: bool = True) -> None:
+def write_bytes(
+    path: str | os.PathLike[str], data: Buffer | Iterable[Buffer], *, sync: bool = True, named: bool = False
+) -> None:
     """Write ``data`` to ``path`` in one step.
 
     Args:
         path: the file. Folders above it are made as needed.
         data: the content, or its pieces one after the other.
         sync: see :func:`write_atomic`.
+        named: see :func:`write_atomic`.
 
     Raises:
         OutputError: it can't be written.
     """
     pieces: Iterable[Buffer] = [data] if isinstance(data, Buffer) else data
-    with write_atomic(path, sync=sync) as temporary, temporary.open("xb") as file:
+    with write_atomic(path, sync=sync, named=named) as temporary, temporary.open("xb") as file:
         for piece in pieces:
             file.write(piece)
 
 
-def write_text(path: str | os.PathLike[str], text: str, *, sync: bool = True) -> None:
+def write_text(path: str | os.PathLike[str], text: str, *, sync: bool = True, named: bool = False) -> None:
     """Write ``text`` to ``path`` as UTF-8 in one step; line ends stay as they are.
 
     Args:
         path: the file. Folders above it are made as needed.
         text: the content.
         sync: see :func:`write_atomic`.
+        named: see :func:`write_atomic`.
 
     Raises:
         OutputError: it can't be written, or holds half of a surrogate pair.
@@ -143,7 +193,7 @@ def write_text(path: str | os.PathLike[str], text: str, *, sync: bool = True) ->
     except UnicodeEncodeError as error:
         wrong = ascii(text[error.start : error.start + 20])
         raise OutputError(f"{os.fspath(path)}: {wrong} can't be written as UTF-8; rename it") from None
-    write_bytes(path, data, sync=sync)
+    write_bytes(path, data, sync=sync, named=named)
 
 
 @contextmanager

@@ -86,6 +86,7 @@ def write_envelope(
     version: int,
     *,
     sync: bool = True,
+    named: bool = False,
 ) -> None:
     """Write a file in one step.
 
@@ -96,11 +97,12 @@ def write_envelope(
         kind: name of the kind of file.
         version: of its format.
         sync: see :func:`sppnet.storage.atomic.write_atomic`.
+        named: see :func:`sppnet.storage.atomic.write_atomic`.
 
     Raises:
         ArgumentError: an array or metadata that can't be stored. OutputError: it can't be written.
     """
-    write_bytes(path, encode_envelope(arrays, metadata, kind, version), sync=sync)
+    write_bytes(path, encode_envelope(arrays, metadata, kind, version), sync=sync, named=named)
 
 
 def read_envelope(
@@ -223,14 +225,14 @@ def stream_envelope(path: str | os.PathLike[str], kind: str, version: int) -> It
     For a while the disk holds the content twice.
 
     Args:
-        path: the file. Folders above it are made as needed.
+        path: the file, whose name the user chose. Folders above it are made as needed.
         kind: name of the kind of file.
         version: of its format.
 
     Raises:
         OutputError: it can't be written.
     """
-    with write_atomic(path) as temporary:
+    with write_atomic(path, named=True) as temporary:
         body = temporary.with_suffix(".body")
         try:
             with body.open("x+b") as file:

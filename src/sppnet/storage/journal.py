@@ -56,6 +56,8 @@ class Journal:
         self.note = ""
         if self.path.is_dir():
             raise ArgumentError(f"{self.path}: is a folder; name a file for the journal")
+        if self.path.is_symlink():
+            raise ArgumentError(f"{self.path}: is a link; name the file itself for the journal")
         lock = self.path.with_name(f".{self.path.name}.lock")
         if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
             raise ArgumentError(f"{lock}: is in the way, and isn't a lock of sppnet; move it away")

@@ -51,13 +51,17 @@ class Project:
         listener: called with each change as a dict, from the thread that made it.
 
     Raises:
-        DatasetError: the folder is missing, or another studio has it open.
+        DatasetError: the folder is missing, another studio has it open, or a link in it leads elsewhere.
     """
 
     def __init__(self, folder: Path, listener: Callable[[dict[str, Any]], None] = lambda event: None) -> None:
         self.folder = folder.resolve()
         if not self.folder.is_dir():
             raise DatasetError(f"{folder}: is not a folder; name a folder of images")
+        if (self.folder / LABELS_FILE).is_symlink():
+            raise DatasetError(
+                f"{folder / LABELS_FILE}: is a link, and the studio writes its labels there; put the file itself there"
+            )
         self.state, self._lock = open_state(self.folder)
         self.listener = listener
         self._mutex = threading.RLock()

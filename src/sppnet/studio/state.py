@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +24,13 @@ def open_state(folder: Path) -> tuple[Path, FileLock]:
         The folder, and the lock to release at the end.
 
     Raises:
-        DatasetError: it can't be made, or another studio has it open.
+        DatasetError: it can't be made, a link in it leads elsewhere, or another studio has it open.
     """
     state = folder / _FOLDER
     with writing_to(state):
+        if state.is_symlink() and not (state / _MARK).is_file():
+            raise DatasetError(f"{state}: is a link to a folder that isn't the studio's; remove the link")
+        _refuse_links(state, deep=False)
         state.mkdir(exist_ok=True)
         (state / _MARK).touch()
     lock = FileLock(state / "lock")
@@ -34,7 +38,25 @@ def open_state(folder: Path) -> tuple[Path, FileLock]:
         lock.acquire(timeout=0)
     except Timeout:
         raise DatasetError(f"{folder}: another studio has this folder open; close that one first") from None
+    try:
+        with writing_to(state):
+            _refuse_links(state, deep=True)
+    except DatasetError:
+        lock.release()
+        raise
     return state, lock
+
+
+def _refuse_links(state: Path, *, deep: bool) -> None:
+    """Refuse a folder that was unpacked or copied with links in it: what the studio writes would land elsewhere."""
+    folders = [state] if state.is_dir() else []
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    raise DatasetError(f"{entry.path}: is a link, and the studio would write where it leads; remove it")
+                if deep and entry.is_dir():
+                    folders.append(Path(entry.path))
 
 
 @contextlib.contextmanager
