@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sppnet.datasets.loading import detect_format, load_dataset, read_dataset
+from sppnet.datasets.loading import FORMATS, detect_format, load_dataset, read_dataset
 
 CLASSES = ("red", "blue thing", "größe", "no", "x & <y>")
 FOLDERS = ("annotations", "Annotations", "labels", "boxes", "Ann ä", "xml")
@@ -108,7 +108,7 @@ def written_name(sample: Sample, picture: Picture, folder: str) -> str:
 
 
 def put_image(home: Path, folder: str, sample: Sample, picture: Picture) -> None:
-    path = home / folder / disk_name(sample, picture)
+    path = home / folder.strip("/") / disk_name(sample, picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "PNG" if picture.extension.lower() == ".png" else "JPEG"
     Image.new("RGB", picture.size, (1, 2, 3)).save(path, kind)
@@ -305,12 +305,83 @@ def supervisely(home: Path, s: Sample) -> None:
         put(home / folder / "ann" / f"{p.stem}{p.extension}.json", {"size": size, "objects": objects})
 
 
+def keras_yolo(home: Path, s: Sample) -> None:
+    lines: dict[str, list[str]] = {}
+    for k, p in enumerate(s.pictures):
+        put_image(home, s.images, s, p)
+        boxes = [f"{x0},{y0},{x1},{y1},{CLASSES.index(name)}" for name, (x0, y0, x1, y1) in p.objects]
+        lines.setdefault(s.split(k) or "boxes", []).append(" ".join([written_name(s, p, s.images), *boxes]))
+    for name, members in lines.items():
+        put(home / f"{name}.txt", "\n".join(members))
+    put(home / ("_classes.txt" if s.splits else "classes.txt"), "\n".join(CLASSES) + "\n")
+
+
+def kitti(home: Path, s: Sample) -> None:
+    names = ("label_2", "image_2") if s.style in ("plain", "lower") else ("labels", "images")
+    for k, p in enumerate(s.pictures):
+        put_image(home, f"{s.split(k)}/{names[1]}", s, p)
+        score = " 0.5" if s.style == "foreign" else ""
+        lines = [
+            f"{one_word(name)} 0.00 0 -1.57 {x0}.00 {y0}.00 {x1}.00 {y1}.00 1.6 1.6 3.6 -0.6 1.7 46.7 -1.59{score}\n"
+            for name, (x0, y0, x1, y1) in p.objects
+        ]
+        ignored = "DontCare -1 -1 -10 5.00 9.00 6.10 19.00 -1 -1 -1 -1000 -1000 -1000 -10\n" if k else ""
+        put(home / s.split(k) / names[0] / f"{p.stem}.txt", "".join(lines) + ignored)
+
+
+def one_word(name: str) -> str:
+    """What KITTI can hold."""
+    return name.replace(" ", "_")
+
+
+def vott(home: Path, s: Sample) -> None:
+    assets: dict[str, object] = {}
+    folder = "" if s.splits else s.images  # files of single images lie beside them
+    for p in s.pictures:
+        put_image(home, folder, s, p)
+        name = p.stem + p.extension
+        where = {"windows": "file:C:/Users/me/", "foreign": "file:/mnt/elsewhere/"}.get(s.style, "file:")
+        path = where + quote(f"{folder}/{name}".lstrip("/"))
+        regions = [
+            {"id": "r", "type": "RECTANGLE", "tags": [label], "points": [],
+             "boundingBox": {"left": x0, "top": y0, "width": x1 - x0, "height": y1 - y0}}
+            for label, (x0, y0, x1, y1) in p.objects
+        ]  # fmt: skip
+        asset = {"name": quote(name), "path": path, "size": {"width": p.size[0], "height": p.size[1]}}
+        assets[p.stem] = {"asset": asset, "regions": regions, "version": "2.2.0"}
+    if s.splits:
+        for k, asset in enumerate(assets.values()):
+            put(home / f"{k}-asset.json", asset)
+    else:
+        tags = [{"name": name, "color": "#ff0000"} for name in CLASSES] if s.decomposed else []
+        put(home / "my-export.json", {"name": "my", "tags": tags, "version": "2.2.0", "assets": assets})
+
+
+def fiftyone(home: Path, s: Sample) -> None:
+    groups: dict[str, dict[str, object]] = {}
+    for k, p in enumerate(s.pictures):
+        put_image(home, f"{s.split(k)}/data", s, p)
+        (w, h), numbers = p.size, s.style in ("plain", "folder", "windows")
+        groups.setdefault(s.split(k), {})[p.stem] = [
+            {"label": CLASSES.index(name) if numbers else name,
+             "bounding_box": [x0 / w, y0 / h, (x1 - x0) / w, (y1 - y0) / h]}
+            for name, (x0, y0, x1, y1) in p.objects
+        ]  # fmt: skip
+    for split, labels in groups.items():
+        put(home / split / "labels.json", {"classes": list(CLASSES), "labels": labels})
+
+
 WRITERS: dict[str, Callable[[Path, Sample], None]] = {
     "voc": voc, "coco": coco, "yolo": yolo, "csv": csv_table, "labelme": labelme, "cvat": cvat,
     "label-studio": label_studio, "via": via, "makesense": makesense, "createml": createml, "supervisely": supervisely,
+    "keras-yolo": keras_yolo, "kitti": kitti, "vott": vott, "fiftyone": fiftyone,
 }  # fmt: skip
 # Formats in which the sample's splits are written
-WITH_SPLITS = ("voc", "coco", "csv", "labelme", "cvat", "createml", "supervisely")
+WITH_SPLITS = ("voc", "coco", "csv", "labelme", "cvat", "createml", "supervisely", "keras-yolo", "kitti", "fiftyone")
+
+
+def test_every_format_has_a_writer() -> None:
+    assert sorted(WRITERS) == sorted(FORMATS)
 
 
 @pytest.mark.parametrize("format", WRITERS)
@@ -324,7 +395,10 @@ def test_what_others_write_is_read_equal(format: str, sample: Sample) -> None:
         WRITERS[format](home, sample)
         assert detect_format(home) == format
         data = load_dataset(home, on_error="fail")
-        expected = {disk_name(sample, p): sorted(p.objects) for p in sample.pictures}
+        spelt = one_word if format == "kitti" else str
+        expected = {
+            disk_name(sample, p): sorted((spelt(name), box) for name, box in p.objects) for p in sample.pictures
+        }
         found = {
             record.path.name: sorted(
                 (data.class_names[label], tuple(round(float(v), 2) for v in box))
