@@ -290,7 +290,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "voc text as picture": (then(voc, lambda h: (h / "JPEGImages/a.png").write_text("hi")), "voc", "not an image"),
     "nothing there": (lambda h: None, "", "is an empty folder; name one with images"),
     "other things": (lambda h: (h / "notes.md").write_text("hello"), "", "no annotations in a format that is known"),
-    "only pictures": (lambda h: picture(h / "a.png"), "", "1 images but no annotations"),
+    "only pictures": (lambda h: picture(h / "a.png"), "", "1 image, but no annotations"),
     "no such folder": (lambda h: h.rmdir(), "", "no such file or folder"),
     "two formats": (then(coco, lambda h: yolo(h)), "", "may be read as coco or yolo"),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sppnet._types import OnError
 from sppnet.datasets.assembling import assemble, split_ids
+from sppnet.datasets.foreign import foreign_format, kinds_of_files
 from sppnet.datasets.formats.coco import coco_files, is_coco, is_coco_results, read_coco
 from sppnet.datasets.formats.createml import is_createml, read_createml
 from sppnet.datasets.formats.csv import csv_files, is_table, read_csv
@@ -244,8 +245,11 @@ def _nothing_known(path: Path) -> str:
             f"{path}: is a list of detections in COCO's format, which names neither images nor classes; "
             "name the file with images, annotations and categories"
         )
+    if known := foreign_format(path):
+        return f"{path}: {known}; formats that are read: {', '.join(FORMATS)}"
     count = len(list_images([path])) if path.is_dir() else 0
-    has = f"{count} images but " if count else ""
+    kinds = kinds_of_files(path) if path.is_dir() else ""
+    has = f"has {kinds}, but " if kinds else ""
     for table in files_in(path, ".csv") if path.is_dir() else [path] * (path.suffix.lower() in (".csv", ".tsv")):
         first = read_text(table, "a table").partition("\n")[0]
         has = (
