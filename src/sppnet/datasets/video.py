@@ -23,8 +23,12 @@ from sppnet.storage.reading import open_regular
 __all__ = ["MAX_FRAME_PIXELS", "VIDEO_EXTENSIONS", "Frame", "count_frames", "frame_name", "is_video", "parse_seconds",
            "read_frames", "write_frames"]  # fmt: skip
 
-MAX_FRAME_PIXELS = 40_000_000
-"""Videos with larger frames are refused: a decoder keeps up to 17 of them. 8K has 33 million."""
+MAX_FRAME_PIXELS = 36_000_000
+"""Videos with larger frames are refused. 8K has 33 or 35 million."""
+
+# A decoder keeps up to 16 frames, in the form that the video has them in, and the one that it works on
+_KEPT_FRAMES, _KEPT_FRAMES_ALONE = 17, 3
+_DECODING_BYTES = 1_100_000_000
 
 _MAX_VIDEO_BYTES = 1 << 40
 # Files that other files can hide in (playlists, lists of files to join) are not among them
@@ -100,15 +104,19 @@ def read_frames(
 
     Raises:
         MissingDependencyError: PyAV isn't installed.
-        ImageError: there is no such file, it is no video, or it is damaged.
+        ImageError: there is no such file, it is no video, it is damaged, or decoding it takes too much memory.
     """
     file = Path(path)
     with _opened(file) as (container, video):
-        _check_size(file, video.codec_context.width, video.codec_context.height, max_pixels)
+        context = video.codec_context
+        _check_size(file, context, context, max_pixels)
+        # The decoder itself refuses frames that become larger on the way, before it takes memory for them
+        most = max((context.width + 64) * (context.height + 64), _DECODING_BYTES // (8 * _KEPT_FRAMES))
+        context.options = {"max_pixels": str(most)}
         rate = float(video.average_rate or 25)
         number, due, start = 0, 0, None
         for k, frame in enumerate(container.decode(video)):
-            _check_size(file, frame.width, frame.height, max_pixels)  # it may change on the way
+            _check_size(file, frame, context, max_pixels)  # it may change on the way
             start = frame.time if start is None else start
             time_s = frame.time - (start or 0.0) if frame.time is not None else k / rate
             # A thousandth of slack: times are rounded
@@ -128,17 +136,24 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
         import av
     except ImportError:
         raise MissingDependencyError(f"{file}: reading videos needs PyAV: pip install 'sppnet[video]'") from None
+    # Opening decodes a frame, to see what is in it
+    options = {"format_whitelist": _DEMUXERS, "max_pixels": str(MAX_FRAME_PIXELS)}
     try:
         # through a stream of our own: FFmpeg takes some names for addresses
         with (
             open_regular(file, _MAX_VIDEO_BYTES, error=ImageError) as stream,
-            av.open(stream, "r", options={"format_whitelist": _DEMUXERS}, metadata_errors="replace") as container,
+            av.open(stream, "r", options=options, metadata_errors="replace") as container,
         ):
             video = next(iter(container.streams.video), None)
             if video is None:
                 raise ImageError(f"{file}: has no images in it; name a video")
             if video.codec_context is None:
                 raise ImageError(f"{file}: its codec isn't known here; export it as H.264")
+            if not video.codec_context.width or not video.codec_context.height:
+                raise ImageError(
+                    f"{file}: its frames are damaged, or have more than the {MAX_FRAME_PIXELS} pixels allowed; make "
+                    "them smaller, or export it again"
+                )
             yield container, video
     except FileNotFoundError:
         raise ImageError(f"{file}: no such file; check the name") from None
@@ -149,10 +164,21 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
         raise ImageError(f"{file}: can't be read as a video ({reason}); get or export it again") from error
 
 
-def _check_size(file: Path, width: int, height: int, max_pixels: int) -> None:
+def _check_size(file: Path, frame: Any, context: Any, max_pixels: int) -> None:
+    """Refuse a frame, or what the file says about its frames, that takes too much memory."""
+    width, height, form = frame.width, frame.height, frame.format
     if width * height > max_pixels:
         raise ImageError(
             f"{file}: its frames of {width}x{height} have more than the {max_pixels} pixels allowed; make it smaller"
+        )
+    if form is None:  # known with the first frame
+        return
+    frames = _KEPT_FRAMES_ALONE if context.codec.intra_only else _KEPT_FRAMES
+    needed = width * height * form.padded_bits_per_pixel // 8 * frames
+    if needed > _DECODING_BYTES:
+        raise ImageError(
+            f"{file}: its frames of {width}x{height} in {form.name} may take {needed / 1e9:.1f} GB to decode, allowed "
+            f"are {_DECODING_BYTES / 1e9:.1f}; make it smaller, or export it with 8 bits"
         )
 
 
