@@ -66,8 +66,11 @@ def test_what_was_found_is_said(name: str, tmp_path: Path, capsys: pytest.Captur
         load_dataset(home)
 
 
-@pytest.mark.parametrize("content", ["", "x", "1 2 3\n", "[]", "{}", '[{"name": "a", "labels": 3}]', "filename\n",
-                                     "notes about a.jpg\n2\nboxes\n", "\0" * 99, '{"name": [], "frames": [3]}'])  # fmt: skip
+UNKNOWN = ("", "x", "1 2 3\n", "[]", "{}", '[{"name": "a", "labels": 3}]', "filename\n", "about a.jpg\n2\nboxes\n",
+           "\0" * 99, '{"name": [], "frames": [3]}')  # fmt: skip
+
+
+@pytest.mark.parametrize("content", UNKNOWN)
 def test_other_files_are_called_by_their_extension(content: str, tmp_path: Path) -> None:
     home = make(tmp_path / "data", {"a.jpg": "", "deep/b.dat": content, "x.json": content, "x.txt": content,
                                     "x.csv": content})  # fmt: skip
