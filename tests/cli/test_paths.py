@@ -156,7 +156,7 @@ NAMED = {
     "eval --plot": (["eval", "data", "--model", "m.safetensors", "-q"], "--plot", ".svg"),
     "features": (["features", "photos", "--model", "m.safetensors", "-q"], "-o", ".safetensors"),
     "proposals": (["proposals", "photos", "-q"], "-o", ".npz"),
-    "model --json": (["model", "info", "m.safetensors"], "--json", ".json"),
+    "model --json": (["model", "info", "--model", "m.safetensors"], "--json", ".json"),
     "data check": (["data", "check", "data", "-q"], "--json", ".json"),
     "data show": (["data", "show", "data", "-q"], "-o", ".png"),
 }

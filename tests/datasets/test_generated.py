@@ -347,8 +347,8 @@ def vott(home: Path, s: Sample) -> None:
              "boundingBox": {"left": x0, "top": y0, "width": x1 - x0, "height": y1 - y0}}
             for label, (x0, y0, x1, y1) in p.objects
         ]  # fmt: skip
-        asset = {"name": quote(name), "path": path, "size": {"width": p.size[0], "height": p.size[1]}}
-        assets[p.stem] = {"asset": asset, "regions": regions, "version": "2.2.0"}
+        known = {"name": quote(name), "path": path, "size": {"width": p.size[0], "height": p.size[1]}}
+        assets[p.stem] = {"asset": known, "regions": regions, "version": "2.2.0"}
     if s.splits:
         for k, asset in enumerate(assets.values()):
             put(home / f"{k}-asset.json", asset)

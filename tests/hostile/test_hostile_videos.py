@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from child import run_child
 
+from hostile.child import run_child
 from tiny_model import save_tiny_model
 
 av = pytest.importorskip("av")
