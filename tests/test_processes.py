@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sppnet.processes import join_processes
 from sppnet.errors import ArgumentError
+from sppnet.processes import join_processes
 
 
 def test_alone(monkeypatch: pytest.MonkeyPatch) -> None:

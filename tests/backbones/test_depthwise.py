@@ -11,7 +11,6 @@ from torch.nn import functional
 from sppnet import threads
 from sppnet.backbones.depthwise import depthwise, kernel_gradient_reference
 
-
 Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
