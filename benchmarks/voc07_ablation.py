@@ -38,7 +38,7 @@ from sppnet.detection.detector import SPPDetector
 from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.detection.heads import Head
 from sppnet.detection.inference import decode_detections
-from sppnet.detection.options import SuppressionOptions
+from sppnet.detection.options import SuppressionOptions, TuningOptions
 from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.weights import DetectorWeights
 from sppnet.evaluation.failures import find_failures, recall_by_size
@@ -60,6 +60,7 @@ class Row:
     Attributes:
         name: what it is. parameters: of the detector. boxes: whether boxes are regressed. options: of suppression.
         test_px: short sides of the maps that it is tested on, where those are others than it was trained on.
+        tuning: of the convolutions, as fields of ``TuningOptions``; None: they are frozen.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Row:
     boxes: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     test_px: tuple[int, ...] = ()
+    tuning: dict[str, Any] | None = None
 
 
 T = TypeVar("T")
@@ -86,6 +88,7 @@ SMALL = TWO | {"features__short_sides_px": [352, 608], "features__flip_short_sid
 TINY = TWO | {"features__short_sides_px": [208, 352, 608], "features__flip_short_sides_px": [176, 296, 512]}
 INT8 = SMALL | {"features__precision": "int8"}
 THREE = TWO | {"features__short_sides_px": [352, 608, 1000], "features__flip_short_sides_px": [296, 512]}
+HEAD_ALONE, FASTER = {"learning_rate": 0.0}, {"learning_rate": 1e-4}
 ROWS = {
     "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
     "pool-boxes": Row("pooled windows (512 principal components), SVMs, ridge boxes", POOL, True, NONE),
@@ -105,6 +108,10 @@ ROWS = {
     "small-all": Row("two scales (352, 608 px), second look and voting", SMALL, True, ALL),
     "small-soft": Row("the same, soft suppression", SMALL, True, SOFT),
     "int8-soft": Row("**the same, convolutions and maps in int8 (the default)**", INT8, True, SOFT),
+    "head-longer": Row("the same, the layers alone trained on as long as below", INT8, True, SOFT, (), HEAD_ALONE),
+    "tuned": Row("**the same, the last seven blocks of the convolutions tuned**", INT8, True, SOFT, (), {}),
+    "tuned-five": Row("the last five blocks tuned", INT8, True, SOFT, (), {"blocks": 5}),
+    "tuned-faster": Row("seven blocks, learning rate 1e-4 instead of 3e-5", INT8, True, SOFT, (), FASTER),
     "small-to-three": Row("the default, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
     "tiny-soft": Row("the default, three scales (208, 352, 608 px)", TINY, True, SOFT),
     "three-soft": Row("the default, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
@@ -120,6 +127,8 @@ def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | Non
     """Of a training, and of a way to use it, for what is kept of it."""
     version = (sppnet.__version__, torch.get_num_threads(), len(train))
     options = None if row is None else (row.boxes, sorted(row.options.items()), *row.test_px)
+    if row is not None and row.tuning is not None:
+        options = (*(options or ()), "tuning", sorted(row.tuning.items()))
     return repr((json.dumps(parameters, sort_keys=True), version, options))
 
 
@@ -285,11 +294,12 @@ def main() -> None:
     chosen = {key: ROWS[key] for key in ROWS if key in wanted}
     groups: dict[str, dict[str, Row]] = {}  # rows of one training, tested on the same maps
     for key, row in chosen.items():
-        groups.setdefault(repr((sorted(row.parameters.items()), row.test_px)), {})[key] = row
+        groups.setdefault(repr((sorted(row.parameters.items()), row.test_px, row.tuning)), {})[key] = row
     for rows in groups.values():
-        parameters, test_px = next((r.parameters, r.test_px) for r in rows.values())
+        parameters, test_px, tuning = next((r.parameters, r.test_px, r.tuning) for r in rows.values())
         started = time.perf_counter()
-        detector = SPPDetector().set_params(**(BASE | parameters))
+        detector = SPPDetector(tuning=None if tuning is None else TuningOptions(**tuning))
+        detector.set_params(**(BASE | parameters))
         detector.fit(train, cache=arguments.cache, progress=bar)
         tqdm.write(f"{', '.join(rows)}: {time.perf_counter() - started:.0f} s {detector.fit_seconds_}", file=sys.stderr)
         if arguments.train_only:

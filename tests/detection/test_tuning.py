@@ -260,7 +260,7 @@ def test_a_loss_that_explodes(
 
 @pytest.mark.parametrize(
     "values",
-    [{"average": 1.0}, {"epochs": 0}, {"scale_range": (2, 1)}, {"scale_range": (1,)}, {"precision": "float16"},
+    [{"average": 1.5}, {"epochs": 0}, {"scale_range": (2, 1)}, {"scale_range": (1,)}, {"precision": "float16"},
      {"colour": 2}, {"learning_rate": -1}],
 )  # fmt: skip
 def test_options_out_of_range(values: dict[str, Any]) -> None:

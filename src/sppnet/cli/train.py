@@ -71,7 +71,7 @@ def add_parser(subparsers: Any) -> None:
         "the pooling and together with them. Worth it from about a thousand images and many classes on; it takes "
         "several times as long")  # fmt: skip
     add("--tune-epochs", type=positive_int, metavar="N", help="passes over the images with --tune-convolutions "
-        "(default: 6)")  # fmt: skip
+        "(default: 4)")  # fmt: skip
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
         "efficientnet-lite0, two feature maps)")  # fmt: skip
     add("--layers", choices=("fc", "fc7", "pool"), default="fc", help="fc: one fully connected layer. fc7: two. pool: "

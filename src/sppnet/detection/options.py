@@ -167,7 +167,8 @@ class TuningOptions:
         learning_rate: of the convolutions, the highest of the one-cycle schedule.
         head_learning_rate: of the layers behind the pooling, likewise.
         weight_decay: of AdamW.
-        average: the result is the exponential moving average of the weights, with this decay a step, in [0, 1).
+        average: the result is the exponential moving average of the weights over about the last steps, this share of
+            all, in [0, 1]. 0: the last weights.
         scale_range: scales of the features are multiplied by a number drawn from here, for each image anew.
         colour: brightness, contrast and saturation are multiplied by numbers drawn from ``[1 - colour, 1 + colour]``.
         precision: of the products: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the processor has it.
@@ -177,13 +178,13 @@ class TuningOptions:
     """
 
     blocks: int = 7
-    epochs: int = 6
+    epochs: int = 4
     images_per_batch: int = 2
     windows_per_image: int = 96
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-5
     head_learning_rate: float = 1e-4
     weight_decay: float = 1e-4
-    average: float = 0.999
+    average: float = 0.04
     scale_range: tuple[float, float] = (0.75, 1.25)
     colour: float = 0.3
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
@@ -195,8 +196,6 @@ class TuningOptions:
         for name in ("learning_rate", "head_learning_rate", "weight_decay"):
             _number(name, getattr(self, name), 0, 1e3)
         _number("average", self.average, 0, 1)
-        if self.average == 1:
-            raise ArgumentError("average: got 1, with which nothing is ever learned; expected a decay in [0, 1)")
         both = tuple(self.scale_range)
         if len(both) != 2:
             raise ArgumentError(f"scale_range: got {self.scale_range!r}, expected the least and the greatest factor")

@@ -337,10 +337,10 @@ def _train(
             for group, (_, rate) in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * one_cycle(step / max(steps, 2))
             optimiser.step()
-            decay = min(options.average, (1 + step) / (10 + step))
+            newest = 1 / max(1.0, min(step + 1.0, options.average * steps))
             with torch.no_grad():
                 for name, value in joint.named_parameters():
-                    average[name].lerp_(value, 1 - decay)
+                    average[name].lerp_(value, newest)
             sums.append(float(total))
             if (step + 1) % per_epoch == 0:
                 losses.append(sum(sums) / len(sums))
