@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -122,6 +123,18 @@ def test_files_of_derived_names_are_ours_the_second_time(home: Path) -> None:
         (["train", "data", "-o", "photos/000000.jpg"], "--output"),
         (["data", "show", "data", "-o", "data/JPEGImages/000000.jpg"], "--output"),
         (["features", "photos", "--windows", "w.json", "-o", "w.json"], "--output"),
+        (["data", "check", "data", "--json", "link.json"], "--json"),
+        (["data", "check", "data", "--json", "data/Annotations/000000.xml"], "--json"),
+        (["data", "check", "data", "--json", "data/ImageSets/Main/train.txt"], "--json"),
+        (["eval", "data", "--model", "m.safetensors", "--json", "labels.json"], "--json"),
+        (["train", "data", "-o", "labels.json"], "--output"),
+        (["detect", "photos", "--model", "m.safetensors", "--results", "found.csv"], "--results"),
+        (["detect", "photos", "--model", "m.safetensors", "--json", "boxes.txt"], "--json"),
+        (
+            ["detect", "photos", "--model", "m.safetensors", "--results", "tasks.json", "--format", "label-studio"],
+            "--results",
+        ),
+        (["proposals", "photos", "-o", "data.yaml"], "--output"),
     ],
 )
 def test_what_is_read_is_not_written_over(
@@ -130,12 +143,33 @@ def test_what_is_read_is_not_written_over(
     (home / "data" / "a.csv").write_text("image,x0,y0,x1,y1,label\n")
     (home / "w.json").write_text("{}")
     (home / "link.safetensors").symlink_to("m.safetensors")
+    (home / "link.json").symlink_to("photos/000000.jpg")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    images, categories = [{"id": 1, "file_name": "a.jpg"}], [{"id": 1, "name": "cat"}]
+    (home / "labels.json").write_text(
+        json.dumps({"images": images, "annotations": [box], "categories": categories}), encoding="utf-8"
+    )
+    (home / "found.csv").write_text("image,x0,y0,x1,y1,label\na.jpg,1,2,3,4,cat\n")
+    (home / "boxes.txt").write_text("a.jpg 1,2,3,4,0\n")
+    (home / "tasks.json").write_text('[{"data": {"image": "a.jpg"}, "annotations": [{"result": [1]}]}]')
+    (home / "data.yaml").write_text("train: images\nnames: [cat]\n")
     before = contents(home)
     assert main([*command, "-q"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"sppnet: {lost} ")
     assert "name another file" in error
     assert contents(home) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "coco", "coco-results", "label-studio", "cvat"])
+def test_what_was_found_may_be_replaced(format: str, home: Path) -> None:
+    """Also where it looks like annotations of the same format."""
+    name = {"csv": "f.csv", "cvat": "f.xml", "jsonl": "f.txt"}.get(format, "f.json")
+    for threshold in ("0.01", "0.02"):
+        command = [*DETECT, "--results", f"photos/{name}", "--format", format, "--threshold", threshold]
+        assert main(command) == 0
+    assert (home / "photos" / name).stat().st_size > 100
 
 
 def test_a_model_may_be_changed_in_place(home: Path) -> None:

@@ -309,3 +309,16 @@ def test_names_of_splits(tmp_path: Path, pictures: list[Path]) -> None:
         load_dataset(tmp_path / "voc", "tset", on_error="fail")
     with pytest.raises(DatasetError, match="did you mean 'yolo'"):
         load_dataset(tmp_path, format="yolov5", on_error="fail")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["Person sitting 0.00 0 -1.57 1 2 20 18 1 1 1 1 1 1 1", "cat 0 0 0 1 2 20 x 1 1 1 1 1 1 1"]
+)
+def test_a_class_of_two_words_moves_no_field_of_kitti(wrong: str, tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (30, 20)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text(f"cat 0.00 0 -1.57 1 2 20 18 1 1 1 1 1 1 1\n{wrong}\n")
+    data = load_dataset(tmp_path, format="kitti")
+    assert [box.tolist() for box in data[0].boxes] == [[1, 2, 20, 18]]
+    assert any("expected a class in one word" in problem for problem in data.problems)

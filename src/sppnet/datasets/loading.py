@@ -40,7 +40,7 @@ from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS, list_images
 from sppnet.storage.walking import files_in, folders_in
 
-__all__ = ["FORMATS", "detect_format", "load_dataset", "read_dataset", "split_names"]
+__all__ = ["FORMATS", "detect_format", "json_kinds", "load_dataset", "read_dataset", "split_names"]
 
 _READERS: dict[str, Callable[[Path, Path | None], RawDataset]] = {
     "voc": read_voc,
@@ -270,7 +270,7 @@ def _formats_of_file(path: Path) -> list[str]:
     if suffix in (".yaml", ".yml"):
         return ["yolo"]
     if suffix == ".json":
-        return _json_kind(read_json(path, "the annotations of COCO, LabelMe, Label Studio, VIA or Create ML"))
+        return json_kinds(read_json(path, "the annotations of COCO, LabelMe, Label Studio, VIA or Create ML"))
     if suffix == ".xml":
         return ["cvat"] if is_cvat(path) else []
     if suffix not in (".csv", ".tsv", ".txt"):
@@ -282,7 +282,8 @@ def _formats_of_file(path: Path) -> list[str]:
     return ["makesense"] if is_makesense(path) else ["csv"] if is_table(path) else []
 
 
-def _json_kind(document: object) -> list[str]:
+def json_kinds(document: object) -> list[str]:
+    """Name the format of parsed JSON, in a list; an empty one where it is none."""
     return [kind for kind, test in _JSON_KINDS.items() if test(document)][:1]
 
 
@@ -338,7 +339,7 @@ def _json_kinds(path: Path) -> set[str]:
     for files in (coco_files(path), supervisely_files(path), labelme_files(path)):
         for file in files[:_PEEK]:
             try:
-                kinds.update(_json_kind(read_json(file, "JSON")))
+                kinds.update(json_kinds(read_json(file, "JSON")))
             except DatasetError:
                 continue
         if kinds:

@@ -95,6 +95,8 @@ def _read_file(file: Path, extras: Counter[str]) -> RawImage:
         try:
             if len(fields) not in _FIELDS:
                 raise ValueError(f"has {len(fields)} fields ({short(line.strip())}), expected 15 with a class first")
+            if not all(map(_is_number, fields[1:])):  # a class of two words would move every field
+                raise ValueError(f"is {short(line.strip())}, expected a class in one word, and numbers behind it")
             x0, y0, x1, y1 = (as_number(text, t) for text, t in zip(fields[4:8], ("x0", "y0", "x1", "y1"), strict=True))
         except ValueError as error:
             where = f"line {number}"
