@@ -322,3 +322,16 @@ def test_a_class_of_two_words_moves_no_field_of_kitti(wrong: str, tmp_path: Path
     data = load_dataset(tmp_path, format="kitti")
     assert [box.tolist() for box in data[0].boxes] == [[1, 2, 20, 18]]
     assert any("expected a class in one word" in problem for problem in data.problems)
+
+
+@pytest.mark.parametrize("format", ["yolo", "keras-yolo"])
+def test_a_blank_line_between_classes_is_refused(format: str, tmp_path: Path) -> None:
+    """Whether it counts as a class differs between programs."""
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.png")
+    (tmp_path / "classes.txt").write_text("cat\n\ndog\n")
+    name, line = ("a.txt", "1 .5 .5 .2 .2") if format == "yolo" else ("list.txt", "a.png 1,2,9,9,1")
+    (tmp_path / name).write_text(line)
+    with pytest.raises(DatasetError, match=r"classes\.txt: line 2 is blank"):
+        load_dataset(tmp_path, format=format)
+    (tmp_path / "classes.txt").write_text("cat\ndog\n\n \n")
+    assert load_dataset(tmp_path, format=format)[0].labels.tolist() == [1]

@@ -154,10 +154,16 @@ def read_names(file: Path) -> dict[int, str]:
     """Read a list of classes, one a line.
 
     Raises:
-        DatasetError: it is empty, or a name comes twice.
+        DatasetError: it is empty, a name comes twice, or a line between names is blank.
     """
-    lines = read_text(file, "the name of one class a line", _MAX_YAML_BYTES).splitlines()
-    return _names(file, [line for line in map(str.strip, lines) if line])
+    text = read_text(file, "the name of one class a line", _MAX_YAML_BYTES)
+    lines = [line.strip() for line in text.rstrip().splitlines()]
+    if "" in lines:  # some programs count it, and some don't: classes would be mixed up
+        raise DatasetError(
+            f"{file}: line {lines.index('') + 1} is blank, so the numbers of the classes behind it aren't certain; "
+            "name a class there, or remove the line"
+        )
+    return _names(file, lines)
 
 
 def _is_list(file: Path) -> bool:
