@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import skimage.data
 
+from sppnet.kernels import store
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line.strip() for line in README.splitlines() if re.match(r" {4}(pip|sppnet) ", line)]
@@ -42,7 +44,8 @@ def done(folder: Path) -> dict[str, str]:
     """What each command printed, all of them typed in order into a shell.
 
     The virtual environment is a fresh one, in which pip installs sppnet as the README says. What sppnet needs isn't
-    fetched, but found among the packages of the environment that runs the tests.
+    fetched, but found among the packages of the environment that runs the tests. Compiled kernels are those of the
+    other tests: their names tell the sources that they were made of.
     """
     venv.create(folder / "env", with_pip=True, symlinks=os.name != "nt")
     programs = folder / "env" / ("Scripts" if os.name == "nt" else "bin")
@@ -52,6 +55,7 @@ def done(folder: Path) -> dict[str, str]:
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # pip takes the value for that of build isolation: none
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "SPPNET_KERNEL_CACHE": os.fspath(store.folders()[0]),
         "OMP_NUM_THREADS": "1",
     }
     outputs = {}

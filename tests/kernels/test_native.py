@@ -77,7 +77,7 @@ def test_a_second_process_needs_no_numba(tmp_path: Path) -> None:
     assert cold[3] == "True"
     assert loaded == [*cold[:3], "False"]
     assert len(files(tmp_path)) == 2 + 11  # all of selective search but the shrinking of large pictures
-    damaged = next(file for file in files(tmp_path) if file.name.startswith("pool_max"))
+    damaged = next(file for file in files(tmp_path) if file.name.startswith("sort_edges"))
     damaged.write_bytes(damaged.read_bytes()[:-1])
     assert first_result() == cold
 
