@@ -25,7 +25,7 @@ import torch
 
 from bench_pooling import adaptive_loop, make_map, selective_search_cells
 from bench_proposals import opencv
-from sppnet import pool_windows, selective_search
+from sppnet import pool_windows, selective_search, set_num_threads
 from sppnet.boxes import nms
 
 STORED = Path(__file__).with_name("gate.json")
@@ -118,6 +118,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="keep the ratios in that file")
     parser.add_argument("--stored", type=Path, default=STORED, metavar="FILE", help="ratios (default: gate.json here)")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # as gate.json; threads that wait for each other on a busy machine would flatter us
+    set_num_threads(1)
     now = measure(arguments.turns)
     if arguments.write:
         arguments.stored.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from sppnet import SPPDetector, export_onnx
-from sppnet.cli.main import build_parser, main
+from sppnet.cli.main import _leaves, build_parser, main
 from tiny_model import save_tiny_model
 from toy_data import write_toy_images, write_toy_voc
 from toy_video import write_clip
@@ -166,6 +166,20 @@ def test_nothing_is_left_out_of_the_tables() -> None:
     assert set(FORMATS) <= table(ROOT / "docs" / "data.md")
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert not [verb for verb in VERBS if f"`{verb}`" not in changes and f"`sppnet {verb}" not in changes]
+
+
+def test_the_verbs_that_compute_are_named() -> None:
+    """Each of them takes ``--threads``; those that can use a GPU take ``--device``; no other verb does."""
+    text = (ROOT / "docs" / "conventions.md").read_text(encoding="utf-8").partition("\n## What computes\n")[2]
+    named = {
+        option: set(re.findall(r"`([a-z -]+)`", verbs))
+        for option, verbs in re.findall(r"\| `(--\w+).*?\| (.*) \|", text)
+    }
+    on_cpu = named["--device"]
+    leaves = {parser.prog.removeprefix("sppnet "): parser._option_string_actions for parser in _leaves(build_parser())}
+    assert named["--threads"] == {verb for verb, has in leaves.items() if "--threads" in has}
+    assert named["--threads"] - on_cpu == {verb for verb, has in leaves.items() if "--device" in has}
+    assert named["--actors"] == {verb for verb, has in leaves.items() if "--actors" in has}
 
 
 def helps(parser: argparse.ArgumentParser) -> list[str]:
