@@ -14,6 +14,7 @@ from hypothesis import settings
 from toy_data import write_toy_images, write_toy_voc
 
 # The same examples in every run, so that a test fails where its cause is. `HYPOTHESIS_PROFILE=explore` draws new ones.
+# No deadlines: on a busy machine any example may take long.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
@@ -21,9 +22,25 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+# Files that take longest. `make test` gives each of three workers a third of the tests, and who is done takes from the
+# end of another's third: so each third begins with its long files, and what is left at the end is short.
+LONG = (
+    ("test_readme.py", "test_learner.py"),
+    ("test_ray_run.py", "test_native.py", "test_hostile_images.py"),
+    ("test_browser.py", "test_fallback.py", "test_examples.py"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the development data; begin with the longest file, so that no worker waits for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_readme.py")
+    """Mark what needs the development data, and put the tests into an order in which all workers end together."""
+    short = [item for item in items if item.path.name not in {name for names in LONG for name in names}]
+    ordered: list[pytest.Item] = []
+    for i, names in enumerate(LONG):
+        ordered += [item for name in names for item in items if item.path.name == name]
+        taken = len(items) * (i + 1) // len(LONG) - len(ordered) if i + 1 < len(LONG) else len(short)
+        ordered += short[: max(taken, 0)]
+        short = short[max(taken, 0) :]
+    items[:] = ordered
     for item in items:
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
