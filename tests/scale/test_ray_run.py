@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -108,3 +109,11 @@ def test_kills_of_driver_actor_and_raylet(cluster: Any, model: Path, detector: S
 
     again = subprocess.run(run, capture_output=True, text=True, check=False)
     assert (again.returncode, "29 done before, 0 now" in again.stdout) == (1, True), again.stdout + again.stderr
+
+    mended = tmp_path / "images" / "text.jpg"
+    shutil.copy(good[1], mended)
+    del broken[mended]
+    retried = subprocess.run([*run, "--retry-failed"], capture_output=True, text=True, check=False)
+    for words in ("24 done before, 5 now", "5 that had failed were tried again", "4 of 29 images failed:"):
+        assert words in retried.stdout, retried.stdout + retried.stderr
+    check(out, [*good, mended, *broken], detector, broken)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import sppnet
 from scale_cases import rows_of, write_broken
-from sppnet import ArgumentError, ImageError, SPPDetector
+from sppnet import ArgumentError, ImageClassifier, ImageError, SPPDetector
 from sppnet.cli.main import main
+from sppnet.detection.vectors import window_vectors
 from sppnet.errors import ModelFileError
 
 pa = pytest.importorskip("pyarrow")
@@ -22,7 +26,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 from sppnet.scale.parts import Parts, reason_of  # noqa: E402 - they need pyarrow
 from sppnet.scale.places import locate, read_address, split_options  # noqa: E402
 from sppnet.scale.sources import Chunk, chunk_table, plan_chunks  # noqa: E402
-from sppnet.scale.work import DetectChunks, load_model  # noqa: E402
+from sppnet.scale.work import ChunkWorker, Task, load_model  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,7 +94,7 @@ def test_a_run_that_goes_on_has_every_image_once(
     paths = [*map(str, images), *map(str, broken)]
     (tmp_path / "list.txt").write_text("\n".join(paths))
     out, sha256 = str(tmp_path / "out"), load_model(str(model))[1]
-    worker, version = DetectChunks(str(model), sha256, out), sppnet.__version__
+    worker, version = ChunkWorker(Task(model=str(model)), sha256, out), sppnet.__version__
     chunks = plan_chunks(str(tmp_path / "list.txt"), 3)
     for chunk in (chunks[0], chunks[2], chunks[0]):  # one is asked for again, as after the loss of a machine
         worker.do(chunk)
@@ -115,11 +119,11 @@ def test_a_run_that_goes_on_has_every_image_once(
 
 def test_results_of_another_model_or_of_nobody(model: Path, images: list[Path], tmp_path: Path) -> None:
     out, sha256 = tmp_path / "out", load_model(str(model))[1]
-    DetectChunks(str(model), sha256, str(out)).do(Chunk((str(images[0]),)))
+    ChunkWorker(Task(model=str(model)), sha256, str(out)).do(Chunk((str(images[0]),)))
     with pytest.raises(ArgumentError, match="name another folder for --output"):
         Parts(str(out)).read("0" * 64, sppnet.__version__)
     with pytest.raises(ModelFileError, match="is another file on this machine"):
-        DetectChunks(str(model), "0" * 64, str(out))
+        ChunkWorker(Task(model=str(model)), "0" * 64, str(out))
     (out / "mine.parquet").write_text("not ours, and left alone")
     assert len(Parts(str(out)).read(sha256, sppnet.__version__).keys) == 1
     (out / f"part-{'0' * 32}.parquet").write_text("cut off")
@@ -190,7 +194,7 @@ def test_images_in_and_results_into_an_object_store(
     sha256 = load_model(there)[1]
     assert sha256 == load_model(str(model))[1]
     assert Parts(out).read(sha256, sppnet.__version__).keys == set()
-    worker = DetectChunks(there, sha256, out, store)
+    worker = ChunkWorker(Task(model=there), sha256, out, store)
     for chunk in chunks:
         worker.do(chunk)
     done = Parts(out).read(sha256, sppnet.__version__)
@@ -201,3 +205,71 @@ def test_images_in_and_results_into_an_object_store(
     assert "not an image" in rows["s3://bucket/in/bad.jpg"]["error"]
     with pytest.raises(ImageError, match="no such file"):
         read_address("s3://bucket/gone.jpg", store)
+
+
+def test_vectors_and_classes(images: list[Path], model: Path, tmp_path: Path) -> None:
+    """Each action has its worker, its column, and a folder of its own."""
+    chunk = Chunk(tuple(map(str, images[:2])))
+    tasks = {
+        "found": Task(model=str(model)),
+        "vectors": Task("features", str(model)),
+        "pooled": Task("features", str(model), vectors="pooled"),
+        "classes": Task("classify", top=2),
+    }
+    for name, task in tasks.items():
+        ChunkWorker(task, task.load().sha256, str(tmp_path / name)).do(chunk)
+        (row, _) = pq.read_table(tmp_path / name).to_pylist()
+        assert row["error"] is None
+        assert task.column in row
+    detector, classifier = SPPDetector.load(model), ImageClassifier.load()
+    windows, vectors = window_vectors(detector, images[0])
+    (row, _) = pq.read_table(tmp_path / "vectors").to_pylist()
+    assert np.array_equal(np.array(row["vectors"], np.float32), vectors)
+    assert np.array_equal(np.array(row["windows"], np.float32), windows)
+    (row, _) = pq.read_table(tmp_path / "classes").to_pylist()
+    best = classifier.classify(images[0], 2)
+    assert [c["class_name"] for c in row["classes"]] == [b.class_name for b in best]
+    for folder, name, message in (
+        ("found", "vectors", "results of another action"),
+        ("vectors", "pooled", "has vectors of the type"),
+        ("classes", "found", "results of another action"),
+    ):
+        loaded = tasks[name].load()
+        with pytest.raises(ArgumentError, match=message):
+            Parts(str(tmp_path / folder), tasks[name].column, loaded.kind).read(loaded.sha256, sppnet.__version__)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(("find",), "action"), (("features", None, "fc7"), "vectors"), (("detect", None, "fc", 0), "top")],
+)  # fmt: skip
+def test_tasks_that_can_t_be(values: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Task(*values)
+
+
+def test_failed_images_are_forgotten_and_done_again(images: list[Path], model: Path, tmp_path: Path) -> None:
+    out, bad = tmp_path / "out", [tmp_path / "bad.png", tmp_path / "worse.png"]
+    for path in bad:
+        path.write_bytes(b"nothing")
+    task = Task(model=str(model))
+    sha256 = task.load().sha256
+    worker, parts = ChunkWorker(task, sha256, str(out)), Parts(str(out))
+    mixed, lost = Chunk((str(images[0]), str(bad[0]))), Chunk((str(bad[1]),))
+    for chunk in (mixed, lost):
+        worker.do(chunk)
+    before = pq.read_table(out).to_pylist()
+    assert sum(parts.read(sha256, sppnet.__version__).failed.values()) == 2
+    assert parts.forget_failed() == 2
+    assert parts.forget_failed() == 0
+    left = parts.read(sha256, sppnet.__version__)
+    assert left.keys == {str(images[0])}
+    assert pq.read_table(out).to_pylist() == [row for row in before if row["error"] is None]
+    for path in bad:
+        shutil.copy(images[1], path)
+    rest = [again for chunk in (mixed, lost) if (again := chunk.without(left.keys)) is not None]
+    assert [chunk.keys for chunk in rest] == [(str(bad[0]),), (str(bad[1]),)]
+    for chunk in rest:
+        worker.do(chunk)
+    done = parts.read(sha256, sppnet.__version__)
+    assert (done.keys, done.twice, done.failed.total()) == ({str(images[0]), *map(str, bad)}, 0, 0)

@@ -40,10 +40,14 @@ class Parts:
 
     Args:
         place: a folder, or its address, with options of the store after a question mark. It is made as needed.
+        column: that holds the results.
+        kind: type of that column, of Arrow; None: any.
     """
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, column: str = "detections", kind: Any = None) -> None:
         self.place = place
+        self.column = column
+        self.kind = kind
         folder, options = split_options(place) if is_address(place) else (place, "")
         self._filesystem, self._path = locate(folder, options)
         self._path = self._path.rstrip("/")
@@ -74,8 +78,9 @@ class Parts:
             pq.write_table(table, temporary_name, filesystem=self._filesystem, compression="zstd")
             self._filesystem.move(temporary_name, file)
         except (OSError, pa.ArrowException) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise OutputError(f"{self.place}: can't be written ({reason}); check the address and the keys") from error
+            raise OutputError(
+                f"{self.place}: can't be written ({_first_line(error)}); check the address and the keys"
+            ) from error
 
     def read(self, model_sha256: str, version: str) -> Done:
         """Look at what is there.
@@ -85,14 +90,7 @@ class Parts:
         """
         done = Done()
         for file in self._files():
-            try:
-                with self._filesystem.open_input_file(file) as source:
-                    table = pq.read_table(source, columns=["path", "error", "model_sha256", "sppnet_version"])
-            except (OSError, pa.ArrowException) as error:
-                reason = (str(error).splitlines() or [""])[0]
-                raise ArgumentError(
-                    f"{file}: can't be read ({reason}); remove it, and its images are done again"
-                ) from error
+            table = self._table(file, ["path", "error", "model_sha256", "sppnet_version"])
             for path, message, model, made_by in zip(*(c.to_pylist() for c in table.columns), strict=True):
                 if (model, made_by) != (model_sha256, version):
                     raise ArgumentError(
@@ -104,6 +102,56 @@ class Parts:
                 if message is not None:
                     done.failed[reason_of(message, path)] += 1
         return done
+
+    def forget_failed(self) -> int:
+        """Remove the rows of images that failed, so that they are done again.
+
+        A file is replaced in one step. Who is stopped here has lost nothing: what has no row is done again.
+
+        Returns:
+            How many images are forgotten.
+
+        Raises:
+            OutputError: a file can't be written.
+        """
+        forgotten = 0
+        for file in list(self._files()):
+            failed = sum(message is not None for message in self._table(file, ["error"])["error"].to_pylist())
+            if not failed:
+                continue
+            table = self._table(file, None)
+            good = table.filter(pa.array([message is None for message in table["error"].to_pylist()]))
+            if good.num_rows:
+                self.write(file.rpartition("/")[2].removeprefix("part-").removesuffix(".parquet"), good)
+            else:
+                try:
+                    self._filesystem.delete_file(file)
+                except (OSError, pa.ArrowException) as error:
+                    raise OutputError(f"{file}: can't be removed ({_first_line(error)})") from error
+            forgotten += failed
+        return forgotten
+
+    def _table(self, file: str, columns: list[str] | None) -> Any:
+        try:
+            with self._filesystem.open_input_file(file) as source:
+                parquet = pq.ParquetFile(source)
+                names = set(parquet.schema_arrow.names)
+                if self.column not in names:
+                    raise ArgumentError(
+                        f"{self.place}: has results of another action (columns {', '.join(sorted(names))}), expected "
+                        f"{self.column}; name another folder for --output"
+                    )
+                kind = parquet.schema_arrow.field(self.column).type
+                if self.kind is not None and kind != self.kind:
+                    raise ArgumentError(
+                        f"{self.place}: has {self.column} of the type {kind}, this run gives {self.kind}; name another "
+                        "folder for --output"
+                    )
+                return parquet.read(columns)
+        except (OSError, pa.ArrowException) as error:
+            raise ArgumentError(
+                f"{file}: can't be read ({_first_line(error)}); remove it, and its images are done again"
+            ) from error
 
     def _file(self, name: str) -> str:
         return f"{self._path}/part-{name}.parquet"
@@ -117,6 +165,10 @@ class Parts:
         for item in self._filesystem.get_file_info(pafs.FileSelector(self._path)):
             if item.type == pafs.FileType.File and _NAME.fullmatch(item.base_name):
                 yield item.path
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def reason_of(message: str, path: str) -> str:

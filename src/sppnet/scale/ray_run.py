@@ -1,4 +1,4 @@
-"""Detection in any number of images on Ray: one machine or many, with resume.
+"""Detection, vectors or classes of any number of images on Ray: one machine or many, with resume.
 
 Ray Data has checkpoints of its own. They aren't used: they are a second record beside the results, which can disagree
 with them after a kill between the two writes. Here the results are the only record. What they have isn't done again.
@@ -21,14 +21,16 @@ from sppnet.errors import ArgumentError, MissingDependencyError, SppnetError
 from sppnet.scale.parts import Parts
 from sppnet.scale.places import is_address, split_options
 from sppnet.scale.sources import Chunk, plan_chunks
-from sppnet.scale.work import DetectChunks, load_model
+from sppnet.scale.work import Action, ChunkWorker, Task
 
-__all__ = ["IMAGES_A_PART", "ScaleReport", "detect_on_ray"]
+__all__ = ["IMAGES_A_PART", "ScaleReport", "run_on_ray"]
 
 IMAGES_A_PART = 64
 """Images in a file of results: what is lost, at most, when a process is killed."""
 _STORE_BYTES = 200_000_000  # images never go through Ray's object store, only their names
 _MAX_BLOCKS = 2000
+_DETECT = Task()
+_WORDS: dict[Action, str] = {"detect": "detecting", "features": "vectors", "classify": "classifying"}
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class ScaleReport:
         missing: images of the source that the results lack. There are none.
         twice: images that the results have more than once. There are none.
         seconds: of this run, from the first chunk on.
+        retried: images that had failed in an earlier run and were tried again.
     """
 
     images: int
@@ -50,6 +53,7 @@ class ScaleReport:
     missing: int
     twice: int
     seconds: float
+    retried: int = 0
 
     @property
     def images_a_second(self) -> float:
@@ -57,54 +61,62 @@ class ScaleReport:
         return (self.images - self.resumed) / self.seconds if self.seconds > 0 else 0.0
 
 
-def detect_on_ray(
+def run_on_ray(
     source: str,
     output: str,
+    task: Task = _DETECT,
     *,
-    model: str | None = None,
     address: str | None = None,
     actors: int | None = None,
     images_a_part: int = IMAGES_A_PART,
+    retry_failed: bool = False,
     progress: Progress = no_progress,
 ) -> ScaleReport:
-    """Find objects in all images of a source; what ``output`` has already isn't done again.
+    """Work on all images of a source; what ``output`` has already isn't done again.
 
     Args:
         source: as for :func:`sppnet.scale.sources.plan_chunks`.
-        output: a folder or address, for Parquet files with the columns of :func:`sppnet.scale.detect_batch`.
-        model: a path or address that every machine can read. None: the detector that comes with the package.
+        output: a folder or address, for Parquet files with the columns of :func:`sppnet.scale.detect_batch`,
+            :func:`~sppnet.scale.features_batch` or :func:`~sppnet.scale.classify_batch`.
+        task: what is done with each image.
         address: of a Ray cluster. None: that of ``RAY_ADDRESS``, otherwise Ray is started on this machine and stopped.
         actors: processes, one a core, each with a model of its own. None: as many as the cluster has cores.
         images_a_part: images in a file of results.
+        retry_failed: whether images that failed in an earlier run are tried again.
         progress: shows how far it is.
 
     Raises:
         MissingDependencyError: Ray isn't installed.
-        ArgumentError: a source without images, or ``output`` has results of another model.
+        ArgumentError: a source without images, or ``output`` has results of another model or action.
         SppnetError: Ray stopped. What was written stays; the same call goes on.
     """
     for name, value in (("actors", actors), ("images_a_part", images_a_part)):
         if value is not None and value < 1:
             raise ArgumentError(f"{name}: got {value}, expected at least 1")
     ray = _ray()
-    parts = Parts(output)
     chunks = plan_chunks(source, images_a_part)
-    _, sha256 = load_model(model)
+    loaded = task.load()
+    sha256, parts = loaded.sha256, Parts(output, task.column, loaded.kind)
     before = parts.read(sha256, sppnet.__version__)
+    retried = 0
+    if retry_failed and before.failed:
+        retried = parts.forget_failed()
+        before = parts.read(sha256, sppnet.__version__)
     keys = {key for chunk in chunks for key in chunk.keys}
     left = [rest for chunk in chunks if (rest := chunk.without(before.keys)) is not None]
     todo, start = sum(len(chunk.keys) for chunk in left), time.perf_counter()
     if left:
         options = split_options(source)[1] if is_address(source) else ""
-        arguments = (model, sha256, output, options)
+        arguments = (task, sha256, output, options)
         with _connected(ray, address, actors), _one_line():
             ticks = _run(ray, left, arguments, actors)
-            for _ in progress(ticks, "detecting", total=todo):
+            for _ in progress(ticks, _WORDS[task.action], total=todo):
                 pass
     seconds = time.perf_counter() - start
     after = parts.read(sha256, sppnet.__version__) if left else before
     resumed = len(keys & before.keys)
-    return ScaleReport(len(keys), resumed, _most(after.failed), len(keys - after.keys), after.twice, seconds)
+    missing = len(keys - after.keys)
+    return ScaleReport(len(keys), resumed, _most(after.failed), missing, after.twice, seconds, retried)
 
 
 def _most(failed: Counter[str]) -> dict[str, int]:
@@ -157,7 +169,7 @@ def _run(ray: Any, chunks: Sequence[Chunk], arguments: tuple[Any, ...], actors: 
     # The pool may shrink to one, so that a lost machine that nobody replaces doesn't keep the last chunks waiting.
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(chunks)), max_tasks_in_flight_per_actor=2)
     done = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS)).map_batches(
-        DetectChunks, fn_constructor_args=arguments, batch_size=1, batch_format="pyarrow", compute=pool, num_cpus=1
+        ChunkWorker, fn_constructor_args=arguments, batch_size=1, batch_format="pyarrow", compute=pool, num_cpus=1
     )
     for batch in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
         for count in batch["images"].to_pylist():
