@@ -9,15 +9,19 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "studio-api.yaml"
+DOCS = Path(__file__).parents[2] / "docs"
 METHODS = ("get", "put", "post", "delete", "patch")
 
 
 class ApiDocument:
-    """``docs/studio-api.yaml``."""
+    """``docs/studio-api.yaml``, or the one of the service.
 
-    def __init__(self) -> None:
-        self.content: dict[str, Any] = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
+    Args:
+        name: of the file.
+    """
+
+    def __init__(self, name: str = "studio-api.yaml") -> None:
+        self.content: dict[str, Any] = yaml.safe_load((DOCS / name).read_text(encoding="utf-8"))
 
     def operations(self) -> dict[tuple[str, str], dict[str, Any]]:
         """What can be asked, by method and path."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import re
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,22 @@ import httpx
 from api_document import ApiDocument
 from jsonschema import Draft202012Validator, ValidationError
 from person import Studio
-from starlette.routing import Route
+from PIL import Image
+from skimage.data import astronaut
+from starlette.testclient import TestClient
 
+from sppnet import SPPDetector
 from sppnet.datasets.example import make_example
 from sppnet.studio.server import StudioServer
+from sppnet.studio.service import Sources, make_service
 
-DOCUMENT = ApiDocument()
+DOCUMENT, SERVICE = ApiDocument(), ApiDocument("serve-api.yaml")
 
 
-def served() -> set[tuple[str, str]]:
-    """Methods and paths of the server's routes."""
-    routes: list[Route] = StudioServer.routes(StudioServer.__new__(StudioServer))
+def served(routes: Sequence[Any] | None = None) -> set[tuple[str, str]]:
+    """Methods and paths of routes; of the studio's server without them."""
+    if routes is None:
+        routes = StudioServer.routes(StudioServer.__new__(StudioServer))
     found = set()
     for route in routes:
         path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
@@ -36,16 +43,19 @@ def served() -> set[tuple[str, str]]:
 
 def test_every_route_is_documented_and_the_reverse() -> None:
     assert served() == set(DOCUMENT.operations())
+    service = make_service(SPPDetector.load(), "voc20")
+    assert served(service.routes) == set(SERVICE.operations())
 
 
-def test_the_document_is_sound() -> None:
+@pytest.mark.parametrize("document", [DOCUMENT, SERVICE], ids=["studio", "serve"])
+def test_the_document_is_sound(document: ApiDocument) -> None:
     """Schemas are schemas, references lead somewhere, names are used once, variables of paths are declared."""
     seen = []
 
     def walk(value: Any) -> None:
         if isinstance(value, dict):
             if "$ref" in value:
-                assert DOCUMENT.follow(value) is not None
+                assert document.follow(value) is not None
             assert None not in value.values(), f"a comma that is not in quotes: {value}"
             for item in value.values():
                 walk(item)
@@ -53,14 +63,14 @@ def test_the_document_is_sound() -> None:
             for item in value:
                 walk(item)
 
-    walk(DOCUMENT.content)
-    for schema in DOCUMENT.content["components"]["schemas"].values():
+    walk(document.content)
+    for schema in document.content["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
-    for (_, path), operation in DOCUMENT.operations().items():
+    for (_, path), operation in document.operations().items():
         seen.append(operation["operationId"])
         assert operation["summary"].endswith(".")
-        given = (*DOCUMENT.content["paths"][path].get("parameters", ()), *operation.get("parameters", ()))
-        declared = {p["name"] for p in map(DOCUMENT.follow, given) if p["in"] == "path"}
+        given = (*document.content["paths"][path].get("parameters", ()), *operation.get("parameters", ()))
+        declared = {p["name"] for p in map(document.follow, given) if p["in"] == "path"}
         assert declared == set(re.findall(r"\{(\w+)\}", path)), path
     assert len(seen) == len(set(seen))
 
@@ -71,6 +81,36 @@ def test_the_check_notices_what_differs() -> None:
     for bad in (good | {"id": "0"}, good | {"more": 1}, {"id": 0}):
         with pytest.raises(ValidationError):
             DOCUMENT.check({"$ref": "#/components/schemas/Class"}, bad)
+
+
+def test_answers_of_the_service(tmp_path: Path) -> None:
+    """Each operation is asked, with a right and a wrong request."""
+    client = TestClient(make_service(SPPDetector.load(), "voc20", Sources(folder=tmp_path)))
+    picture = io.BytesIO()
+    Image.fromarray(astronaut()).save(picture, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(picture.getvalue())
+    tasks = {"tasks": [{"id": 1, "data": {"image": "/data/local-files/?d=a.jpg"}}]}
+    asked: set[tuple[str, str]] = set()
+    for method, address, body, status in (
+        ("GET", "/api/model", None, 200),
+        ("GET", "/", None, 200),
+        ("GET", "/health", None, 200),
+        ("POST", "/setup", {"project": "1"}, 200),
+        ("POST", "/predict", tasks, 200),
+        ("POST", "/predict", {"tasks": 3}, 400),
+        ("POST", "/api/detect?threshold=0.1", picture.getvalue(), 200),
+        ("POST", "/api/detect?threshold=2", picture.getvalue(), 400),
+        ("POST", "/api/detect", b"nothing", 400),
+    ):
+        sent = {"content": body} if isinstance(body, bytes) else {"json": body} if body is not None else {}
+        answer = client.request(method, address, **sent)
+        assert answer.status_code == status, answer.text
+        asked.add(SERVICE.check_answer(method, address, status, answer.json()))
+        if status == 200 and address.startswith("/api/detect"):
+            assert answer.json()["detections"]
+        if status == 200 and address == "/predict":
+            assert answer.json()["results"][0]["result"]
+    assert asked == set(SERVICE.operations())
 
 
 @pytest.mark.slow
