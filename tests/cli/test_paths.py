@@ -135,6 +135,13 @@ def test_files_of_derived_names_are_ours_the_second_time(home: Path) -> None:
             "--results",
         ),
         (["proposals", "photos", "-o", "data.yaml"], "--output"),
+        (["detect", "photos", "--model", "m.safetensors", "--json", "clip.mp4"], "--json"),
+        (["data", "check", "data", "--json", "m.safetensors"], "--json"),
+        (["features", "photos", "--model", "m.safetensors", "-o", "n.safetensors"], "--output"),
+        (["classify-train", "folders", "-o", "n.safetensors"], "--output"),
+        (["train", "data", "-o", "foreign.safetensors"], "--output"),
+        (["detect", "photos", "--model", "m.safetensors", "--json", "pack.zip"], "--json"),
+        (["train", "data", "-o", "net.onnx"], "--output"),
     ],
 )
 def test_what_is_read_is_not_written_over(
@@ -144,6 +151,9 @@ def test_what_is_read_is_not_written_over(
     (home / "w.json").write_text("{}")
     (home / "link.safetensors").symlink_to("m.safetensors")
     (home / "link.json").symlink_to("photos/000000.jpg")
+    for name in ("clip.mp4", "foreign.safetensors", "pack.zip", "net.onnx"):
+        (home / name).write_bytes(b"mine")
+    shutil.copy(home / "m.safetensors", home / "n.safetensors")
     box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
     images, categories = [{"id": 1, "file_name": "a.jpg"}], [{"id": 1, "name": "cat"}]
     (home / "labels.json").write_text(
@@ -170,6 +180,29 @@ def test_what_was_found_may_be_replaced(format: str, home: Path) -> None:
         command = [*DETECT, "--results", f"photos/{name}", "--format", format, "--threshold", threshold]
         assert main(command) == 0
     assert (home / "photos" / name).stat().st_size > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_results_in_folders(format: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the images, and again; but not in a data set, where they would be taken for its annotations."""
+    command = [*DETECT, "--format", format, "--threshold", "0.01", "--results"]
+    for place in ("new", "new", "photos", "photos"):
+        assert main([*command, place]) == 0, capsys.readouterr().err
+    assert main(["data", "convert", "data", "-o", "yolo set", "--to", "yolo", "-q"]) == 0
+    for place in ("data", "yolo set"):
+        before = contents(home)
+        capsys.readouterr()
+        assert main([*command, place]) == 2
+        assert "and results would be taken for its annotations; name another folder" in capsys.readouterr().err
+        assert contents(home) == before
+
+
+def test_failures_are_not_drawn_among_the_images(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(home)
+    assert main(["eval", "data", "--model", "m.safetensors", "--failures", "data/JPEGImages", "-q"]) == 2
+    assert "data/JPEGImages: holds images of the data set; name another folder" in capsys.readouterr().err
+    assert contents(home) == before
 
 
 def test_a_model_may_be_changed_in_place(home: Path) -> None:
@@ -204,7 +237,8 @@ def test_an_output_that_is_a_link_stays_one(name: str, home: Path, capsys: pytes
     target, link = home / "disk" / f"real{extension}", home / f"link{extension}"
     for there in (False, True):
         if there:
-            target.write_text("old")
+            if extension != ".safetensors":  # of these only our own are replaced
+                target.write_text("old")
             target.chmod(0o640)
         elif not link.is_symlink():
             link.symlink_to(target.relative_to(home))

@@ -20,6 +20,7 @@ from sppnet.cli.options import (
     positive_int,
 )
 from sppnet.errors import ArgumentError
+from sppnet.storage.output_folder import LIST_NAME
 
 if TYPE_CHECKING:
     from sppnet.detection.results import ImageResult
@@ -141,7 +142,7 @@ def _outputs(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     Raises:
         ArgumentError: one of them can't be written.
     """
-    from sppnet.detection.exports import FOLDER_FORMATS, format_of
+    from sppnet.detection.exports import FOLDER_FORMATS, check_results_folder, format_of
 
     outputs = [(arguments.json, "json")] if arguments.json else []
     if arguments.results is None:
@@ -152,7 +153,11 @@ def _outputs(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     format_ = arguments.format or format_of(path)
     if format_ in FOLDER_FORMATS and path.is_file():
         raise ArgumentError(f"--results {path}: is a file; --format {format_} is a folder of files, name one")
-    file_for_output(path / "labels" if format_ in FOLDER_FORMATS else path, "--results", f"found.{format_}")
+    if format_ in FOLDER_FORMATS:
+        file_for_output(path / LIST_NAME, "--results")
+        check_results_folder(path)
+    else:
+        file_for_output(path, "--results", f"found.{format_}")
     return [*outputs, (arguments.results, format_)]
 
 

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.detection.measure import detect_dataset
     from sppnet.detection.timing import stage_table
     from sppnet.errors import DatasetError
-    from sppnet.evaluation.failure_page import write_failure_page
+    from sppnet.evaluation.failure_page import check_failure_folder, write_failure_page
     from sppnet.evaluation.voc import evaluate_voc, plot_curves
 
     check_outputs(arguments, json="figures.json", plot="curves.png")
@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     if not len(dataset):
         raise DatasetError(f"{arguments.data}: no images to measure on")
+    if arguments.failures:
+        check_failure_folder(arguments.failures, dataset)
     found, dataset = detect_dataset(
         detector, dataset.spread(arguments.limit), on_error=arguments.on_error, progress=bar_for(arguments)
     )

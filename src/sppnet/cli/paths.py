@@ -18,6 +18,13 @@ _WRITTEN = {  # each with a name that such a file may have
     "confusion": "confusion.png", "journal": "found.journal",
 }  # fmt: skip
 _PARTS = (".txt", ".xml", ".yaml", ".yml", ".names", ".data")
+_STORED = {  # the format of what a verb writes to --output
+    "train": "sppnet-detector", "add-class": "sppnet-detector", "remove-class": "sppnet-detector",
+    "rename-class": "sppnet-detector", "classify-train": "sppnet-classifier", "features": "sppnet-vectors",
+}  # fmt: skip
+# Extensions that no verb writes, or only the one that is named
+_NEVER = dict.fromkeys((".pt", ".pth", ".ckpt", ".h5", ".pkl", ".npy", ".mat", ".zip", ".tar", ".gz", ".7z", ".py"), "")
+_NEVER |= {".onnx": "export", ".npz": "proposals"}
 # These may replace the model that they change
 _IN_PLACE = ("add-class", "remove-class", "rename-class")
 
@@ -41,16 +48,14 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
         if not isinstance(value, str) or not os.path.isfile(value):  # noqa: PTH113 - it raises nothing
             continue
         from sppnet.datasets.annotation_file import annotations_in  # here: verbs that write nothing new start faster
-        from sppnet.image_files import IMAGE_EXTENSIONS
 
         written, title = Path(value), f"--{option}"
         real = Path(os.path.realpath(value))  # what a link points to is what would be lost
-        if real.suffix.lower() in IMAGE_EXTENSIONS and not _draws(arguments.verb, option):
-            raise ArgumentError(f"{title} {written}: is an image, which would be lost; name another file, as {example}")
-        if kind := annotations_in(real):
-            raise ArgumentError(
-                f"{title} {written}: holds annotations ({kind}), which would be lost; name another file, as {example}"
-            )
+        lost = _other_kind(arguments.verb, option, real)
+        if not lost and (kind := annotations_in(real)):
+            lost = f"holds annotations ({kind})"
+        if lost:
+            raise ArgumentError(f"{title} {written}: {lost}, which would be lost; name another file, as {example}")
         _refuse_parts_of_data(arguments, real, f"{title} {written}", example)
         for name, read in _read_by(arguments):
             if name == "model" and option == "output" and arguments.verb in _IN_PLACE:
@@ -60,9 +65,23 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
                     raise ArgumentError(f"{title} {written}: is read by this command; name another file")
 
 
-def _draws(verb: str, option: str) -> bool:
-    """Whether an image is written; `data show` looks itself whether it is one of the data set."""
-    return option in ("plot", "confusion") or (verb == "data" and option == "output")
+def _other_kind(verb: str, option: str, real: Path) -> str:
+    """What is there, where it isn't of the kind that the verb writes by this option."""
+    from sppnet.image_files import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS
+    from sppnet.storage.envelope import read_format
+
+    suffix = real.suffix.lower()
+    # `data show` looks itself whether it is an image of the data set
+    draws = option in ("plot", "confusion") or (verb == "data" and option == "output")
+    if suffix in IMAGE_EXTENSIONS:
+        return "" if draws else "is an image"
+    if suffix in VIDEO_EXTENSIONS:
+        return "is a video"
+    if suffix == ".safetensors":
+        kind, wanted = read_format(real), _STORED.get(verb, "") if option == "output" else ""
+        same = bool(wanted) and kind.startswith(wanted)
+        return "" if same else f"is a file of {kind}" if kind else "holds weights, or something else"
+    return "is a file of another kind" if suffix in _NEVER and _NEVER[suffix] != verb else ""
 
 
 def _refuse_parts_of_data(arguments: argparse.Namespace, real: Path, title: str, example: str) -> None:

@@ -15,15 +15,16 @@ from sppnet.datasets.formats.cvat import add_box, add_image, cvat_tree
 from sppnet.datasets.formats.label_studio import label_studio_task, labelling_config
 from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corners
 from sppnet.datasets.formats.yolo import data_yaml, label_line
+from sppnet.datasets.loading import detect_format
 from sppnet.datasets.write_job import to_json, xml_text
 from sppnet.detection.results import FailedImage, ImageResult, image_record, result_names, results_document
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, DatasetError, UnknownFormatError
 from sppnet.storage.atomic import write_text
 from sppnet.storage.marked import write_beside
 from sppnet.storage.names import spreadsheet_safe, spreadsheet_safe_path, xml_problem
-from sppnet.storage.output_folder import OutputFolder
+from sppnet.storage.output_folder import LIST_NAME, OutputFolder
 
-__all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "format_of", "write_results"]
+__all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "check_results_folder", "format_of", "write_results"]
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -97,6 +98,29 @@ def write_results(
     for file, text in files.items():
         folder.write(file.relative_to(path).as_posix(), text.encode(), sync=len(files) < 100)
     return list(files)
+
+
+def check_results_folder(path: str | os.PathLike[str]) -> None:
+    """Refuse a folder with a data set in it: results would be taken for its annotations.
+
+    Args:
+        path: of the folder, for one of :data:`FOLDER_FORMATS`. It may be missing, or hold earlier results.
+
+    Raises:
+        ArgumentError: there is a data set that wasn't written here.
+    """
+    folder = Path(path)
+    if not folder.is_dir() or (folder / LIST_NAME).is_file():
+        return
+    try:
+        kind = detect_format(folder)
+    except UnknownFormatError:
+        return
+    except DatasetError:
+        kind = "of several formats"
+    raise ArgumentError(
+        f"{folder}: holds a data set ({kind}), and results would be taken for its annotations; name another folder"
+    )
 
 
 Files = dict[Path, str]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from sppnet.evaluation.voc import DetectionsLike
 from sppnet.images import load_image
 from sppnet.storage.output_folder import OutputFolder
 
-__all__ = ["write_failure_page"]
+__all__ = ["check_failure_folder", "write_failure_page"]
 
 # Images of each kind, at most so many of one class, and the side of a tile
 _COUNT, _OF_A_CLASS, _TILE_PX = 12, 3, 360
@@ -45,6 +46,21 @@ _WHY = {
 _STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:1500px;margin:2em auto;padding:0 1em;color:#1e2024}
 body{background:#fafaf8}
 pre{background:#eee;padding:1em;overflow:auto}img{max-width:100%}p{max-width:46em}"""
+
+
+def check_failure_folder(folder: str | os.PathLike[str], dataset: DetectionDataset) -> None:
+    """Refuse the folder of a data set's images: drawn ones would be taken for more of them.
+
+    Args:
+        folder: where the page is to be written.
+        dataset: what is measured on.
+
+    Raises:
+        ArgumentError: images of the data set are in it.
+    """
+    place = Path(folder).resolve()
+    if any(record.path.resolve().parent == place for record in dataset):
+        raise ArgumentError(f"{folder}: holds images of the data set; name another folder for the page of failures")
 
 
 def write_failure_page(
