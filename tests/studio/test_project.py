@@ -24,7 +24,7 @@ from sppnet.errors import ArgumentError, DatasetError
 from sppnet.studio.labels import parse_boxes
 from sppnet.studio.log import AppendLog
 from sppnet.studio.project import LABELS_FILE, ConflictError, Project
-from sppnet.studio.serving import _take_existing_labels
+from sppnet.studio.serving import _notes_on_videos, _take_existing_labels
 
 
 @pytest.fixture
@@ -281,3 +281,13 @@ def test_the_hidden_folder_may_lie_elsewhere(folder: Path, tmp_path: Path) -> No
     project = Project(folder)
     assert [c["name"] for c in project.class_list()] == ["cat"]
     project.close()
+
+
+def test_videos_among_the_images_are_told_of(tmp_path: Path) -> None:
+    assert _notes_on_videos(tmp_path) == []
+    (tmp_path / "trip").mkdir()
+    for name in ("trip/b.MP4", "a.mov", "photo.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    first, second = _notes_on_videos(tmp_path)
+    assert first.endswith("a.mov, trip/b.MP4")
+    assert "Add images" in second

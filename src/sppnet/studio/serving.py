@@ -116,6 +116,7 @@ def run_studio(
     events = Events()
     project = Project(folder, events.publish)
     _take_existing_labels(project, say)
+    notes = _notes_on_videos(project.folder)
     learner = Learner(project, events.publish, model, threads)
     token = token_for(project.folder)
     names = frozenset(f"{name}:{chosen}" for name in (*_LOCAL, "[::1]"))
@@ -130,6 +131,8 @@ def run_studio(
             await super().startup(sockets)
             say(f"sppnet studio: {project.folder}, {len(project.images)} images")
             say(f"  {address}")
+            for line in notes:
+                say(line)
             if host not in _LOCAL:
                 say("  Everybody in this network who has that address can see and change the labels.")
             say("  Press Ctrl+C to stop. Labels are saved at every change.")
@@ -227,6 +230,21 @@ def run_service(
             say(f"serving {len(detector.class_names_)} classes on http://{host}:{port}; press Ctrl+C to stop")
 
     Server(uvicorn.Config(guard, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)).run()
+
+
+def _notes_on_videos(folder: Path) -> list[str]:
+    """What to tell of videos that lie among the images; their frames are taken only when somebody asks for it."""
+    from sppnet.datasets.video import is_video
+    from sppnet.storage.walking import walk_files
+
+    names = sorted(path.relative_to(folder).as_posix() for path in walk_files(folder) if is_video(path))
+    if not names:
+        return []
+    some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return [
+        f"  Videos in the folder, which the page does not show: {some}",
+        "  Drop a video on the page (or choose Add images) to take an image of every second.",
+    ]
 
 
 def _take_existing_labels(project: Project, say: Callable[[str], None]) -> None:
