@@ -27,12 +27,23 @@ RUN = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:])
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two raylets of a core each. Whatever becomes of the tests, they are stopped."""
+    """Two raylets of a core each. Whatever becomes of the tests, they are stopped.
+
+    Two settings of Ray are others than usual. Its processes give way to all others (niceness 15), so that beside other
+    tests they would hardly run. And it asks each raylet every three seconds whether it lives, five times.
+    """
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        cluster = Cluster(True, head_node_args={"num_cpus": 1, "object_store_memory": 200_000_000})
+        settings = {"worker_niceness": 0, "health_check_initial_delay_ms": 1000, "health_check_period_ms": 500}
+        head = {
+            "num_cpus": 1,
+            "object_store_memory": 200_000_000,
+            "include_dashboard": False,
+            "_system_config": settings,
+        }
+        cluster = Cluster(True, head_node_args=head)
         cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
         yield cluster
         cluster.shutdown()
