@@ -198,6 +198,35 @@ def test_results_in_folders(format: str, home: Path, capsys: pytest.CaptureFixtu
         assert contents(home) == before
 
 
+def test_windows_are_not_drawn_among_the_images(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(home)
+    assert main(["proposals", "photos", "-o", "photos", "--draw", "-q"]) == 2
+    assert "photos: holds images of which windows are drawn; name another folder" in capsys.readouterr().err
+    assert contents(home) == before
+
+
+CIRCLES = [
+    "data check {}", "data convert {} -o new --to coco", "data convert data -o {} --to coco",
+    "train {} -o t.safetensors", "train data -o {}", "detect {}", "detect photos -o {}", "detect photos --json {}", "detect photos --journal {}",
+    "detect photos --results {} --format voc", "detect photos --model {}", "eval data --failures {}", "proposals {}",
+    "proposals photos -o {}", "features photos -o {}", "classify-train {} -o c.safetensors", "cache clear {}",
+    "data example -o {}", "data frames {} -o new", "data frames clip.mp4 -o {}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", CIRCLES)
+def test_links_in_a_circle(command: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "a").symlink_to("b")
+    (home / "b").symlink_to("a")
+    words = command.format("a").split()
+    more = ["--model", "m.safetensors"] if words[0] in ("detect", "eval", "features") and "--model" not in words else []
+    assert main([*words, *more, "-q"]) in (1, 2)
+    error = capsys.readouterr().err
+    assert "unexpected" not in error
+    assert "did you mean 'a'" not in error
+    assert (home / "a").is_symlink()
+
+
 def test_failures_are_not_drawn_among_the_images(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(home)
     assert main(["eval", "data", "--model", "m.safetensors", "--failures", "data/JPEGImages", "-q"]) == 2

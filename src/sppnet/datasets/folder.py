@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sppnet._types import OnError
 from sppnet.errors import DatasetError, ImageError, did_you_mean
 from sppnet.images import image_size, list_images
+from sppnet.storage.names import real_path
 from sppnet.storage.reading import read_regular
 
 __all__ = ["ImageFolder", "check_renames", "load_image_folder"]
@@ -161,7 +162,7 @@ def load_image_folder(
         labels.append(place[name])
     if not paths:
         raise DatasetError(f"{list_file or root}: no images that can be read in {len(folders)} folders")
-    return ImageFolder(tuple(paths), np.array(labels, np.int64), names, root.resolve().name, split, tuple(problems))
+    return ImageFolder(tuple(paths), np.array(labels, np.int64), names, real_path(root).name, split, tuple(problems))
 
 
 def check_renames(rename: Mapping[str, str], folders: Collection[str], root: Path) -> None:

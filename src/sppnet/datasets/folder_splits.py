@@ -14,6 +14,7 @@ from sppnet.datasets.splits import SPLIT_NAMES, TEST, TRAIN, VALIDATION, first_s
 from sppnet.datasets.splitting import split_folder
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.names import real_path
 
 __all__ = [
     "FolderSplits",
@@ -116,7 +117,7 @@ def load_folder_splits(
         return FolderSplits(data, second, sha256, (note,))
     notes: tuple[str, ...] = ()
     if second is not None:
-        both = {path.resolve() for path in data.paths} & {path.resolve() for path in second.paths}
+        both = {real_path(path) for path in data.paths} & {real_path(path) for path in second.paths}
         if both:
             notes = (f"{len(both)} images are in both splits: what is measured on them says little",)
     return FolderSplits(data, second, "", notes)
@@ -206,7 +207,7 @@ def _part(root: Path, name: str | None, how: _Reading, class_names: Sequence[str
     there = {p.name for p in (root / name).iterdir()}
     rename = {old: new for old, new in how.rename.items() if old in there}
     data = load_image_folder(root / name, class_names=class_names, split=name, on_error=how.on_error, rename=rename)
-    return replace(data, name=root.resolve().name)
+    return replace(data, name=real_path(root).name)
 
 
 def _holds_classes(folder: Path) -> bool:

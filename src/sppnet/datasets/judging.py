@@ -55,7 +55,8 @@ def refuse_many_bad(
 def counts_with_lost(raw: RawDataset, images: int, bad: int) -> tuple[int, int]:
     """Add what was lost before it could be counted: images and objects of no known image; returns both numbers."""
     lost = Counter(problem.kind for problem in raw.problems if problem.level == "error")
-    return images + lost["malformed image"], bad + lost.total()
+    # what was lost may be more than the images that are left
+    return max(images + lost["malformed image"], bad + lost.total()), bad + lost.total()
 
 
 def judge_outside(image: RawImage) -> Problem | None:

@@ -38,6 +38,7 @@ from sppnet.datasets.renaming import rename_classes
 from sppnet.datasets.splits import SPLIT_NAMES, split_order
 from sppnet.errors import DatasetError, UnknownFormatError, did_you_mean
 from sppnet.images import IMAGE_EXTENSIONS, list_images
+from sppnet.storage.names import real_path
 from sppnet.storage.walking import files_in, folders_in
 
 __all__ = ["FORMATS", "detect_format", "json_kinds", "load_dataset", "read_dataset", "split_names"]
@@ -173,7 +174,7 @@ def read_dataset(
         raw = rename_classes(raw, rename)
     if raw.name not in ("", ".", ".."):
         return raw
-    return replace(raw, name=path.resolve().name)
+    return replace(raw, name=real_path(path).name)
 
 
 def _only_folder(path: Path) -> Path | None:
@@ -209,6 +210,8 @@ def detect_format(path: str | os.PathLike[str]) -> str:
         elif path.is_dir():
             found = _formats_of_folder(path)
         else:
+            if path.is_symlink():
+                raise DatasetError(f"{path}: is a link that leads nowhere; mend it, or name a data set")
             beside = path.absolute().parent
             hint = did_you_mean(path.name, [p.name for p in beside.iterdir()]) if beside.is_dir() else ""
             raise DatasetError(f"{path}: no such file or folder; {hint}name a data set")

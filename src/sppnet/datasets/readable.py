@@ -13,6 +13,7 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import load_image
 from sppnet.storage.checkpoints import Checkpoints
+from sppnet.storage.names import real_path
 
 __all__ = ["DecodedImages", "damage_of", "find_damage", "refuse_problems", "without_damaged"]
 
@@ -34,11 +35,11 @@ class DecodedImages:
 
     def __contains__(self, path: Path) -> bool:
         state = file_state(path)
-        return state is not None and self._state.get(str(path.resolve())) == state
+        return state is not None and self._state.get(str(real_path(path))) == state
 
     def add(self, paths: Iterable[Path]) -> None:
         """Note that ``paths`` were decoded."""
-        new = {str(path.resolve()): file_state(path) for path in paths if path not in self}
+        new = {str(real_path(path)): file_state(path) for path in paths if path not in self}
         if new:
             self._state |= new
             self._checkpoints.save("images", {}, self._state)

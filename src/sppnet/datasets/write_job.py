@@ -15,6 +15,7 @@ import numpy as np
 
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import DatasetError
+from sppnet.storage.names import real_path
 
 __all__ = ["Placement", "Wrap", "WriteJob", "check_xml_names", "order_lost", "plain_objects", "to_json", "xml_text"]
 
@@ -73,7 +74,7 @@ class WriteJob:
     def place(self, i: int, *folders: str) -> None:
         """Put the image of record ``i`` into the folder, as a copy or link."""
         target = self.target(*folders, self.names[i])
-        source = self.dataset[i].path.resolve()
+        source = real_path(self.dataset[i].path)
         if self.placement == "copy":
             shutil.copyfile(source, target)
         elif self.placement == "hardlink":

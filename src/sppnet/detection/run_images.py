@@ -20,6 +20,7 @@ from sppnet.drawing import draw_detections, encode_image
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.image_budget import MemoryBudget, give_back_memory
 from sppnet.images import LoadedImage, list_images, load_bounded
+from sppnet.storage.names import real_path
 from sppnet.storage.output_folder import OutputFolder
 
 __all__ = ["LARGE_BYTES", "Drawings", "draw_image", "drawings_for", "in_file", "input_images", "read_image"]
@@ -53,14 +54,14 @@ def input_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) 
         _log.warning(what)
     if draw_to is None:
         return paths
-    drawn = draw_to.resolve()
-    named = {Path(path).resolve() for path in given}
+    drawn = real_path(draw_to)
+    named = {real_path(path) for path in given}
     if drawn in named:
         raise ArgumentError(
             f"{draw_to}: holds the images; name another folder for drawn images, because the next run would take them "
             "for new ones"
         )
-    kept = [path for path in paths if drawn not in path.resolve().parents or path.resolve() in named]
+    kept = [path for path in paths if drawn not in real_path(path).parents or real_path(path) in named]
     if not kept:
         raise ArgumentError(f"{names}: all images are in {draw_to}, the folder for drawn images")
     return kept
@@ -101,9 +102,9 @@ def drawings_for(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -
         return None
     out = OutputFolder.make(folder)
     names: dict[Path, str] = {}
-    home = out.folder.resolve()
+    home = real_path(out.folder)
     # no image of the run is overwritten, even if an earlier run drew it
-    taken = {resolved.name.lower() for path in paths if (resolved := path.resolve()).parent == home}
+    taken = {resolved.name.lower() for path in paths if (resolved := real_path(path)).parent == home}
     for path in paths:
         if is_video(path):
             continue  # its frames have names of their own

@@ -17,6 +17,7 @@ from sppnet.errors import ArgumentError
 from sppnet.evaluation.failures import Failure, find_failures, format_failures
 from sppnet.evaluation.voc import DetectionsLike
 from sppnet.images import load_image
+from sppnet.storage.names import real_path
 from sppnet.storage.output_folder import OutputFolder
 
 __all__ = ["check_failure_folder", "write_failure_page"]
@@ -58,8 +59,8 @@ def check_failure_folder(folder: str | os.PathLike[str], dataset: DetectionDatas
     Raises:
         ArgumentError: images of the data set are in it.
     """
-    place = Path(folder).resolve()
-    if any(record.path.resolve().parent == place for record in dataset):
+    place = real_path(folder)
+    if any(real_path(record.path).parent == place for record in dataset):
         raise ArgumentError(f"{folder}: holds images of the data set; name another folder for the page of failures")
 
 

@@ -16,6 +16,7 @@ from sppnet.images import find_images, load_image, unique_names
 from sppnet.proposals.base import Proposer
 from sppnet.proposals.search import SelectiveSearch
 from sppnet.proposals.stored import encode_proposals, save_proposals
+from sppnet.storage.names import real_path
 from sppnet.storage.output_folder import OutputFolder
 
 __all__ = ["WINDOW_FILES", "ProposedImage", "propose_many"]
@@ -69,7 +70,7 @@ def propose_many(
 
     Raises:
         ImageError: there are no images; or one can't be read, with ``on_error="fail"``.
-        ArgumentError: windows are to be drawn and ``output`` is no folder, or it can't be made.
+        ArgumentError: windows are to be drawn and ``output`` is no folder, or holds the images, or it can't be made.
     """
     paths = find_images(images)
     names = unique_names(paths)
@@ -77,6 +78,11 @@ def propose_many(
     to_file = target is not None and target.suffix.lower() in WINDOW_FILES
     if draw_windows and (target is None or to_file):
         raise ArgumentError(f"draw_windows: needs a folder as output for the drawn images, got {output}")
+    if draw_windows and target is not None and real_path(target) in {real_path(path.parent) for path in paths}:
+        raise ArgumentError(
+            f"{target}: holds images of which windows are drawn; name another folder, because the next run would take "
+            "the drawn ones for new ones"
+        )
     folder = OutputFolder.make(target) if target is not None and not to_file else None
     propose = SelectiveSearch() if proposer is None else proposer
     taken: set[str] = set()

@@ -1,12 +1,24 @@
-"""Names that come from files: what a class may be called, and how a name is shown on a terminal."""
+"""Names that come from files: what a class may be called, how a name is shown on a terminal, where a link leads."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
-__all__ = ["MAX_CLASSES", "class_names_problem", "name_problem", "printable", "printable_lines", "spreadsheet_safe",
-           "spreadsheet_safe_path", "spreadsheet_text", "xml_problem"]  # fmt: skip
+__all__ = [
+    "MAX_CLASSES",
+    "class_names_problem",
+    "name_problem",
+    "printable",
+    "printable_lines",
+    "real_path",
+    "spreadsheet_safe",
+    "spreadsheet_safe_path",
+    "spreadsheet_text",
+    "xml_problem",
+]  # fmt: skip
 
 MAX_CLASSES = 20_000
 _MAX_LENGTH = 200
@@ -15,6 +27,11 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 _MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path without links. One in a circle stays as it is; ``Path.resolve`` raises RuntimeError."""
+    return Path(os.path.realpath(path))
 
 
 def printable(text: object) -> str:

@@ -15,6 +15,7 @@ from typing import cast
 
 from sppnet.errors import ArgumentError, OutputError
 from sppnet.storage.atomic import Buffer, write_bytes
+from sppnet.storage.names import real_path
 from sppnet.storage.reading import open_regular
 
 __all__ = ["LIST_NAME", "OutputFolder"]
@@ -132,7 +133,7 @@ class OutputFolder:
     def _path(self, name: str) -> Path:
         """Where the file is; refuses names that lead out of the folder, also by way of links."""
         path = self.folder / name
-        if ".." in Path(name).parts or not path.parent.resolve().is_relative_to(self.folder.resolve()):
+        if ".." in Path(name).parts or not real_path(path.parent).is_relative_to(real_path(self.folder)):
             raise OutputError(f"{name}: leads out of the folder {self.folder}; rename it")
         return path
 

@@ -17,6 +17,7 @@ from sppnet.datasets.video import is_video, write_frames
 from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
 from sppnet.storage.atomic import write_atomic
+from sppnet.storage.names import real_path
 
 __all__ = ["Added", "AddingLimits", "add_file", "safe_name"]
 
@@ -173,7 +174,7 @@ def _inside(folder: Path, target: Path) -> None:
     parent = target.parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.resolve().is_relative_to(folder.resolve()):
+    if not real_path(parent).is_relative_to(real_path(folder)):
         raise ArgumentError(f"{target.name!r:.80}: a link leads out of the folder there")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from sppnet.datasets.loading import STUDIO_LABELS
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.storage.atomic import write_atomic
+from sppnet.storage.names import real_path
 from sppnet.studio.documents import (
     coco_document,
     entry_of_labels,
@@ -55,7 +56,7 @@ class Project:
     """
 
     def __init__(self, folder: Path, listener: Callable[[dict[str, Any]], None] = lambda event: None) -> None:
-        self.folder = folder.resolve()
+        self.folder = real_path(folder)
         if not self.folder.is_dir():
             raise DatasetError(f"{folder}: is not a folder; name a folder of images")
         if (self.folder / LABELS_FILE).is_symlink():

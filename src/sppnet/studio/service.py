@@ -36,6 +36,7 @@ from sppnet.detection.detections import Detections
 from sppnet.detection.detector import SPPDetector
 from sppnet.errors import ArgumentError, ImageError, SppnetError
 from sppnet.images import load_image
+from sppnet.storage.names import real_path
 
 __all__ = ["Sources", "make_service"]
 
@@ -79,8 +80,8 @@ class Sources:
         return self._from_label_studio(address)
 
     def _from_folder(self, name: str) -> bytes:
-        root = Path(str(self.folder)).resolve()
-        path = (root / name.lstrip("/")).resolve()
+        root = real_path(str(self.folder))
+        path = real_path(root / name.lstrip("/"))
         if not path.is_relative_to(root):
             raise ArgumentError(f"{name!r:.80} leads out of the folder {root}")
         try:

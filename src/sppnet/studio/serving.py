@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from sppnet.devices import check_torch
 from sppnet.errors import ArgumentError
 from sppnet.storage.atomic import write_atomic
+from sppnet.storage.names import real_path
 
 if TYPE_CHECKING:
     from sppnet.studio.project import Project
@@ -35,7 +36,7 @@ def token_for(folder: Path) -> str:
     home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")  # noqa: PTH111, PTH118 - may be missing
     if not os.path.isabs(home):  # noqa: PTH117 - nobody's home: nothing is kept
         return secrets.token_urlsafe(24)
-    name = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:24]
+    name = hashlib.sha256(str(real_path(folder)).encode("utf-8", "surrogateescape")).hexdigest()[:24]
     path = Path(home) / "sppnet" / f"studio-{name}.token"
     try:
         kept = path.read_text(encoding="ascii").strip()

@@ -17,6 +17,7 @@ from sppnet.datasets.parsing import read_head, read_text, short, whole_text
 from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
+from sppnet.storage.names import real_path
 from sppnet.storage.walking import files_in, files_near_top
 
 __all__ = ["EXPECTED", "RESERVED", "Data", "Entry", "find_yaml", "read_data_file", "read_data_yaml", "read_names"]
@@ -104,7 +105,7 @@ def read_data_yaml(file: Path) -> Data:
                     f"{', '.join(map(str, bases))}); correct it, or path"
                 )
             # "/" would mean every image of the machine
-            elif path.is_dir() and path.resolve() in file.parent.resolve().parents:
+            elif path.is_dir() and real_path(path) in real_path(file.parent).parents:
                 raise DatasetError(f"{file}: {key} is {short(entry)}, a folder above the data set; correct it")
             else:
                 splits.setdefault(key, []).append(Entry(path))

@@ -30,6 +30,7 @@ from sppnet.detection.training.images import TrainingImage, TrainingImages
 from sppnet.detection.weights import DetectorWeights
 from sppnet.errors import ArgumentError, DatasetError, did_you_mean
 from sppnet.evaluation.voc import evaluate_voc
+from sppnet.storage.names import real_path
 
 __all__ = ["add_classes"]
 
@@ -255,11 +256,11 @@ def _merge(dataset: DetectionDataset, background: DetectionDataset | None) -> De
     shared = [name for name in dataset.class_names if name in background.class_names]
     more = background.with_classes(shared)
     place = np.array([dataset.class_names.index(name) for name in shared] + [0], np.int64)
-    here = {r.path.resolve() for r in dataset}
+    here = {real_path(r.path) for r in dataset}
     records = [replace(r, image_id=f"data/{r.image_id}") for r in dataset]
     records += [
         replace(r, labels=place[r.labels], image_id=f"background/{r.image_id}")
         for r in more
-        if r.path.resolve() not in here
+        if real_path(r.path) not in here
     ]
     return replace(dataset, records=records)
