@@ -206,11 +206,12 @@ def test_windows_are_not_drawn_among_the_images(home: Path, capsys: pytest.Captu
 
 
 CIRCLES = [
-    "data check {}", "data convert {} -o new --to coco", "data convert data -o {} --to coco",
-    "train {} -o t.safetensors", "train data -o {}", "detect {}", "detect photos -o {}", "detect photos --json {}", "detect photos --journal {}",
-    "detect photos --results {} --format voc", "detect photos --model {}", "eval data --failures {}", "proposals {}",
-    "proposals photos -o {}", "features photos -o {}", "classify-train {} -o c.safetensors", "cache clear {}",
-    "data example -o {}", "data frames {} -o new", "data frames clip.mp4 -o {}",
+    "data check {}", "data convert {} -o new --to coco", "data convert data -o {} --to coco", "train data -o {}",
+    "train {} -o t.safetensors", "detect {}", "detect photos -o {}", "detect photos --json {}",
+    "detect photos --journal {}", "detect photos --results {} --format voc", "detect photos --model {}",
+    "eval data --failures {}", "proposals {}", "proposals photos -o {}", "features photos -o {}",
+    "classify-train {} -o c.safetensors", "cache clear {}", "data example -o {}", "data frames {} -o new",
+    "data frames clip.mp4 -o {}",
 ]  # fmt: skip
 
 
