@@ -272,7 +272,7 @@ def test_options_out_of_range(values: dict[str, Any]) -> None:
 def test_two_processes_tune_together(toy_voc: Path, tmp_path: Path) -> None:
     """The same images and windows in each step; only the order of sums differs."""
     common = ["train", str(toy_voc), "--scales", "96", "--epochs", "1", "--tune-convolutions", "--tune-epochs", "1",
-              "--val-split", "none", "--quiet"]  # fmt: skip
+              "--val-split", "none", "--precision", "float32", "--quiet"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     models = [tmp_path / "alone.safetensors", tmp_path / "both.safetensors"]
     starts = [
