@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # otherwise anything else that runs takes the cores away
+    os.environ.update({"RAY_worker_niceness": "0"})  # otherwise anything else that runs takes the cores away
     with tempfile.TemporaryDirectory() as home:
         paths = write_crops(Path(home) / "images", options.images)
         set_num_threads(cores)

@@ -22,6 +22,7 @@ from sppnet.cli.detect import FORMATS
 from sppnet.cli.main import main
 from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS
+from sppnet.detection.model_file import FORMAT_VERSION
 from sppnet.storage.output_folder import LIST_NAME
 from tiny_model import save_tiny_model
 
@@ -235,7 +236,15 @@ def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
 def test_model_info(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "info", "--model", str(model)]) == 0
     text = capsys.readouterr().out
-    for word in ("dög", "0.900", "efficientnet-lite0", "short side 160 px", "levels 2, 1", "Apache-2.0", "version 3"):
+    for word in (
+        "dög",
+        "0.900",
+        "efficientnet-lite0",
+        "short side 160 px",
+        "levels 2, 1",
+        "Apache-2.0",
+        f"version {FORMAT_VERSION}",
+    ):
         assert word in text
     about = tmp_path / "about.json"
     assert main(["model", "info", "--model", str(model), "--json", str(about)]) == 0
