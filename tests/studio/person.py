@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +52,12 @@ def iou(a: Box, b: Box) -> float:
     return w * h / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - w * h)
 
 
+def hear_signals() -> None:
+    """In a child: signals end it, also where the tests run under ``nohup`` or in the background of a shell."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Studio:
     """A studio in a process of its own."""
 
@@ -63,8 +70,9 @@ class Studio:
     def start(self) -> None:
         command = [sys.executable, "-m", "sppnet", "studio", str(self.folder), "--no-browser", "--port", str(self.port)]
         self.process = subprocess.Popen(
-            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            preexec_fn=hear_signals if os.name == "posix" else None,
+        )  # fmt: skip
         assert self.process.stdout is not None
         said = []
         for line in self.process.stdout:
