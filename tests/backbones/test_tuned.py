@@ -147,7 +147,7 @@ def test_tuned_weights_of_another_network_or_precision(changed: TunedConvolution
     for name in ("efficientnet-lite1+mid", "efficientnet-lite0"):
         with pytest.raises(ArgumentError, match=r"backbone: got .* tuned convolutions of this detector are those of"):
             load_engine(name, "float32", tuned=changed)
-    with pytest.raises(ArgumentError, match=r"precision: the tuned convolutions of this detector are float32"):
+    with pytest.raises(ArgumentError, match=r"precision: got int8, but the tuned convolutions"):
         load_engine(NAME, "int8", tuned=changed)
     with pytest.raises(ArgumentError, match=r"backbone: got"):
         put_tuned(load_backbone("efficientnet-lite0"), replace(changed, network="efficientnet-lite1"))

@@ -16,6 +16,8 @@ import pytest
 import torch
 
 from sppnet import SPPDetector, load_voc
+from sppnet._types import no_progress
+from sppnet.backbones.engines.lite import lite_network
 from sppnet.backbones.engines.load import load_engine
 from sppnet.backbones.engines.torch_engine import TorchEngine
 from sppnet.backbones.registry import load_backbone
@@ -23,14 +25,18 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.building import build_engine
 from sppnet.detection.detections import Detections
 from sppnet.detection.fc_head import FcHead
+from sppnet.detection.features import WindowFeatures
 from sppnet.detection.model_file import read_stored
-from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, TuningOptions
+from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
+from sppnet.detection.training.fit import fit_detector
+from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.training.tuning import ViewSource, jitter_colours, tunable_engine
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.export.detector import export_onnx
 from sppnet.proposals.search import SelectiveSearch
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.envelope import write_envelope
+from sppnet.storage.feature_cache import FeatureCache
 
 T = TypeVar("T")
 TUNING = TuningOptions(blocks=6, epochs=2, windows_per_image=24, learning_rate=1e-3, head_learning_rate=1e-3,
@@ -93,7 +99,7 @@ def test_precision_may_change_from_int8_only(tuned: SPPDetector, floats: SPPDete
     exact = copy.copy(tuned).set_params(features__precision="float32")
     one, other = (np.asarray(d.feature_maps(train[0].path).float().maps[1]) for d in (tuned, exact))
     assert 0 < np.abs(one - other).mean() < 0.1 * other.std()
-    with pytest.raises(ArgumentError, match=r"precision: the tuned convolutions of this detector are float32"):
+    with pytest.raises(ArgumentError, match=r"precision: got int8, but the tuned convolutions"):
         copy.copy(floats).set_params(features__precision="int8").detect(train[0].path)
 
 
@@ -216,15 +222,51 @@ def test_svms_see_the_tuned_convolutions(train: DetectionDataset, cache: Path, f
 def test_views_depend_on_seed_epoch_and_image_alone(tuned: SPPDetector, train: DetectionDataset, cache: Path) -> None:
     frozen = SPPDetector(**OPTIONS)
     data = frozen.training_images(train, cache)
-    views = ViewSource(data, tunable_engine(data.features), TUNING, 0)
+    views = ViewSource(data, tunable_engine(data.features, "int8", TUNING.blocks), TUNING, 0)
     first = views.view(1, 3)
     views.view(0, 2)
-    again = ViewSource(data, tunable_engine(data.features), TUNING, 0).view(1, 3)
+    again = ViewSource(data, tunable_engine(data.features, "int8", TUNING.blocks), TUNING, 0).view(1, 3)
     assert np.array_equal(first.early, again.early)
     assert np.array_equal(first.windows, again.windows)
     shapes = {views.view(epoch, 3).early.shape for epoch in range(6)}
     assert len(shapes) > 1  # scales of chance
     assert first.labels.max() <= len(train.class_names)
+
+
+def test_engines_of_a_device(train: DetectionDataset, cache: Path) -> None:
+    """On a CUDA device the maps come from torch; the early blocks run in ONNX Runtime all the same. Here on the CPU."""
+    engine = TorchEngine(load_backbone("efficientnet-lite0+mid"))
+    features = WindowFeatures(engine, (2, 1), (96,))
+    data = TrainingImages(train, features, None, SelectiveSearch(max_windows=100), FeatureCache(cache))
+    for precision in ("int8", "float32"):
+        assert tunable_engine(features, precision, 6).precision == precision
+    once, layers = FinetuneOptions(epochs=1, images_per_batch=4), HeadOptions(rank=8, hidden=16)
+    result = fit_detector(
+        data, layers, once, SvmOptions(), 0, cache, no_progress, tuning=replace(TUNING, epochs=1), precision="float32"
+    )
+    assert result.tuned is not None
+    assert result.tuned.precision == "float32"
+
+
+def test_images_with_nothing_to_learn_from(train: DetectionDataset, cache: Path) -> None:
+    """Every window lies on a difficult object, so none is drawn; the others go on."""
+    small = train[0]
+    whole = np.array([[0, 0, small.width, small.height]], np.float32)
+    hard = replace(small, image_id="hard", boxes=whole, labels=np.zeros(1, np.int64), difficult=np.ones(1, bool))
+    data = DetectionDataset([hard, *train.records[1:5]], train.class_names, "hard", "train")
+
+    def one_window(image: Any) -> Any:
+        return np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
+
+    detector = in_floats(proposer=one_window).fit(data, cache=cache)
+    assert np.isfinite(detector.metadata_["training"]["tuning_losses"]).all()
+
+
+def test_a_tuned_detector_may_be_trained_again(tuned: SPPDetector, train: DetectionDataset, cache: Path) -> None:
+    again = copy.copy(tuned).set_params(tuning=None, backbone="efficientnet-lite0")
+    again.fit(train, cache=cache)
+    assert again.tuned_ is None
+    assert tuned.tuned_ is not None
 
 
 def test_colours(rng: np.random.Generator) -> None:
@@ -240,14 +282,20 @@ def test_colours(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"backbone": load_backbone("alexnet", pretrained=False)}, "can't be tuned"),
+        ({"backbone": load_backbone("alexnet", pretrained=False)}, "one of your own"),
+        ({"backbone": load_engine("efficientnet-lite0+mid")}, "one of your own"),
+        ({"features": FeatureOptions(method="rcnn")}, "got rcnn"),
         ({"tuning": TuningOptions(blocks=3)}, "blocks: got 3, expected 5 to 15"),
         ({"head": HeadOptions(hidden=0, classifier="svm", box_regression="ridge")}, "hidden: got 0"),
     ],
 )
 def test_what_can_t_be_tuned(parameters: dict[str, Any], message: str, train: DetectionDataset, cache: Path) -> None:
+    def never(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
+        raise AssertionError(f"{what}: refused too late")
+        yield from items
+
     with pytest.raises(ArgumentError, match=message):
-        SPPDetector(**OPTIONS | parameters).fit(train, cache=cache)
+        SPPDetector(**OPTIONS | parameters).fit(train, cache=cache, progress=never)
 
 
 def test_a_loss_that_explodes(
@@ -287,8 +335,6 @@ def test_two_processes_tune_together(toy_voc: Path, tmp_path: Path) -> None:
     )
     assert one.tuned_ is not None
     assert other.tuned_ is not None
-    a, b = (d.tuned_.floats(load_engine(d.backbone).network).weights for d in (one, other))  # type: ignore[union-attr,arg-type]
-    assert isinstance(a, dict)
-    assert isinstance(b, dict)
+    a, b = (t.folded(lite_network(t.network)) for t in (one.tuned_, other.tuned_))
     for name, (kernel, _) in a.items():
         assert np.abs(kernel - b[name][0]).mean() < 0.02 * np.abs(kernel).std()

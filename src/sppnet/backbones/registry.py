@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +14,6 @@ from sppnet.backbones.base import IMAGENET, Backbone, Preprocess
 from sppnet.backbones.classic import alexnet, convolutions_only, squeezenet, vgg16
 from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
 from sppnet.backbones.engines.lite import lite_network, split_network
-from sppnet.backbones.engines.published import Folded
-from sppnet.backbones.engines.quantised import QuantisedLayers
 from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.backbones.layers import fuse
 from sppnet.backbones.paper import PAPER_NETS, paper_net
@@ -250,11 +247,7 @@ def put_tuned(backbone: Backbone, tuned: TunedConvolutions) -> None:
         ArgumentError: these are weights of another network.
     """
     network = lite_network(backbone.name)
-    nothing = np.empty(0, np.float32)
-    early: Folded = {layer.name: (nothing, nothing) for layer in network.layers}
-    folded = tuned.floats(network).behind(network, early)
-    if isinstance(folded, QuantisedLayers):  # for mypy
-        raise TypeError("expected float32 layers")
+    folded = tuned.folded(network)
     for layer in split_network(network, tuned.blocks)[1]:
         block, part = layer.name.split(".")
         conv = getattr(backbone.layers[1 + int(block)], part).conv  # the first layer is the stem

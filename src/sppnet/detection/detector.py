@@ -167,17 +167,21 @@ class SPPDetector(Parameters):
             cache: folder for maps and windows; what is there isn't computed again. None uses a temporary one.
             progress: shows how far each stage is. Messages go to the logger ``sppnet``.
             processes: that tune the convolutions together, see :func:`sppnet.processes.join_processes`; ``cache`` must
-                be a folder that all of them see. The first one does the other stages, and all get the same result.
+                be a folder that all of them see. The first one does the other stages; only it has the SVMs and box
+                regressors that are trained after the convolutions.
 
         Raises:
             DatasetError: there are no images, or a class has no object that isn't difficult.
             ImageError: an image can't be read.
+            ArgumentError: it couldn't be saved, or its convolutions can't be tuned.
         """
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
                 return self.fit(dataset, cache=folder, progress=progress, processes=processes)
         windows = getattr(self.proposer, "max_windows", 1)
-        features, dims = self.features, self.window_features().dims
+        frozen = copy.copy(self)
+        frozen.tuned_ = None  # of an earlier training
+        features, dims = self.features, frozen.window_features().dims
         problem = training_problem(
             dataset.class_names, features.levels, features.short_sides_px, features.flip_short_sides_px, windows, dims
         )
@@ -186,13 +190,13 @@ class SPPDetector(Parameters):
         from sppnet.detection.training.fit import fit_detector
         from sppnet.devices import plain_precision
 
-        frozen = copy.copy(self)
-        frozen.tuned_ = None
+        if self.tuning is not None and not isinstance(self.backbone, str):
+            raise ArgumentError("backbone: got one of your own, but only convolutions known by name can be tuned")
         with plain_precision():
             data = frozen.training_images(dataset, cache, mirrored=True)
             trained = fit_detector(
                 data, self.head, self.finetune, self.svm, self.seed, cache, progress, tuning=self.tuning,
-                processes=processes,
+                precision=self.features.precision, processes=processes,
             )  # fmt: skip
         self.weights_, self.class_names_ = trained.fitted.weights, trained.fitted.class_names
         self.metadata_, self.fit_seconds_ = trained.fitted.metadata, trained.seconds

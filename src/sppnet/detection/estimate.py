@@ -153,12 +153,14 @@ def _tuning_s(detector: SPPDetector, dataset: DetectionDataset) -> float:
     """Seconds for tuning the convolutions, from a few views."""
     if detector.tuning is None:
         return 0.0
-    from sppnet.detection.training.tuning import seconds_a_view
+    from sppnet.detection.training.tuning import seconds_a_view, tunable_engine
 
-    some = dataset.spread(4)
+    tuning = detector.tuning
     with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
-        each = seconds_a_view(detector.training_images(some, folder), detector.tuning, detector.head)
-    return each * len(dataset) * detector.tuning.epochs
+        data = detector.training_images(dataset.spread(4), folder)
+        engine = tunable_engine(data.features, detector.features.precision, tuning.blocks)
+        each = seconds_a_view(data, tuning, detector.head, engine)
+    return each * len(dataset) * tuning.epochs
 
 
 def _estimate_rcnn(

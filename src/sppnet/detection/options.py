@@ -164,6 +164,7 @@ class TuningOptions:
         epochs: passes over all images.
         images_per_batch: images of a step.
         windows_per_image: windows drawn from each of them.
+        foreground_share: at most this share of the windows overlaps an object (IoU >= 0.5).
         learning_rate: of the convolutions, the highest of the one-cycle schedule.
         head_learning_rate: of the layers behind the pooling, likewise.
         weight_decay: of AdamW.
@@ -181,6 +182,7 @@ class TuningOptions:
     epochs: int = 4
     images_per_batch: int = 2
     windows_per_image: int = 96
+    foreground_share: float = 0.25
     learning_rate: float = 3e-5
     head_learning_rate: float = 1e-4
     weight_decay: float = 1e-4
@@ -195,6 +197,7 @@ class TuningOptions:
             _whole(name, getattr(self, name), 1, 1 << 20)
         for name in ("learning_rate", "head_learning_rate", "weight_decay"):
             _number(name, getattr(self, name), 0, 1e3)
+        _number("foreground_share", self.foreground_share, 0, 1)
         _number("average", self.average, 0, 1)
         both = tuple(self.scale_range)
         if len(both) != 2:

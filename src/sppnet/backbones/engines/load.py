@@ -56,7 +56,9 @@ def load_engine(
         raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
     source = SOURCES[network.variant]
     weights: Folded | QuantisedLayers
-    weights = load_shipped(network.variant) if precision == "int8" else published_layers(name)
-    if tuned is not None:
-        weights = (tuned if precision == "int8" else tuned.floats(network)).behind(network, weights)
+    if precision == "int8":
+        weights = load_shipped(network.variant)
+        weights = weights if tuned is None else tuned.quantised(network, weights)
+    else:
+        weights = published_layers(name) | ({} if tuned is None else tuned.folded(network))
     return LiteEngine(network, weights, source.sha256, threads)

@@ -47,48 +47,56 @@ class TunedConvolutions:
             found.update(f"{name} {value.dtype.name} {value.shape}\0".encode() + np.ascontiguousarray(value).tobytes())
         return found.hexdigest()
 
-    def behind(self, network: LiteNetwork, early: Folded | QuantisedLayers) -> Folded | QuantisedLayers:
-        """Give all layers of ``network``: those before the tuned blocks from ``early``.
+    def folded(self, network: LiteNetwork) -> Folded:
+        """Give kernels and biases of the tuned blocks in float32; of quantised layers what their integers stand for.
 
         Args:
             network: whose last blocks these are.
-            early: weights of the published network, in the same precision. What is in there of the tuned blocks is
-                left out.
 
         Raises:
-            ArgumentError: another network, or another precision.
+            ArgumentError: another network.
         """
-        if network.name != self.network:
-            raise ArgumentError(
-                f"backbone: got {network.name!r}, but the tuned convolutions of this detector are those of "
-                f"{self.network!r}; train it again"
-            )
-        kept = split_network(network, self.blocks)[0]
-        names = {layer.name for layer in kept.layers}
-        if isinstance(early, QuantisedLayers) and isinstance(self.weights, QuantisedLayers):
-            tensors = {"image"} | names | {layer.result for layer in kept.layers}
-            return QuantisedLayers(
-                {name: layer for name, layer in early.layers.items() if name in names} | self.weights.layers,
-                {name: scale for name, scale in early.tensors.items() if name in tensors} | self.weights.tensors,
-            )
-        if not isinstance(early, QuantisedLayers) and not isinstance(self.weights, QuantisedLayers):
-            return {name: layer for name, layer in early.items() if name in names} | self.weights
-        raise ArgumentError(
-            f"precision: the tuned convolutions of this detector are {self.precision}, and the others are not; "
-            "set the precision of its training, or train it again"
-        )
-
-    def floats(self, network: LiteNetwork) -> TunedConvolutions:
-        """Give the same with kernels and biases in float32; of quantised layers what their integers stand for."""
+        self._check(network)
         if not isinstance(self.weights, QuantisedLayers):
-            return self
+            return self.weights
         found: Folded = {}
         for layer in split_network(network, self.blocks)[1]:
             part, (step, _) = self.weights.layers[layer.name], self.weights.tensors[layer.source]
             kernel = part.kernel.astype(np.float32) * part.kernel_scale[:, None, None, None]
             bias = part.bias.astype(np.float64) * part.kernel_scale.astype(np.float64) * float(step)
             found[layer.name] = kernel, bias.astype(np.float32)
-        return TunedConvolutions(self.network, self.blocks, found)
+        return found
+
+    def quantised(self, network: LiteNetwork, published: QuantisedLayers) -> QuantisedLayers:
+        """Give all layers of ``network`` in integers: the published ones before the tuned blocks, then these.
+
+        Args:
+            network: whose last blocks these are.
+            published: layers of the published network. What is in there of the tuned blocks is left out.
+
+        Raises:
+            ArgumentError: another network, or the tuned convolutions are float32.
+        """
+        self._check(network)
+        if not isinstance(self.weights, QuantisedLayers):
+            raise ArgumentError(
+                "precision: got int8, but the tuned convolutions of this detector are float32; set the precision to "
+                "float32, or train it again"
+            )
+        early = split_network(network, self.blocks)[0].layers
+        names = {layer.name for layer in early}
+        tensors = {"image"} | names | {layer.result for layer in early}
+        return QuantisedLayers(
+            {name: layer for name, layer in published.layers.items() if name in names} | self.weights.layers,
+            {name: scale for name, scale in published.tensors.items() if name in tensors} | self.weights.tensors,
+        )
+
+    def _check(self, network: LiteNetwork) -> None:
+        if network.name != self.network:
+            raise ArgumentError(
+                f"backbone: got {network.name!r}, but the tuned convolutions of this detector are those of "
+                f"{self.network!r}; train it again"
+            )
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Give all of it as arrays by name, for a file."""

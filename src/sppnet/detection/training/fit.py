@@ -19,7 +19,8 @@ from sppnet.detection.classes import Fitted
 from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
 from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.training.layers import Trained, train_layers, training_identity
-from sppnet.errors import DatasetError
+from sppnet.detection.training.tuning import product_precision, tunable_engine
+from sppnet.errors import ArgumentError, DatasetError
 from sppnet.processes import Processes, alone
 from sppnet.storage.checkpoints import Checkpoints
 
@@ -47,6 +48,7 @@ def fit_detector(
     progress: Progress,
     *,
     tuning: TuningOptions | None = None,
+    precision: str = "float32",
     processes: Processes | None = None,
 ) -> FitResult:
     """Train on ``data``; a run that was stopped goes on from its checkpoints in ``cache``.
@@ -60,13 +62,18 @@ def fit_detector(
         cache: folder for checkpoints.
         progress: shows how far each stage is.
         tuning: how the last convolutions are trained; None: not at all.
+        precision: of the tuned convolutions.
         processes: that tune the convolutions together; the first one does the rest.
 
     Raises:
         DatasetError: there are no images, or a class has no object that isn't difficult.
+        ArgumentError: convolutions that can't be tuned, or no fully connected layer to tune them with.
     """
     dataset = data.dataset
     _check_trainable(dataset)
+    tunable = None if tuning is None else tunable_engine(data.features, precision, tuning.blocks)
+    if tuning is not None and not head.hidden:
+        raise ArgumentError("hidden: got 0, but convolutions are tuned together with a fully connected layer")
     started = time.perf_counter()
     processes = processes or alone()
     if processes.first:
@@ -81,7 +88,8 @@ def fit_detector(
         common = (*common, "device", data.features.device.partition(":")[0])
     own: tuple[object, ...] = (head.classifier, head.box_regression, asdict(svm))
     if tuning is not None:
-        own = (*own, "tuning", asdict(tuning))
+        products = product_precision(tuning, data.features.device)
+        own = (*own, "tuning", asdict(tuning), precision, products)
     trained = train_layers(
         data,
         head,
@@ -92,6 +100,7 @@ def fit_detector(
         checkpoints=Checkpoints(cache, (common, own)),
         progress=progress,
         tuning=tuning,
+        tunable=tunable,
         processes=processes,
     )
     return FitResult(

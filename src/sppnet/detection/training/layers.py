@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from sppnet._types import F32, Progress, no_progress
+from sppnet.backbones.engines.engine import LiteEngine
 from sppnet.backbones.engines.lite import lite_network
-from sppnet.backbones.engines.load import published_layers
 from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.detection.building import build_engine, build_head
 from sppnet.detection.fc_head import FcHead
@@ -23,9 +23,8 @@ from sppnet.detection.training.finetune import finetune
 from sppnet.detection.training.hard_negatives import mine_hard_negatives
 from sppnet.detection.training.images import TrainingImage, TrainingImages
 from sppnet.detection.training.projection import project
-from sppnet.detection.training.tuning import tunable_engine, tune
+from sppnet.detection.training.tuning import tune
 from sppnet.detection.weights import DetectorWeights
-from sppnet.errors import ArgumentError
 from sppnet.processes import Processes, alone
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.tensors import to_tensors
@@ -65,6 +64,7 @@ def train_layers(
     checkpoints: Checkpoints,
     progress: Progress = no_progress,
     tuning: TuningOptions | None = None,
+    tunable: LiteEngine | None = None,
     processes: Processes | None = None,
 ) -> Trained:
     """Train what stands behind the pooling. A stage that a checkpoint holds is not run again.
@@ -79,10 +79,8 @@ def train_layers(
         checkpoints: of the rest.
         progress: shows how far each stage is.
         tuning: how the last convolutions are trained; None: not at all.
+        tunable: these convolutions, where they are trained.
         processes: that tune the convolutions together; the first one does the rest.
-
-    Raises:
-        ArgumentError: convolutions that can't be tuned, or no fully connected layer to tune them with.
     """
     processes = processes or alone()
     seconds: dict[str, float] = {}
@@ -97,10 +95,6 @@ def train_layers(
     if done is not None:
         logger.info("this training was finished before: its result is taken from the cache")
         return _restored(data, done[0], done[1], tuning)
-    if tuning is not None:
-        tunable_engine(data.features)
-        if not head_options.hidden:
-            raise ArgumentError("hidden: got 0, but convolutions are tuned together with a fully connected layer")
     classes = len(data.dataset.class_names)
     losses: list[float] = []
     tuned: TunedConvolutions | None = None
@@ -116,12 +110,10 @@ def train_layers(
             losses = finetune(head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress)
         processes.from_first(head.state_dict().values())
         lap("fully connected layer")
-        if tuning is not None:
-            engine = tunable_engine(data.features)
+        if tuning is not None and tunable is not None:
             tuned, tuning_losses = tune(
-                head, data, tuning, published_layers(engine.name), seed=seed, checkpoints=checkpoints,
-                processes=processes, progress=progress,
-            )  # fmt: skip
+                head, data, tuning, tunable, seed=seed, checkpoints=checkpoints, processes=processes, progress=progress
+            )
             lap("convolutions")
         weights = head.cpu().weights()
     else:

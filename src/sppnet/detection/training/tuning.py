@@ -21,9 +21,8 @@ from torch import Tensor
 
 from sppnet._types import F32, Progress, no_progress
 from sppnet.backbones.engines.engine import LiteEngine
-from sppnet.backbones.engines.lite import split_network
-from sppnet.backbones.engines.load import published_layers
-from sppnet.backbones.engines.published import Folded
+from sppnet.backbones.engines.lite import lite_network, split_network
+from sppnet.backbones.engines.load import has_engine, load_engine, published_layers
 from sppnet.backbones.engines.quantise import quantise_from
 from sppnet.backbones.engines.quantised import QuantisedLayers
 from sppnet.backbones.engines.tuned import TunedConvolutions
@@ -38,13 +37,12 @@ from sppnet.pooling.tensors.windows import pool_tensor_windows
 from sppnet.processes import Processes, alone
 from sppnet.storage.checkpoints import Checkpoints, optimiser_tensors, restore_optimiser
 
-__all__ = ["ViewSource", "jitter_colours", "seconds_a_view", "tunable_engine", "tune"]
+__all__ = ["ViewSource", "jitter_colours", "product_precision", "seconds_a_view", "tunable_engine", "tune"]
 
 logger = logging.getLogger("sppnet")
 
 _AHEAD = 3  # views that are prepared beforehand
 _CALIBRATION_IMAGES = 12
-_FOREGROUND = 0.25  # at most this share of the windows overlaps an object
 _CHECKPOINT_S = 60.0
 _TORCH_TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -66,21 +64,28 @@ class View:
     deltas: F32
 
 
-def tunable_engine(features: WindowFeatures) -> LiteEngine:
-    """Give the engine of convolutions that can be tuned.
+def tunable_engine(features: WindowFeatures, precision: str, blocks: int) -> LiteEngine:
+    """Give the convolutions whose last blocks can be tuned; the early ones run on the CPU, also beside a CUDA device.
+
+    Args:
+        features: of the training; they name the backbone.
+        precision: in which the detector will be used on the CPU.
+        blocks: how many are to be tuned.
 
     Raises:
-        ArgumentError: they can't.
+        ArgumentError: they can't be tuned, or not so many blocks of them.
     """
     engine = features.engine
     if type(features) is not WindowFeatures:
         raise ArgumentError("features: got rcnn, but convolutions are tuned through the pooling; expected spp")
-    if not isinstance(engine, LiteEngine):
+    if not has_engine(engine.name):
         raise ArgumentError(
-            f"backbone: got {engine.name!r}, whose convolutions can't be tuned; expected an EfficientNet-Lite by its "
-            "name"
+            f"backbone: got {engine.name!r}, whose convolutions can't be tuned; expected an EfficientNet-Lite"
         )
-    return engine
+    split_network(lite_network(engine.name), blocks)  # refuses other numbers
+    if isinstance(engine, LiteEngine):
+        return engine
+    return load_engine(engine.name, "int8" if precision == "int8" else "float32")
 
 
 class ViewSource:
@@ -118,13 +123,14 @@ class ViewSource:
         pixels = jitter_colours(self.data.pixels(i), options.colour, rng)
         image = self.data.windowed(i, flip=flip)
         many = options.windows_per_image * len(sides)
-        windows, labels, deltas = sample_windows(image, classes, many, rng, _FOREGROUND)
+        share = options.foreground_share
+        windows, labels, deltas = sample_windows(image, classes, many, rng, share)
         located, at = locate_windows(windows, self.features(sides).scales(image.height, image.width))
         objects = labels < classes
         worth = [float((objects & (at == s)).sum() + 0.1 * (at == s).sum()) for s in range(len(sides))]
         chosen = int(rng.choice(len(sides), p=np.array(worth) / sum(worth))) if sum(worth) else 0
         shown = rng.permutation(np.flatnonzero(at == chosen))
-        first = shown[objects[shown]][: round(_FOREGROUND * options.windows_per_image)]
+        first = shown[objects[shown]][: round(share * options.windows_per_image)]
         rest = shown[~objects[shown]][: options.windows_per_image - len(first)]
         kept = np.concatenate([first, rest])
         maps = self.features([sides[chosen]]).maps(pixels, flip=flip).float()
@@ -177,7 +183,7 @@ def tune(
     head: FcHead,
     data: TrainingImages,
     options: TuningOptions,
-    folded: Folded,
+    engine: LiteEngine,
     *,
     seed: int = 0,
     checkpoints: Checkpoints | None = None,
@@ -193,26 +199,25 @@ def tune(
         head: is changed.
         data: images whose windows are ready; its features name the convolutions.
         options: how it is trained.
-        folded: kernels and biases of the published convolutions.
+        engine: of :func:`tunable_engine`.
         seed: of all that is drawn.
         checkpoints: where it goes on from.
         processes: that share the images of each step.
         progress: shows how far it is.
 
     Returns:
-        The tuned convolutions, in the precision of the features, and the mean loss of each epoch.
+        The tuned convolutions, in the precision of ``engine``, and the mean loss of each epoch.
 
     Raises:
-        ArgumentError: these convolutions can't be tuned, or not so many blocks of them.
+        ArgumentError: the loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints(None)
     checkpoints.every_seconds = _CHECKPOINT_S
     device = next(head.parameters()).device
     processes = processes or alone(device.type)
-    engine = tunable_engine(data.features)
     views = ViewSource(data, engine, options, seed)
-    tail = ConvTail(engine.network, folded, options.blocks).to(device)
-    joint = _Joint(tail, head, data.features, _product_type(options, device.type))
+    tail = ConvTail(engine.network, published_layers(engine.name), options.blocks).to(device)
+    joint = _Joint(tail, head, data.features, _TORCH_TYPES[product_precision(options, device.type)])
     losses = _train(joint, views, options, seed, checkpoints, processes, progress)
     tuned = tail.folded()
     if not isinstance(engine.weights, QuantisedLayers):
@@ -223,40 +228,47 @@ def tune(
     return TunedConvolutions(engine.network.name, options.blocks, layers), losses
 
 
-def seconds_a_view(data: TrainingImages, options: TuningOptions, head: HeadOptions, count: int = 3) -> float:
+def seconds_a_view(
+    data: TrainingImages, options: TuningOptions, head: HeadOptions, engine: LiteEngine, count: int = 3
+) -> float:
     """Time views of a few images, forwards and backwards.
 
     Args:
-        data: images whose windows are computed where the cache lacks them.
+        data: images whose windows are computed first, where the cache lacks them.
         options: how it will be trained.
         head: which layers there are.
+        engine: of :func:`tunable_engine`.
         count: how many views.
 
     Returns:
         Seconds each, without the first one.
     """
-    engine = tunable_engine(data.features)
+    for i in range(len(data)):
+        data.windowed(i)
     views = ViewSource(data, engine, options, 0)
+    device = data.features.device
     tail = ConvTail(engine.network, published_layers(engine.name), options.blocks)
     layers = FcHead(data.features.dims, len(data.dataset.class_names), head.rank, head.hidden, layers=head.layers)
-    joint = _Joint(tail, layers, data.features, _product_type(options, "cpu"))
+    joint = _Joint(tail, layers, data.features, _TORCH_TYPES[product_precision(options, device)]).to(device)
     optimiser = torch.optim.AdamW(joint.parameters())
     started = time.perf_counter()
     for k in range(count + 1):
         if k == 1:
             started = time.perf_counter()
         optimiser.zero_grad()
-        joint(views.view(0, k % len(data))).backward()
+        view = views.view(0, k % len(data))
+        if len(view.windows):
+            joint(view).backward()
         if k % options.images_per_batch == 0:
             optimiser.step()
     return (time.perf_counter() - started) / count
 
 
-def _product_type(options: TuningOptions, device: str) -> torch.dtype:
-    precision = options.precision
-    if precision == "auto":
-        precision = "bfloat16" if has_fast_bfloat16(device) else "float32"
-    return _TORCH_TYPES[precision]
+def product_precision(options: TuningOptions, device: str) -> str:
+    """In which precision products are made on ``device``: the one of ``options``, or what ``auto`` means here."""
+    if options.precision != "auto":
+        return options.precision
+    return "bfloat16" if has_fast_bfloat16(device.partition(":")[0]) else "float32"
 
 
 def _train(
@@ -321,10 +333,13 @@ def _train(
             total = torch.zeros(1)
             for _ in range(mine):
                 ahead()
-                _, i, view = coming.pop(0)
+                _, i, coming_view = coming.pop(0)
+                view = coming_view.result()
+                if not len(view.windows):  # all of them lie on difficult objects: there is nothing to learn
+                    continue
                 # dropout depends on the step and the image, not on the process
                 torch.manual_seed(int(np.random.default_rng([seed, step, i]).integers(1 << 62)))
-                loss = joint(view.result()) / batch
+                loss = joint(view) / batch
                 loss.backward()
                 total += loss.detach().cpu()
             total = processes.total(total)
