@@ -64,6 +64,9 @@ class Parameters:
             whole = values[outer]
             known = [field.name for field in fields(whole)] if is_dataclass(whole) else []
             unknown = [inner for inner in changes if inner not in known]
+            if whole is None:
+                inner = next(iter(changes))
+                raise ArgumentError(f"{outer}: is None, so {outer}__{inner} can't be set; set {outer} first")
             if unknown:
                 raise ArgumentError(
                     f"{outer} of {type(self).__name__} has no field {unknown[0]!r}, expected one of "

@@ -21,6 +21,7 @@ from sppnet.backbones.engines.lite import lite_network
 from sppnet.backbones.engines.load import load_engine
 from sppnet.backbones.engines.torch_engine import TorchEngine
 from sppnet.backbones.registry import load_backbone
+from sppnet.cli.main import main
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.building import build_engine
 from sppnet.detection.detections import Detections
@@ -306,9 +307,36 @@ def test_a_loss_that_explodes(
         in_floats(tuning=replace(TUNING, epochs=3)).fit(train, cache=cache)
 
 
+def test_a_field_of_no_options() -> None:
+    with pytest.raises(ArgumentError, match=r"tuning: is None, so tuning__epochs can't be set; set tuning first"):
+        SPPDetector().set_params(tuning__epochs=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tune-epochs", "2"], "--tune-epochs: needs --tune-convolutions"),
+        (["--tune-convolutions", "--layers", "pool"], "leave out --layers pool"),
+        (["--tune-convolutions", "--features", "rcnn"], "leave out --features rcnn"),
+        (["--tune-convolutions", "--backbone", "alexnet"], "got --backbone alexnet, expected an EfficientNet-Lite"),
+    ],
+)
+def test_options_that_exclude_each_other(
+    options: list[str], message: str, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused at once, by the names that the user typed."""
+    assert main(["train", str(toy_voc), "-o", str(tmp_path / "m.safetensors"), *options]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.splitlines()) == 1
+    assert not captured.out
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "values",
-    [{"average": 1.5}, {"epochs": 0}, {"scale_range": (2, 1)}, {"scale_range": (1,)}, {"precision": "float16"},
+    [{"average": 1.5}, {"epochs": 0}, {"scale_range": (2, 1)}, {"scale_range": (1,)}, {"scale_range": 1},
+     {"scale_range": None}, {"blocks": 65}, {"foreground_share": 2}, {"precision": "float16"},
      {"colour": 2}, {"learning_rate": -1}],
 )  # fmt: skip
 def test_options_out_of_range(values: dict[str, Any]) -> None:

@@ -86,13 +86,25 @@ def add_parser(subparsers: Any) -> None:
     add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and use. "
         "int8 is three times as fast; some backbones have float32 only (default: %(default)s)")  # fmt: skip
     add("--weights", choices=("int8", "float16", "float32"), default="int8", help="how the large matrices behind the "
-        "pooling are stored in the file (default: %(default)s)")  # fmt: skip
+        "pooling are stored in the file; convolutions that were tuned in float32 at least as float16 (default: "
+        "%(default)s)")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     if arguments.tune_epochs is not None and not arguments.tune_convolutions:
         raise ArgumentError("--tune-epochs: needs --tune-convolutions")
+    if arguments.tune_convolutions:
+        from sppnet.backbones.engines.load import has_engine
+
+        if arguments.features == "rcnn":
+            raise ArgumentError("--tune-convolutions: works through the pooling; leave out --features rcnn")
+        if arguments.layers == "pool":
+            raise ArgumentError("--tune-convolutions: needs a fully connected layer; leave out --layers pool")
+        if arguments.backbone is not None and not has_engine(arguments.backbone):
+            raise ArgumentError(
+                f"--tune-convolutions: got --backbone {arguments.backbone}, expected an EfficientNet-Lite"
+            )
     return run_joined(arguments, lambda processes: _run(arguments, processes))
 
 
@@ -128,7 +140,8 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
         say(note)
     say(_describe(dataset, validation))
     expected = estimate_training(detector, dataset, validation, progress=bar)
-    say(expected.text(cache))
+    if not arguments.quiet:
+        say(expected.text(cache))
     check_disk(expected, cache)
     _train(detector, dataset, validation, output, cache, arguments, processes)
     if arguments.cache is None:

@@ -193,13 +193,14 @@ class TuningOptions:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        for name in ("blocks", "epochs", "images_per_batch", "windows_per_image"):
+        for name in ("epochs", "images_per_batch", "windows_per_image"):
             _whole(name, getattr(self, name), 1, 1 << 20)
         for name in ("learning_rate", "head_learning_rate", "weight_decay"):
             _number(name, getattr(self, name), 0, 1e3)
         _number("foreground_share", self.foreground_share, 0, 1)
         _number("average", self.average, 0, 1)
-        both = tuple(self.scale_range)
+        _whole("blocks", self.blocks, 1, 64)
+        both = tuple(self.scale_range) if isinstance(self.scale_range, Sequence) else ()
         if len(both) != 2:
             raise ArgumentError(f"scale_range: got {self.scale_range!r}, expected the least and the greatest factor")
         for value in both:
