@@ -154,7 +154,7 @@ class Person:
         now = self.state()
         return left + x * width / now["width"], top + y * height / now["height"]
 
-    def wait_until_ready(self, seconds: float = 60) -> None:
+    def wait_until_ready(self, seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if self.page.evaluate("window.__s?.open.value?.windows != null"):
