@@ -61,7 +61,7 @@ def test_damaged_picture_stops_training_before_it_begins_or_is_left_out(
     victim = data / "train" / "000003.jpg"
     victim.write_bytes(victim.read_bytes()[:3000])
     model = tmp_path / "m.safetensors"
-    train = ["train", str(data), "--output", str(model), "--scales", "64", "--epochs", "1", "--quiet"]
+    train = ["train", str(data), "--output", str(model), "--scales", "64", "--epochs", "1"]
     for strict in (["--strict"], ["--on-error", "fail"]):
         assert main([*train, *strict]) == 2
         assert "000003.jpg: damaged" in capsys.readouterr().err
