@@ -240,7 +240,7 @@ def leaves(parser: argparse.ArgumentParser, name: str = "") -> dict[str, dict[st
 def test_an_option_has_one_name_and_one_meaning() -> None:
     """Looked up in the real parsers."""
     options = leaves(build_parser())
-    assert len(options) == len(VERBS) + 4 + 2  # data has five actions, scale three
+    assert len(options) == len(VERBS) + 4 + 3  # data has five actions, scale four
     computing = ("detect", "train", "eval", "features", "add-class", "classify-train")
     for verb, has in options.items():
         assert {"-q", "--quiet", "-v", "--verbose", "--debug"} <= set(has), verb

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from ray_cases import RUN, two_raylets
 from scale_cases import rows_of, write_broken, write_images
 from sppnet import SPPDetector
 
@@ -21,32 +22,12 @@ pytest.importorskip("ray")
 pq = pytest.importorskip("pyarrow.parquet")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-# The run, in a process of its own: so that it can be killed, and so that Ray is gone with it
-RUN = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """Two raylets of a core each. Whatever becomes of the tests, they are stopped.
-
-    Two settings of Ray are others than usual. Its processes give way to all others (niceness 15), so that beside other
-    tests they would hardly run. And it asks each raylet every three seconds whether it lives, five times.
-    """
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        settings = {"worker_niceness": 0, "health_check_initial_delay_ms": 1000, "health_check_period_ms": 500}
-        head = {
-            "num_cpus": 1,
-            "object_store_memory": 200_000_000,
-            "include_dashboard": False,
-            "_system_config": settings,
-        }
-        cluster = Cluster(True, head_node_args=head)
-        cluster.add_node(num_cpus=1, object_store_memory=200_000_000)
+    with two_raylets() as cluster:
         yield cluster
-        cluster.shutdown()
 
 
 def command(cluster: Any, source: Path, out: Path, model: Path) -> list[str]:

@@ -11,6 +11,7 @@ __all__ = [
     "WRITTEN_FORMATS",
     "add_compute",
     "add_data",
+    "add_device",
     "add_format",
     "add_general",
     "add_images",
@@ -200,9 +201,14 @@ def add_seed(parser: Any, what: str = "everything that is drawn at random") -> N
     parser.add_argument("--seed", type=seed, default=0, metavar="N", help=f"of {what} (default: %(default)s)")
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
+                        help="what computes: the CPU or a GPU of NVIDIA (default: %(default)s)")  # fmt: skip
+
+
 def add_compute(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
     """``--threads``, and ``--device`` where the verb can use another one than the CPU."""
     if device:
-        parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu",
-                            help="what computes: the CPU or a GPU of NVIDIA (default: %(default)s)")  # fmt: skip
+        add_device(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads (default: one for each core)")

@@ -7,18 +7,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import bar_for, file_for_output, reading, remove_own_cache, run_joined, say
-from sppnet.cli.options import (
-    add_compute,
-    add_data,
-    add_on_error,
-    add_output,
-    add_scales,
-    add_seed,
-    add_verb,
-    name_list,
-    positive_int,
-)
+from sppnet.cli.common import bar_for, file_for_output, remove_own_cache, run_joined, say
+from sppnet.cli.options import add_compute, add_data, add_on_error, add_output, add_seed, add_verb, positive_int
+from sppnet.cli.training import add_maps, add_splits, add_training_scales, maps_parameters, training_splits
 from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -52,28 +43,22 @@ def add_parser(subparsers: Any) -> None:
     add = parser.add_argument
     add_data(parser)
     add_output(parser, "the detector to write (.safetensors)", required=True)
-    add("--split", metavar="NAME", help="split to train on (default: train, or all that isn't measured on)")
-    add("--val-split", metavar="NAME", help="split to calibrate and measure on; 'none' for none (default: val, or one "
-        "image in five)")  # fmt: skip
-    add("--classes", type=name_list, metavar="A,B", help="only these classes of DATA; objects of others count as "
-        "background (default: all)")  # fmt: skip
+    add_splits(parser)
     add("--cache", metavar="DIR", help="folder for feature maps and windows (default: OUTPUT.cache, removed at the "
         "end)")  # fmt: skip
-    add_scales(parser, "short sides in pixels to which images are resized (default: 352 608). Each window uses the "
-               "scale at which it is nearest to 224x224. A larger scale finds smaller objects, but time and disk grow "
-               "with the sum of the squares")  # fmt: skip
+    add_training_scales(parser)
     add_seed(parser)
     add_on_error(parser)
     add_compute(parser)
-    add = parser.add_argument_group("how it is trained").add_argument
+    group = parser.add_argument_group("how it is trained")
+    add = group.add_argument
     add("--epochs", type=positive_int, metavar="N", help="passes over the images (default: 6)")
     add("--tune-convolutions", action="store_true", help="train the last convolutions, too, after the layers behind "
         "the pooling and together with them. Worth it from about a thousand images and many classes on; it takes "
         "several times as long")  # fmt: skip
     add("--tune-epochs", type=positive_int, metavar="N", help="passes over the images with --tune-convolutions "
         "(default: 4)")  # fmt: skip
-    add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
-        "efficientnet-lite0, two feature maps)")  # fmt: skip
+    add_maps(group)
     add("--layers", choices=("fc", "fc7", "pool"), default="fc", help="fc: one fully connected layer. fc7: two. pool: "
         "none; SVMs and ridge regression on the pooled windows, which is less accurate (default: "
         "%(default)s)")  # fmt: skip
@@ -81,10 +66,6 @@ def add_parser(subparsers: Any) -> None:
         "layer. svm: the paper's linear SVMs with hard negatives, after it (default: %(default)s)")  # fmt: skip
     add("--box-regression", choices=("joint", "ridge"), default="joint", help="joint: trained with the fully connected "
         "layer. ridge: the paper's, in closed form after it (default: %(default)s)")  # fmt: skip
-    add("--features", choices=("spp", "rcnn"), default="spp", help="spp: the convolutions run once for each image. "
-        "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip
-    add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and use. "
-        "int8 is three times as fast; some backbones have float32 only (default: %(default)s)")  # fmt: skip
     add("--weights", choices=("int8", "float16", "float32"), default="int8", help="how the large matrices behind the "
         "pooling are stored in the file; convolutions that were tuned in float32 at least as float16 (default: "
         "%(default)s)")  # fmt: skip
@@ -109,9 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
-    from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.readable import DecodedImages, without_damaged
-    from sppnet.datasets.training_splits import load_training_splits
     from sppnet.detection.estimate import check_disk, estimate_training
 
     if processes.world > 1 and not arguments.tune_convolutions:
@@ -120,11 +99,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     cache = Path(arguments.cache or f"{output}.cache")
     file_for_output(cache / "maps", "--cache")
     bar, on_error = bar_for(arguments, hidden=not processes.first), arguments.on_error
-    raw = read_dataset(arguments.data, **reading(arguments))
-    splits = load_training_splits(
-        raw, arguments.split, arguments.val_split, class_names=arguments.classes, seed=arguments.seed,
-        on_error=on_error,
-    )  # fmt: skip
+    splits = training_splits(arguments)
     decoded = DecodedImages(cache)
     dataset = without_damaged(splits.train, on_error=on_error, known=decoded, progress=bar)
     detector = _detector(arguments, processes)
@@ -154,27 +129,20 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
 def _detector(arguments: argparse.Namespace, processes: Processes) -> SPPDetector:
     """The detector to train."""
     from sppnet.detection.detector import SPPDetector
-    from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, TuningOptions
+    from sppnet.detection.options import FinetuneOptions, HeadOptions, TuningOptions
 
-    options: dict[str, Any] = {"seed": arguments.seed, "device": str(processes.device)}
+    options = maps_parameters(arguments) | {"seed": arguments.seed, "device": str(processes.device)}
     head: dict[str, Any] = {"classifier": arguments.classifier, "box_regression": arguments.box_regression}
-    features: dict[str, Any] = {"method": arguments.features, "precision": arguments.precision}
     if arguments.layers == "pool":
         head |= {"hidden": 0, "rank": 1024, "classifier": "svm", "box_regression": "ridge"}
     if arguments.layers == "fc7":
         head["layers"] = 2
-    if arguments.backbone is not None:
-        options["backbone"] = arguments.backbone
     if arguments.epochs is not None:
         options["finetune"] = FinetuneOptions(epochs=arguments.epochs)
     if arguments.tune_convolutions:
         epochs = {} if arguments.tune_epochs is None else {"epochs": arguments.tune_epochs}
         options["tuning"] = TuningOptions(**epochs)
-    if arguments.scales is not None:
-        scales = tuple(sorted(set(arguments.scales)))
-        # mirror images at 5/6 of them, so that each object is seen at two sizes
-        features |= {"short_sides_px": scales, "flip_short_sides_px": tuple(max(16, s * 5 // 6) for s in scales)}
-    return SPPDetector(features=FeatureOptions(**features), head=HeadOptions(**head), **options)
+    return SPPDetector(head=HeadOptions(**head), **options)
 
 
 def _describe(dataset: DetectionDataset, validation: DetectionDataset | None) -> str:

@@ -67,12 +67,14 @@ class CropFeatures(WindowFeatures):
         """Size of what is kept of an image: its pixels."""
         return height * width * 3
 
-    def maps(self, image: U8, *, flip: bool = False) -> ImageMaps:
-        """The pixels of ``image (H, W, 3)`` themselves: here the convolutions come after the windows."""
-        height, width = image.shape[:2]
-        pixels = np.ascontiguousarray(image[:, ::-1] if flip else image)
-        scale = np.ones((1, 2), np.float32)
-        return ImageMaps((pixels.transpose(2, 0, 1),), scale, height, width, self.quantised)
+    def inputs(self, image: U8, *, flip: bool = False) -> list[U8]:
+        """The pixels of ``image (H, W, 3)``, or of its mirror image: here the convolutions come after the windows."""
+        return [np.ascontiguousarray(image[:, ::-1] if flip else image)]
+
+    def maps_of_inputs(self, inputs: Sequence[U8], height: int, width: int) -> ImageMaps:
+        """The pixels themselves."""
+        (pixels,) = inputs
+        return ImageMaps((pixels.transpose(2, 0, 1),), np.ones((1, 2), np.float32), height, width, self.quantised)
 
     def accepted(self, maps: ImageMaps) -> ImageMaps:
         """Give ``maps``, which are the pixels of an image.

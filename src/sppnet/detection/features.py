@@ -139,15 +139,20 @@ class WindowFeatures:
 
     def maps(self, image: U8, *, flip: bool = False) -> ImageMaps:
         """Run the convolutions over ``image (H, W, 3)``, once a scale; over its mirror image if ``flip``."""
+        return self.maps_of_inputs(self.inputs(image, flip=flip), *image.shape[:2])
+
+    def inputs(self, image: U8, *, flip: bool = False) -> list[U8]:
+        """What the convolutions are fed with: ``image (H, W, 3)``, or its mirror image, in the size of each scale."""
         height, width = image.shape[:2]
         source = Image.fromarray(image[:, ::-1] if flip else image)
-        maps = []
-        for side in self.short_sides_px:
-            h, w = self._size(height, width, side)
-            # images more than twice as large are first averaged over whole blocks of pixels, which is much quicker
-            found = self.engine(np.asarray(source.resize((w, h), Image.Resampling.BILINEAR, reducing_gap=2.0)))
-            maps.append(_channels_first(found))
-        return ImageMaps(tuple(maps), self.scales(height, width), height, width, self.quantised)
+        sizes = (self._size(height, width, side) for side in self.short_sides_px)
+        # images more than twice as large are first averaged over whole blocks of pixels, which is much quicker
+        return [np.asarray(source.resize((w, h), Image.Resampling.BILINEAR, reducing_gap=2.0)) for h, w in sizes]
+
+    def maps_of_inputs(self, inputs: Sequence[U8], height: int, width: int) -> ImageMaps:
+        """Maps of an image of ``height`` and ``width`` pixels, from its :meth:`inputs`, which may come from afar."""
+        maps = tuple(_channels_first(self.engine(one)) for one in inputs)
+        return ImageMaps(maps, self.scales(height, width), height, width, self.quantised)
 
     def accepted(self, maps: ImageMaps) -> ImageMaps:
         """Give ``maps`` as these features pool them: bytes become floats where the precision is float32.

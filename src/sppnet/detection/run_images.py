@@ -23,7 +23,7 @@ from sppnet.images import LoadedImage, list_images, load_bounded
 from sppnet.storage.names import real_path
 from sppnet.storage.output_folder import OutputFolder
 
-__all__ = ["LARGE_BYTES", "Drawings", "draw_image", "drawings_for", "in_file", "input_images", "read_image"]
+__all__ = ["LARGE_BYTES", "Drawings", "draw_image", "drawings_for", "enlarged", "in_file", "input_images", "read_image"]
 
 _log = logging.getLogger(__name__)
 
@@ -144,10 +144,14 @@ def read_image(path: Path, index: int, memory: MemoryBudget) -> tuple[LoadedImag
 
 def in_file(found: Detections, image: LoadedImage) -> Detections:
     """Give ``found`` with boxes in pixels of the file, where the image was made smaller."""
-    if image.factor == 1:
+    return enlarged(found, image.height, image.width, image.factor)
+
+
+def enlarged(found: Detections, height: int, width: int, factor: int) -> Detections:
+    """Give ``found`` with boxes in pixels of a file of ``height`` and ``width``, ``factor`` times as large."""
+    if factor == 1:
         return found
-    boxes = clip_boxes(found.xyxy * np.float32(image.factor), image.height, image.width)
-    return replace(found, xyxy=boxes)
+    return replace(found, xyxy=clip_boxes(found.xyxy * np.float32(factor), height, width))
 
 
 def draw_image(

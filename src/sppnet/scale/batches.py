@@ -23,10 +23,21 @@ from sppnet.scale.places import is_address, read_address
 
 if TYPE_CHECKING:
     from sppnet.classification.image_classifier import ImageClassifier
+    from sppnet.detection.detections import Detections
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.vectors import VectorKind
 
-__all__ = ["DETECTIONS", "classify_batch", "detect_batch", "features_batch", "schema_of"]
+__all__ = [
+    "DETECTIONS",
+    "classify_batch",
+    "detect_batch",
+    "detection_values",
+    "error_message",
+    "features_batch",
+    "features_schema",
+    "schema_of",
+    "table_of_rows",
+]
 
 DETECTION = pa.struct(
     [
@@ -98,11 +109,15 @@ def detect_batch(table: Any, detector: SPPDetector, *, model_sha256: str | None 
     _ = detector.thresholds_  # a detector that isn't trained is no fault of an image
 
     def work(image: LoadedImage) -> tuple[list[tuple[Any, ...]]]:
-        found = in_file(detector.detect(image.pixels), image)
-        names = (found.class_names[i] for i in found.class_id)
-        return (list(zip(*found.xyxy.T, found.confidence, found.class_id, names, strict=True)),)
+        return detection_values(in_file(detector.detect(image.pixels), image))
 
-    return _table(table, work, DETECTIONS, ("detections",), model_sha256, options)
+    return table_of_rows(table, work, DETECTIONS, ("detections",), model_sha256, options)
+
+
+def detection_values(found: Detections) -> tuple[list[tuple[Any, ...]]]:
+    """The value of the column ``detections``."""
+    names = (found.class_names[i] for i in found.class_id)
+    return (list(zip(*found.xyxy.T, found.confidence, found.class_id, names, strict=True)),)
 
 
 def features_batch(
@@ -125,18 +140,30 @@ def features_batch(
         NotFittedError: the detector is neither trained nor loaded.
         ArgumentError: as of :func:`detect_batch`; or an unknown kind.
     """
-    from sppnet.detection.vectors import vector_length, window_vectors
+    from sppnet.detection.vectors import window_vectors
 
-    _ = detector.thresholds_
-    length = vector_length(detector, kind)
-    window, vector = pa.list_(pa.float32(), 4), pa.list_(pa.float32(), length)
+    schema = features_schema(detector, kind)
 
     def work(image: LoadedImage) -> tuple[list[F32], list[F32]]:
         windows, vectors = window_vectors(detector, image.pixels, kind=kind)
         return list(windows * np.float32(image.factor)), list(vectors)
 
-    schema = schema_of(pa.field("windows", pa.list_(window)), pa.field("vectors", pa.list_(vector)))
-    return _table(table, work, schema, ("windows", "vectors"), model_sha256, options)
+    return table_of_rows(table, work, schema, ("windows", "vectors"), model_sha256, options)
+
+
+def features_schema(detector: SPPDetector, kind: VectorKind) -> Any:
+    """Columns that :func:`features_batch` gives: they depend on the length of a vector.
+
+    Raises:
+        NotFittedError: the detector is neither trained nor loaded.
+        ArgumentError: an unknown kind.
+    """
+    from sppnet.detection.vectors import vector_length
+
+    _ = detector.thresholds_
+    vector = pa.list_(pa.float32(), vector_length(detector, kind))
+    window = pa.list_(pa.float32(), 4)
+    return schema_of(pa.field("windows", pa.list_(window)), pa.field("vectors", pa.list_(vector)))
 
 
 def classify_batch(
@@ -168,13 +195,13 @@ def classify_batch(
         return ([(g.class_id, g.class_name, g.probability) for g in classifier.classify(image.pixels, top)],)
 
     schema = schema_of(pa.field("classes", pa.list_(_GUESS)))
-    return _table(table, work, schema, ("classes",), model_sha256, options)
+    return table_of_rows(table, work, schema, ("classes",), model_sha256, options)
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _table(
+def table_of_rows(
     table: Any,
     work: Callable[[LoadedImage], tuple[Any, ...]],
     schema: Any,
@@ -182,7 +209,7 @@ def _table(
     model_sha256: str | None,
     options: str,
 ) -> Any:
-    """Do each image: ``work`` on its pixels gives the values of the columns ``names``."""
+    """Do each image of ``table``: ``work`` on its pixels gives the values of the columns ``names`` of ``schema``."""
     columns: dict[str, list[Any]] = {name: [] for name in schema.names}
     for name, path, data in _images(table):
         start, error = time.perf_counter(), None
@@ -197,7 +224,7 @@ def _table(
             if large:
                 give_back_memory()
         except Exception as wrong:  # whatever it is, the other images go on
-            error = _message(name, wrong)
+            error = error_message(name, wrong)
         row = (path, *size, *results, error, model_sha256, sppnet.__version__, 1000 * (time.perf_counter() - start))
         for column, value in zip(columns.values(), row, strict=True):
             column.append(value)
@@ -238,7 +265,8 @@ def _load(name: str, path: str | None, data: Any, options: str) -> LoadedImage:
     return load_bounded(path)
 
 
-def _message(name: str, error: Exception) -> str:
+def error_message(name: str, error: Exception) -> str:
+    """One line for the row of an image that failed, whatever happened; it begins with the name of the image."""
     message = str(error) or type(error).__name__
     if isinstance(error, MemoryError):
         message = "not enough memory; make the image smaller"

@@ -6,29 +6,27 @@ with them after a kill between the two writes. Here the results are the only rec
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import sppnet
 from sppnet._types import Progress, no_progress
-from sppnet.errors import ArgumentError, MissingDependencyError, SppnetError
+from sppnet.errors import ArgumentError
+from sppnet.scale.cluster import Stage, connected, import_ray, one_line, run_stages
 from sppnet.scale.parts import Parts
 from sppnet.scale.places import is_address, split_options
 from sppnet.scale.sources import Chunk, plan_chunks
-from sppnet.scale.work import Action, ChunkWorker, Task
+from sppnet.scale.work import Action, ChunkWorker, PrepareWorker, Task
 
-__all__ = ["IMAGES_A_PART", "ScaleReport", "run_on_ray"]
+__all__ = ["IMAGES_A_PART", "IMAGES_A_PREPARED_PART", "ScaleReport", "run_on_ray", "stages_of"]
 
 IMAGES_A_PART = 64
 """Images in a file of results: what is lost, at most, when a process is killed."""
-_STORE_BYTES = 200_000_000  # images never go through Ray's object store, only their names
-_MAX_BLOCKS = 2000
+IMAGES_A_PREPARED_PART = 16
+"""The same where images are prepared apart: those of a part go through Ray's object store together, 2 MB each."""
 _DETECT = Task()
 _WORDS: dict[Action, str] = {"detect": "detecting", "features": "vectors", "classify": "classifying"}
 
@@ -68,7 +66,8 @@ def run_on_ray(
     *,
     address: str | None = None,
     actors: int | None = None,
-    images_a_part: int = IMAGES_A_PART,
+    proposal_actors: int | None = None,
+    images_a_part: int | None = None,
     retry_failed: bool = False,
     progress: Progress = no_progress,
 ) -> ScaleReport:
@@ -80,21 +79,31 @@ def run_on_ray(
             :func:`~sppnet.scale.features_batch` or :func:`~sppnet.scale.classify_batch`.
         task: what is done with each image.
         address: of a Ray cluster. None: that of ``RAY_ADDRESS``, otherwise Ray is started on this machine and stopped.
-        actors: processes, one a core, each with a model of its own. None: as many as the cluster has cores.
-        images_a_part: images in a file of results.
+        actors: processes, each with a model of its own. None: as many as the cluster has cores; with ``device="cuda"``
+            of the task, as many as it has GPUs.
+        proposal_actors: processes that decode images and find windows, so that the others only do what comes after.
+            None: with ``device="cuda"``, one for each core; otherwise there are none, and each process does all.
+        images_a_part: images in a file of results. None: :data:`IMAGES_A_PART`, or :data:`IMAGES_A_PREPARED_PART` with
+            ``proposal_actors``.
         retry_failed: whether images that failed in an earlier run are tried again.
         progress: shows how far it is.
 
     Raises:
         MissingDependencyError: Ray isn't installed.
-        ArgumentError: a source without images, or ``output`` has results of another model or action.
+        ArgumentError: a source without images, ``output`` has results of another model or action, GPUs are wanted and
+            the cluster has none, or ``proposal_actors`` for classes of whole images, which have no windows.
         SppnetError: Ray stopped. What was written stays; the same call goes on.
     """
-    for name, value in (("actors", actors), ("images_a_part", images_a_part)):
+    for name, value in (
+        ("actors", actors), ("proposal_actors", proposal_actors), ("images_a_part", images_a_part),
+    ):  # fmt: skip
         if value is not None and value < 1:
             raise ArgumentError(f"{name}: got {value}, expected at least 1")
-    ray = _ray()
-    chunks = plan_chunks(source, images_a_part)
+    if proposal_actors and task.action == "classify":
+        raise ArgumentError("proposal_actors: classes of whole images need no windows; leave it out")
+    ray = import_ray()
+    apart = task.action != "classify" and bool(proposal_actors or task.device == "cuda")
+    chunks = plan_chunks(source, images_a_part or (IMAGES_A_PREPARED_PART if apart else IMAGES_A_PART))
     loaded = task.load()
     sha256, parts = loaded.sha256, Parts(output, task.column, loaded.kind)
     before = parts.read(sha256, sppnet.__version__)
@@ -107,9 +116,10 @@ def run_on_ray(
     todo, start = sum(len(chunk.keys) for chunk in left), time.perf_counter()
     if left:
         options = split_options(source)[1] if is_address(source) else ""
-        arguments = (task, sha256, output, options)
-        with _connected(ray, address, actors), _one_line():
-            ticks = _run(ray, left, arguments, actors)
+        stages = stages_of(task, sha256, output, options, actors, proposal_actors)
+        cores = None if task.device == "cuda" or actors is None else actors + (proposal_actors or 0)
+        with connected(ray, address, cores, images=apart), one_line():
+            ticks = _run(ray, left, stages)
             for _ in progress(ticks, _WORDS[task.action], total=todo):
                 pass
     seconds = time.perf_counter() - start
@@ -123,77 +133,31 @@ def _most(failed: Counter[str]) -> dict[str, int]:
     return dict(failed.most_common())
 
 
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"`sppnet scale` needs Ray, which isn't installed here ({error}): pip install 'sppnet[ray]'"
-        ) from error
-    return ray
+def stages_of(
+    task: Task, sha256: str, output: str, options: str, actors: int | None, proposal_actors: int | None
+) -> list[Stage]:
+    """The steps of a run, and what an actor of each takes of the cluster.
+
+    On a GPU the actor takes the card and no core, as the cores belong to those that prepare its images; classes of
+    whole images have no such step, and there an actor takes a core, too.
+
+    Args:
+        task: what is done with each image.
+        sha256: of the model file.
+        output: where results go.
+        options: of the store that images come from.
+        actors: as of :func:`run_on_ray`.
+        proposal_actors: likewise.
+    """
+    gpus = 1 if task.device == "cuda" else 0
+    whole = task.action == "classify" or not (gpus or proposal_actors)
+    last = Stage(ChunkWorker, (task, sha256, output, options), actors, 1 if whole or not gpus else 0, gpus)
+    return [last] if whole else [Stage(PrepareWorker, (task, sha256, options), proposal_actors), last]
 
 
-@contextmanager
-def _connected(ray: Any, address: str | None, actors: int | None) -> Iterator[None]:
-    """Connect to a cluster, or start Ray here; a program that is connected already stays so."""
-    if ray.is_initialized():
-        yield
-        return
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = address or os.environ.get("RAY_ADDRESS")
-    try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(
-                address="local", num_cpus=actors, object_store_memory=_STORE_BYTES, include_dashboard=False, **quiet
-            )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SppnetError(f"Ray at {address or 'this machine'}: {_first_line(error)}; is the cluster up?") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _run(ray: Any, chunks: Sequence[Chunk], arguments: tuple[Any, ...], actors: int | None) -> Iterator[None]:
+def _run(ray: Any, chunks: Sequence[Chunk], stages: Sequence[Stage]) -> Iterator[None]:
     """Do the chunks; an item for each image that is done."""
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [{"keys": list(c.keys), "table": c.table, "group": c.group, "rows": list(c.rows)} for c in chunks]
-    most = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
-    # Each actor is lost, restarted and asked again without end: a chunk that is written already costs nothing then.
-    # The pool may shrink to one, so that a lost machine that nobody replaces doesn't keep the last chunks waiting.
-    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=min(most, len(chunks)), max_tasks_in_flight_per_actor=2)
-    done = ray.data.from_items(rows, override_num_blocks=min(len(rows), _MAX_BLOCKS)).map_batches(
-        ChunkWorker, fn_constructor_args=arguments, batch_size=1, batch_format="pyarrow", compute=pool, num_cpus=1
-    )
-    for batch in done.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    for batch in run_stages(ray, rows, stages):
         for count in batch["images"].to_pylist():
             yield from iter([None] * count)
-
-
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Errors of Ray as one line that says what to do; an error of ours that Ray brought from afar as it was."""
-    try:
-        yield
-    except SppnetError:
-        raise
-    except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, SppnetError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if isinstance(cause, SppnetError):
-            raise SppnetError(str(cause)) from error
-        raise SppnetError(
-            f"Ray stopped ({type(error).__name__}: {_first_line(error)}); what was done is written: run the same "
-            "command again"
-        ) from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

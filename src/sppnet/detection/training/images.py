@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -136,15 +137,36 @@ class TrainingImages:
     def prepare(self, progress: Progress = no_progress) -> None:
         """Compute what the cache lacks: windows and maps of every image."""
         for i in progress(range(len(self)), "windows and maps", total=len(self)):
-            pixels: NDArray[np.uint8] | None = None
-            if self.cache.get(self._key(i, "windows"), _WINDOWS) is None:
-                pixels = self.pixels(i)
-                self._put_windows(i, pixels)
-            for flip, view in enumerate(self._views()):
-                for features in view.each_scale():
-                    if not self.cache.path(self._map_key(i, features, bool(flip))).is_file():
-                        pixels = self.pixels(i) if pixels is None else pixels
-                        self._put_maps(i, features, bool(flip), pixels)
+            self.prepare_image(i)
+
+    def prepare_image(self, i: int) -> int:
+        """Compute what the cache lacks of image ``i``; returns how many entries that were.
+
+        Raises:
+            ImageError: it can't be read.
+            OSError: likewise.
+            OutputError: an entry can't be written.
+        """
+        pixels: NDArray[np.uint8] | None = None
+        written = 0
+        if self.cache.get(self._key(i, "windows"), _WINDOWS) is None:
+            pixels = self.pixels(i)
+            self._put_windows(i, pixels)
+            written += 1
+        for flip, view in enumerate(self._views()):
+            for features in view.each_scale():
+                if not self.cache.path(self._map_key(i, features, bool(flip))).is_file():
+                    pixels = self.pixels(i) if pixels is None else pixels
+                    self._put_maps(i, features, bool(flip), pixels)
+                    written += 1
+        return written
+
+    def entry_paths(self, i: int) -> list[Path]:
+        """Files of the cache that hold windows and maps of image ``i``, or will."""
+        keys = [self._key(i, "windows")]
+        for flip, view in enumerate(self._views()):
+            keys += [self._map_key(i, features, bool(flip)) for features in view.each_scale()]
+        return [self.cache.path(key) for key in keys]
 
     def identity(self) -> str:
         """Hash of all images, annotations and settings: equal where training would see the same numbers."""
