@@ -1,10 +1,12 @@
 """Detection on a cluster of Ray on this machine: rate, memory, and what is left after kills.
 
     python benchmarks/bench_scale.py --images 2000 --kills 5
+    python benchmarks/bench_scale.py --images 2000 --kills 0 --folder VOC2007/JPEGImages
 
-Two raylets share the cores. Printed are: the rate of one process with as many threads as cores, that of the cluster,
-the memory of the actors, and whether each image has its row once, bit for bit that of `SPPDetector.detect`, after
-kill -9 of an actor, a raylet and the driver, so many times each. The machine should do nothing else.
+Two raylets share the cores. Printed are: the rate of `sppnet detect`, one process with as many threads as cores; that
+of the cluster; the memory of the actors at each quarter of the images; and whether each image has its row once, bit for
+bit what `sppnet detect` finds, also after kill -9 of an actor, a raylet and the driver, so many times each. The machine
+should do nothing else; its load is printed, and the processor time an image, which depends less on what else runs.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,8 +28,6 @@ import pyarrow.parquet as pq
 import skimage.data
 from PIL import Image
 from ray.cluster_utils import Cluster
-
-from sppnet import SPPDetector, set_num_threads
 
 RUN = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
@@ -64,17 +65,52 @@ def parts(out: Path) -> int:
     return len(list(out.glob("part-*.parquet")))
 
 
-def watch(cluster: Any, run: subprocess.Popen[str], out: Path, until: int) -> int:
-    """Wait for so many parts, or the end. Returns the most bytes that one actor held."""
-    most = 0
-    while run.poll() is None and parts(out) < until:
-        for process in actors(cluster):
-            try:
-                most = max(most, process.memory_info().rss)
-            except psutil.Error:
-                continue
-        time.sleep(0.5)
-    return most
+class Watch:
+    """What the actors of a cluster hold and use."""
+
+    def __init__(self, cluster: Any) -> None:
+        self.cluster = cluster
+        self.seconds: dict[int, float] = {}  # of processor time, by process
+
+    def until(self, run: subprocess.Popen[str], out: Path, count: int) -> int:
+        """Wait for so many parts, or the end. Returns the most bytes that one actor held meanwhile."""
+        most = 0
+        while run.poll() is None and parts(out) < count:
+            for process in actors(self.cluster):
+                try:
+                    most = max(most, process.memory_info().rss)
+                    self.seconds[process.pid] = sum(process.cpu_times()[:2])
+                except psutil.Error:
+                    continue
+            time.sleep(0.5)
+        return most
+
+
+def detect_here(folder: Path, paths: list[Path], home: Path) -> tuple[dict[str, list[Any]], float, float]:
+    """What `sppnet detect` finds, exactly; its seconds of the clock and of the processor, with its start."""
+    journal, before = home / "journal", resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [
+        sys.executable,
+        "-c",
+        RUN,
+        "detect",
+        str(folder),
+        "--journal",
+        str(journal),
+        "--json",
+        str(home / "j.json"),
+    ]
+    start = time.perf_counter()
+    command += ["--threads", str(len(os.sched_getaffinity(0))), "-q"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    expected = {}
+    for line in journal.read_text().splitlines()[1:]:
+        one = json.loads(line)
+        rows = zip(one["xyxy"], one["confidence"], one["class_id"], strict=True)
+        expected[one["key"]] = [[*box, confidence, class_id] for box, confidence, class_id in rows]
+    assert sorted(expected) == sorted(map(str, paths))
+    return expected, seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def differences(out: Path, paths: list[Path], expected: dict[str, list[Any]]) -> dict[str, int]:
@@ -95,22 +131,28 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=5, help="of each kind")
     parser.add_argument("--kill-images", type=int, default=100, help="images of a run that is killed")
     parser.add_argument("--part", type=int, default=8, help="images in a file of results")
+    parser.add_argument("--folder", type=Path, help="take the first images of it (default: crops are made)")
     options = parser.parse_args()
     cores = len(os.sched_getaffinity(0))
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.update({"RAY_worker_niceness": "0"})  # otherwise anything else that runs takes the cores away
     with tempfile.TemporaryDirectory() as home:
-        paths = write_crops(Path(home) / "images", options.images)
-        set_num_threads(cores)
-        detector = SPPDetector.load().warm_up()
-        start, expected = time.perf_counter(), {}
-        for path in paths:
-            found = detector.detect(path)
-            numbers = np.column_stack([found.xyxy, found.confidence]).astype(np.float64).tolist()
-            expected[str(path)] = [[*n, int(c)] for n, c in zip(numbers, found.class_id, strict=True)]
-        single = len(paths) / (time.perf_counter() - start)
-        print(json.dumps({"images": len(paths), "cores": cores, "single_process_images_a_second": round(single, 3)}))
-        del detector
+        folder = Path(home) / "images"
+        if options.folder:
+            folder.mkdir()
+            for path in sorted(options.folder.glob("*.jpg"))[: options.images]:
+                (folder / path.name).symlink_to(path.resolve())
+            paths = sorted(folder.iterdir())
+        else:
+            paths = write_crops(folder, options.images)
+        load = os.getloadavg()[0]
+        expected, seconds, busy = detect_here(folder, paths, Path(home))
+        single = len(paths) / seconds
+        found = sum(map(len, expected.values()))
+        print(json.dumps({"images": len(paths), "cores": cores, "detections": found,
+                          "single_process_images_a_second": round(single, 3),
+                          "cpu_s_an_image": round(busy / len(paths), 4), "load_before": round(load, 1),
+                          "load_after": round(os.getloadavg()[0], 1)}), flush=True)  # fmt: skip
         node = {"num_cpus": max(1, cores // 2), "object_store_memory": 200_000_000}
         cluster = Cluster(initialize_head=True, head_node_args=node)
         cluster.add_node(**node)
@@ -126,18 +168,21 @@ def main() -> None:
 
 
 def whole(cluster: Any, paths: list[Path], expected: Any, home: Path, part: int, single: float) -> None:
-    """A run without kills: its rate between the first part and the last, and the memory of an actor."""
-    out = home / "whole"
+    """A run without kills: its rate between the first parts and the last, and the memory of an actor."""
+    out, watch = home / "whole", Watch(cluster)
     run = start_run(cluster.address, paths[0].parent, out, part)
-    watch(cluster, run, out, 2)
+    watch.until(run, out, 2)
     begun, start = parts(out), time.perf_counter()
-    early = watch(cluster, run, out, max(3, len(paths) // part // 4))
-    late = max(early, watch(cluster, run, out, sys.maxsize))
+    memory = {n: watch.until(run, out, n // part) for n in (len(paths) * k // 4 for k in (1, 2, 3))}
+    memory[len(paths)] = watch.until(run, out, sys.maxsize)
     rate = (parts(out) - begun) * part / (time.perf_counter() - start)
     run.communicate()
     print(json.dumps({"run": "whole", "status": run.returncode, "images_a_second": round(rate, 3),
-                      "of_single_process": round(rate / single, 3), "actor_mb_first_quarter": early // 10**6,
-                      "actor_mb_all": late // 10**6, **differences(out, paths, expected)}), flush=True)  # fmt: skip
+                      "of_single_process": round(rate / single, 3),
+                      "cpu_s_an_image": round(sum(watch.seconds.values()) / len(paths), 4),
+                      "most_mb_of_an_actor_until": {n: most // 10**6 for n, most in memory.items()},
+                      "load": round(os.getloadavg()[0], 1),
+                      **differences(out, paths, expected)}), flush=True)  # fmt: skip
 
 
 def kill(
@@ -146,7 +191,7 @@ def kill(
     """Kill in the middle of a run, let it end or start it again, and compare."""
     out = home / f"{kind}{number}"
     run = start_run(cluster.address, home / "some.txt", out, part)
-    watch(cluster, run, out, 2 + number)
+    Watch(cluster).until(run, out, 2 + number)
     at = parts(out)
     if kind == "driver":
         run.kill()
