@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ pa = pytest.importorskip("pyarrow")
 
 from sppnet.scale import ray_maps  # noqa: E402 - they need pyarrow
 from sppnet.scale.batches import detect_batch, features_batch  # noqa: E402
-from sppnet.scale.cluster import Stage, one_line, pool_sizes  # noqa: E402
+from sppnet.scale.cluster import Stage, connected, one_line, pool_sizes  # noqa: E402
 from sppnet.scale.prepared import PREPARED  # noqa: E402
 from sppnet.scale.ray_run import run_on_ray, stages_of  # noqa: E402
 from sppnet.scale.sources import Chunk  # noqa: E402
@@ -162,6 +162,36 @@ def test_how_many_actors_there_are() -> None:
         pool_sizes([cpu, gpu], {"CPU": 8}, 1000)
 
 
+def test_a_gpu_is_never_waited_for_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    class Ray:
+        """What is called of the module."""
+
+        started: ClassVar[list[dict[str, Any]]] = []
+
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **options: Any) -> None:
+            self.started.append(options)
+
+        def shutdown(self) -> None:
+            self.started.append({})
+
+        def cluster_resources(self) -> dict[str, float]:
+            return {"CPU": 2.0}
+
+    ray = Ray()
+    with pytest.raises(ArgumentError, match="Ray finds no GPU on this machine"), connected(ray, None, gpus=True):
+        pytest.fail("it goes on")
+    assert ray.started[0]["address"] == "local"
+    assert ray.started[1] == {}  # it is stopped
+    for address, gpus in ((None, False), ("there", True)):
+        with connected(ray, address, 2, gpus=gpus):
+            assert ray.started[-1]["address"] == (address or "local")
+
+
 def test_options_of_a_run_that_can_t_be(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="device: got 'gpu'"):
         Task(device="gpu")  # type: ignore[arg-type]
@@ -203,7 +233,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
             yield worker(pa.Table.from_pylist([row]))
 
     monkeypatch.setattr(ray_maps, "run_stages", run_stages)
-    monkeypatch.setattr(ray_maps, "connected", lambda *arguments: nullcontext())
+    monkeypatch.setattr(ray_maps, "connected", lambda *_, **__: nullcontext())
 
 
 SCALES = ["--scales", "64", "96"]

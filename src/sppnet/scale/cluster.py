@@ -55,7 +55,9 @@ def import_ray() -> Any:
 
 
 @contextmanager
-def connected(ray: Any, address: str | None, cores: int | None = None, *, images: bool = False) -> Iterator[None]:
+def connected(
+    ray: Any, address: str | None, cores: int | None = None, *, images: bool = False, gpus: bool = False
+) -> Iterator[None]:
     """Connect to a cluster, or start Ray here; a program that is connected already stays so.
 
     Args:
@@ -63,9 +65,11 @@ def connected(ray: Any, address: str | None, cores: int | None = None, *, images
         address: of the cluster. None: that of ``RAY_ADDRESS``, otherwise Ray is started on this machine and stopped.
         cores: of a Ray that is started here. None: all.
         images: whether images go through Ray's object store; it is small otherwise.
+        gpus: whether GPUs are needed. A cluster may get them later, this machine won't.
 
     Raises:
         SppnetError: the cluster can't be reached.
+        ArgumentError: Ray is started here, and finds no GPU.
     """
     if ray.is_initialized():
         yield
@@ -81,6 +85,8 @@ def connected(ray: Any, address: str | None, cores: int | None = None, *, images
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SppnetError(f"Ray at {address or 'this machine'}: {_first_line(error)}; is the cluster up?") from error
     try:
+        if gpus and not address and not ray.cluster_resources().get("GPU"):
+            raise ArgumentError("device: got 'cuda', but Ray finds no GPU on this machine; use device='cpu'")
         yield
     finally:
         ray.shutdown()

@@ -101,7 +101,7 @@ def maps_on_ray(
     start, resumed, missing = time.perf_counter(), 0, 0
     problems: dict[str, str] = {}
     good: set[Path] = set()
-    with connected(ray, address, cores), one_line():
+    with connected(ray, address, cores, gpus=device == "cuda"), one_line():
         for path, written, entry, error in progress(_results(ray, rows, stage), "windows and maps", total=count):
             if error is not None:
                 problems[path] = error

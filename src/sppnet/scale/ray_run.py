@@ -6,6 +6,7 @@ with them after a kill between the two writes. Here the results are the only rec
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -117,8 +118,10 @@ def run_on_ray(
     if left:
         options = split_options(source)[1] if is_address(source) else ""
         stages = stages_of(task, sha256, output, options, actors, proposal_actors)
-        cores = None if task.device == "cuda" or actors is None else actors + (proposal_actors or 0)
-        with connected(ray, address, cores, images=apart), one_line():
+        cores = None if task.device == "cuda" or actors is None else actors
+        if proposal_actors and task.device == "cpu":  # one that waits for a core would wait for ever
+            cores = proposal_actors + (actors or max(1, (os.cpu_count() or 1) - proposal_actors))
+        with connected(ray, address, cores, images=apart, gpus=task.device == "cuda"), one_line():
             ticks = _run(ray, left, stages)
             for _ in progress(ticks, _WORDS[task.action], total=todo):
                 pass
