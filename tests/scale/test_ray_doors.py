@@ -45,7 +45,7 @@ def scale(cluster: Any, *arguments: object, **options: Any) -> subprocess.Popen[
 
 
 def ended(run: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, error = run.communicate(timeout=300)
+    out, error = run.communicate(timeout=500)
     return run.returncode, out, error
 
 
@@ -101,7 +101,7 @@ def test_images_and_results_in_an_object_store(
     arguments = ["detect", f"s3://bucket/in?{options}", "--output", f"s3://bucket/out?{options}"]
     arguments += ["--model", f"s3://bucket/m.safetensors?{options}", "--part", "1"]
     first = scale(cluster, *arguments)
-    end = time.monotonic() + 200
+    end = time.monotonic() + 400
     while len(names()) < 3 and first.poll() is None:
         assert time.monotonic() < end, "nothing was written"
         time.sleep(0.05)

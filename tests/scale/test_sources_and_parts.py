@@ -154,6 +154,10 @@ def test_without_ray_one_line_says_what_to_install(
     assert "needs Ray, which isn't installed here" in error
     assert "pip install 'sppnet[ray]'" in error
     assert not (tmp_path / "out").exists()
+    assert main(["scale", "maps", str(tmp_path / "no data"), "--cache", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == error  # before the data set is looked for
+    assert main(["scale", "maps", "--help"]) == 0
+    assert "pip install 'sppnet[ray]'" in capsys.readouterr().out
 
 
 # --- an object store, as a user has one ------------------------------------------------------------------------------
