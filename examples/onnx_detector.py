@@ -3,7 +3,8 @@
     sppnet export -o detector.onnx --suppression
     python onnx_detector.py detector.onnx image.jpg [windows.csv]
 
-Windows come from a file, x0,y0,x1,y1 a line (pixels of the image), or else from a grid.
+Windows come from a file, x0,y0,x1,y1 a line (pixels of the image), or else from a grid. ONNX Runtime sends events to
+its makers by default; the environment variable ORT_DISABLE_TELEMETRY=1 stops that.
 """
 
 import json

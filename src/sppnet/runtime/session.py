@@ -35,6 +35,8 @@ class OnnxSession:
     Threads sleep while they wait. ONNX Runtime's default is to let them spin, which makes an image several times as
     slow as soon as another process needs a processor, and gains next to nothing on an idle machine.
 
+    What ONNX Runtime would report to its makers is switched off, unless ``ORT_DISABLE_TELEMETRY`` is set already.
+
     Args:
         model: content of an ``.onnx`` file.
         threads: of one run; None: :func:`sppnet.threads.num_threads`.
@@ -49,6 +51,8 @@ class OnnxSession:
         self._open()
 
     def _open(self) -> None:
+        # From 1.32 on its official builds keep a number for the machine, and send events; it reads this at its import
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             import onnxruntime  # here, so that `import sppnet` stays light
         except ModuleNotFoundError as error:
