@@ -1,6 +1,6 @@
 # `make demo` sets up and runs the main job. `make test` sets up and runs lint and all tests. The rest is for developers.
 PYTHON ?= python3
-# One more than the two cores of the machine that this is tuned for: tests that wait for a process leave a core
+# Tests at a time: one for each of the two cores of the machine that this is tuned for
 WORKERS ?= 2
 BIN := .venv/bin
 IMAGES := astronaut chelsea motorcycle_left

@@ -110,7 +110,9 @@ def test_python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_links_and_images_exist() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)|src=\"([^\"]+)\"", README)
+    assert any(source.endswith(".gif") for _, source in targets)  # the studio's film
+    for target in (link or source for link, source in targets):
         assert (ROOT / target).is_file(), target
 
 

@@ -134,6 +134,18 @@ def test_a_folder_that_another_container_fills_stays(tmp_path: Path) -> None:
     assert not busy.exists()
 
 
+def test_where_nobody_can_be_asked_rubbish_goes_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows."""
+    monkeypatch.setattr(files, "_CAN_ASK_WHO_LIVES", False)
+    monkeypatch.setattr(files, "_lives", lambda process: pytest.fail("asked"))
+    new, old = (tmp_path / f".{name}-7-{files._PLACE}{'0' * 8}.part" for name in ("new", "old"))
+    new.touch()
+    old.touch()
+    os.utime(old, (time.time() - 90_000,) * 2)
+    files.sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [new]
+
+
 def failed_write(path: Path) -> str:
     """What is said when ``path``, a name of the user's, is written."""
     with pytest.raises(OutputError) as caught:

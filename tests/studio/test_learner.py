@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,6 +44,17 @@ def learner(project: Project) -> Iterator[Learner]:
     learner = Learner(project, lambda event: None, threads=1)
     yield learner
     learner.close()
+
+
+def test_threads_that_are_asked_for_where_the_system_has_no_affinity(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(Learner, "_start", lambda self: None)
+    assert Learner(project, lambda event: None, threads=3).threads == 3
+    assert Learner(project, lambda event: None).threads == 5
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:

@@ -22,7 +22,8 @@ __all__ = ["Buffer", "place_to_write", "sweep", "write_atomic", "write_bytes", "
 
 Buffer = bytes | bytearray | memoryview
 
-# A temporary file of another machine or container is rubbish when nothing was written to it for so long
+_CAN_ASK_WHO_LIVES = os.name != "nt"  # on Windows os.kill(process, 0) kills
+# A temporary file of a process that can't be asked is rubbish when nothing was written to it for so long
 _RUBBISH_S = 24 * 3600.0
 # .NAME-PROCESS-PLACE+RANDOM.part.EXTENSION
 _TEMPORARY = re.compile(r"\..*-(\d+)-([0-9a-f]{4})[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
@@ -248,7 +249,7 @@ def sweep(folder: Path, *, again: bool = False) -> None:
             match = _TEMPORARY.fullmatch(entry.name)
             if match and entry.name not in _busy:
                 with contextlib.suppress(OSError):
-                    ours = match[2] == _PLACE
+                    ours = match[2] == _PLACE and _CAN_ASK_WHO_LIVES
                     if (ours and not _lives(int(match[1]))) or (not ours and _untouched(Path(entry.path))):
                         _remove(Path(entry.path))
 
@@ -263,8 +264,6 @@ def _lives(process: int) -> bool:
     """Whether the process may still be writing. One of our own number isn't: what we are writing is known."""
     if process == os.getpid():
         return False
-    if os.name == "nt":  # there os.kill kills
-        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

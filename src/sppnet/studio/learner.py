@@ -56,7 +56,8 @@ class Learner:
         seed: int = 0,
     ) -> None:
         self.project, self.publish, self.model, self.seed = project, publish, model, seed
-        self.threads = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+        self.threads = threads or cores
         self._suggestions: dict[str, list[list[float]]] = {}
         self._windows: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._overview: dict[str, dict[str, Any]] = {}
