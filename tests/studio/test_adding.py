@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import stat
 import zipfile
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from sppnet.datasets.example import make_example
+from sppnet.datasets.writing import WRITTEN_FORMATS, write_dataset
 from sppnet.errors import ArgumentError
 from sppnet.studio.adding import AddingLimits, add_file, safe_name
 
@@ -172,3 +175,57 @@ def test_frames_of_a_video(folder: Path, tmp_path: Path) -> None:
         assert np.asarray(image).mean() == pytest.approx(100, abs=12)
     with pytest.raises(ArgumentError, match=r"broken\.mp4"):
         add_file(folder, "broken.mp4", upload(tmp_path, b"nothing"))
+
+
+@pytest.mark.parametrize("format", WRITTEN_FORMATS)
+def test_the_labels_of_an_archive(folder: Path, tmp_path: Path, format: str) -> None:
+    """Whatever the format: boxes and classes are those that were packed, by the new names of the images."""
+    data = make_example(tmp_path / "made", 4, 2, 0)
+    write_dataset(data, tmp_path / "packed", format)
+    (tmp_path / "packed" / "notes.md").write_text("drawn in spring")
+    with zipfile.ZipFile(tmp_path / "upload", "w") as out:
+        for path in sorted((tmp_path / "packed").rglob("*")):
+            if path.is_file():
+                out.write(path, f"set/{path.relative_to(tmp_path / 'packed').as_posix()}")
+    added = add_file(folder, "holiday.zip", tmp_path / "upload")
+    assert len(added.names) == 4
+    assert added.skipped == [("set/notes.md", "is no image")]
+    assert added.labels is not None
+    assert set(added.labels.boxes) == set(added.names)
+    for record in data:
+        (name,) = (n for n in added.names if Path(n).stem == record.path.stem)
+        found = sorted((*box[:4], added.labels.class_names[int(box[4])]) for box in added.labels.boxes[name])
+        wanted = sorted(
+            (*box, data.class_names[c]) for box, c in zip(record.boxes.tolist(), record.labels, strict=True)
+        )
+        for mine, other in zip(found, wanted, strict=True):
+            assert mine[4] == other[4]
+            assert mine[:4] == pytest.approx(other[:4], abs=0.51)
+    assert {p.suffix for p in tmp_path.glob("images/**/*.*")} == {".jpg"}  # no annotation stays in the folder
+    again = add_file(folder, "holiday.zip", tmp_path / "upload")  # the images are there: their labels are read, too
+    assert again.names == []
+    assert again.labels == added.labels
+
+
+def test_labels_of_an_archive_that_lead_elsewhere_or_are_damaged(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(png(7))
+    row = {"bbox": [1, 1, 9, 9], "category_id": 1, "area": 81, "iscrowd": 0}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 20},
+                   {"id": 2, "file_name": str(tmp_path / "secret.png"), "width": 20, "height": 20}],
+        "annotations": [{"id": 1, "image_id": 1} | row, {"id": 2, "image_id": 2} | row],
+        "categories": [{"id": 1, "name": "thing"}],
+    }  # fmt: skip
+    coco = json.dumps(document).encode()
+    added = add_file(folder, "a.zip", upload(tmp_path, archive(**{"a.png": png(1), "labels.json": coco})))
+    assert added.labels is not None
+    assert added.labels.boxes == {"a/a.png": [(1.0, 1.0, 10.0, 10.0, 0)]}
+    damaged = coco.replace(b'"bbox"', b'"box"')
+    added = add_file(folder, "b.zip", upload(tmp_path, archive(**{"a.png": png(1), "labels.json": damaged})))
+    assert added.names == ["b/a.png"]
+    assert added.labels is None
+    limits = AddingLimits(label_bytes=100)
+    added = add_file(folder, "c.zip", upload(tmp_path, archive(**{"a.png": png(1), "labels.json": coco})), limits)
+    assert added.names == ["c/a.png"]
+    assert any("annotations have more than" in why for _, why in added.skipped)
+    assert str(tmp_path) not in str(added.skipped)

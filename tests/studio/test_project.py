@@ -21,6 +21,7 @@ from sppnet.datasets.loading import load_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.writing import write_dataset
 from sppnet.errors import ArgumentError, DatasetError
+from sppnet.studio.adding import videos_in
 from sppnet.studio.labels import parse_boxes
 from sppnet.studio.log import AppendLog
 from sppnet.studio.project import LABELS_FILE, ConflictError, Project
@@ -290,4 +291,5 @@ def test_videos_among_the_images_are_told_of(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
     first, second = _notes_on_videos(tmp_path)
     assert first.endswith("a.mov, trip/b.MP4")
-    assert "Add images" in second
+    assert "an image of every second" in second
+    assert videos_in(tmp_path, ["photo.jpg", "trip/b/b_000000000.jpg"]) == ["a.mov"]  # the other's frames are there

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -198,3 +201,37 @@ def test_thumbnails(client: TestClient, project: Project) -> None:
     broken = client.get(f"/api/images/{by_name['broken.jpg']}/thumbnail", headers=auth())
     assert broken.status_code == 400
     assert "broken.jpg" in broken.json()["error"]
+
+
+def test_labels_come_with_an_archive(client: TestClient, project: Project) -> None:
+    """Classes are those that are there already, whatever the case; labels that a person made stay."""
+    cat = project.add_class("Cat").class_id
+    image, archive = io.BytesIO(), io.BytesIO()
+    Image.fromarray(np.full((40, 60, 3), 30, np.uint8)).save(image, "PNG")
+    voc = (
+        "<annotation><filename>one.png</filename><size><width>60</width><height>40</height><depth>3</depth></size>"
+        "<object><name>cat</name><bndbox><xmin>11</xmin><ymin>6</ymin><xmax>30</xmax><ymax>25</ymax></bndbox></object>"
+        "<object><name>dog</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+        "</annotation>"
+    )
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("one.png", image.getvalue())
+        out.writestr("one.xml", voc)
+    for again in (False, True):
+        answer = client.post("/api/images?name=pets.zip", content=archive.getvalue(), headers=auth()).json()
+        assert answer["labelled"] == (0 if again else 1)
+        assert answer["added"] == ([] if again else ["pets/one.png"])
+        (row,) = (r for r in client.get("/api/images", headers=auth()).json()["images"] if r["name"] == "pets/one.png")
+        assert row["done"]
+        found = client.get(f"/api/images/{row['id']}", headers=auth()).json()["boxes"]
+        classes = {c["name"]: c["id"] for c in client.get("/api/project", headers=auth()).json()["classes"]}
+        assert set(classes) == {"Cat", "dog"}
+        assert classes["Cat"] == cat
+        assert found == [[10, 5, 30, 25, cat, "imported"], [0, 0, 9, 9, classes["dog"], "imported"]]
+
+
+def test_images_say_when_they_were_written(client: TestClient, project: Project) -> None:
+    os.utime(project.folder / "a.jpg", (1_000_000, 1_234_567))
+    client.post("/api/rescan", json={}, headers=auth())
+    rows = {r["name"]: r for r in client.get("/api/images", headers=auth()).json()["images"]}
+    assert rows["a.jpg"]["modified"] == 1_234_567

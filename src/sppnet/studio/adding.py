@@ -8,7 +8,7 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -18,8 +18,10 @@ from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
 from sppnet.storage.atomic import write_atomic
 from sppnet.storage.names import real_path
+from sppnet.storage.walking import walk_files
+from sppnet.studio.archive_labels import ANNOTATION_SUFFIXES, ArchiveLabels, Entry, labels_of_archive
 
-__all__ = ["Added", "AddingLimits", "add_file", "safe_name"]
+__all__ = ["Added", "AddingLimits", "add_file", "safe_name", "videos_in"]
 
 _CHUNK_BYTES = 1 << 20
 _FORBIDDEN = set('<>:"|?*\\')  # not allowed in names of files on some systems
@@ -34,6 +36,7 @@ class AddingLimits:
         image_bytes: of one image.
         archive_bytes: of all images of an archive, unpacked.
         archive_files: files of an archive.
+        label_bytes: of all annotations of an archive, unpacked.
         frames: of a video.
         every_s: seconds from a frame to the next.
         free_bytes: that stay free on the disk.
@@ -42,6 +45,7 @@ class AddingLimits:
     image_bytes: int = 512 << 20
     archive_bytes: int = 16 << 30
     archive_files: int = 100_000
+    label_bytes: int = 1 << 30
     frames: int = 5000
     every_s: float = 1.0
     free_bytes: int = 256 << 20
@@ -49,10 +53,14 @@ class AddingLimits:
 
 @dataclass
 class Added:
-    """What became of files: ``names`` are now in the folder, ``skipped`` says of each other one why it is not."""
+    """What became of files: ``names`` are now in the folder, ``skipped`` says of each other one why it is not.
+
+    ``labels`` are those that an archive has for its images.
+    """
 
     names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    labels: ArchiveLabels | None = None
 
 
 def safe_name(name: str) -> PurePosixPath:
@@ -89,7 +97,7 @@ def safe_name(name: str) -> PurePosixPath:
 
 
 def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = None) -> Added:
-    """Take a file into the folder: an image as it is, the images of a zip archive, the frames of a video.
+    """Take a file into the folder: an image as it is, images and labels of a zip archive, the frames of a video.
 
     What is in the folder is never replaced: a file of the same name and content is skipped, one of another content gets
     a number.
@@ -121,12 +129,29 @@ def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = 
     return added
 
 
-def _take(folder: Path, path: PurePosixPath, stream: IO[bytes], size: int, limits: AddingLimits, added: Added) -> int:
-    """Write an image into the folder, if it is one. Returns its bytes."""
+def videos_in(folder: Path, images: Iterable[str]) -> list[str]:
+    """Videos in a folder whose frames are not among its images.
+
+    Args:
+        folder: of the project.
+        images: names of its images.
+
+    Returns:
+        Names with forward slashes, sorted.
+    """
+    names = sorted(path.relative_to(folder).as_posix() for path in walk_files(folder) if is_video(path))
+    taken = {PurePosixPath(name).parent.as_posix() for name in images} if names else set()
+    return [name for name in names if PurePosixPath(name).with_suffix("").as_posix() not in taken]
+
+
+def _take(
+    folder: Path, path: PurePosixPath, stream: IO[bytes], size: int, limits: AddingLimits, added: Added
+) -> tuple[int, Path | None]:
+    """Write an image into the folder, if it is one. Returns its bytes, and where it is now."""
     name = path.as_posix()
     if size > limits.image_bytes:
         added.skipped.append((name, f"has more than {limits.image_bytes >> 20} MB"))
-        return 0
+        return 0, None
     if shutil.disk_usage(folder).free - size < limits.free_bytes:
         raise ArgumentError("the disk is nearly full; make room, then add the rest")
     target = folder / path
@@ -138,21 +163,21 @@ def _take(folder: Path, path: PurePosixPath, stream: IO[bytes], size: int, limit
                 count += len(chunk)
                 if count > limits.image_bytes:  # whatever the archive said
                     added.skipped.append((name, f"has more than {limits.image_bytes >> 20} MB"))
-                    return count
+                    return count, None
                 out.write(chunk)
         try:
             image_size(scratch)
         except SppnetError:
             added.skipped.append((name, "can't be read as an image"))
-            return count
-        place = _free_place(target, scratch)
-        if place is None:
+            return count, None
+        place, there = _place_for(target, scratch)
+        if there:
             added.skipped.append((name, "is there already"))
-            return count
+            return count, place
         with write_atomic(place) as temporary:
             scratch.replace(temporary)
         added.names.append(place.relative_to(folder).as_posix())
-    return count
+    return count, place
 
 
 class _scratch:  # noqa: N801 - used as a function
@@ -178,14 +203,14 @@ def _inside(folder: Path, target: Path) -> None:
         raise ArgumentError(f"{target.name!r:.80}: a link leads out of the folder there")
 
 
-def _free_place(target: Path, content: Path) -> Path | None:
-    """A name that nothing has yet; None where the same content is there already."""
+def _place_for(target: Path, content: Path) -> tuple[Path, bool]:
+    """A name that nothing has yet, or one where the same content is there already; and which of the two."""
     for k in range(1000):
         place = target if not k else target.with_name(f"{target.stem} ({k + 1}){target.suffix}")
         if not os.path.lexists(place):
-            return place
+            return place, False
         if place.is_file() and place.stat().st_size == content.stat().st_size and _same(place, content):
-            return None
+            return place, True
     raise ArgumentError(f"{target.name!r:.80}: there are a thousand files of this name")
 
 
@@ -198,29 +223,45 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _unpack(folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits, added: Added) -> None:
-    """Take the images of an archive; into a folder of its name where they lie at its top."""
+    """Take images and labels of an archive; into a folder of its name."""
     try:
         with zipfile.ZipFile(file) as archive:
             if len(archive.infolist()) > limits.archive_files:
                 raise ArgumentError(f"{path}: has more than {limits.archive_files} files")
             total = 0
-            for item, name in _images_of(archive, added):
+            images, others = _contents(archive, added)
+            placed: dict[PurePosixPath, Path] = {}
+            for item, name in images:
                 try:
                     with archive.open(item) as stream:
-                        total += _take(folder, path.with_suffix("") / name, stream, item.file_size, limits, added)
+                        inner = path.with_suffix("") / name
+                        count, place = _take(folder, inner, stream, item.file_size, limits, added)
+                        total += count
+                        if place is not None:
+                            placed[name] = place
                 except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                     added.skipped.append((name.as_posix(), f"is damaged or encrypted ({error})"[:120]))
                 if total > limits.archive_bytes:
                     raise ArgumentError(
                         f"{path}: holds more than {limits.archive_bytes >> 30} GB; the rest was left out"
                     )
+            annotations = [entry for entry in others if entry[1].suffix.lower() in ANNOTATION_SUFFIXES]
+            try:
+                added.labels = labels_of_archive(archive, annotations, placed, folder, file.parent, limits.label_bytes)
+            except ArgumentError as error:
+                added.skipped.append((path.as_posix(), str(error)))
+            read = ANNOTATION_SUFFIXES if added.labels is not None else frozenset()
+            added.skipped += [(name.as_posix(), "is no image") for _, name in others if name.suffix.lower() not in read]
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         if isinstance(error, SppnetError):
             raise
         raise ArgumentError(f"{path}: can't be read as a zip archive ({error}); make it again") from None
 
 
-def _images_of(archive: zipfile.ZipFile, added: Added) -> Iterator[tuple[zipfile.ZipInfo, PurePosixPath]]:
+def _contents(archive: zipfile.ZipFile, added: Added) -> tuple[list[Entry], list[Entry]]:
+    """The images of an archive, and its other files; without those whose names lead elsewhere."""
+    images: list[Entry] = []
+    others: list[Entry] = []
     for item in archive.infolist():
         if item.is_dir() or item.filename.startswith("__MACOSX/"):
             continue
@@ -232,10 +273,8 @@ def _images_of(archive: zipfile.ZipFile, added: Added) -> Iterator[tuple[zipfile
         except ArgumentError as error:
             added.skipped.append((item.filename[:200], str(error).partition(": ")[2]))
             continue
-        if name.suffix.lower() in IMAGE_EXTENSIONS:
-            yield item, name
-        else:
-            added.skipped.append((name.as_posix(), "is no image"))
+        (images if name.suffix.lower() in IMAGE_EXTENSIONS else others).append((item, name))
+    return images, others
 
 
 def _take_frames(folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits, added: Added) -> None:

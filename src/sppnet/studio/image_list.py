@@ -19,6 +19,7 @@ class StudioImage:
     image_id: str
     path: Path
     name: str  # relative to the project, with forward slashes
+    modified_s: float = 0.0  # when the file was written, in seconds since 1970
 
 
 def image_id_of(name: str) -> str:
@@ -43,7 +44,7 @@ class ImageList:
         found = {}
         for path in list_images([self.folder]):
             name = path.relative_to(self.folder).as_posix()
-            found[image_id_of(name)] = StudioImage(image_id_of(name), path, name)
+            found[image_id_of(name)] = StudioImage(image_id_of(name), path, name, _modified(path))
         new = [image for key, image in found.items() if key not in self._images]
         self._images = found
         return new
@@ -84,3 +85,10 @@ class ImageList:
             return self.size(image_id)
         except (ImageError, ArgumentError, OSError):
             return None
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # gone since, or not allowed: it is shown as an image that can't be read
+        return 0.0

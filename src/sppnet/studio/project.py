@@ -247,7 +247,7 @@ class Project:
     # --- import and export -------------------------------------------------------------------------------------------
 
     def import_labels(self, class_names: Iterable[str], boxes: dict[str, list[tuple[float, ...]]]) -> int:
-        """Take labels of another data set for images that have none yet.
+        """Take labels of another data set for images that have none yet, and the classes that occur in them.
 
         Args:
             class_names: names of the classes, by number.
@@ -255,20 +255,32 @@ class Project:
 
         Returns:
             How many images got labels. They are marked as done.
+
+        Raises:
+            ArgumentError: the name of a class can't be used.
         """
         names = list(class_names)
         with self._mutex:
-            by_name = {c.name: c.class_id for c in self.classes.classes.values()}
-            for name in names:
-                if name not in by_name:
-                    by_name[name] = self.classes.add(name).class_id
-            self._keep_classes()
+            by_name = {c.name.casefold(): c.class_id for c in self.classes.classes.values()}
+            numbers: dict[int, int] = {}
+            try:
+                for c in sorted({int(row[4]) for rows in boxes.values() for row in rows}):
+                    key = names[c].casefold()
+                    if key not in by_name:
+                        by_name[key] = self.classes.add(names[c]).class_id
+                    numbers[c] = by_name[key]
+            finally:
+                self._keep_classes()
             count = 0
             for image_name, rows in boxes.items():
                 key = image_id_of(image_name)
                 if key not in self._images or key in self._labels:
                     continue
-                found = (BoxLabel(x0, y0, x1, y1, by_name[names[int(c)]], "imported") for x0, y0, x1, y1, c in rows)
+                found = (
+                    BoxLabel(x0, y0, x1, y1, numbers[int(c)], "imported")
+                    for x0, y0, x1, y1, c in rows
+                    if x1 - x0 >= 1 and y1 - y0 >= 1  # the page can't show or change a smaller one
+                )
                 new = ImageLabels(1, True, tuple(found))
                 self._log.append({"op": "labels", "image": image_name} | entry_of_labels(new))
                 self._labels[key] = new

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from sppnet.errors import ArgumentError, SppnetError
-from sppnet.studio.adding import add_file
+from sppnet.studio.adding import Added, add_file, videos_in
 from sppnet.studio.media import ImageViews
 from sppnet.studio.project import ConflictError, Project
 from sppnet.studio.security import Guard
@@ -100,6 +100,7 @@ class StudioServer:
             Route(f"{api}/project", _json(self.get_project)),
             Route(f"{api}/images", _json(self.get_images)),
             Route(f"{api}/images", self.post_image, methods=["POST"]),
+            Route(f"{api}/videos", _json(self.post_video), methods=["POST"]),
             Route(f"{api}/images/{{image_id}}", _json(self.get_image)),
             Route(f"{api}/images/{{image_id}}/labels", _json(self.put_labels), methods=["PUT"]),
             Route(f"{api}/images/{{image_id}}/windows", _json(self.get_windows)),
@@ -150,6 +151,7 @@ class StudioServer:
             "run": self.run_id,
             "classes": self.project.class_list(),
             "images": len(self.project.images),
+            "videos": videos_in(self.project.folder, [image.name for image in self.project.images]),
             "status": self.teacher.status(),
         }
 
@@ -161,7 +163,7 @@ class StudioServer:
         for image in self.project.images:
             known = labels.get(image.image_id)
             rows.append({
-                "id": image.image_id, "name": image.name,
+                "id": image.image_id, "name": image.name, "modified": round(image.modified_s, 3),
                 "done": bool(known and known.done), "version": known.version if known else 0,
                 "classes": [b.class_id for b in known.boxes] if known else [],
                 "suggested": overview.get(image.image_id),
@@ -192,7 +194,7 @@ class StudioServer:
         return {"version": new.version}
 
     async def post_image(self, request: Request) -> Response:
-        """Take a file into the folder: an image, a zip archive of images, or a video. ``?name=`` is where it was."""
+        """Take a file into the folder: an image, a zip archive, or a video. ``?name=`` is where it was."""
         folder = self.project.state / "uploads"
         folder.mkdir(exist_ok=True)
         name = request.query_params.get("name", "")
@@ -203,12 +205,34 @@ class StudioServer:
                     async for chunk in request.stream():
                         await run_in_threadpool(out.write, chunk)
                 added = await run_in_threadpool(add_file, self.project.folder, name, file)
+            labelled = await run_in_threadpool(self._take_labels, name, added)
         except ClientDisconnect:
             return JSONResponse({"error": "the file did not come to its end; add it again"}, 400)
         except (SppnetError, OSError) as error:
             return _failure(error)
-        skipped = [{"name": skipped, "why": why} for skipped, why in added.skipped]
-        return JSONResponse({"added": added.names, "skipped": skipped})
+        return JSONResponse(_what_became(added, labelled))
+
+    def post_video(self, request: Request, body: Any) -> Any:
+        """Take an image of every second of a video that lies in the folder."""
+        name = _text(_object(body).get("name"))
+        if name not in videos_in(self.project.folder, []):
+            raise ArgumentError(f"there is no video {name!r:.80} in the folder")
+        return _what_became(add_file(self.project.folder, name, self.project.folder / name), 0)
+
+    def _take_labels(self, name: str, added: Added) -> int:
+        """Take the labels that an archive has for its images. Labels that a person made are never replaced."""
+        if added.labels is None:
+            return 0
+        self.project.rescan()
+        try:
+            count = self.project.import_labels(added.labels.class_names, added.labels.boxes)
+        except ArgumentError as error:
+            added.skipped.append((name, f"its labels can't be used: {error}"))
+            return 0
+        self.teacher.images_changed()
+        self.teacher.classes_changed()
+        self.events.publish({"type": "reload"})
+        return count
 
     def get_windows(self, request: Request, body: Any) -> Any:
         """Windows for snapping, best first: ``boxes`` and ``scores``; null while they are being computed."""
@@ -387,6 +411,12 @@ def _failure(error: Exception) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
     _log.error("%s", error)
     return JSONResponse({"error": f"the disk says: {error}"}, 507)
+
+
+def _what_became(added: Added, labelled: int) -> dict[str, Any]:
+    """What the page is told of files that were added."""
+    skipped = [{"name": name, "why": why} for name, why in added.skipped]
+    return {"added": added.names, "skipped": skipped, "labelled": labelled}
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -235,16 +235,15 @@ def run_service(
 
 def _notes_on_videos(folder: Path) -> list[str]:
     """What to tell of videos that lie among the images; their frames are taken only when somebody asks for it."""
-    from sppnet.datasets.video import is_video
-    from sppnet.storage.walking import walk_files
+    from sppnet.studio.adding import videos_in
 
-    names = sorted(path.relative_to(folder).as_posix() for path in walk_files(folder) if is_video(path))
+    names = videos_in(folder, [])
     if not names:
         return []
     some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
     return [
-        f"  Videos in the folder, which the page does not show: {some}",
-        "  Drop a video on the page (or choose Add images) to take an image of every second.",
+        f"  Videos in the folder: {some}",
+        '  Press "Take an image of every second" on the page to label their frames.',
     ]
 
 
