@@ -156,6 +156,25 @@ def test_stop_and_go_on(project: Project) -> None:
     assert (ended(it)["state"], it.status()["after"]) == ("done", 0.6)
 
 
+def test_a_new_server_knows_of_the_training_before(project: Project) -> None:
+    """What ended is shown again; what was interrupted can go on."""
+    it = training(project, f"print({LINES!r})")
+    it.model.write_bytes(b"")
+    it.start()
+    wanted = ended(it)
+    assert training(project, "").status() == wanted
+    it.model.unlink()  # somebody removed the detector: there is nothing to compare with
+    assert training(project, "").status()["state"] == "none"
+    it = training(project, "import time; time.sleep(60)")
+    it.start()
+    other = training(project, "").status()  # as after a kill of the server
+    assert (other["state"], other["after"]) == ("cancelled", None)
+    assert "go on" in str(other["message"])
+    it.cancel()
+    (project.state / "training.json").write_text('{"state": "done"}')  # damaged
+    assert training(project, "").status()["state"] == "none"
+
+
 def test_too_few_images(project: Project) -> None:
     image = project.images[0].image_id
     project.set_labels(image, 1, [], False)

@@ -24,6 +24,8 @@ from sppnet.studio.describe import Describer
 
 __all__ = ["Answers"]
 
+_SHOWN_ABOVE = 0.5  # by the head that was taught; a trained detector has a threshold for each class
+
 
 class Answers:
     """Gives the answers.
@@ -71,16 +73,19 @@ class Answers:
         best = near[np.argmax(overlap[near] * 4 + scores[near] / 5)]
         return [round(float(v), 2) for v in candidates[best]]
 
-    def detect(self, data: bytes, detector: SPPDetector, names: tuple[str, ...]) -> dict[str, Any]:
+    def detect(
+        self, data: bytes, detector: SPPDetector, names: tuple[str, ...], model: Path | None = None
+    ) -> dict[str, Any]:
         """Objects in an image file.
 
         Args:
             data: the file.
-            detector: that looks.
+            detector: that looks where there is no ``model``.
             names: of its classes.
+            model: file of the full training, or None.
 
         Returns:
-            Size, detections, milliseconds.
+            Size, detections, milliseconds, and whether the full training's detector looked.
 
         Raises:
             ImageError: it is no image.
@@ -91,8 +96,13 @@ class Answers:
                 pixels = load_image(image)
         except (UnidentifiedImageError, ValueError, Image.DecompressionBombError):
             raise ImageError("the file is not an image that can be read; choose a JPEG or PNG") from None
-        result = self.rows(detector, pixels, names)
-        return result | {"milliseconds": round((time.perf_counter() - started) * 1000, 1)}
+        if model is None:
+            result = self.rows(detector, pixels, names, _SHOWN_ABOVE)
+        else:
+            trained = self._load(model)
+            result = self.rows(trained, pixels, trained.class_names_, None)
+        spent = round((time.perf_counter() - started) * 1000, 1)
+        return result | {"milliseconds": spent, "trained": model is not None}
 
     def compare(self, path: Path, model: Path, detector: SPPDetector, names: tuple[str, ...]) -> dict[str, Any]:
         """What two detectors find in an image.
@@ -109,23 +119,27 @@ class Answers:
         Raises:
             ImageError, ModelFileError: a file can't be read.
         """
-        status = model.stat()
-        key = (model, status.st_mtime_ns, status.st_size)
-        if self._trained is None or self._trained[0] != key:
-            self._trained = (key, SPPDetector.load(model))
-        trained = self._trained[1]
+        trained = self._load(model)
         pixels = load_image(path)
-        before = self.rows(detector, pixels, names)
-        after = self.rows(trained, pixels, trained.class_names_)
+        before = self.rows(detector, pixels, names, _SHOWN_ABOVE)
+        after = self.rows(trained, pixels, trained.class_names_, None)
         return {
             "width": before["width"], "height": before["height"], "before": before["detections"],
             "after": after["detections"],
         }  # fmt: skip
 
+    def _load(self, model: Path) -> SPPDetector:
+        """The detector of the full training; it stays in memory until there is another one."""
+        status = model.stat()
+        key = (model, status.st_mtime_ns, status.st_size)
+        if self._trained is None or self._trained[0] != key:
+            self._trained = (key, SPPDetector.load(model))
+        return self._trained[1]
+
     @staticmethod
-    def rows(detector: SPPDetector, pixels: U8, names: tuple[str, ...]) -> dict[str, Any]:
+    def rows(detector: SPPDetector, pixels: U8, names: tuple[str, ...], threshold: float | None) -> dict[str, Any]:
         """Size of an image, and the detections in it as the page takes them."""
-        found = detector.detect(pixels, 0.5)
+        found = detector.detect(pixels, threshold)
         return {
             "width": pixels.shape[1], "height": pixels.shape[0],
             "detections": [

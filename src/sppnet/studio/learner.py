@@ -282,8 +282,9 @@ class Learner:
         return {c["id"]: c["name"] for c in self.project.class_list()}
 
     def detect(self, data: bytes) -> dict[str, Any]:
-        """Objects in an image file."""
-        result: dict[str, Any] = self._ask("detect", data=data, names=self._names())
+        """Objects in an image file: the full training's detector looks, or before there is one what was taught."""
+        model = str(self.training.model) if self.training.model.is_file() else None
+        result: dict[str, Any] = self._ask("detect", data=data, names=self._names(), model=model)
         return result
 
     def compare(self, image_id: str) -> dict[str, Any]:

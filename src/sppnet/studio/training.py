@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sppnet.errors import ArgumentError
+from sppnet.studio.exporting import export_text
 from sppnet.studio.project import Project
 from sppnet.studio.train_lines import TrainLines
 
@@ -22,6 +24,8 @@ LEAST_IMAGES = 4
 _LINE_EVERY_S = 2  # of the command
 _LOOK_EVERY_S = 1.0
 _STOP_WITHIN_S = 10.0
+_STOPPED = "Stopped. Start it again to go on where it was."
+_INTERRUPTED = "The studio was stopped meanwhile. Start the training again to go on where it was."
 
 
 class FullTraining:
@@ -51,6 +55,8 @@ class FullTraining:
             "after": None, "images": None,
         }  # fmt: skip
         self._cancelled = False
+        self._kept = project.state / "training.json"
+        self._recall()
 
     def status(self) -> dict[str, Any]:
         """Stage, fraction done, time left, message."""
@@ -96,7 +102,7 @@ class FullTraining:
             if process.poll() is None:
                 process.kill()
                 process.wait()
-            self._set(state="cancelled", seconds_left=None, message="Stopped. Start it again to go on where it was.")
+            self._set(state="cancelled", seconds_left=None, message=_STOPPED)
         return self.status()
 
     def _follow(self, process: subprocess.Popen[str]) -> None:
@@ -139,4 +145,20 @@ class FullTraining:
         before = dict(self._state)
         self._state.update(values)
         if self._state != before:
+            if self._state["state"] != before["state"]:
+                with contextlib.suppress(OSError):  # it is only for the next start of the server
+                    export_text(json.dumps(self._state), self._kept)
             self.changed()
+
+    def _recall(self) -> None:
+        """What an earlier server did: a training that ended, or one that was interrupted and can go on."""
+        try:
+            kept = json.loads(self._kept.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if not isinstance(kept, dict) or kept.keys() != self._state.keys():
+            return
+        if kept["state"] == "running":
+            kept |= {"state": "cancelled", "seconds_left": None, "message": _INTERRUPTED}
+        if kept["state"] in ("cancelled", "failed") or (kept["state"] == "done" and self.model.is_file()):
+            self._state.update(kept)

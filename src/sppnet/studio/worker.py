@@ -37,10 +37,15 @@ MEASURE_FROM = 6
 _MEASURE_GROWTH = 1.25  # times as many finished images as when heads were measured last
 _NEWEST, _OLDER = 10, 30  # lessons of a short training
 _MOST_LESSONS = 400  # of a training from the start: their vectors are copied once
+_MOST_FAULTS = 20  # more than this, and the process is started anew
 _MOMENT_S = 0.05  # of work at what nobody waits for
 _STATUS_EVERY_S = 0.5
 
 _log = logging.getLogger("sppnet.studio")
+
+
+class _ServerGoneError(Exception):
+    """Nobody listens any more."""
 
 
 class Worker:
@@ -83,6 +88,7 @@ class Worker:
         self.spent = 0.0
         self.last_status = 0.0
         self.learn_seconds: float | None = None
+        self._faults = 0
 
     # --- messages ----------------------------------------------------------------------------------------------------
 
@@ -99,12 +105,20 @@ class Worker:
                 getattr(self, f"on_{message['op']}")(**{k: v for k, v in message.items() if k != "op"})
             try:
                 self._work()
-            except (EOFError, BrokenPipeError):
+            except _ServerGoneError:
                 return
+            except Exception:  # of one image or one computation, which is left; the others go on
+                self._faults += 1
+                _log.exception("a computation failed")
+                if self._faults > _MOST_FAULTS:
+                    raise
 
     def send(self, **event: Any) -> None:
         """Tell the server."""
-        self.connection.send(event)
+        try:
+            self.connection.send(event)
+        except OSError:
+            raise _ServerGoneError from None
 
     def on_images(self, images: list[tuple[str, str]]) -> None:
         """All images of the project."""
@@ -361,8 +375,9 @@ class Worker:
         return self.answers.tighten(path, request["box"], self.taught, place)
 
     def answer_detect(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Objects in an image file, by the head that was taught."""
-        return self.answers.detect(request["data"], *self._present(request["names"]))
+        """Objects in an image file, by the detector of the full training, or by the head that was taught."""
+        model = request["model"]
+        return self.answers.detect(request["data"], *self._present(request["names"]), model and Path(model))
 
     def answer_compare(self, request: dict[str, Any]) -> dict[str, Any]:
         """Objects in an image, by the head that was taught and by the detector of the full training."""
