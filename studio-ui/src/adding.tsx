@@ -1,6 +1,6 @@
 // Images that are added by the page: chosen files, a folder, or what is dropped on it.
 import { signal } from "@preact/signals";
-import { api } from "./api";
+import { api, type Added } from "./api";
 import * as s from "./state";
 import { t } from "./texts";
 
@@ -9,16 +9,19 @@ interface Named { name: string; file: File }
 const progress = signal<{ done: number; total: number } | null>(null);
 const left = signal<{ name: string; why: string }[]>([]); // files that were not taken, and why
 
-async function addAll(files: Named[]): Promise<void> {
-  if (!files.length || progress.value) return;
+/** Take one thing after the other, and say what became of them. */
+async function takeAll(todo: { name: string; take: () => Promise<Added> }[]): Promise<void> {
+  if (!todo.length || progress.value) return;
   left.value = [];
   let added = 0;
+  let labelled = 0;
   try {
-    for (const [i, { name, file }] of files.entries()) {
-      progress.value = { done: i, total: files.length };
+    for (const [i, { name, take }] of todo.entries()) {
+      progress.value = { done: i, total: todo.length };
       try {
-        const answer = await api.addFile(name, file);
+        const answer = await take();
         added += answer.added.length;
+        labelled += answer.labelled;
         left.value = [...left.value, ...answer.skipped];
       } catch (error) {
         left.value = [...left.value, { name, why: error instanceof Error ? error.message : String(error) }];
@@ -28,9 +31,11 @@ async function addAll(files: Named[]): Promise<void> {
   } finally {
     progress.value = null;
   }
-  s.toast.value = { text: t.addedFiles(added, left.value.length) };
+  s.toast.value = { text: t.addedFiles(added, left.value.length) + (labelled ? t.labelledToo(labelled) : "") };
   if (left.value.length) s.dialog.value = "more";
 }
+const addAll = (files: Named[]): Promise<void> =>
+  takeAll(files.map(({ name, file }) => ({ name, take: () => api.addFile(name, file) })));
 
 const chosen = (list: FileList | null): Named[] =>
   [...(list ?? [])].map((file) => ({ name: file.webkitRelativePath || file.name, file })).filter(({ name }) => !/(^|\/)\./.test(name));
@@ -61,6 +66,7 @@ export async function dropped(event: DragEvent): Promise<void> {
 
 export function AddImages() {
   const now = progress.value;
+  const videos = s.project.value?.videos ?? [];
   const take = (event: Event): void => {
     const input = event.currentTarget as HTMLInputElement;
     void addAll(chosen(input.files));
@@ -78,6 +84,12 @@ export function AddImages() {
         </div>
       )}
       <p class="hint">{t.addHint}</p>
+      {!now && videos.length > 0 && (
+        <>
+          <p class="hint" title={videos.join("\n")}>{t.videosHere(videos.length, videos[0] ?? "")}</p>
+          <button onClick={() => void takeAll(videos.map((name) => ({ name, take: () => api.takeFrames(name) })))}>{t.takeFrames}</button>
+        </>
+      )}
     </section>
   );
 }

@@ -4,7 +4,7 @@ export type BoxRow = [number, number, number, number, number, string];
 export interface ClassInfo { id: number; name: string; color: string; key: string }
 export interface Suggested { classes: number[]; best: number; uncertainty: number }
 export interface ImageRow {
-  id: string; name: string; done: boolean; version: number; classes: number[]; suggested: Suggested | null;
+  id: string; name: string; modified: number; done: boolean; version: number; classes: number[]; suggested: Suggested | null;
 }
 export type SuggestionRow = [number, number, number, number, number, number];
 export interface ImageDetail {
@@ -20,7 +20,7 @@ export interface Status {
   };
 }
 export interface ProjectInfo {
-  name: string; folder: string; run: string; classes: ClassInfo[]; images: number; status: Status;
+  name: string; folder: string; run: string; classes: ClassInfo[]; images: number; videos: string[]; status: Status;
 }
 export interface Windows { boxes: [number, number, number, number][]; scores: number[] }
 export interface ClassQuality {
@@ -42,7 +42,9 @@ export interface Statistics {
   classes: { id: number; boxes: number; images: number; width: number; height: number }[];
   odd: { image: string; name: string; box: [number, number, number, number]; class: number; kind: "twice" | "small" | "large" | "shape" }[];
 }
-export interface Found { width: number; height: number; detections: Detection[]; milliseconds: number }
+export interface Found { width: number; height: number; detections: Detection[]; milliseconds: number; trained: boolean }
+
+export interface Added { added: string[]; skipped: { name: string; why: string }[]; labelled: number }
 
 export class Conflict extends Error {
   constructor(message: string, readonly present: { version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[] }) {
@@ -92,7 +94,8 @@ export const api = {
   snapshot: () => call<{ name: string }>("POST", "/api/snapshots", {}),
   restore: (name: string) => call<object>("POST", "/api/snapshots/restore", { name }),
   addFile: (name: string, file: Blob) =>
-    call<{ added: string[]; skipped: { name: string; why: string }[] }>("POST", `/api/images?name=${encodeURIComponent(name)}`, file),
+    call<Added>("POST", `/api/images?name=${encodeURIComponent(name)}`, file),
+  takeFrames: (name: string) => call<Added>("POST", "/api/videos", { name }),
   statistics: () => call<Statistics>("GET", "/api/statistics"),
   compare: (id: string) => call<Compared>("GET", at(id, "/compare")),
   quality: () => call<Quality>("GET", "/api/quality"),

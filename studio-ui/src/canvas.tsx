@@ -79,8 +79,17 @@ export function Canvas() {
       if (rect) s.setRect(now.key, rect, "snapped", "snap");
       return;
     }
-    const at = live.current.pointer;
-    if (at && by > 0) snapAt(at);
+    if (by > 0) snapAt(live.current.pointer ?? middle());
+  };
+  /** The middle of what is seen: the pointer of those who use no mouse. */
+  const middle = (): [number, number] => {
+    const { camera: c } = live.current;
+    const now = s.open.value;
+    const el = host.current;
+    const clip = (v: number, most: number): number => Math.min(Math.max(v, 0), most - 1);
+    return [
+      clip(((el?.clientWidth ?? 0) / 2 - c.x) / c.k, now?.width ?? 1), clip(((el?.clientHeight ?? 0) / 2 - c.y) / c.k, now?.height ?? 1),
+    ];
   };
   const snapAt = (at: [number, number]): void => {
     const list = s.snapsAt(at[0], at[1]);
@@ -101,6 +110,10 @@ export function Canvas() {
   };
   useEffect(() => {
     bridge.snap = snapBy;
+    bridge.draw = () => {
+      snap.current = null;
+      s.drawAt(...(live.current.pointer ?? middle()));
+    };
     bridge.fit = () => fit();
     bridge.zoomTo = () => {
       const box = s.open.value?.boxes.find((b) => b.key === s.selected.value);
@@ -323,7 +336,7 @@ function Naming({ camera }: { camera: Camera }) {
         onInput={(e) => setText(e.currentTarget.value)}
         onKeyDown={(e) => { if (e.key === "Escape") { s.removeBox(key); e.stopPropagation(); } }} />
       <datalist id="class-names">{s.classes.value.map((c) => <option key={c.id} value={c.name} />)}</datalist>
-      <button type="submit" class="primary">OK</button>
+      <button type="submit" class="primary">{t.ok}</button>
     </form>
   );
 }

@@ -75,11 +75,11 @@ function Help() {
             <dd><button onClick={() => setChanging(a)}>{changing === a ? t.changeKey : <kbd>{keys.value[a] || "–"}</kbd>}</button></dd>
           </div>
         ))}
-        <div><dt>Class of the box, or of the next one</dt><dd><kbd>1</kbd> … <kbd>9</kbd></dd></div>
-        <div><dt>Move the box by 1 or 10 pixels</dt><dd><kbd>← ↑ → ↓</kbd> <kbd>Shift</kbd></dd></div>
-        <div><dt>Resize the box</dt><dd><kbd>Alt</kbd> + <kbd>← ↑ → ↓</kbd></dd></div>
-        <div><dt>Move the image</dt><dd><kbd>Space</kbd> + drag, or arrows</dd></div>
-        <div><dt>Add a box inside another</dt><dd><kbd>Alt</kbd> + click</dd></div>
+        <div><dt>{t.keyClass}</dt><dd><kbd>1</kbd> … <kbd>9</kbd></dd></div>
+        <div><dt>{t.keyMove}</dt><dd><kbd>← ↑ → ↓</kbd> <kbd>Shift</kbd></dd></div>
+        <div><dt>{t.keyResize}</dt><dd><kbd>Alt</kbd> + <kbd>← ↑ → ↓</kbd></dd></div>
+        <div><dt>{t.keyPan}</dt><dd><kbd>Space</kbd> + {t.drag}, <kbd>← ↑ → ↓</kbd></dd></div>
+        <div><dt>{t.keyInside}</dt><dd><kbd>Alt</kbd> + {t.click}</dd></div>
       </dl>
       <div class="actions"><button onClick={resetKeys}>{t.resetKeys}</button></div>
     </Sheet>
@@ -292,7 +292,7 @@ function Try() {
           </div>
         ) : <p>{t.tryIntro}</p>}
       </div>
-      {found && <p role="status">{t.found(found.detections.length, Math.round(found.milliseconds))}</p>}
+      {found && <p role="status">{t.found(found.detections.length, Math.round(found.milliseconds))} {found.trained ? t.byTrained : t.byTaught}</p>}
       <div class="actions">
         <label class="button">{t.chooseFile}<input type="file" accept="image/*" onChange={(e) => take(e.currentTarget.files)} /></label>
         <button onClick={() => camera ? setCamera(null) : void navigator.mediaDevices.getUserMedia({ video: true }).then(setCamera, (e: Error) => (s.toast.value = { text: e.message }))}>
@@ -319,7 +319,7 @@ for box, confidence, name in zip(found.xyxy, found.confidence, found.class_name)
         <a class="button" href="/api/export?what=onnx" download>{t.exportOnnx}</a>
         <span>
           <a class="button" href={`/api/export?what=dataset&format=${format}`} download>{t.exportLabels}</a>
-          <select value={format} aria-label="Format" onChange={(e) => setFormat(e.currentTarget.value)}>
+          <select value={format} aria-label={t.format} onChange={(e) => setFormat(e.currentTarget.value)}>
             {["coco", "voc", "yolo", "csv", "labelme", "cvat"].map((f) => <option key={f} value={f}>{f.toUpperCase()}</option>)}
           </select>
         </span>
@@ -423,7 +423,7 @@ function ClassDialog() {
           <button type="button" onClick={() => { if (into) void s.removeClass(c.id, Number(into)).then(close); else if (confirm(t.removeSure(c.name, count))) void s.removeClass(c.id).then(close); }}>
             {into ? t.merge : t.remove}
           </button>
-          <button type="submit" class="primary">OK</button>
+          <button type="submit" class="primary">{t.ok}</button>
         </div>
       </form>
     </Sheet>

@@ -32,9 +32,24 @@ export function Grid() {
   const last = Math.ceil((box.top + box.height) / pitch) + 1;
   const visible = list.slice(first * columns, last * columns);
   const project = s.project.value;
+  /** Arrows go from image to image, as in every list of icons. */
+  const onArrow = (e: KeyboardEvent): void => {
+    const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[e.key];
+    const el = host.current;
+    const here = Number((e.target as HTMLElement).dataset.n);
+    if (!by || !el || Number.isNaN(here)) return;
+    const next = here + by;
+    if (next < 0 || next >= list.length) return;
+    e.preventDefault();
+    const top = GAP + Math.floor(next / columns) * pitch;
+    if (top < el.scrollTop) el.scrollTop = top - GAP;
+    else if (top + pitch > el.scrollTop + el.clientHeight) el.scrollTop = top + pitch - el.clientHeight;
+    setBox({ width: el.clientWidth, height: el.clientHeight, top: el.scrollTop });
+    requestAnimationFrame(() => el.querySelector<HTMLElement>(`[data-n="${next}"]`)?.focus({ preventScroll: true }));
+  };
 
   return (
-    <div class="grid" ref={host} data-testid="grid" tabIndex={-1}>
+    <div class="grid" ref={host} data-testid="grid" tabIndex={-1} onKeyDown={onArrow}>
       {project && !s.rows.value.length && (
         <div class="empty">
           <h2>{t.noImages}</h2>
@@ -57,21 +72,21 @@ export function Grid() {
         {visible.map((row, i) => {
           const n = first * columns + i;
           const place = { width: `${side}px`, transform: `translate(${GAP + (n % columns) * (side + GAP)}px, ${GAP + Math.floor(n / columns) * pitch}px)` };
-          return <Tile key={row.id} row={row} place={place} side={side} />;
+          return <Tile key={row.id} row={row} n={n} place={place} side={side} />;
         })}
       </div>
     </div>
   );
 }
 
-function Tile({ row, place, side }: { row: ImageRow; place: Record<string, string>; side: number }) {
+function Tile({ row, n, place, side }: { row: ImageRow; n: number; place: Record<string, string>; side: number }) {
   const [bad, setBad] = useState(false);
   const count = row.classes.length;
   const suggested = row.done ? 0 : (row.suggested?.classes.length ?? 0);
   const colours = [...new Set(row.done || !suggested ? row.classes : (row.suggested?.classes ?? []))].slice(0, 6);
   const words = row.done ? `${t.done}, ${count}` : suggested ? t.suggestions(suggested) : count ? `${count}` : "";
   return (
-    <button class={`tile${row.done ? " done" : ""}${suggested ? " has" : ""}`} style={place} onClick={() => void s.openImage(row.id)}
+    <button class={`tile${row.done ? " done" : ""}${suggested ? " has" : ""}`} style={place} data-n={n} onClick={() => void s.openImage(row.id)}
       aria-label={`${row.name}. ${words}`}>
       <span class="shot" style={{ height: `${side * 0.75}px` }}>
         {bad ? <span class="bad">{t.unreadable}</span> :

@@ -6,18 +6,18 @@ import { t } from "./texts";
 
 export type Action =
   | "acceptAll" | "finish" | "next" | "previous" | "snap" | "snapBack" | "tighten" | "delete" | "copyPrevious" | "hide"
-  | "zoomTo" | "fit" | "grid" | "undo" | "redo" | "help" | "acceptOne" | "rejectOne";
+  | "draw" | "zoomTo" | "fit" | "grid" | "undo" | "redo" | "help" | "acceptOne" | "rejectOne";
 
 export const NAMES: Record<Action, string> = {
   acceptAll: t.acceptAll, finish: t.finish, next: t.next, previous: t.previous,
-  snap: "Next window under the pointer", snapBack: "Window before it", tighten: t.tighten, delete: t.delete,
-  acceptOne: "Accept the suggestion under the pointer", rejectOne: "Reject the suggestion under the pointer",
+  snap: t.keySnap, snapBack: t.keySnapBack, draw: t.keyDraw, tighten: t.tighten, delete: t.delete,
+  acceptOne: t.keyAcceptOne, rejectOne: t.keyRejectOne,
   copyPrevious: t.copyPrevious, hide: t.hide, zoomTo: t.zoomTo, fit: t.fit, grid: t.grid, undo: t.undo, redo: t.redo,
   help: t.help,
 };
 
 const DEFAULTS: Record<Action, string> = {
-  acceptAll: "Enter", finish: "e", next: "d", previous: "a", snap: "s", snapBack: "w", tighten: "t", delete: "x",
+  acceptAll: "Enter", finish: "e", next: "d", previous: "a", snap: "s", snapBack: "w", draw: "q", tighten: "t", delete: "x",
   acceptOne: "f", rejectOne: "r", copyPrevious: "c", hide: "h", zoomTo: "z", fit: "v", grid: "g", undo: "Ctrl+z",
   redo: "Ctrl+Shift+z", help: "?",
 };
@@ -52,8 +52,8 @@ export function nameOf(event: KeyboardEvent): string {
 
 /** What the canvas does with a key; it sets these when it is there. */
 export const canvas: {
-  snap: (by: number) => void; zoomTo: () => void; fit: () => void; suggestion: () => s.Suggestion | null; pan: (x: number, y: number) => void;
-} = { snap: () => undefined, zoomTo: () => undefined, fit: () => undefined, suggestion: () => null, pan: () => undefined };
+  snap: (by: number) => void; draw: () => void; zoomTo: () => void; fit: () => void; suggestion: () => s.Suggestion | null; pan: (x: number, y: number) => void;
+} = { snap: () => undefined, draw: () => undefined, zoomTo: () => undefined, fit: () => undefined, suggestion: () => null, pan: () => undefined };
 
 const ARROWS: Record<string, [number, number]> = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
@@ -93,6 +93,7 @@ export function onKey(event: KeyboardEvent): void {
     case "previous": return done(), void s.go(-1);
     case "snap": return done(), canvas.snap(1);
     case "snapBack": return done(), canvas.snap(-1);
+    case "draw": return done(), canvas.draw();
     case "tighten": return done(), void (key !== null && s.tighten(key));
     case "delete": return done(), void (key !== null && s.removeBox(key));
     case "copyPrevious": return done(), void s.copyPrevious();

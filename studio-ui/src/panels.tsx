@@ -43,10 +43,12 @@ export function Classes() {
 export const editing = { id: -1 };
 
 export function Filters() {
-  const entries: [s.Filter, string][] = [["all", t.all], ["todo", t.todo], ["suggested", t.suggested], ["done", t.done]];
+  const entries: [s.Filter, string][] = [
+    ["all", t.all], ["todo", t.todo], ["untouched", t.untouched], ["suggested", t.suggested], ["done", t.done],
+  ];
   return (
     <section class="panel filters">
-      <div class="segments" role="group" aria-label="Filter">
+      <div class="segments" role="group" aria-label={t.filter}>
         {entries.map(([key, name]) => (
           <button key={key} aria-pressed={s.filter.value === key} onClick={() => (s.filter.value = key)}>{name}</button>
         ))}

@@ -15,7 +15,7 @@ export interface Open {
 }
 export type View = "grid" | "image";
 export type Dialog = "" | "compare" | "help" | "quality" | "train" | "try" | "export" | "more" | "class";
-export type Filter = "all" | "todo" | "suggested" | "done";
+export type Filter = "all" | "todo" | "suggested" | "untouched" | "done";
 export type Sort = keyof typeof t.sorts;
 
 const author = crypto.randomUUID();
@@ -62,6 +62,7 @@ export const shown = computed<ImageRow[]>(() => {
   const list = rows.value.filter((r) => {
     if (filter.value === "todo" && r.done) return false;
     if (filter.value === "done" && !r.done) return false;
+    if (filter.value === "untouched" && (r.done || r.classes.length || r.suggested?.classes.length)) return false;
     if (filter.value === "suggested" && (r.done || !r.suggested?.classes.length)) return false;
     if (cls !== null && !r.classes.includes(cls) && !(!r.done && r.suggested?.classes.includes(cls))) return false;
     if (filterFolder.value && folderOf(r.name) !== filterFolder.value) return false;
@@ -72,9 +73,17 @@ export const shown = computed<ImageRow[]>(() => {
   // The rows are in the order of their names, and sorting keeps the order of equals.
   if (sort.value === "helpful") list.sort((a, b) => help(b) - help(a));
   else if (sort.value === "confidence") list.sort((a, b) => sure(b) - sure(a));
+  else if (sort.value === "date") list.sort((a, b) => b.modified - a.modified);
+  else if (sort.value === "class") list.sort((a, b) => firstClass(a) - firstClass(b));
   else if (sort.value === "untouched") list.sort((a, b) => Number(a.done) - Number(b.done));
   return list;
 });
+/** Place of the first class of an image in the list of classes; images without one are last. */
+const firstClass = (r: ImageRow): number => {
+  const mine = new Set(r.done || r.classes.length ? r.classes : (r.suggested?.classes ?? []));
+  const place = classes.value.findIndex((c) => mine.has(c.id));
+  return place < 0 ? Infinity : place;
+};
 const collator = new Intl.Collator(undefined, { numeric: true });
 
 // --- saving: the newest labels of each image are sent one after the other, again and again until the server has them --
@@ -439,13 +448,27 @@ function noteSizes(boxes: readonly Box[]): void {
   }
 }
 
+/** A new box around a point, of the usual size of the class; for hands that don't hold a mouse. */
+export function drawAt(x: number, y: number): void {
+  const o = open.value;
+  if (!o) return;
+  const side = Math.min(o.width, o.height) / 4;
+  const rect = usualBox(knownSizes(o), x, y, o.width, o.height)
+    ?? normal([x - side / 2, y - side / 2, x + side / 2, y + side / 2], o.width, o.height);
+  addBox(rect, "drawn");
+}
+
+function knownSizes(o: Open): [number, number][] {
+  const cls = activeClass.value ?? -1;
+  const here = o.boxes.filter((b) => b.cls === cls).map((b): [number, number] => [b.rect[2] - b.rect[0], b.rect[3] - b.rect[1]]);
+  return [...here, ...(sizes.get(cls) ?? [])].slice(0, SIZES_KEPT);
+}
+
 /** Boxes that a click at this point may mean, best first. */
 export function snapsAt(x: number, y: number): Rect[] {
   const o = open.value;
   if (!o?.windows) return [];
-  const cls = activeClass.value ?? -1;
-  const here = o.boxes.filter((b) => b.cls === cls).map((b): [number, number] => [b.rect[2] - b.rect[0], b.rect[3] - b.rect[1]]);
-  const known = [...here, ...(sizes.get(cls) ?? [])].slice(0, SIZES_KEPT);
+  const known = knownSizes(o);
   const list = candidates(o.windows.boxes, o.windows.scores, x, y, known);
   const usual = usualBox(known, x, y, o.width, o.height);
   // After the best windows, a box of the usual size: things that lie close together often have no window of their own.

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 CHROMIUM = next((p for p in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(p).exists()), None)
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
@@ -61,26 +62,28 @@ def hear_signals() -> None:
 class Studio:
     """A studio in a process of its own."""
 
-    def __init__(self, folder: Path, port: int, state_home: Path) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, state_home: Path, options: Sequence[str] = ()) -> None:
+        self.folder, self.port, self.options = folder, port, options
         self.env = os.environ | {"XDG_STATE_HOME": str(state_home), "OMP_NUM_THREADS": "1"}
         self.address = ""
         self.start()
 
     def start(self) -> None:
         command = [sys.executable, "-m", "sppnet", "studio", str(self.folder), "--no-browser", "--port", str(self.port)]
+        command += self.options
         self.process = subprocess.Popen(
             command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             preexec_fn=hear_signals if os.name == "posix" else None,
         )  # fmt: skip
         assert self.process.stdout is not None
-        said = []
+        self.said: list[str] = []  # what it printed and logged
         for line in self.process.stdout:
-            said.append(line)
+            self.said.append(line)
             if found := re.search(r"http://\S+", line):
                 self.address = found[0]
+                threading.Thread(target=self.said.extend, args=(self.process.stdout,), daemon=True).start()
                 return
-        raise AssertionError("".join(said))
+        raise AssertionError("".join(self.said))
 
     @property
     def token(self) -> str:
@@ -264,3 +267,60 @@ class Person:
             row.first.wait_for()
         row.first.click()
         self.page.wait_for_timeout(60)
+
+
+def open_dialog(page: Page, button: str) -> None:
+    """Press a button of the bar and wait for what it opens."""
+    if page.locator("dialog[open]").count():
+        page.keyboard.press("Escape")
+        page.locator("dialog[open]").wait_for(state="detached")
+    page.locator(".bar nav").get_by_role("button", name=button, exact=True).click()
+    page.locator("dialog[open]").wait_for()
+
+
+def export(page: Page, name: str, into: Path, format: str = "coco") -> Path:
+    """Take a file by the page's dialog ``Export``; ``name`` is what stands on its link."""
+    open_dialog(page, "Export")
+    page.select_option(".downloads select", format)
+    with page.expect_download(timeout=120_000) as waiting:
+        page.get_by_role("link", name=name, exact=True).click()
+    path = into / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def train_fully(page: Page, seconds: float = 1800) -> dict[str, Any]:
+    """Press ``Train fully`` and wait for its end; what the page was told of it last."""
+    open_dialog(page, "Train fully")
+    page.get_by_role("button", name="Start training", exact=True).click()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        page.wait_for_timeout(200)
+        now: dict[str, Any] = page.evaluate("window.__s.status.value.training")
+        if now["state"] in ("done", "failed"):
+            assert now["state"] == "done", now
+            page.locator("dialog .pair").wait_for()
+            return now
+    raise AssertionError(f"the training did not end: {now}")
+
+
+def try_images(page: Page, files: Sequence[Path]) -> list[list[dict[str, Any]]]:
+    """Give images to the page's dialog ``Try it``; what it found in each. It must show as many boxes."""
+    open_dialog(page, "Try it")
+    found: list[list[dict[str, Any]]] = []
+
+    def listen(route: Route) -> None:
+        answer = route.fetch(timeout=120_000)
+        found.append(answer.json()["detections"])
+        route.fulfill(response=answer)
+
+    page.route("**/api/detect", listen)
+    for i, file in enumerate(files, 1):
+        page.locator("dialog input[type=file]").set_input_files(file)
+        end = time.monotonic() + 120
+        while len(found) < i or not page.locator("dialog [role=status]").count():
+            assert time.monotonic() < end, f"nothing was found in {file.name}, nor nothing"
+            page.wait_for_timeout(20)
+        assert page.locator("dialog .shown svg g").count() == len(found[-1])
+    page.unroute("**/api/detect")
+    return found

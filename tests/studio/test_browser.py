@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,22 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs the extra studio")
-from person import CHROMIUM, Person, Studio, Truth, browser_page, call, free_port, iou, open_first_by_name
+from person import (
+    CHROMIUM,
+    Person,
+    Studio,
+    Truth,
+    browser_page,
+    call,
+    export,
+    free_port,
+    iou,
+    open_first_by_name,
+    train_fully,
+    try_images,
+)  # fmt: skip
 
+from sppnet import SPPDetector
 from sppnet.datasets.example import make_example
 from sppnet.datasets.loading import load_dataset
 
@@ -53,8 +68,10 @@ def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
 
 
 @pytest.mark.parametrize("digits", [24], indirect=True)
-def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth]) -> None:
+def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth], tmp_path: Path) -> None:
+    """From the first box to detections in other images, by mouse and keyboard."""
     folder, truth = digits
+    unseen = make_example(tmp_path / "others", 6, 3, 1)  # another seed: other images
     with browser_page() as page:
         open_first_by_name(page, studio)
         person = Person(page, truth)
@@ -66,7 +83,23 @@ def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth]) -> None:
         assert count["images"] == len(truth)
         assert count.get("drawn", 0) <= count["boxes"] / 4, count
         assert count.get("accepted", 0) >= count["boxes"] / 4, count
+        with zipfile.ZipFile(export(page, "Labels and images", tmp_path, "yolo")) as archive:
+            archive.extractall(tmp_path / "exported")
+        assert train_fully(page)["after"] > 0.3
+        model = export(page, "Detector (one file)", tmp_path)
+        found = try_images(page, [record.path for record in unseen])
     studio.stop()
+    assert set(SPPDetector.load(model).class_names_) == set(unseen.class_names)
+    objects = [
+        (i, box, unseen.class_names[c])
+        for i, record in enumerate(unseen)
+        for box, c in zip(record.boxes.tolist(), record.labels, strict=True)
+    ]
+    hits = [any(d["class"] == name and iou(d["box"], box) > 0.5 for d in found[i]) for i, box, name in objects]
+    assert sum(hits) >= len(hits) / 3, found
+    exported = load_dataset(tmp_path / "exported")
+    assert len(exported) == len(truth)
+    assert sum(map(len, exported)) == sum(map(len, truth.values()))
     data = load_dataset(folder)
     assert len(data) == len(truth)
     for record in data:
@@ -180,7 +213,6 @@ def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> N
 
 def test_images_are_added_and_snapshots_restored_by_the_page(studio: Studio, tmp_path: Path) -> None:
     import io
-    import zipfile
 
     import numpy as np
     from PIL import Image
@@ -241,11 +273,12 @@ def test_names_of_files_never_become_html(tmp_path: Path) -> None:
 
 
 def test_kills_lose_nothing_that_was_acknowledged(studio: Studio) -> None:
+    """``SPPNET_KILLS=20`` kills it more often than there is time for each day."""
     cls = call(studio, "POST", "/api/classes", {"name": "thing"})["id"]
     images = [row["id"] for row in call(studio, "GET", "/api/images")["images"]][:6]
     known: dict[str, tuple[int, list[list[float]]]] = {image: (0, []) for image in images}
     rng = random.Random(0)
-    for _ in range(10):
+    for _ in range(int(os.environ.get("SPPNET_KILLS", "10"))):
         until = time.monotonic() + rng.uniform(0.02, 0.3)
         while time.monotonic() < until:
             image = rng.choice(images)
@@ -300,3 +333,90 @@ def test_screens_fit_and_are_kept(tmp_path: Path, width: int, height: int) -> No
             shot(page, "grid")
     finally:
         server.stop()
+
+
+def test_without_a_mouse(studio: Studio) -> None:
+    """The grid by arrows, a box by keys: made, moved, resized, named, finished."""
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        page.select_option(".filters select >> nth=0", "name")
+        page.locator(".tile").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowUp")
+        page.wait_for_timeout(100)
+        wanted = page.evaluate("window.__s.shown.value[1].name")
+        assert page.evaluate("document.activeElement.ariaLabel").startswith(wanted)
+        page.keyboard.press("Enter")
+        person = Person(page, {})
+        person.wait_until_ready()
+        assert person.state()["name"] == wanted
+        page.keyboard.press("q")  # nobody moved a pointer: the middle of the image
+        person.answer_what_it_is("thing")
+        (box,) = person.state()["boxes"]
+        assert box == {"rect": pytest.approx([130, 90, 190, 150], abs=0.1), "name": "thing"}
+        page.keyboard.press("Shift+ArrowRight")
+        page.keyboard.press("Alt+ArrowDown")
+        assert person.state()["boxes"][0]["rect"] == pytest.approx([140, 90, 200, 151], abs=0.1)
+        page.keyboard.press("x")
+        page.keyboard.press("s")  # snaps in the middle of what is seen
+        (box,) = person.state()["boxes"]
+        assert box["name"] == "thing"
+        assert box["rect"][0] <= 160 <= box["rect"][2]
+        assert box["rect"][1] <= 120 <= box["rect"][3]
+        page.keyboard.press("Enter")
+        wait_until(page, "window.__s.waiting.value === 0")
+        image = next(row for row in call(studio, "GET", "/api/images")["images"] if row["name"] == wanted)
+        assert image["done"]
+
+
+def test_orders_and_filters(studio: Studio, digits: tuple[Path, Truth]) -> None:
+    folder, _ = digits
+    names = sorted(path.name for path in folder.glob("*.jpg"))
+    for i, name in enumerate(names):
+        os.utime(folder / name, (1_000_000, 1_000_000 + 10 * ((i * 3) % len(names))))
+    call(studio, "POST", "/api/rescan", {})
+    ids = {row["name"]: row["id"] for row in call(studio, "GET", "/api/images")["images"]}
+    first, second = (call(studio, "POST", "/api/classes", {"name": name})["id"] for name in ("a", "b"))
+    for name, cls, done in ((names[2], second, True), (names[4], first, False)):
+        change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": done, "rejected": []}
+        call(studio, "PUT", f"/api/images/{ids[name]}/labels", change)
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+
+        def shown(order: str, filter: str = "All") -> list[str]:
+            page.select_option(".filters select >> nth=0", order)
+            page.locator(".segments").get_by_role("button", name=filter, exact=True).click()
+            found: list[str] = page.evaluate("window.__s.shown.value.map((r) => r.name)")
+            return found
+
+        assert shown("name") == names
+        assert shown("date") == sorted(names, key=lambda name: -((names.index(name) * 3) % len(names)))
+        assert shown("class")[:2] == [names[4], names[2]]
+        assert shown("name", "Done") == [names[2]]
+        assert shown("name", "To do") == [name for name in names if name != names[2]]
+        assert shown("name", "Untouched") == [name for name in names if name not in (names[2], names[4])]
+
+
+def test_frames_of_a_video_in_the_folder(studio: Studio, digits: tuple[Path, Truth]) -> None:
+    av = pytest.importorskip("av", reason="needs the extra video")
+    import numpy as np
+
+    with av.open(str(digits[0] / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 64, 48
+        for i in range(8):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 20 * i, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        page.get_by_role("button", name="Take an image of every second").click()
+        wait_until(page, f"window.__s.rows.value.length === {len(digits[1]) + 2}")
+        names = {row["name"] for row in call(studio, "GET", "/api/images")["images"]}
+        assert {"clip/clip_000000000.jpg", "clip/clip_000001000.jpg"} <= names
+        wait_until(page, "window.__s.project.value.videos.length === 0")  # nothing is offered twice
+        assert page.get_by_role("button", name="Take an image of every second").count() == 0
