@@ -143,11 +143,12 @@ class FullTraining:
 
     def _set(self, **values: Any) -> None:
         before = dict(self._state)
+        after = before | values
+        if after["state"] != before["state"]:
+            with contextlib.suppress(OSError):  # it is only for the next start of the server
+                export_text(json.dumps(after), self._kept)
         self._state.update(values)
-        if self._state != before:
-            if self._state["state"] != before["state"]:
-                with contextlib.suppress(OSError):  # it is only for the next start of the server
-                    export_text(json.dumps(self._state), self._kept)
+        if after != before:
             self.changed()
 
     def _recall(self) -> None:
