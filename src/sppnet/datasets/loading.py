@@ -262,9 +262,7 @@ def _nothing_known(path: Path) -> str:
     advice = "export the annotations in one of them, or say the format (--format)"
     written = (".json", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml")
     if count and not any(file.suffix.lower() in written for file in path.rglob("*")):
-        advice = (
-            "draw boxes with a labelling tool (Label Studio, CVAT, labelImg, LabelMe) and export them in one of these"
-        )
+        advice = f"no boxes yet? `sppnet studio {path}` draws them; other labelling tools can export one of these, too"
     return f"{path}: {has}no annotations in a format that is known here; looked for\n{LOOKED_FOR}\n{advice}"
 
 
