@@ -1,4 +1,4 @@
-"""Makes the moving image of the studio's loop: click, name, finish, accept what it suggests.
+"""Makes the moving image of the studio's loop: click, name, finish, accept what it suggests; a caption says which.
 
     python docs/scripts/studio_loop.py docs/images/studio-loop.gif
 
@@ -13,17 +13,22 @@ import io
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import skimage.data
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "studio"))
-from person import Person, Studio, browser_page  # noqa: E402 - beside the tests
+from person import Box, Person, Studio, Truth, browser_page  # noqa: E402 - beside the tests
 
 WIDTH, HEIGHT = 1200, 750
-SHOWN = (760, 475)
+SHOWN, CAPTION = (760, 475), 40  # the screen, and the line below it
 # What is cut out of which image (left, top, right, bottom in per cent), whether it is mirrored, and the object in it
 PIECES = {
     "01-cup": ("coffee", (0, 0, 100, 100), False, "cup"), "02-cat": ("chelsea", (0, 0, 100, 100), False, "cat"),
@@ -33,7 +38,7 @@ PIECES = {
     "09-rocket": ("rocket", (20, 0, 80, 100), False, "rocket"), "10-cup": ("coffee", (0, 0, 96, 96), True, "cup"),
 }  # fmt: skip
 # Where each object is in the whole image, in per cent: found by eye
-OBJECTS = {"coffee": (22, 8, 73, 92), "chelsea": (13, 0, 92, 100), "rocket": (47, 15, 54, 80)}
+OBJECTS = {"coffee": (15, 3, 85, 97), "chelsea": (13, 0, 92, 100), "rocket": (47, 15, 54, 80)}
 
 
 def write_images(folder: Path) -> dict[str, tuple[tuple[float, ...], str]]:
@@ -63,27 +68,66 @@ class Film:
         self.frames: list[Image.Image] = []
         self.durations_ms: list[int] = []
 
-    def add(self, png: bytes, pointer: tuple[float, float] | None, duration_ms: int) -> None:
-        """Add a screen with the mouse pointer in it."""
+    def add(self, png: bytes, pointer: tuple[float, float] | None, duration_ms: int, caption: str) -> None:
+        """Add a screen with the mouse pointer in it, and a line of text below it."""
         with Image.open(io.BytesIO(png)) as screen:
             image = screen.convert("RGB")
         if pointer is not None:
             x, y = pointer
             arrow = [(0, 0), (0, 19), (5, 15), (9, 22), (12, 20), (8, 13), (14, 13)]
             ImageDraw.Draw(image).polygon([(x + a, y + b) for a, b in arrow], fill="white", outline="black", width=1)
-        self.frames.append(image.resize(SHOWN, Image.Resampling.LANCZOS))
+        frame = Image.new("RGB", (SHOWN[0], SHOWN[1] + CAPTION), "#12323a")
+        frame.paste(image.resize(SHOWN, Image.Resampling.LANCZOS))
+        place = (SHOWN[0] / 2, SHOWN[1] + CAPTION / 2)
+        ImageDraw.Draw(frame).text(place, caption, fill="white", font=ImageFont.load_default(21), anchor="mm")
+        self.frames.append(frame)
         self.durations_ms.append(duration_ms)
 
     def save(self, path: Path, colours: int = 128) -> None:
         """Write the GIF: one palette for all frames, so that still places stay still."""
-        sheet = Image.new("RGB", (SHOWN[0], SHOWN[1] * len(self.frames)))
+        width, height = self.frames[0].size
+        sheet = Image.new("RGB", (width, height * len(self.frames)))
         for i, frame in enumerate(self.frames):
-            sheet.paste(frame, (0, i * SHOWN[1]))
-        palette = sheet.resize((SHOWN[0] // 2, sheet.height // 2)).quantize(colours)
+            sheet.paste(frame, (0, i * height))
+        palette = sheet.resize((width // 2, sheet.height // 2)).quantize(colours)
         frames = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in self.frames]
         frames[0].save(
             path, save_all=True, append_images=frames[1:], duration=self.durations_ms, loop=0, optimize=True, disposal=1
         )  # fmt: skip
+
+
+class Showing(Person):
+    """A person who drags boxes, and shows how the first three are made."""
+
+    def __init__(self, page: Page, truth: Truth, show: Callable[[str, int, tuple[float, float]], None]) -> None:
+        super().__init__(page, truth)
+        self.show, self.drawn = show, 0
+
+    def add(self, box: Box, name: str) -> None:
+        """Drag the box, say what it is."""
+        page, self.drawn = self.page, self.drawn + 1
+        self.announce(name)
+        start, end = self.screen(box[0], box[1]), self.screen(box[2], box[3])
+        page.mouse.move(*start)
+        page.mouse.down()
+        page.mouse.move(*end, steps=8)
+        if self.drawn == 1:
+            self.show("1. Drag a box around an object, or click on it", 1800, end)
+        page.mouse.up()
+        page.wait_for_timeout(150)
+        if page.locator(".naming input").count():
+            page.locator(".naming input").press_sequentially(name)
+            if self.drawn == 1:
+                self.show("2. Type what it is", 1800, end)
+            page.keyboard.press("Enter")
+            page.locator(".naming").wait_for(state="detached")
+        if self.state()["boxes"][-1]["name"] != name:
+            self.choose_class(name)
+        page.wait_for_timeout(150)
+        if self.drawn == 1:
+            self.show("3. Enter: it learns, and the next image opens", 1800, end)
+        elif self.drawn <= 3:
+            self.show("Once more" if self.drawn == 2 else "And once more", 1300, end)
 
 
 def main() -> None:
@@ -98,38 +142,27 @@ def main() -> None:
         studio = Studio(Path(name) / "kitchen", port, Path(name) / "state")
         try:
             with browser_page(WIDTH, HEIGHT) as page:
-                pointer = (600.0, 400.0)
 
-                def shot(duration_ms: int, *, mouse: bool = True) -> None:
-                    film.add(page.screenshot(), pointer if mouse else None, duration_ms)
+                def shot(caption: str, duration_ms: int, pointer: tuple[float, float] | None = None) -> None:
+                    film.add(page.screenshot(), pointer, duration_ms, caption)
 
                 page.goto(studio.address)
                 page.locator(".tile img").nth(5).wait_for()
                 page.select_option(".filters select >> nth=0", "name")
                 page.wait_for_timeout(3000)
-                shot(1200)
+                shot("Ten images without labels", 1800)
                 page.locator(".tile").first.click()
-                person = Person(page, {})
-                for i, (box, what) in enumerate(truth.values()):
+                person = Showing(page, {name: [found] for name, found in truth.items()}, shot)
+                for i, (_, what) in enumerate(truth.values()):
                     person.wait_until_ready(120)
                     page.wait_for_timeout(400 if i < 2 else 6000)  # it learns; a person would look at the image
-                    state = person.state()
-                    suggested = [s["name"] for s in state["suggestions"]] == [what]
-                    if i < 6 or suggested:
-                        shot(700 if i < 2 else 1100, mouse=i < 2)
-                    if not suggested:
-                        for _ in state["suggestions"]:
-                            page.keyboard.press("r")
-                        pointer = person.screen((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-                        person.add(box, what)
-                        if i < 6:
-                            shot(900)
-                    page.evaluate("document.activeElement?.blur()")
-                    page.keyboard.press("Enter")
-                    page.wait_for_timeout(300)
+                    if i < 7 and [s["name"] for s in person.state()["suggestions"]] == [what]:
+                        shot(f"It suggests the {what}: Enter accepts", 1400)
+                    person.finish_image()
                 page.locator(".finished").wait_for()
                 page.wait_for_timeout(1500)
-                shot(2500, mouse=False)
+                drawn = person.drawn
+                shot(f"Ten images done, {drawn} boxes drawn: train fully, or export the labels", 3000)
         finally:
             studio.stop()
     film.save(target)
