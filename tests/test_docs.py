@@ -154,7 +154,7 @@ def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_nothing_is_left_out_of_the_tables() -> None:
-    """Extras, formats and verbs are listed where a reader looks for them."""
+    """Extras, formats, examples and verbs are listed where a reader looks for them."""
     from sppnet.cli.main import VERBS
     from sppnet.datasets.loading import FORMATS
 
@@ -164,6 +164,9 @@ def test_nothing_is_left_out_of_the_tables() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert set(project["optional-dependencies"]) == table(ROOT / "docs" / "install.md")
     assert set(FORMATS) <= table(ROOT / "docs" / "data.md")
+    recipes = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    examples = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
+    assert set(re.findall(r"^\| `(examples/[^`]+)`", recipes, re.MULTILINE)) == examples
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert not [verb for verb in VERBS if f"`{verb}`" not in changes and f"`sppnet {verb}" not in changes]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import skimage.data
 
+import sppnet
 from sppnet.kernels import store
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,7 +60,7 @@ def done(folder: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
     }
     outputs = {}
-    for command in COMMANDS:
+    for command in (*COMMANDS, "sppnet --version"):
         ran = subprocess.run(command, shell=True, cwd=folder, env=environment, capture_output=True, text=True)
         assert ran.returncode == 0, (command, ran.stdout[-2000:], ran.stderr[-2000:])
         outputs[command] = ran.stdout
@@ -75,6 +76,7 @@ def test_commands_in_order(done: dict[str, str], folder: Path) -> None:
     printed = "\n".join(done.values())
     assert "training accepts it" in printed
     assert "protocol voc07-11pt" in printed
+    assert done["sppnet --version"] == f"sppnet {sppnet.__version__}\n"
     trained = next(text for command, text in done.items() if " train " in command)
     assert float(re.findall(r"mean / total +\S+ +(\S+)", trained)[0]) > 0.4  # one's own classes are found
     assert (folder / "my.safetensors").is_file()
