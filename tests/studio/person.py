@@ -167,6 +167,7 @@ class Person:
 
     def finish_image(self) -> None:
         """Correct the suggestions of the open image, add what is missing, and go on by Enter."""
+        assert self.page.locator(".canvas").count(), "no image is open"
         self.wait_until_ready()
         self.page.wait_for_timeout(self.pause_ms)
         wanted = list(self.truth[self.state()["name"]])
@@ -178,8 +179,17 @@ class Person:
                 drawn += added_and_rejected[0]
             self.page.evaluate("document.activeElement?.blur()")
             self.page.keyboard.press("Enter")
+            if self.page.evaluate("window.__s.open.value.done"):  # else it asks to look again first
+                self._wait_until_gone(name)
             self.page.wait_for_timeout(150)
         self.count["accepted"] += len(wanted) - drawn
+
+    def _wait_until_gone(self, name: str) -> None:
+        """Wait for the next image: a second Enter would finish it unseen."""
+        end = time.monotonic() + 60
+        while self.page.locator(".canvas").count() and self.state()["name"] == name:
+            assert time.monotonic() < end, f"{name} is finished, and no other image came"
+            self.page.wait_for_timeout(20)
 
     def _correct(self, wanted: Sequence[tuple[Box, str]]) -> tuple[int, int] | None:
         """Reject what is wrong and add what is missing. Returns how many boxes were added and rejected, or None."""
