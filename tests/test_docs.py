@@ -100,6 +100,20 @@ def test_files_of_the_architecture_exist() -> None:
     assert not [name for name in named if not (ROOT / name).exists()]
 
 
+def test_what_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = {
+        name for name in re.findall(r"`((?:src|tests|docs|studio-ui|\.github)/[^`\s]*)`", text) if "NAME" not in name
+    }
+    assert {"studio-ui/", "tests/datasets/test_round_trip.py"} <= named
+    assert not [name for name in named if not (ROOT / name).exists()]
+    scripts = json.loads((ROOT / "studio-ui" / "package.json").read_text(encoding="utf-8"))["scripts"]
+    assert set(re.findall(r"`npm run ([\w-]+)`", text)) <= set(scripts)
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^\| `make ([\w-]+)`", text, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
 def test_rooms_of_the_architecture_are_all_there_are() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     table = text.split("## The floors")[1].split("## The way")[0]
