@@ -168,8 +168,8 @@ class Person:
 
     def finish_image(self) -> None:
         """Correct the suggestions of the open image, add what is missing, and go on by Enter."""
-        assert self.page.locator(".canvas").count(), "no image is open"
         self.wait_until_ready()
+        assert self.page.locator(".canvas").count(), "no image is open"
         self.page.wait_for_timeout(self.pause_ms)
         wanted = list(self.truth[self.state()["name"]])
         self.count["boxes"] += len(wanted)
