@@ -106,26 +106,27 @@ STEPS = (
 
 def draw_pipeline() -> None:
     """The steps of detection in a row, with selective search beside the convolutions."""
-    figure, ax = plt.subplots(figsize=(11, 2.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(11, 3.3), layout="constrained")
     ax.set_xlim(-0.1, len(STEPS) * 1.5 - 0.2)
-    ax.set_ylim(-1.5, 0.75)
+    ax.set_ylim(-2.25, 0.75)
     ax.axis("off")
     for i, (name, note, colour) in enumerate(STEPS):
         block(ax, i * 1.5, 0, name, note, colour)
         if i:
             arrow(ax, (i * 1.5 - 0.3, 0), (i * 1.5, 0))
-    block(ax, 2.25, -1.1, "selective search", "about 2000 windows", ORANGE)
-    arrow(ax, (0.6, -0.38), (2.25, -1.1))
-    arrow(ax, (3.45, -1.1), (5.1, -0.38))
+    block(ax, 2.25, -1.5, "selective search", "2000 windows", ORANGE)
+    arrow(ax, (0.6, -0.6), (2.25, -1.5))
+    arrow(ax, (3.45, -1.5), (5.1, -0.6))
     save(figure, "pipeline.png")
 
 
 def block(ax: Axes, x: float, y: float, name: str, note: str, colour: str) -> None:
     """A rounded rectangle 1.2 wide, with a name and a smaller note."""
     style: Any = "round,pad=0,rounding_size=0.1"
-    ax.add_patch(FancyBboxPatch((x, y - 0.38), 1.2, 0.76, boxstyle=style, facecolor="white", edgecolor=colour, lw=2))
-    ax.text(x + 0.6, y + 0.13, name, ha="center", va="center", fontsize=8.8, color="black", weight="bold")
-    ax.text(x + 0.6, y - 0.16, note, ha="center", va="center", fontsize=7.6, color=GREY)
+    ax.add_patch(FancyBboxPatch((x, y - 0.6), 1.2, 1.2, boxstyle=style, facecolor="white", edgecolor=colour, lw=2))
+    lines = name.replace(" ", "\n")
+    ax.text(x + 0.6, y + 0.2, lines, ha="center", va="center", fontsize=11, color="black", weight="bold")
+    ax.text(x + 0.6, y - 0.3, note, ha="center", va="center", fontsize=10.5, color=GREY)
 
 
 def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
