@@ -14,7 +14,7 @@ import pytest
 from sppnet.kernels import scratch, scratch_llvm, scratch_plain, vectors, vectors_llvm, vectors_plain
 from sppnet.kernels.fallback import first_that_works
 
-# All of pooling and selective search, in a process whose private interfaces are broken before sppnet is imported.
+# Pooling and selective search, in a process whose private interfaces are broken before sppnet is imported.
 _RUN = """
 import sys, numpy as np, torch, sppnet
 rng = np.random.default_rng(5)
@@ -25,6 +25,12 @@ features[0, 0, :3] = np.nan, np.inf, -np.inf
 windows = np.array([[0, 0, 12, 9], [1, 2, 11, 8], [5, 3, 6, 4], [0, 0, 7, 9]])
 results = {}
 results["max"] = sppnet.pool_windows(features, windows)
+image = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
+image[10:30, 10:40] //= 4
+results["windows"] = sppnet.selective_search(image, "single", working_side=50, min_side=2)
+if sys.argv[2] == "two":
+    np.savez(sys.argv[1], **results)
+    sys.exit()
 results["avg"] = sppnet.pool_windows(features, windows, mode="avg")
 weight = rng.standard_normal((3, 50 * 40)).astype(np.float32)
 finite = np.nan_to_num(features, posinf=9, neginf=-9)
@@ -34,9 +40,6 @@ for mode in ("max", "avg"):
     leaf = torch.from_numpy(finite).requires_grad_()
     sppnet.pool_windows(leaf, windows, mode=mode).square().sum().backward()
     results[f"gradient {mode}"] = leaf.grad.numpy()
-image = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
-image[10:30, 10:40] //= 4
-results["windows"] = sppnet.selective_search(image, "single", working_side=50, min_side=2)
 np.savez(sys.argv[1], **results)
 """
 
@@ -79,7 +82,8 @@ def run_broken(name: str, script: str, *arguments: str, **environment: str) -> s
 def results(name: str, folder: Path) -> tuple[dict[str, Any], str]:
     """Everything that the process computes, and what it says."""
     cache = {} if name == "nothing" else {"SPPNET_KERNEL_CACHE": str(folder / "kernels")}
-    done = run_broken(name, _RUN, str(folder / "results.npz"), **cache)
+    # Without object files Numba compiles the same kernels as ever: two of them show how they are run
+    done = run_broken(name, _RUN, str(folder / "results.npz"), "two" if name == "no object files" else "all", **cache)
     with np.load(folder / "results.npz") as file:
         return dict(file), done.stderr
 
@@ -121,8 +125,9 @@ def test_the_plain_twin_is_taken(name: str, choice: list[str]) -> None:
 def test_results_without_a_private_interface(name: str, expected: dict[str, Any], tmp_path: Path) -> None:
     found, said = results(name, tmp_path)
     assert said.count("kernels run slower") == {"no populate_array": 2, "no object files": 1}[name]
-    assert sorted(found) == sorted(expected)
-    for key, values in expected.items():
+    assert sorted(found) == (["max", "windows"] if name == "no object files" else sorted(expected))
+    for key in found:
+        values = expected[key]
         if key.startswith("scores"):  # products may be rounded twice there
             np.testing.assert_allclose(found[key], values, rtol=1e-4, atol=1e-4, err_msg=key)
         else:
