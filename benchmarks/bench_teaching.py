@@ -1,6 +1,7 @@
 """How good a detector is that the studio taught from 1, 3, 10, 30 and 100 images; beside it what ``add-class`` gives.
 
     python benchmarks/bench_teaching.py --bccd BCCD --cache DIR --json teaching.json --plot teaching.png
+    python benchmarks/bench_teaching.py --bccd BCCD --cache DIR --train --counts 30 100   against ``sppnet train``, too
 
 Measured on images that were not learned from: of BCCD its ``test`` split, of the generated digits others of the same
 making. With each seed other images are chosen, and the fewer are among the more. The studio's head is trained as the
@@ -97,6 +98,12 @@ class Taught:
         return area(self.found(head, task.unseen), task.unseen), seconds
 
 
+def trained(records: Sequence[ImageRecord], task: Task, cache: Path, seed: int) -> float:
+    """What ``train`` makes of the same images: a detector of its own, from nothing."""
+    detector = SPPDetector(seed=seed).fit(subset(task.learn, records), cache=cache / "maps")
+    return area(*detect_dataset(detector, task.unseen))
+
+
 def area(found: Sequence[Detections], data: DetectionDataset) -> float:
     return evaluate_voc(found, data, protocol="voc-area").map
 
@@ -156,6 +163,7 @@ def main() -> None:
     add("--seeds", type=int, default=3)
     add("--unseen", type=int, default=60, help="images to measure on, of each task")
     add("--no-add-class", action="store_true", help="leave add-class out; it takes most of the time")
+    add("--train", action="store_true", help="also train on the same images, as `sppnet train` does")
     add("--json", type=Path)
     add("--plot", type=Path)
     arguments = parser.parse_args()
@@ -172,15 +180,20 @@ def main() -> None:
             order = np.random.default_rng(seed).permutation(len(task.learn))
             for count in arguments.counts:
                 before = known.get((task.name, count, seed))
-                if before is not None and (arguments.no_add_class or before["add_class"] is not None):
+                if (
+                    before is not None
+                    and (arguments.no_add_class or before["add_class"] is not None)
+                    and (not arguments.train or before.get("train") is not None)
+                ):
                     continue
                 if before is not None:
                     rows.remove(before)
                 records = [task.learn[int(i)] for i in order[:count]]
                 score, seconds = studio.run(records, task, seed)
                 other = None if arguments.no_add_class else added(detector, records, task, arguments.cache, seed)
+                whole = round(trained(records, task, arguments.cache, seed), 4) if arguments.train else None
                 rows.append({"task": task.name, "images": count, "seed": seed, "studio": round(score, 4),
-                             "add_class": None if other is None else round(other, 4),
+                             "add_class": None if other is None else round(other, 4), "train": whole,
                              "teaching_seconds": round(seconds, 2)})  # fmt: skip
                 print(rows[-1], flush=True)
                 if arguments.json:

@@ -74,7 +74,7 @@ export const t = {
   featuresBusy: (done: number, total: number, left: string) => `Looking at images: ${done} of ${total}${left}`,
   learning: "Learning…",
   learned: (n: number) => `Learned from ${n === 1 ? "1 image" : `${n} images`}`,
-  notYet: "Finish 2 images, then it starts to suggest.",
+  notYet: "Finish 2 images: then it suggests.",
   windowsBusy: "Looking at this image… draw by dragging meanwhile.",
   unreadable: "This image can't be shown.",
   justChanged: "The suggestions have just changed. Look, then press again.",
