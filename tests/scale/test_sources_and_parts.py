@@ -69,7 +69,7 @@ def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=r"gone: no such file or folder"):
         plan_chunks(str(tmp_path / "gone"), 4)
     pq.write_table(pa.table({"file": ["a"]}), tmp_path / "t.parquet")
-    with pytest.raises(ArgumentError, match="got the columns file, expected 'path' or 'bytes'"):
+    with pytest.raises(ArgumentError, match=r"t\.parquet: got the columns file, expected 'path'"):
         plan_chunks(str(tmp_path / "t.parquet"), 4)
     (tmp_path / "t.parquet").write_text("no table")
     with pytest.raises(ArgumentError, match="isn't a Parquet table"):

@@ -43,6 +43,8 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
             raise ArgumentError(
                 f"{name.replace('_', '-')}: is empty (a variable of the shell without a value?); name it"
             )
+    if arguments.verb == "scale":  # it writes folders, and looks whether they are
+        return
     for option, example in _WRITTEN.items():
         value = getattr(arguments, option, None)
         if not isinstance(value, str) or not os.path.isfile(value):  # noqa: PTH113 - it raises nothing

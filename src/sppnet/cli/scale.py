@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_FAILED, EXIT_OK, bar_for, say
+from sppnet.cli.common import EXIT_FAILED, EXIT_OK, bar_for, file_for_output, say
 from sppnet.cli.options import (
     add_data,
     add_device,
@@ -42,6 +42,7 @@ Compute the windows and feature maps of a training data set that is too large fo
 doesn't compute. The images and DIR must have the same names on all machines, as on a shared file system.
 
 An image that can't be decoded is left out, as training leaves it out; the others are done, and the exit status is 1.
+What is left out before, while the data set is read (--on-error), is listed and changes no exit status, as in training.
 Run the same command again after a stop or a crash: what is there isn't computed again.
 
 It needs Ray: pip install 'sppnet[ray]'
@@ -58,7 +59,7 @@ image gives a row with an error; the others are done, and the exit status is 1.
 Run the same command again after a stop or a crash: rows that are there are not done again.
 
 SOURCE is one of:
-  a folder                      all images in it and below
+  a folder                      all images in it and below; results of an earlier run in it don't count
   a text file                   a path or an address in each line
   a Parquet table (.parquet)    with a column path, or bytes (whole image files); or a folder of such tables
   an address                    of any of these, as s3://bucket/folder; keys come from the environment
@@ -120,9 +121,14 @@ def add_cluster(parser: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
+    from pathlib import Path
+
+    from sppnet.scale.places import is_address
     from sppnet.scale.ray_run import run_on_ray
     from sppnet.scale.work import Task
 
+    if not is_address(arguments.output):
+        file_for_output(Path(arguments.output) / "part-0.parquet")  # before the source is read and Ray is started
     options = {name: getattr(arguments, name) for name in ("vectors", "top", "device") if hasattr(arguments, name)}
     part = arguments.part or (4 if arguments.action == "features" else None)  # vectors of an image are 8 MB
     report = run_on_ray(
@@ -137,8 +143,10 @@ def run(arguments: argparse.Namespace) -> int:
     if report.retried:
         say(f"{report.retried} that had failed were tried again")
     _say_failed(report.failed, report.images)
-    if report.missing or report.twice:
-        say(f"{report.missing} images have no row, {report.twice} more than one; run the same command again")
+    if report.missing:
+        say(f"{report.missing} images have no row; run the same command again")
+    if report.twice:
+        say(f"{report.twice} rows too many: two runs wrote there at a time. Those of an image are equal; use one")
     say(f"written: {arguments.output}")
     return EXIT_FAILED if failed or report.missing or report.twice else EXIT_OK
 
@@ -147,13 +155,12 @@ def run_maps(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from pathlib import Path
 
-    from sppnet.cli.common import file_for_output
     from sppnet.detection.detector import SPPDetector
     from sppnet.scale.cluster import import_ray
     from sppnet.scale.ray_maps import maps_on_ray
 
     import_ray()  # before the data set is read
-    file_for_output(Path(arguments.cache) / "maps", "--cache")
+    file_for_output(Path(arguments.cache) / "maps.safetensors", "--cache")
     splits = training_splits(arguments)
     validation = splits.validation
     for problem in (*splits.train.problems, *(() if validation is None else validation.problems)):

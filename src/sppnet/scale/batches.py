@@ -5,7 +5,6 @@ A bad image gives a row with an ``error``; it never stops the batch. The rows co
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from sppnet.errors import ArgumentError, ImageError, SppnetError
 from sppnet.image_budget import give_back_memory
 from sppnet.images import LoadedImage, load_bounded, load_bounded_bytes
 from sppnet.scale.arrow import pa
-from sppnet.scale.places import is_address, read_address
+from sppnet.scale.places import is_address, path_of_text, read_address, text_of_path
 
 if TYPE_CHECKING:
     from sppnet.classification.image_classifier import ImageClassifier
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DETECTIONS",
+    "TOP",
+    "check_columns",
     "classify_batch",
     "detect_batch",
     "detection_values",
@@ -78,6 +79,8 @@ def schema_of(*results: Any) -> Any:
 
 DETECTIONS = schema_of(pa.field("detections", pa.list_(DETECTION)))
 """Columns that :func:`detect_batch` gives."""
+TOP = b"sppnet.top"
+"""Where the metadata of a table of classes say how many classes each image has."""
 
 
 def detect_batch(table: Any, detector: SPPDetector, *, model_sha256: str | None = None, options: str = "") -> Any:
@@ -194,7 +197,7 @@ def classify_batch(
     def work(image: LoadedImage) -> tuple[list[tuple[int, str, float]]]:
         return ([(g.class_id, g.class_name, g.probability) for g in classifier.classify(image.pixels, top)],)
 
-    schema = schema_of(pa.field("classes", pa.list_(_GUESS)))
+    schema = schema_of(pa.field("classes", pa.list_(_GUESS))).with_metadata({TOP: str(top)})
     return table_of_rows(table, work, schema, ("classes",), model_sha256, options)
 
 
@@ -237,22 +240,32 @@ def _images(table: Any) -> Iterator[tuple[str, str | None, Any]]:
     Raises:
         ArgumentError: there are no such columns.
     """
-    kinds = {name: table.schema.field(name).type for name in ("path", "bytes") if name in table.schema.names}
+    kinds = check_columns(table.schema)
+    for i in range(table.num_rows):
+        path = table.column("path")[i].as_py() if "path" in kinds else None
+        data = table.column("bytes")[i].as_buffer() if "bytes" in kinds and table.column("bytes")[i].is_valid else None
+        yield path or f"image {i + 1} of the batch", path, data
+
+
+def check_columns(schema: Any) -> frozenset[str]:
+    """Which of the columns ``path`` and ``bytes`` a table of images has.
+
+    Raises:
+        ArgumentError: neither, or they hold something else.
+    """
+    kinds = {name: schema.field(name).type for name in ("path", "bytes") if name in schema.names}
     texts, blobs = (pa.types.is_string, pa.types.is_large_string), (pa.types.is_binary, pa.types.is_large_binary)
     for name, checks, what in (("path", texts, "strings"), ("bytes", blobs, "bytes")):
         kind = kinds.get(name)
         kind = kind.value_type if kind is not None and pa.types.is_dictionary(kind) else kind
         if kind is not None and not pa.types.is_null(kind) and not any(check(kind) for check in checks):
-            raise ArgumentError(f"column {name!r}: got {kind}, expected {what}")
+            raise ArgumentError(f"column {name!r}: got {kind}, expected {what}; change its type, or rename it")
     if not kinds:
         raise ArgumentError(
-            f"table: got the columns {', '.join(table.schema.names) or '(none)'}, expected 'path' (strings) or 'bytes' "
+            f"table: got the columns {', '.join(schema.names) or '(none)'}, expected 'path' (strings) or 'bytes' "
             "(whole image files); rename yours"
         )
-    for i in range(table.num_rows):
-        path = table.column("path")[i].as_py() if "path" in kinds else None
-        data = table.column("bytes")[i].as_buffer() if "bytes" in kinds and table.column("bytes")[i].is_valid else None
-        yield path or f"image {i + 1} of the batch", path, data
+    return frozenset(kinds)
 
 
 def _load(name: str, path: str | None, data: Any, options: str) -> LoadedImage:
@@ -262,14 +275,15 @@ def _load(name: str, path: str | None, data: Any, options: str) -> LoadedImage:
         raise ImageError(f"{name}: has neither a path nor bytes")
     if is_address(path):
         return load_bounded_bytes(read_address(path, options), name)
-    return load_bounded(path)
+    return load_bounded(path_of_text(path))
 
 
 def error_message(name: str, error: Exception) -> str:
     """One line for the row of an image that failed, whatever happened; it begins with the name of the image."""
-    message = str(error) or type(error).__name__
+    message = text_of_path(str(error)) or type(error).__name__
     if isinstance(error, MemoryError):
         message = "not enough memory; make the image smaller"
     elif not isinstance(error, SppnetError | OSError):
         message = f"unexpected {type(error).__name__}: {message}"
-    return message if os.fspath(name) in message else f"{name}: {message}"
+    name = text_of_path(name)
+    return message if name in message else f"{name}: {message}"

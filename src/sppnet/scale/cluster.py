@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ __all__ = ["Stage", "connected", "import_ray", "one_line", "pool_sizes", "run_st
 
 _STORE_BYTES = 200_000_000  # enough for names of images, which are all that most runs send
 _MAX_BLOCKS = 2000
+_WAIT_S = 30.0
+"""A cluster may just be starting. Ray itself would ask for five minutes."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,15 @@ def connected(
         return
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     address = address or os.environ.get("RAY_ADDRESS")
+    if address:
+        _wait_for(address)
     try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            store = None if images else _STORE_BYTES
-            ray.init(address="local", num_cpus=cores, object_store_memory=store, include_dashboard=False, **quiet)
+        with _quiet_backend():
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                store = None if images else _STORE_BYTES
+                ray.init(address="local", num_cpus=cores, object_store_memory=store, include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise SppnetError(f"Ray at {address or 'this machine'}: {_first_line(error)}; is the cluster up?") from error
     try:
@@ -90,6 +98,51 @@ def connected(
         yield
     finally:
         ray.shutdown()
+
+
+def _wait_for(address: str) -> None:
+    """Wait until somebody listens at ``HOST:PORT`` or ``ray://HOST:PORT``; other addresses are Ray's to understand.
+
+    Raises:
+        SppnetError: nobody does.
+    """
+    parts = re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:(\d{1,5})", address)
+    end = time.monotonic() + _WAIT_S
+    while parts:
+        try:
+            socket.create_connection((parts[1], int(parts[2])), timeout=5).close()
+        except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and time.monotonic() < end:
+                time.sleep(0.5)
+                continue
+            raise SppnetError(f"Ray at {address}: nobody answers ({_first_line(error)}); is the cluster up?") from error
+        return
+
+
+@contextmanager
+def _quiet_backend() -> Iterator[None]:
+    """Keep the remarks of Ray's C++ code out of what the program prints, unless its user set how much it tells.
+
+    It reads the variable when it starts here, and remarks that it did so: past Python, straight to the descriptor.
+    """
+    if "RAY_BACKEND_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    sys.stderr.flush()
+    try:
+        kept = os.dup(2)
+    except OSError:  # the program was started without one
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def pool_sizes(stages: Sequence[Stage], resources: Mapping[str, float], rows: int) -> list[int]:
@@ -161,10 +214,21 @@ def one_line() -> Iterator[None]:
         # Of what the constructor of an actor raised, Ray brings the traceback only, as a text
         if ours := re.findall(r"^sppnet\.errors\.\w+: (.+)$", str(error), re.MULTILINE):
             raise SppnetError(ours[-1]) from error
+        deepest = _deepest(error)
         raise SppnetError(
-            f"Ray stopped ({type(error).__name__}: {_first_line(error)}); what was done is written: run the same "
+            f"Ray stopped ({type(deepest).__name__}: {_first_line(deepest)}); what was done is written: run the same "
             "command again"
         ) from error
+
+
+def _deepest(error: BaseException) -> BaseException:
+    """What began it: of an error in a worker, what Ray brought of it."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    return seen[-1]
 
 
 def _first_line(error: BaseException) -> str:

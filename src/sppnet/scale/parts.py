@@ -10,12 +10,13 @@ from typing import Any
 
 from sppnet.errors import ArgumentError, OutputError
 from sppnet.scale.arrow import pa, pafs, pq
+from sppnet.scale.batches import TOP
 from sppnet.scale.places import is_address, locate, split_options
+from sppnet.scale.sources import RESULTS
 from sppnet.storage.atomic import write_atomic
 
 __all__ = ["Done", "Parts", "reason_of"]
 
-_NAME = re.compile(r"part-[0-9a-f]{32}\.parquet")
 # In these a file appears when it is complete; elsewhere it is written under another name first
 _OBJECT_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "az", "oss")
 
@@ -42,12 +43,14 @@ class Parts:
         place: a folder, or its address, with options of the store after a question mark. It is made as needed.
         column: that holds the results.
         kind: type of that column, of Arrow; None: any.
+        top: how many classes each image has, where there are classes; None: any.
     """
 
-    def __init__(self, place: str, column: str = "detections", kind: Any = None) -> None:
+    def __init__(self, place: str, column: str = "detections", kind: Any = None, top: int | None = None) -> None:
         self.place = place
         self.column = column
         self.kind = kind
+        self.top = top
         folder, options = split_options(place) if is_address(place) else (place, "")
         self._filesystem, self._path = locate(folder, options)
         self._path = self._path.rstrip("/")
@@ -147,6 +150,12 @@ class Parts:
                         f"{self.place}: has {self.column} of the type {kind}, this run gives {self.kind}; name another "
                         "folder for --output"
                     )
+                top = (parquet.schema_arrow.metadata or {}).get(TOP)
+                if self.top is not None and top not in (None, str(self.top).encode()):
+                    raise ArgumentError(
+                        f"{self.place}: has the {int(top)} best classes of each image, this run gives {self.top} "
+                        f"(--top); give --top {int(top)}, or name another folder for --output"
+                    )
                 return parquet.read(columns)
         except (OSError, pa.ArrowException) as error:
             raise ArgumentError(
@@ -163,7 +172,7 @@ class Parts:
         if kind == pafs.FileType.NotFound:
             return
         for item in self._filesystem.get_file_info(pafs.FileSelector(self._path)):
-            if item.type == pafs.FileType.File and _NAME.fullmatch(item.base_name):
+            if item.type == pafs.FileType.File and RESULTS.fullmatch(item.base_name):
                 yield item.path
 
 

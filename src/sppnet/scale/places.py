@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,10 +11,11 @@ from typing import Any
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.scale.arrow import pa, pafs
 
-__all__ = ["MAX_FILE_BYTES", "is_address", "locate", "read_address", "split_options"]
+__all__ = ["MAX_FILE_BYTES", "is_address", "locate", "path_of_text", "read_address", "split_options", "text_of_path"]
 
 MAX_FILE_BYTES = 2 << 30
 """Larger files are no images; they are refused before they are read."""
+_NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python holds bytes of a name that aren't UTF-8
 
 
 def is_address(text: str) -> bool:
@@ -43,6 +46,8 @@ def locate(address: str, options: str = "") -> tuple[Any, str]:
     Raises:
         ArgumentError: nobody knows the scheme, or the store refuses the options.
     """
+    if _NOT_UTF8.search(address):
+        raise ArgumentError(f"{text_of_path(address)}: its name isn't UTF-8, which Parquet files need; rename it")
     if not is_address(address):
         return pafs.LocalFileSystem(), str(Path(address).absolute())
     scheme, _, rest = address.partition("://")
@@ -60,6 +65,8 @@ def _store(scheme: str, host: str, options: str) -> tuple[Any, str]:
     except pa.ArrowInvalid as error:
         if "scheme" not in str(error).lower():
             raise ArgumentError(f"{address}: {_line(error)}; check the address") from error
+    except ImportError as error:  # fsspec knows the scheme, and lacks the package for it
+        raise ArgumentError(f"{address}: {_line(error)}; then run the same command again") from error
     except (OSError, pa.ArrowException) as error:
         raise ArgumentError(f"{address}: can't be reached ({_line(error)}); check the address and the keys") from error
     try:
@@ -72,6 +79,23 @@ def _store(scheme: str, host: str, options: str) -> tuple[Any, str]:
             "as s3://bucket/folder"
         ) from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), root
+
+
+def text_of_path(path: str) -> str:
+    r"""A path as Arrow can hold it: bytes of a name that aren't UTF-8 are spelt out, as ``\xff``."""
+    return _NOT_UTF8.sub(lambda match: _spelt(ord(match[0])), path)
+
+
+def path_of_text(text: str) -> str:
+    """The path that :func:`text_of_path` made ``text`` of, where that is there; otherwise ``text``."""
+    if "\\x" not in text or os.path.lexists(text):
+        return text
+    path = re.sub(r"\\x([89a-f][0-9a-f])", lambda match: chr(0xDC00 + int(match[1], 16)), text)
+    return path if os.path.lexists(path) else text
+
+
+def _spelt(character: int) -> str:
+    return f"\\x{character - 0xDC00:02x}" if 0xDC80 <= character <= 0xDCFF else f"\\u{character:04x}"
 
 
 def read_address(address: str, options: str = "") -> bytes:

@@ -23,6 +23,7 @@ from sppnet.scale.arrow import pa
 from sppnet.scale.batches import error_message
 from sppnet.scale.cluster import Stage, connected, import_ray, one_line, run_stages
 from sppnet.scale.parts import reason_of
+from sppnet.scale.places import text_of_path
 from sppnet.scale.work import use_threads
 
 __all__ = ["MapWorker", "MapsReport", "maps_on_ray", "record_without_objects"]
@@ -111,7 +112,7 @@ def maps_on_ray(
             missing += not (folder / entry).is_file()
     if good and not missing:
         DecodedImages(folder).add(sorted(good))  # so that training doesn't decode all of them for a check
-    reasons = Counter(reason_of(message, path) for path, message in problems.items())
+    reasons = Counter(reason_of(message, text_of_path(path)) for path, message in problems.items())
     texts = tuple(problems.values())
     return MapsReport(count, resumed, dict(reasons.most_common()), texts, missing, time.perf_counter() - start)
 
@@ -139,8 +140,8 @@ class MapWorker:
         """Do some images.
 
         Returns:
-            For each its ``path``; how many entries were ``written``; the name in the cache of its first ``entry``;
-            and ``error``, which is None where all went well.
+            For each its ``path``, in bytes; how many entries were ``written``; the name in the cache of its first
+            ``entry``; and ``error``, which is None where all went well.
 
         Raises:
             OutputError: an entry can't be written: the disk is full, say.
@@ -148,7 +149,7 @@ class MapWorker:
         data = self._detector.training_images(DetectionDataset(records, ()), self._cache, mirrored=mirrored)
         done = []
         for i, record in enumerate(records):
-            row: dict[str, Any] = {"path": str(record.path), "written": 0, "entry": "", "error": None}
+            row: dict[str, Any] = {"path": os.fsencode(record.path), "written": 0, "entry": "", "error": None}
             try:
                 row["written"] = data.prepare_image(i)
                 row["entry"] = str(data.entry_paths(i)[0].relative_to(self._cache))
@@ -156,7 +157,7 @@ class MapWorker:
                 raise
             except Exception as wrong:  # whatever it is, the other images go on
                 text = damage_of(record.path) if isinstance(wrong, OSError | ImageError) else ""
-                row["error"] = text or error_message(str(record.path), wrong)
+                row["error"] = text_of_path(text) or error_message(str(record.path), wrong)
             done.append(row)
         return done
 
@@ -166,7 +167,7 @@ class MapWorker:
         for row in batch.to_pylist():
             sizes = zip(row["paths"], row["widths"], row["heights"], strict=True)
             records = [
-                record_without_objects(Path(path), width, height, str(i))
+                record_without_objects(Path(os.fsdecode(path)), width, height, str(i))
                 for i, (path, width, height) in enumerate(sizes)
             ]
             done += self.do(records, mirrored=row["mirrored"])
@@ -175,7 +176,7 @@ class MapWorker:
 
 _RESULT = pa.schema(
     [
-        pa.field("path", pa.string()),
+        pa.field("path", pa.binary()),
         pa.field("written", pa.int64()),
         pa.field("entry", pa.string()),
         pa.field("error", pa.string()),
@@ -194,7 +195,7 @@ def _rows(dataset: DetectionDataset, mirrored: bool) -> Iterator[dict[str, Any]]
     records = iter(dataset)
     while some := list(islice(records, _IMAGES_A_ROW)):
         yield {
-            "paths": [str(record.path.absolute()) for record in some],
+            "paths": [os.fsencode(record.path.absolute()) for record in some],  # a name need not be UTF-8
             "widths": [record.width for record in some],
             "heights": [record.height for record in some],
             "mirrored": mirrored,
@@ -204,4 +205,4 @@ def _rows(dataset: DetectionDataset, mirrored: bool) -> Iterator[dict[str, Any]]
 def _results(ray: Any, rows: list[dict[str, Any]], stage: Stage) -> Iterator[tuple[str, int, str, str | None]]:
     for batch in run_stages(ray, rows, [stage]):
         for row in batch.to_pylist():
-            yield row["path"], row["written"], row["entry"], row["error"]
+            yield os.fsdecode(row["path"]), row["written"], row["entry"], row["error"]

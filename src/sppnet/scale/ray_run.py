@@ -106,7 +106,11 @@ def run_on_ray(
     apart = task.action != "classify" and bool(proposal_actors or task.device == "cuda")
     chunks = plan_chunks(source, images_a_part or (IMAGES_A_PREPARED_PART if apart else IMAGES_A_PART))
     loaded = task.load()
-    sha256, parts = loaded.sha256, Parts(output, task.column, loaded.kind)
+    top = task.top if task.action == "classify" else None
+    sha256, parts = (
+        loaded.sha256,
+        Parts(output, task.column, loaded.kind, top),
+    )
     before = parts.read(sha256, sppnet.__version__)
     retried = 0
     if retry_failed and before.failed:

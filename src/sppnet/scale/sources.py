@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sppnet.errors import ArgumentError, ImageError
+from sppnet.errors import ArgumentError, ImageError, InputFileError
 from sppnet.images import IMAGE_EXTENSIONS, list_images
 from sppnet.scale.arrow import pa, pafs, pq
-from sppnet.scale.places import is_address, locate, split_options
+from sppnet.scale.batches import check_columns
+from sppnet.scale.places import is_address, locate, split_options, text_of_path
 from sppnet.storage.reading import read_regular
 
-__all__ = ["Chunk", "chunk_table", "plan_chunks"]
+__all__ = ["RESULTS", "Chunk", "chunk_table", "plan_chunks"]
 
 _MAX_LIST_BYTES = 1 << 30
+RESULTS = re.compile(r"part-[0-9a-f]{32}\.parquet")
+"""Names of files of results."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,10 @@ def plan_chunks(source: str, images: int) -> list[Chunk]:
     The division depends on the source alone, so that a run that goes on after another one makes the same chunks.
 
     Args:
-        source: a folder; a Parquet table with a column ``path`` or ``bytes``, or a folder of such tables; a text file
-            with a path or address in each line; or an address of any of these, with options of the store after a
-            question mark. Paths in lists and tables are relative to the folder that the list or table is in.
+        source: a folder, in which results of an earlier run don't count; a Parquet table with a column ``path`` or
+            ``bytes``, or a folder of such tables; a text file with a path or address in each line; or an address of
+            any of these, with options of the store after a question mark. Paths in lists and tables are relative to
+            the folder that the list or table is in.
         images: in a chunk, at most.
 
     Raises:
@@ -102,22 +107,30 @@ def _look(place: str, options: str) -> tuple[Iterable[str], list[str]]:
         if Path(path).suffix.lower() in IMAGE_EXTENSIONS:
             return (place,), []
         return _read_list(place, options), []
+    if kind.type != pafs.FileType.Directory:
+        raise ArgumentError(f"{place}: is a pipe or a device; expected a folder, a Parquet table or a text file")
     if not is_address(place):
-        return map(str, list_images([place])), sorted(str(p) for p in Path(place).rglob("*.parquet"))
+        found = sorted(str(p) for p in Path(place).rglob("*.parquet") if not RESULTS.fullmatch(p.name))
+        return (text_of_path(str(path)) for path in list_images([place])), found
     root, found = place.rstrip("/"), filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     below = path.rstrip("/")
     names = sorted(item.path[len(below) :] for item in found if item.type == pafs.FileType.File)
     keys = [root + name for name in names if Path(name).suffix.lower() in IMAGE_EXTENSIONS]
-    return keys, [root + name for name in names if name.lower().endswith(".parquet")]
+    tables = (name for name in names if name.lower().endswith(".parquet"))
+    return keys, [root + name for name in tables if not RESULTS.fullmatch(name.rpartition("/")[2])]
 
 
 def _read_list(place: str, options: str) -> Iterator[str]:
-    if is_address(place):
-        filesystem, path = locate(place, options)
-        with filesystem.open_input_file(path) as file:
-            data = bytes(file.read())
-    else:
-        data = read_regular(place, _MAX_LIST_BYTES)
+    try:
+        if is_address(place):
+            with _open(place, options) as file:
+                data = bytes(file.read())
+        else:
+            data = read_regular(place, _MAX_LIST_BYTES)
+    except InputFileError:
+        raise
+    except (OSError, pa.ArrowException) as error:
+        raise ArgumentError(f"{place}: can't be read ({str(error).splitlines()[0]}); name another") from error
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
@@ -142,11 +155,10 @@ def _table_chunks(table: str, options: str, images: int, seen: set[str]) -> Iter
     try:
         with _open(table, options) as file:
             parquet = pq.ParquetFile(file)
-            names = set(parquet.schema_arrow.names)
-            if not names & {"path", "bytes"}:
-                raise ArgumentError(
-                    f"{table}: got the columns {', '.join(parquet.schema_arrow.names)}, expected 'path' or 'bytes'"
-                )
+            try:
+                names = check_columns(parquet.schema_arrow)
+            except ArgumentError as error:
+                raise ArgumentError(f"{table}: {str(error).removeprefix('table: ')}") from None
             first = 0
             for group in range(parquet.num_row_groups):
                 count = parquet.metadata.row_group(group).num_rows
