@@ -194,6 +194,10 @@ export function Canvas() {
       setDrag({ ...drag, now });
     }
   };
+  const cancel = (e: PointerEvent): void => { // the system took the pointer away: nothing was meant
+    touches.current.delete(e.pointerId);
+    setDrag(null);
+  };
   const end = (e: PointerEvent): void => {
     touches.current.delete(e.pointerId);
     if (!drag) return;
@@ -243,7 +247,7 @@ export function Canvas() {
   const label = 13 / camera.k;
   return (
     <div class={`canvas${drag?.kind === "pan" ? " panning" : ""}`} ref={host} onPointerDown={start} onPointerMove={move}
-      onPointerUp={end} onPointerCancel={end} onPointerLeave={() => !drag && setPointer(null)} data-testid="canvas">
+      onPointerUp={end} onPointerCancel={cancel} onPointerLeave={() => !drag && setPointer(null)} data-testid="canvas">
       <div class="stage" style={style}>
         {broken ? <div class="broken" style={{ fontSize: `${16 / camera.k}px` }}>{t.unreadable}</div> :
           <img src={api.view(o.id)} alt={o.name} draggable={false} class={ready === o.id ? "" : "loading"}
