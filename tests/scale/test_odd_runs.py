@@ -15,6 +15,7 @@ import pytest
 import sppnet
 from sppnet import ArgumentError
 from sppnet.cli.main import main
+from sppnet.cli.scale import _say_maps
 from sppnet.errors import SppnetError
 
 pa = pytest.importorskip("pyarrow")
@@ -25,7 +26,7 @@ from sppnet.scale.batches import TOP  # noqa: E402
 from sppnet.scale.cluster import connected, one_line  # noqa: E402
 from sppnet.scale.parts import Parts  # noqa: E402
 from sppnet.scale.places import path_of_text, text_of_path  # noqa: E402
-from sppnet.scale.ray_maps import MapWorker, record_without_objects  # noqa: E402
+from sppnet.scale.ray_maps import MapsReport, MapWorker, record_without_objects  # noqa: E402
 from sppnet.scale.sources import plan_chunks  # noqa: E402
 from sppnet.scale.work import ChunkWorker, Task  # noqa: E402
 
@@ -101,6 +102,14 @@ def test_results_among_the_images_are_no_images(images: list[Path], tmp_path: Pa
     assert keys(tmp_path) == [str(tmp_path / "a.jpg")]
     pq.write_table(pa.table({"path": ["c.jpg"]}), tmp_path / "more.parquet")
     assert keys(tmp_path) == [str(tmp_path / "a.jpg"), str(tmp_path / "c.jpg")]
+
+
+def test_lists_as_other_systems_write_them(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("\ufeff\r\n/a b.jpg \r\n \t\r\n/c\u2028\u00a0.jpg\n\n/e\u0301.jpg\r".encode())
+    assert keys(tmp_path / "list.txt") == ["/a b.jpg", "/c\u2028\u00a0.jpg", "/e\u0301.jpg"]
+    (tmp_path / "list.txt").write_bytes("/a.jpg\n/b.jpg\n/caf\u00e9.jpg".encode("latin-1"))
+    with pytest.raises(ArgumentError, match=r"list\.txt: .* aren't UTF-8 in line 3; save it as UTF-8"):
+        keys(tmp_path / "list.txt")
 
 
 @pytest.mark.parametrize(
@@ -182,6 +191,13 @@ def test_rows_too_many_are_told_with_what_to_do(
     printed = capsys.readouterr().out
     assert "2 rows too many: two runs wrote there at a time. Those of an image are equal; use one\n" in printed
     assert "run the same command" not in printed
+
+
+def test_of_many_images_that_failed_some_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    problems = tuple(f"{i}.jpg: damaged" for i in range(23))
+    assert _say_maps(MapsReport(23, 0, {"damaged": 23}, problems, 0, 1.0), "cache") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[20:] == ["left out: 19.jpg: damaged", "left out: 3 more", "23 of 23 images failed:", "  23  damaged"]
 
 
 # --- Ray -------------------------------------------------------------------------------------------------------------

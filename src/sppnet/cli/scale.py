@@ -128,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sppnet.scale.work import Task
 
     if not is_address(arguments.output):
-        file_for_output(Path(arguments.output) / "part-0.parquet")  # before the source is read and Ray is started
+        file_for_output(Path(arguments.output) / ".none.parquet")  # before the source is read and Ray is started
     options = {name: getattr(arguments, name) for name in ("vectors", "top", "device") if hasattr(arguments, name)}
     part = arguments.part or (4 if arguments.action == "features" else None)  # vectors of an image are 8 MB
     report = run_on_ray(
@@ -160,7 +160,7 @@ def run_maps(arguments: argparse.Namespace) -> int:
     from sppnet.scale.ray_maps import maps_on_ray
 
     import_ray()  # before the data set is read
-    file_for_output(Path(arguments.cache) / "maps.safetensors", "--cache")
+    file_for_output(Path(arguments.cache) / ".none.safetensors", "--cache")
     splits = training_splits(arguments)
     validation = splits.validation
     for problem in (*splits.train.problems, *(() if validation is None else validation.problems)):
@@ -181,10 +181,13 @@ def _say_maps(report: MapsReport, cache: str) -> int:
     say(f"{report.images} images: {report.resumed} done before, {new} now{rate}")
     for problem in report.problems[:20]:
         say(f"left out: {problem}")
+    if more := len(report.problems[20:]):
+        say(f"left out: {more} more")
     _say_failed(report.failed, report.images)
     if report.missing:
         say(f"{report.missing} images have no maps in {cache} on this machine; name a folder that all machines share")
-    say(f"written: {cache}")
+    if report.images > failed:
+        say(f"written: {cache}")
     return EXIT_FAILED if failed or report.missing else EXIT_OK
 
 

@@ -132,11 +132,15 @@ def _read_list(place: str, options: str) -> Iterator[str]:
     except (OSError, pa.ArrowException) as error:
         raise ArgumentError(f"{place}: can't be read ({str(error).splitlines()[0]}); name another") from error
     try:
-        lines = data.decode("utf-8-sig").splitlines()
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ArgumentError(f"{place}: expected a folder, a Parquet table or a text file with a path in each line, got "
-                            f"something else ({error.reason})") from None  # fmt: skip
-    return (_beside(place, line.strip()) for line in lines if line.strip())
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ArgumentError(
+            f"{place}: expected a folder, a Parquet table or a text file with a path in each line, got bytes that "
+            f"aren't UTF-8 in line {line}; save it as UTF-8, or name another"
+        ) from None
+    lines = (line.strip(" \t") for line in re.split("[\r\n]+", text))  # other white space may belong to a name
+    return (_beside(place, line) for line in lines if line)
 
 
 def _beside(place: str, path: str) -> str:
