@@ -104,6 +104,17 @@ def test_results_among_the_images_are_no_images(images: list[Path], tmp_path: Pa
     assert keys(tmp_path) == [str(tmp_path / "a.jpg"), str(tmp_path / "c.jpg")]
 
 
+def test_an_image_that_is_named_again_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two images of a table of bytes may have one name by mistake; the second was left out in silence."""
+    table = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"path": ["a", "b"], "bytes": [b"1", b"2"]}), table)
+    assert (keys(table), caplog.messages) == (["a", "b"], [])
+    pq.write_table(pa.table({"path": ["a", "a", None, "a"], "bytes": [b"1", b"2", b"3", b"4"]}), table)
+    assert keys(table) == ["a", f"{table}#2"]
+    (message,) = caplog.messages
+    assert message.startswith(f"{table}: 2 rows or lines name an image again, and are left out")
+
+
 def test_lists_as_other_systems_write_them(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("\ufeff\r\n/a b.jpg \r\n \t\r\n/c\u2028\u00a0.jpg\n\n/e\u0301.jpg\r".encode())
     assert keys(tmp_path / "list.txt") == ["/a b.jpg", "/c\u2028\u00a0.jpg", "/e\u0301.jpg"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from sppnet.storage.reading import read_regular
 
 __all__ = ["RESULTS", "Chunk", "chunk_table", "plan_chunks"]
 
+_log = logging.getLogger("sppnet")
 _MAX_LIST_BYTES = 1 << 30
 RESULTS = re.compile(r"part-[0-9a-f]{32}\.parquet")
 """Names of files of results."""
@@ -53,6 +55,14 @@ class Chunk:
         return Chunk(tuple(self.keys[i] for i in left), self.table, self.group, rows)
 
 
+@dataclass
+class _Seen:
+    """Images that a source has named so far, and how often it named one again."""
+
+    keys: set[str]
+    again: int = 0
+
+
 def plan_chunks(source: str, images: int) -> list[Chunk]:
     """Divide a source into chunks, each image once.
 
@@ -71,12 +81,16 @@ def plan_chunks(source: str, images: int) -> list[Chunk]:
     """
     place, options = split_options(source) if is_address(source) else (source, "")
     keys, tables = _look(place, options)
-    seen: set[str] = set()
+    seen = _Seen(set())
     chunks = list(_chunks(_once(((key, -1) for key in keys), seen), images))
     for table in tables:
         chunks += _table_chunks(table, options, images, seen)
     if not chunks:
         raise ImageError(f"{source}: no images in it; expected files such as .jpg or .png, or tables or lists of them")
+    if seen.again:
+        _log.warning(
+            f"{source}: {seen.again} rows or lines name an image again, and are left out: a path names one image"
+        )
     return chunks
 
 
@@ -155,7 +169,7 @@ def _open(place: str, options: str) -> Any:
     return filesystem.open_input_file(path)
 
 
-def _table_chunks(table: str, options: str, images: int, seen: set[str]) -> Iterator[Chunk]:
+def _table_chunks(table: str, options: str, images: int, seen: _Seen) -> Iterator[Chunk]:
     try:
         with _open(table, options) as file:
             parquet = pq.ParquetFile(file)
@@ -182,11 +196,13 @@ def _table_chunks(table: str, options: str, images: int, seen: set[str]) -> Iter
         ) from error
 
 
-def _once(named: Iterable[tuple[str, int]], seen: set[str]) -> Iterator[tuple[str, int]]:
+def _once(named: Iterable[tuple[str, int]], seen: _Seen) -> Iterator[tuple[str, int]]:
     """Drop a second mention."""
     for key, row in named:
-        if key not in seen:
-            seen.add(key)
+        if key in seen.keys:
+            seen.again += 1
+        else:
+            seen.keys.add(key)
             yield key, row
 
 
