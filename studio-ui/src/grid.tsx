@@ -32,11 +32,12 @@ export function Grid() {
   const last = Math.ceil((box.top + box.height) / pitch) + 1;
   const visible = list.slice(first * columns, last * columns);
   const project = s.project.value;
+  const going = useRef<number | null>(null); // where arrows have led while the page wasn't drawn yet
   /** Arrows go from image to image, as in every list of icons. */
   const onArrow = (e: KeyboardEvent): void => {
     const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[e.key];
     const el = host.current;
-    const here = Number((e.target as HTMLElement).dataset.n);
+    const here = going.current ?? Number((e.target as HTMLElement).dataset.n);
     if (!by || !el || Number.isNaN(here)) return;
     const next = here + by;
     if (next < 0 || next >= list.length) return;
@@ -45,7 +46,12 @@ export function Grid() {
     if (top < el.scrollTop) el.scrollTop = top - GAP;
     else if (top + pitch > el.scrollTop + el.clientHeight) el.scrollTop = top + pitch - el.clientHeight;
     setBox({ width: el.clientWidth, height: el.clientHeight, top: el.scrollTop });
-    requestAnimationFrame(() => el.querySelector<HTMLElement>(`[data-n="${next}"]`)?.focus({ preventScroll: true }));
+    going.current = next;
+    requestAnimationFrame(() => {
+      if (going.current !== next) return; // another key has led further
+      going.current = null;
+      el.querySelector<HTMLElement>(`[data-n="${next}"]`)?.focus({ preventScroll: true });
+    });
   };
 
   return (

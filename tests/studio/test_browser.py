@@ -345,7 +345,7 @@ def test_without_a_mouse(studio: Studio) -> None:
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowDown")
         page.keyboard.press("ArrowUp")
-        page.wait_for_timeout(100)
+        page.wait_for_function("document.activeElement.dataset.n === '1'")
         wanted = page.evaluate("window.__s.shown.value[1].name")
         assert page.evaluate("document.activeElement.ariaLabel").startswith(wanted)
         page.keyboard.press("Enter")
