@@ -32,6 +32,31 @@ LONG = (
     ("test_ray_run.py", "test_native.py", "test_hostile_images.py", "test_fallback.py", "test_examples.py"),
 )
 
+# Files without one slow test that take 4 to 22 seconds all the same. What they test breaks seldom by itself, so
+# `make test-fast`, which a developer runs all day, leaves them out.
+TOGETHER_LONG = (
+    "backbones/test_engines.py",
+    "backbones/test_tuned.py",
+    "classification/test_image_classifier.py",
+    "cli/test_classify_train.py",
+    "cli/test_detect_many.py",
+    "datasets/test_generated.py",
+    "detection/test_classes.py",
+    "detection/test_concurrency.py",
+    "detection/test_frames.py",
+    "detection/test_held_out.py",
+    "detection/test_run.py",
+    "detection/test_run_many.py",
+    "detection/test_tuning.py",
+    "fuzz/test_any_input.py",
+    "hostile/test_odd_files.py",
+    "kernels/test_fallback.py",
+    "pooling/test_ops.py",
+    "scale/test_sources_and_parts.py",
+    "scale/test_steps.py",
+    "test_image_memory.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what needs the development data, and put the tests into an order in which all workers end together."""
@@ -43,7 +68,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ordered += short[: max(taken, 0)]
         short = short[max(taken, 0) :]
     items[:] = ordered
+    long = {Path(__file__).resolve().parent / name for name in TOGETHER_LONG}
     for item in items:
+        if item.path in long:
+            item.add_marker(pytest.mark.long)
         if "shared_data" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.data)
 
