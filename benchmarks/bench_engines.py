@@ -15,13 +15,13 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-import onnxruntime
 import torch
 
 from sppnet.backbones.engines.load import load_engine
@@ -100,7 +100,7 @@ def main() -> None:
     rows = [*convolutions(arguments.backbone, arguments.repeats), head(channels, arguments.repeats)]
     for row in rows:
         print(row["what"] + ": " + ", ".join(f"{name} {ms:.1f}" for name, ms in row["cpu_ms"].items()) + " ms")
-    versions = {"torch": torch.__version__, "onnxruntime": onnxruntime.__version__}
+    versions = {"torch": torch.__version__, "onnxruntime": version("onnxruntime")}
     document = {"processor": processor(), "threads": 1, "versions": versions, "rows": rows}
     Path(arguments.output).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

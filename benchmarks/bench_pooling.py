@@ -91,6 +91,7 @@ def adaptive_loop(features: Tensor, cells: list[list[int]]) -> Tensor:
 
 def onnx_roi_pool(features: Tensor, cells: Tensor, threads: int) -> Callable[[], Any] | None:
     """ONNX Runtime's MaxRoiPool, one node a level. Its bins differ slightly, the work is the same."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at the import
     try:
         import onnxruntime
         from onnx import TensorProto, helper
