@@ -17,7 +17,7 @@ from PIL import Image
 from sppnet.datasets.example import make_example
 from sppnet.datasets.writing import WRITTEN_FORMATS, write_dataset
 from sppnet.errors import ArgumentError
-from sppnet.studio.adding import AddingLimits, add_file, safe_name
+from sppnet.studio.adding import AddingLimits, add_file, add_labels, safe_name
 
 
 def png(value: int = 90, side: int = 20) -> bytes:
@@ -134,8 +134,9 @@ def test_bombs_are_bounded(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="more than 50 files"):
         add_file(folder, "many.zip", upload(tmp_path, many), limits)
     large = archive(**{f"{i}.png": png(i) + bytes(800) for i in range(10)})
-    with pytest.raises(ArgumentError, match="the rest was left out"):
-        add_file(folder, "large.zip", upload(tmp_path, large), limits)
+    added = add_file(folder, "large.zip", upload(tmp_path, large), limits)
+    assert 0 < len(added.names) < 5
+    assert "the rest was left out" in added.skipped[-1][1]
     assert sum(p.stat().st_size for p in folder.rglob("*.png")) < 5000
 
 
@@ -173,6 +174,8 @@ def test_frames_of_a_video(folder: Path, tmp_path: Path) -> None:
     with Image.open(folder / added.names[1]) as image:
         assert image.size == (64, 48)
         assert np.asarray(image).mean() == pytest.approx(100, abs=12)
+    again = add_file(folder, "holiday/clip.mp4", upload(tmp_path, file.read_bytes()))
+    assert (again.names, again.skipped) == ([], [("holiday/clip.mp4", "3 of its images are there already")])
     with pytest.raises(ArgumentError, match=r"broken\.mp4"):
         add_file(folder, "broken.mp4", upload(tmp_path, b"nothing"))
 
@@ -223,9 +226,160 @@ def test_labels_of_an_archive_that_lead_elsewhere_or_are_damaged(folder: Path, t
     damaged = coco.replace(b'"bbox"', b'"box"')
     added = add_file(folder, "b.zip", upload(tmp_path, archive(**{"a.png": png(1), "labels.json": damaged})))
     assert added.names == ["b/a.png"]
-    assert added.labels is None
+    assert added.labels is not None
+    assert added.labels.boxes == {}  # and it is not finished
+    assert "has bbox None" in added.skipped[0][1]
     limits = AddingLimits(label_bytes=100)
     added = add_file(folder, "c.zip", upload(tmp_path, archive(**{"a.png": png(1), "labels.json": coco})), limits)
     assert added.names == ["c/a.png"]
     assert any("annotations have more than" in why for _, why in added.skipped)
     assert str(tmp_path) not in str(added.skipped)
+
+
+VOC_BOX = "<object><name>{}</name><bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>{}</xmax><ymax>9</ymax></bndbox></object>"
+
+
+def voc(image: str, *boxes: str) -> bytes:
+    size = "<size><width>20</width><height>20</height><depth>3</depth></size>"
+    return f"<annotation><filename>{image}</filename>{size}{''.join(boxes)}</annotation>".encode()
+
+
+def test_nobody_is_said_to_have_finished_what_the_labels_do_not_tell_of(folder: Path, tmp_path: Path) -> None:
+    """A file of YOLO that is missing is no background, and an image with a wrong box is to be looked at."""
+    yolo = archive(**{
+        "data.yaml": b"names: [cat]\ntrain: images\nval: images\n", "images/a.png": png(1), "images/empty.png": png(2),
+        "images/unlabelled.png": png(3), "labels/a.txt": b"0 .5 .5 .4 .4\n", "labels/empty.txt": b"",
+    })  # fmt: skip
+    labels = add_file(folder, "yolo.zip", upload(tmp_path, yolo)).labels
+    assert labels is not None
+    assert labels.boxes == {"yolo/images/a.png": [(6.0, 6.0, 14.0, 14.0, 0)], "yolo/images/empty.png": []}
+    outside = VOC_BOX.format("cat", 100, 200)
+    pets = archive(**{
+        "a.png": png(1), "b.png": png(2), "a.xml": voc("a.png", VOC_BOX.format("cat", 1, 9), outside),
+        "b.xml": voc("b.png", outside),
+    })  # fmt: skip
+    added = add_file(folder, "pets.zip", upload(tmp_path, pets))
+    assert added.labels is not None
+    cat = added.labels.class_names.index("cat")
+    assert added.labels.boxes == {"pets/a.png": [(0.0, 0.0, 9.0, 9.0, cat)]}
+    assert added.labels.unfinished == {"pets/a.png"}
+    assert [name for name, _ in added.skipped] == ["a.xml", "b.xml"]
+    assert "xmin=100" in added.skipped[0][1]
+
+
+@pytest.mark.parametrize("leads", ["path: {}", "path: ../{}", "train: {}"])
+def test_labels_of_an_archive_are_looked_for_in_it_only(folder: Path, tmp_path: Path, leads: str) -> None:
+    """Whoever packs a data set of his own machine has its address in it, and it is there."""
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    (tmp_path / "mine" / "images" / "private.png").write_bytes(png(9))
+    where = str(tmp_path / "mine") if leads.startswith("path") else str(tmp_path / "mine" / "images")
+    text = f"names: [cat]\n{leads.format(where)}\nval: images\n"
+    data = {"images/a.png": png(1), "labels/a.txt": b"0 .5 .5 .4 .4\n", "data.yaml": text.encode()}
+    added = add_file(folder, "yolo.zip", upload(tmp_path, archive(**data)))
+    assert added.skipped == []
+    assert added.labels is not None
+    assert added.labels.boxes == {"yolo/images/a.png": [(6.0, 6.0, 14.0, 14.0, 0)]}
+    names = {"images/a.png": png(1), "labels/a.txt": b"0 .5 .5 .4 .4\n"}
+    (tmp_path / "names").write_text("secret\n")
+    names["data.yaml"] = f"names: {tmp_path / 'names'}\ntrain: images\nval: images\n".encode()
+    added = add_file(folder, "yolo.zip", upload(tmp_path, archive(**names)))
+    assert "secret" not in str(added)
+
+
+def test_names_in_an_archive(folder: Path, tmp_path: Path) -> None:
+    """Programs that write UTF-8 and don't say so; names that become the same; a file where another has a folder."""
+    names = ("ä.png", "b_.png")
+    coco = {
+        "images": [{"id": i, "file_name": name, "width": 20, "height": 20} for i, name in enumerate(names)],
+        "annotations": [
+            {"id": i, "image_id": i, "bbox": [i, 1, 9, 9], "category_id": 1, "area": 81, "iscrowd": 0} for i in range(2)
+        ],
+        "categories": [{"id": 1, "name": "thing"}],
+    }  # fmt: skip
+    files = {"ae.png": png(1), "b_.png": png(2), "b?.png": png(3), "b_.png/c.png": png(4),
+             "labels.json": json.dumps(coco).encode()}  # fmt: skip
+    data = archive(**files).replace(b"ae.png", "ä.png".encode())
+    added = add_file(folder, "a.zip", upload(tmp_path, data))
+    assert added.names == ["a/ä.png", "a/b_.png", "a/b_ (2).png"]
+    assert added.skipped == [("b_.png/c.png", "a file has the name of its folder")]
+    assert added.labels is not None
+    assert added.labels.boxes == {"a/ä.png": [(0.0, 1.0, 9.0, 10.0, 0)], "a/b_.png": [(1.0, 1.0, 10.0, 10.0, 0)]}
+
+
+def sent(files: dict[str, bytes], images: dict[str, str]) -> bytes:
+    head = {"files": [[name, len(data)] for name, data in files.items()], "images": images}
+    return json.dumps(head).encode() + b"\n" + b"".join(files.values())
+
+
+@pytest.mark.parametrize("format", WRITTEN_FORMATS)
+def test_the_labels_of_a_folder(folder: Path, tmp_path: Path, format: str) -> None:
+    """As those of an archive: the page sends the images, then the rest."""
+    data = make_example(tmp_path / "made", 4, 2, 0)
+    write_dataset(data, tmp_path / "set", format)
+    places, files = {}, {}
+    for path in sorted((tmp_path / "set").rglob("*")):
+        name = path.relative_to(tmp_path).as_posix()
+        if path.suffix == ".jpg":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(png())  # another image has the name already
+            added = add_file(folder, name, path)
+            assert added.place == name.replace(".jpg", " (2).jpg")
+            assert add_file(folder, name, path).place == added.place
+            places[name] = added.place
+        elif path.is_file():
+            files[name] = path.read_bytes()
+    added = add_labels(folder, upload(tmp_path, sent(files, places)))
+    assert added.skipped == []
+    assert added.labels is not None
+    assert set(added.labels.boxes) == set(places.values())
+    count = sum(len(rows) for rows in added.labels.boxes.values())
+    assert count == sum(len(record) for record in data) > 0
+    assert {p.suffix for p in folder.rglob("*.*")} == {".jpg"}  # no annotation stays in the folder
+
+
+def test_several_folders_with_labels(folder: Path, tmp_path: Path) -> None:
+    """Each is a data set of its own, unless images and labels are in folders of their own."""
+    for name in ("one/a.png", "two/a.png", "images/a.png"):
+        add_file(folder, name, upload(tmp_path, png(len(name))))
+    files = {
+        "one/a.xml": voc("a.png", VOC_BOX.format("cat", 1, 9)),
+        "two/data.yaml": b"names: [dog]\ntrain: .\nval: .\n", "two/a.txt": b"0 .5 .5 .4 .4\n",
+    }  # fmt: skip
+    added = add_labels(folder, upload(tmp_path, sent(files, {name: name for name in ("one/a.png", "two/a.png")})))
+    assert added.skipped == []
+    assert added.labels is not None
+    found = {
+        name: [(*row[:4], added.labels.class_names[int(row[4])]) for row in rows]
+        for name, rows in added.labels.boxes.items()
+    }
+    assert found == {"one/a.png": [(0.0, 0.0, 9.0, 9.0, "cat")], "two/a.png": [(6.0, 6.0, 14.0, 14.0, "dog")]}
+    yolo = {"labels/a.txt": b"0 .5 .5 .4 .4\n"}
+    added = add_labels(folder, upload(tmp_path, sent(yolo, {"images/a.png": "images/a.png"})))
+    assert added.labels is not None
+    assert added.labels.boxes == {"images/a.png": [(6.0, 6.0, 14.0, 14.0, 0)]}
+    assert "nothing names the classes" in added.skipped[0][1]
+
+
+def test_labels_that_were_sent_lead_nowhere_else(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes(png(7))
+    add_file(folder, "a.png", upload(tmp_path, png(1)))
+    box = voc("secret.png", VOC_BOX.format("cat", 1, 9))
+    for name, place in (("secret.png", "../secret.png"), ("../secret.png", "a.png")):
+        with pytest.raises(ArgumentError):
+            add_labels(folder, upload(tmp_path, sent({"secret.xml": box}, {name: place})))
+    with pytest.raises(ArgumentError):
+        add_labels(folder, upload(tmp_path, sent({"../b.xml": box}, {"a.png": "a.png"})))
+    added = add_labels(folder, upload(tmp_path, sent({"notes.txt": b"hello"}, {"a.png": "a.png"})))
+    assert added.skipped == [("notes.txt", "is no image, nor labels in a known format")]
+    added = add_labels(folder, upload(tmp_path, sent({"a.xml": box}, {"a.png": "gone.png"})))
+    assert added.skipped == [("a.xml", "none of its images came with it")]
+    for wrong in (
+        b"",
+        b"[]\n",
+        b'{"files": [["a.json", -5]], "images": {}}\n',
+        b'{"files": 3, "images": {}}\n',
+        b"[" * 9999,
+    ):
+        with pytest.raises(ArgumentError):
+            add_labels(folder, upload(tmp_path, wrong))
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a.png", "secret.png", "upload"]

@@ -173,14 +173,17 @@ def test_answers_of_a_real_server(tmp_path: Path) -> None:
         ask("GET", "/api/statistics")
         ask("GET", f"/api/images/{first}/compare", status=400)
         added = ask("POST", "/api/images?name=more/new.jpg", data[0].path.read_bytes())
-        assert added == {"added": ["more/new.jpg"], "skipped": [], "labelled": 0}
+        assert added == {"added": ["more/new.jpg"], "skipped": [], "labelled": 0, "place": "more/new.jpg"}
+        assert ask("POST", "/api/rescan", {}) == {"new": 1}
+        ask("POST", "/api/labels", b'{"files": [], "images": {}}\n')
+        ask("POST", "/api/labels", b"nothing", status=400)
         (tmp_path / "digits" / "clip.mov").write_bytes(b"no video")
         assert ask("GET", "/api/project")["videos"] == ["clip.mov"]
         ask("POST", "/api/videos", {"name": "clip.mov"}, status=400)
         ask("POST", "/api/videos", {"name": "../clip.mov"}, status=400)
+        ask("DELETE", "/api/videos")
         assert (tmp_path / "digits" / "clip.mov").read_bytes() == b"no video"
         ask("POST", "/api/images?name=../new.jpg", b"x", status=400)
-        assert ask("POST", "/api/rescan", {}) == {"new": 1}
         name = ask("POST", "/api/snapshots", {})["name"]
         assert ask("GET", "/api/snapshots")["snapshots"][0]["name"] == name
         ask("DELETE", f"/api/classes/{numbers[1]}?into={numbers[0]}")

@@ -21,11 +21,11 @@ from sppnet.datasets.loading import load_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.writing import write_dataset
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.studio.adding import videos_in
 from sppnet.studio.labels import parse_boxes
 from sppnet.studio.log import AppendLog
 from sppnet.studio.project import LABELS_FILE, ConflictError, Project
 from sppnet.studio.serving import _notes_on_videos, _take_existing_labels
+from sppnet.studio.videos import Videos
 
 
 @pytest.fixture
@@ -157,6 +157,61 @@ def test_an_image_that_comes_back_finds_its_labels(folder: Path) -> None:
     project.close()
 
 
+def test_an_image_that_is_away_keeps_its_labels(folder: Path) -> None:
+    """It was moved away while the studio is open, and everything else went on."""
+    project = Project(folder)
+    cat, dog = (project.add_class(name).class_id for name in ("cat", "dog"))
+    key = first(project)
+    others = [image.image_id for image in project.images if image.image_id != key]
+    for image in (key, *others):
+        project.set_labels(image, 0, [[1, 1, 9, 9, cat]], True)
+    snapshot = project.snapshot("all are there")
+    (folder / "a.jpg").rename(folder.parent / "kept.jpg")
+    project.rescan()
+    project.set_labels(others[0], 1, [], True)
+    project.merge_class(cat, dog)
+    project.close()
+    (folder.parent / "kept.jpg").rename(folder / "a.jpg")
+    project = Project(folder)
+    assert [b.as_list() for b in project.labels(key).boxes] == [[1, 1, 9, 9, dog, "drawn"]]
+    (folder / "a.jpg").rename(folder.parent / "kept.jpg")
+    project.rescan()
+    project.restore(snapshot)
+    (folder.parent / "kept.jpg").rename(folder / "a.jpg")
+    again = list(project._log.entries())[-1]  # what a kill right now would leave
+    assert again["image"] == "a.jpg"
+    project.rescan()
+    assert [b.as_list() for b in project.labels(key).boxes] == [[1, 1, 9, 9, cat, "drawn"]]
+    project.close()
+
+
+def test_labels_of_others_replace_nothing(folder: Path) -> None:
+    project = Project(folder)
+    cat = project.add_class("Big  cat").class_id
+    drawn, undone, fresh = (image.image_id for image in project.images)
+    names = {image.image_id: image.name for image in project.images}
+    project.set_labels(drawn, 0, [[1, 1, 9, 9, cat]], False)
+    project.set_labels(undone, 0, [[1, 1, 9, 9, cat]], True)
+    project.set_labels(undone, 1, [], False)  # as undo leaves it
+    theirs: dict[str, list[tuple[float, ...]]] = {
+        name: [(2.0, 2.0, 20.0, 20.0, i)] for i, name in enumerate(names.values())
+    }
+    wrong: dict[str, list[tuple[float, ...]]] = {names[fresh]: [(2.0, 2.0, 20.0, 20.0, c) for c in range(1500)]}
+    with pytest.raises(ArgumentError, match="1000 classes"):
+        project.import_labels([f"c{c}" for c in range(1500)], wrong)
+    assert [c["name"] for c in project.class_list()] == ["Big cat"]  # nothing of it stays
+    classes = ["big   CAT", "big\u200b cat", "\u200b"]
+    assert project.import_labels(classes, theirs, {names[undone]}) == 2
+    assert [c["name"] for c in project.class_list()] == ["Big cat", "class 2"]
+    assert project.labels(drawn).boxes[0].x0 == 1
+    assert not project.labels(drawn).done
+    assert [(p.version, p.done, len(p.boxes)) for p in map(project.labels, (undone, fresh))] == [
+        (3, False, 1),
+        (1, True, 1),
+    ]
+    project.close()
+
+
 def test_a_log_drops_only_what_was_never_acknowledged(tmp_path: Path) -> None:
     log = AppendLog(tmp_path / "log")
     for n in range(5):
@@ -285,11 +340,15 @@ def test_the_hidden_folder_may_lie_elsewhere(folder: Path, tmp_path: Path) -> No
 
 
 def test_videos_among_the_images_are_told_of(tmp_path: Path) -> None:
-    assert _notes_on_videos(tmp_path) == []
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    project = Project(tmp_path)
+    assert _notes_on_videos(project) == []
     (tmp_path / "trip").mkdir()
-    for name in ("trip/b.MP4", "a.mov", "photo.jpg", "notes.txt"):
+    for name in ("trip/b.MP4", "a.mov", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
-    first, second = _notes_on_videos(tmp_path)
+    first, second = _notes_on_videos(project)
     assert first.endswith("a.mov, trip/b.MP4")
     assert "an image of every second" in second
-    assert videos_in(tmp_path, ["photo.jpg", "trip/b/b_000000000.jpg"]) == ["a.mov"]  # the other's frames are there
+    videos = Videos(tmp_path, project.state)
+    assert videos.waiting(["photo.jpg", "trip/b/b_000000000.jpg"]) == ["a.mov"]  # the other's frames are there
+    project.close()

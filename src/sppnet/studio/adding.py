@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from sppnet.datasets.video import is_video, write_frames
+from PIL import Image
+
+from sppnet.datasets.video import frame_name, is_video, read_frames
 from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
 from sppnet.storage.atomic import write_atomic
 from sppnet.storage.names import real_path
-from sppnet.storage.walking import walk_files
-from sppnet.studio.archive_labels import ANNOTATION_SUFFIXES, ArchiveLabels, Entry, labels_of_archive
+from sppnet.studio.archive_labels import Entry, labels_of_archive, labels_of_files
+from sppnet.studio.imported import ANNOTATION_SUFFIXES, ImportedLabels
 
-__all__ = ["Added", "AddingLimits", "add_file", "safe_name", "videos_in"]
+__all__ = ["Added", "AddingLimits", "add_file", "add_labels", "safe_name", "take_frames"]
 
 _CHUNK_BYTES = 1 << 20
 _FORBIDDEN = set('<>:"|?*\\')  # not allowed in names of files on some systems
@@ -55,12 +58,13 @@ class AddingLimits:
 class Added:
     """What became of files: ``names`` are now in the folder, ``skipped`` says of each other one why it is not.
 
-    ``labels`` are those that an archive has for its images.
+    ``place`` is where a single image is now, also if it was there already. ``labels`` are those that came with images.
     """
 
     names: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    labels: ArchiveLabels | None = None
+    labels: ImportedLabels | None = None
+    place: str | None = None
 
 
 def safe_name(name: str) -> PurePosixPath:
@@ -120,28 +124,34 @@ def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = 
     if path.suffix.lower() == ".zip":
         _unpack(folder, path, file, limits, added)
     elif is_video(path):
-        _take_frames(folder, path, file, limits, added)
+        take_frames(folder, folder / path.with_suffix(""), path.as_posix(), file, limits, added)
     elif path.suffix.lower() in IMAGE_EXTENSIONS:
         with file.open("rb") as stream:
-            _take(folder, path, stream, file.stat().st_size, limits, added)
+            _, place = _take(folder, path, stream, file.stat().st_size, limits, added)
+            added.place = place.relative_to(folder).as_posix() if place is not None else None
     else:
         added.skipped.append((name, "is no image, video or zip archive"))
     return added
 
 
-def videos_in(folder: Path, images: Iterable[str]) -> list[str]:
-    """Videos in a folder whose frames are not among its images.
+def add_labels(folder: Path, file: Path, limits: AddingLimits | None = None) -> Added:
+    """Read annotations of images that were added before. Nothing of them stays in the folder.
 
     Args:
         folder: of the project.
-        images: names of its images.
+        file: see :func:`sppnet.studio.archive_labels.labels_of_files`.
+        limits: what is taken at most.
 
     Returns:
-        Names with forward slashes, sorted.
+        The labels, and what is none, with the reason.
+
+    Raises:
+        ArgumentError: the file is something else.
     """
-    names = sorted(path.relative_to(folder).as_posix() for path in walk_files(folder) if is_video(path))
-    taken = {PurePosixPath(name).parent.as_posix() for name in images} if names else set()
-    return [name for name in names if PurePosixPath(name).with_suffix("").as_posix() not in taken]
+    added = Added()
+    added.labels, left_out = labels_of_files(file, folder, safe_name, (limits or AddingLimits()).label_bytes)
+    added.skipped += [*left_out, *added.labels.problems]
+    return added
 
 
 def _take(
@@ -228,34 +238,62 @@ def _unpack(folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits,
         with zipfile.ZipFile(file) as archive:
             if len(archive.infolist()) > limits.archive_files:
                 raise ArgumentError(f"{path}: has more than {limits.archive_files} files")
-            total = 0
             images, others = _contents(archive, added)
             placed: dict[PurePosixPath, Path] = {}
-            for item, name in images:
-                try:
-                    with archive.open(item) as stream:
-                        inner = path.with_suffix("") / name
-                        count, place = _take(folder, inner, stream, item.file_size, limits, added)
-                        total += count
-                        if place is not None:
-                            placed[name] = place
-                except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-                    added.skipped.append((name.as_posix(), f"is damaged or encrypted ({error})"[:120]))
-                if total > limits.archive_bytes:
-                    raise ArgumentError(
-                        f"{path}: holds more than {limits.archive_bytes >> 30} GB; the rest was left out"
-                    )
+            try:
+                _unpack_images(archive, images, folder, path, limits, added, placed)
+            except ArgumentError as error:
+                if not placed:
+                    raise
+                added.skipped.append((path.as_posix(), str(error).removeprefix(f"{path}: ")))
             annotations = [entry for entry in others if entry[1].suffix.lower() in ANNOTATION_SUFFIXES]
+            unknown = "is no image, nor labels in a known format" if placed else "none of its images came with it"
             try:
                 added.labels = labels_of_archive(archive, annotations, placed, folder, file.parent, limits.label_bytes)
             except ArgumentError as error:
+                unknown = ""
                 added.skipped.append((path.as_posix(), str(error)))
-            read = ANNOTATION_SUFFIXES if added.labels is not None else frozenset()
-            added.skipped += [(name.as_posix(), "is no image") for _, name in others if name.suffix.lower() not in read]
+            if added.labels is not None:
+                unknown = ""
+                added.skipped += added.labels.problems
+            for _, name in others:
+                why = unknown if name.suffix.lower() in ANNOTATION_SUFFIXES else "is no image"
+                if why:
+                    added.skipped.append((name.as_posix(), why))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         if isinstance(error, SppnetError):
             raise
         raise ArgumentError(f"{path}: can't be read as a zip archive ({error}); make it again") from None
+
+
+def _unpack_images(
+    archive: zipfile.ZipFile, images: list[Entry], folder: Path, path: PurePosixPath, limits: AddingLimits,
+    added: Added, placed: dict[PurePosixPath, Path],
+) -> None:  # fmt: skip
+    total = 0
+    for item, name in images:
+        try:
+            with archive.open(item) as stream:
+                inner = path.with_suffix("") / name
+                count, place = _take(folder, inner, stream, item.file_size, limits, added)
+                total += count
+                # of two names that became the same, annotations mean the one that was so from the beginning
+                if place is not None and (name not in placed or _name_of(item) == name.as_posix()):
+                    placed[name] = place
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            added.skipped.append((name.as_posix(), f"is damaged or encrypted ({error})"[:120]))
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            added.skipped.append((name.as_posix(), "a file has the name of its folder"))
+        if total > limits.archive_bytes:
+            raise ArgumentError(f"{path}: holds more than {limits.archive_bytes >> 30} GB; the rest was left out")
+
+
+def _name_of(item: zipfile.ZipInfo) -> str:
+    """Name of a file in an archive. Some programs write UTF-8 and don't say so."""
+    if not item.flag_bits & 0x800:
+        with contextlib.suppress(UnicodeError):
+            return item.filename.encode("cp437").decode("utf-8")
+    return item.filename
 
 
 def _contents(archive: zipfile.ZipFile, added: Added) -> tuple[list[Entry], list[Entry]]:
@@ -263,36 +301,71 @@ def _contents(archive: zipfile.ZipFile, added: Added) -> tuple[list[Entry], list
     images: list[Entry] = []
     others: list[Entry] = []
     for item in archive.infolist():
-        if item.is_dir() or item.filename.startswith("__MACOSX/"):
+        given = _name_of(item)
+        if item.is_dir() or given.startswith("__MACOSX/"):
             continue
         if stat.S_ISLNK(item.external_attr >> 16):
-            added.skipped.append((item.filename[:200], "is a link"))
+            added.skipped.append((given[:200], "is a link"))
             continue
         try:
-            name = safe_name(item.filename)
+            name = safe_name(given)
         except ArgumentError as error:
-            added.skipped.append((item.filename[:200], str(error).partition(": ")[2]))
+            added.skipped.append((given[:200], str(error).partition(": ")[2]))
             continue
         (images if name.suffix.lower() in IMAGE_EXTENSIONS else others).append((item, name))
     return images, others
 
 
-def _take_frames(folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits, added: Added) -> None:
-    """Write the frames of a video into a folder of its name."""
-    home = folder / path.with_suffix("")
+def take_frames(
+    folder: Path, home: Path, name: str, file: Path, limits: AddingLimits, added: Added,
+    stopped: Callable[[], bool] = lambda: False,
+) -> bool:  # fmt: skip
+    """Write frames of a video. A frame that is there already is left, one of another video gets a number.
+
+    Args:
+        folder: of the project.
+        home: where in it the frames go.
+        name: of the video, for messages and for the names of the frames.
+        file: the video itself. It is only read.
+        limits: what is taken at most.
+        added: gets the names of the frames.
+        stopped: whether somebody wants no more of them.
+
+    Returns:
+        Whether all were taken.
+
+    Raises:
+        ArgumentError: nothing of it can be taken; the message says why.
+    """
     _inside(folder, home / "frame")
-    named = file.with_name(path.name)
-    if named != file:  # frames are called by the video
-        file.rename(named)
+    again = 0
     try:
-        for frame in write_frames(named, home, limits.every_s, limit=limits.frames):
-            added.names.append(frame.relative_to(folder).as_posix())
+        for frame in read_frames(file, limits.every_s):
+            if frame.number >= limits.frames:
+                added.skipped.append((name, f"has more than {limits.frames} images; the rest was left out"))
+                break
+            if stopped():
+                added.skipped.append((name, "was stopped; the images until there are kept"))
+                return False
             if shutil.disk_usage(folder).free < limits.free_bytes:
-                raise ArgumentError("the disk is nearly full; make room, then add the rest")
+                raise ArgumentError("the disk is nearly full; make room, then take the rest")
+            target = home / frame_name(name, frame.time_s)
+            with _scratch(target) as scratch:
+                Image.fromarray(frame.pixels).save(scratch, "JPEG", quality=95)
+                place, there = _place_for(target, scratch)
+                again += there
+                if not there:
+                    with write_atomic(place, sync=False) as temporary:
+                        scratch.replace(temporary)
+                    added.names.append(place.relative_to(folder).as_posix())
+    except OSError as error:  # such as a file that has the name of the folder
+        raise ArgumentError(f"{name}: its images can't be written ({error.strerror or error})") from None
     except SppnetError as error:
-        if not added.names:
-            raise ArgumentError(str(error).replace(str(named), path.as_posix())) from None
-        added.skipped.append((path.as_posix(), str(error).replace(str(named), path.name)[:200]))
-    finally:
-        if named != file:
-            named.rename(file)
+        why = str(error).replace(str(file), name)
+        if not added.names and not again:
+            raise ArgumentError(why) from None
+        added.skipped.append((name, why.removeprefix(f"{name}: ")[:200]))
+        return not isinstance(error, ArgumentError)  # a damaged video has no more of them
+    if again:
+        added.skipped.append((name, f"{again} of its images are there already"))
+    return True

@@ -1,35 +1,26 @@
-"""Labels that come with the images of a zip archive, in any format that the project reads."""
+"""Labels that come with images: in a zip archive, or in a folder that the page sends file by file."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import itertools
+import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
+from typing import IO
 
-from sppnet.datasets.loading import load_dataset
-from sppnet.errors import ArgumentError, SppnetError, UnknownFormatError
+from sppnet.errors import ArgumentError
+from sppnet.studio.imported import ImportedLabels, joined_labels, labels_for_images
 
-__all__ = ["ANNOTATION_SUFFIXES", "ArchiveLabels", "labels_of_archive"]
+__all__ = ["Entry", "labels_of_archive", "labels_of_files"]
 
-ANNOTATION_SUFFIXES = frozenset(
-    {".xml", ".json", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".data", ".names", ".labels"}
-)
 _CHUNK_BYTES = 1 << 20
+_MAX_LIST_BYTES = 64 << 20
+_MAX_FILES = 200_000
 
 Entry = tuple[zipfile.ZipInfo, PurePosixPath]
-
-
-@dataclass(frozen=True)
-class ArchiveLabels:
-    """Boxes ``(x0, y0, x1, y1, class)`` by name of the image in the project, and the names of the classes."""
-
-    class_names: tuple[str, ...]
-    boxes: dict[str, list[tuple[float, ...]]]
+Sent = tuple[PurePosixPath, int, int]  # name, where it begins, bytes
 
 
 def labels_of_archive(
@@ -39,7 +30,7 @@ def labels_of_archive(
     folder: Path,
     scratch: Path,
     most_bytes: int,
-) -> ArchiveLabels | None:
+) -> ImportedLabels | None:
     """Read the annotations of an archive as a data set, with the images that were taken from it.
 
     Args:
@@ -58,52 +49,117 @@ def labels_of_archive(
     """
     if not annotations or not images:
         return None
-    with TemporaryDirectory(dir=scratch, prefix="labels-") as name:
-        root = Path(name) / "dataset"
-        _unpack(archive, annotations, root, most_bytes)
-        for inner, path in images.items():
-            _link(path, root / inner)
-        try:
-            data = load_dataset(root, on_error="skip")
-        except UnknownFormatError:
-            return None
-        except SppnetError as error:
-            raise ArgumentError(
-                f"its labels can't be read: {str(error).replace(f'{root}{os.sep}', '')}"[:300]
-            ) from None
-        boxes: dict[str, list[tuple[float, ...]]] = {}
-        for record in data:
+
+    def write(root: Path) -> None:
+        left = most_bytes
+        for item, name in annotations:
             try:
-                place = images[PurePosixPath(record.path.relative_to(root).as_posix())]
-            except (ValueError, KeyError):
-                continue  # the annotations name an image elsewhere
-            rows = zip(record.boxes.tolist(), record.labels.tolist(), strict=True)
-            boxes[place.relative_to(folder).as_posix()] = [(*box, c) for box, c in rows]
-    return ArchiveLabels(tuple(data.class_names), boxes) if any(boxes.values()) else None
+                with archive.open(item) as stream:
+                    left = _write(root, name, _chunks(stream), left, most_bytes)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+                raise ArgumentError(f"{name}: is damaged or encrypted ({error})"[:200]) from None
+
+    return labels_for_images(write, images, folder, scratch)
 
 
-def _unpack(archive: zipfile.ZipFile, annotations: Sequence[Entry], root: Path, most_bytes: int) -> None:
-    left = most_bytes
-    for item, name in annotations:
-        target = root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+def labels_of_files(
+    file: Path, folder: Path, safe_name: Callable[[str], PurePosixPath], most_bytes: int
+) -> tuple[ImportedLabels, list[tuple[str, str]]]:
+    """Read annotations that were sent one after the other, with images that were added before them.
+
+    Args:
+        file: what was sent. Its first line is JSON: ``files`` is a list of names and sizes in bytes, ``images`` has the
+            names in the project by those that the images had beside the annotations. The contents of the files follow.
+        folder: of the project.
+        safe_name: makes a name below a folder from one that came from elsewhere.
+        most_bytes: of all annotations.
+
+    Returns:
+        The labels; and files that say nothing about the images, with the reason.
+
+    Raises:
+        ArgumentError: the first line is something else, or there are too many bytes.
+    """
+    with file.open("rb") as stream:
         try:
-            with archive.open(item) as stream, target.open("wb") as out:
-                while chunk := stream.read(_CHUNK_BYTES):
-                    left -= len(chunk)
-                    if left < 0:  # whatever the archive said
-                        raise ArgumentError(f"its annotations have more than {most_bytes >> 20} MB; they were left out")
-                    out.write(chunk)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise ArgumentError(f"{name}: is damaged or encrypted ({error})"[:200]) from None
-        except OSError as error:  # such as one file where another has a folder
-            raise ArgumentError(f"{name}: can't be unpacked ({error.strerror})") from None
+            head = json.loads(stream.readline(_MAX_LIST_BYTES))
+            sizes, places = head["files"], head["images"]
+            names = [(safe_name(str(name)), int(size)) for name, size in sizes]
+            images = {safe_name(str(given)): folder / safe_name(str(place)) for given, place in places.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, ArgumentError):
+                raise
+            raise ArgumentError(
+                'labels: expected a first line such as {"files": [["a.json", 120]], "images": {"a.png": "a.png"}}'
+            ) from None
+        if (
+            len(names) > _MAX_FILES
+            or sum(size for _, size in names) > most_bytes
+            or min([0, *(s for _, s in names)]) < 0
+        ):
+            raise ArgumentError(f"the labels have more than {_MAX_FILES} files or {most_bytes >> 20} MB")
+        starts = itertools.accumulate((size for _, size in names), initial=stream.tell())
+        files = [(name, start, size) for (name, size), start in zip(names, starts, strict=False)]
+        images = {given: path for given, path in images.items() if path.is_file()}
+        parts: list[ImportedLabels] = []
+        left_out: list[tuple[str, str]] = []
+        for group, near in _groups(files, images):
+
+            def write(root: Path, group: Sequence[Sent] = group) -> None:
+                for name, start, size in group:
+                    stream.seek(start)
+                    _write(root, name, _chunks(stream, size), size, most_bytes)
+
+            why = "is no image, nor labels in a known format" if near else "none of its images came with it"
+            try:
+                part = labels_for_images(write, near, folder, file.parent) if near else None
+            except ArgumentError as error:
+                left_out.append((group[0][0].parts[0], str(error)))
+                continue
+            if part is None:
+                left_out += [(name.as_posix(), why) for name, *_ in group]
+            else:
+                parts.append(part)
+    return joined_labels(parts), left_out
 
 
-def _link(path: Path, place: Path) -> None:
-    """The same file in a second place, where the disk allows it; else a copy."""
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _groups(
+    files: Sequence[Sent], images: Mapping[PurePosixPath, Path]
+) -> list[tuple[list[Sent], dict[PurePosixPath, Path]]]:
+    """Several folders are several data sets, unless labels lie in other folders than images do."""
+
+    def top(name: PurePosixPath) -> str:
+        return name.parts[0] if len(name.parts) > 1 else ""
+
+    tops = list(dict.fromkeys(top(name) for name, *_ in files))
+    if not set(tops) <= {top(name) for name in images}:
+        return [(list(files), dict(images))]
+    return [
+        ([f for f in files if top(f[0]) == one], {name: path for name, path in images.items() if top(name) == one})
+        for one in tops
+    ]
+
+
+def _write(root: Path, name: PurePosixPath, stream: Iterable[bytes], left: int, most_bytes: int) -> int:
+    """Write a file below ``root``. Returns how many bytes may follow."""
+    target = root / name
     try:
-        os.link(path, place)
-    except OSError:
-        shutil.copyfile(path, place)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as out:
+            for chunk in stream:
+                left -= len(chunk)
+                if left < 0:  # whatever the archive said
+                    raise ArgumentError(f"its annotations have more than {most_bytes >> 20} MB; they were left out")
+                out.write(chunk)
+    except OSError as error:  # such as one file where another has a folder
+        raise ArgumentError(f"{name}: can't be unpacked ({error.strerror})") from None
+    return left
+
+
+def _chunks(stream: IO[bytes], size: int | None = None) -> Iterator[bytes]:
+    """Read to the end, or at most ``size`` bytes."""
+    left = _CHUNK_BYTES if size is None else size
+    while left and (chunk := stream.read(min(left, _CHUNK_BYTES))):
+        if size is not None:
+            left -= len(chunk)
+        yield chunk

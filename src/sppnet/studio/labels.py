@@ -10,7 +10,7 @@ from typing import Any
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["BoxLabel", "ImageLabels", "StudioClass", "check_name", "parse_boxes"]
+__all__ = ["BoxLabel", "ImageLabels", "StudioClass", "check_name", "imported_name", "parse_boxes"]
 
 ORIGINS = ("drawn", "snapped", "tightened", "copied", "accepted", "corrected", "imported")
 """How a box came to be. ``accepted`` was suggested and left as it was, ``corrected`` was suggested and changed."""
@@ -18,6 +18,7 @@ ORIGINS = ("drawn", "snapped", "tightened", "copied", "accepted", "corrected", "
 MAX_BOXES = 5000  # of one image
 MAX_NAME = 200  # letters of a class's name
 _MAX_CLASSES = 1000
+_NOT_SHOWN = ("Cc", "Cs", "Cf")  # categories of letters that nobody sees
 
 
 @dataclass(frozen=True)
@@ -145,11 +146,22 @@ def check_name(name: object, others: Iterable[str]) -> str:
     text = unicodedata.normalize("NFC", " ".join(name.split()))
     if not text or len(text) > MAX_NAME:
         raise ArgumentError(f"class name: expected 1 to {MAX_NAME} letters, got {len(text)}")
-    if any(unicodedata.category(c) in ("Cc", "Cs", "Cf") for c in text):
+    if any(unicodedata.category(c) in _NOT_SHOWN for c in text):
         raise ArgumentError("class name: it has characters that can't be shown; leave them out")
     if text.casefold() in {other.casefold() for other in others}:
         raise ArgumentError(f"class {text!r} exists already")
     return text
+
+
+def imported_name(name: str, number: int) -> str:
+    """A name that :func:`check_name` takes, from one that another program wrote.
+
+    Args:
+        name: as it was written. What can't be shown is left out.
+        number: of the class there, for a name of which nothing is left.
+    """
+    shown = "".join(c for c in name if c.isspace() or unicodedata.category(c) not in _NOT_SHOWN)
+    return unicodedata.normalize("NFC", " ".join(shown.split()))[:MAX_NAME].strip() or f"class {number}"
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from sppnet.studio.documents import (
     parse_document,
 )  # fmt: skip
 from sppnet.studio.image_list import ImageList, StudioImage, image_id_of
-from sppnet.studio.labels import BoxLabel, ClassTable, ImageLabels, StudioClass, parse_boxes
+from sppnet.studio.labels import BoxLabel, ClassTable, ImageLabels, StudioClass, imported_name, parse_boxes
 from sppnet.studio.log import AppendLog
 from sppnet.studio.snapshots import Snapshots
 from sppnet.studio.state import open_state, writing_to
@@ -82,7 +82,12 @@ class Project:
     def rescan(self) -> list[StudioImage]:
         """Look for images again. Returns those that are new."""
         with self._mutex:
+            names = {image.image_id: image.name for image in self._images.all()}
             new = self._images.rescan()
+            for key in [
+                key for key in self._labels if key not in self._images
+            ]:  # it may come back, after a restart too
+                self._unknown[names[key]] = self._labels.pop(key)
             for image in new:
                 labels = self._unknown.pop(image.name, None)
                 if labels is not None:
@@ -225,6 +230,9 @@ class Project:
             if labels.has_class(class_id):
                 count += sum(b.class_id == class_id for b in labels.boxes)
                 self._labels[key] = labels.with_class_replaced(class_id, into)
+        for name, labels in self._unknown.items():  # when the image comes back, the class is gone
+            if labels.has_class(class_id):
+                self._unknown[name] = labels.with_class_replaced(class_id, into)
         return count
 
     def _keep_classes(self) -> None:
@@ -246,47 +254,61 @@ class Project:
 
     # --- import and export -------------------------------------------------------------------------------------------
 
-    def import_labels(self, class_names: Iterable[str], boxes: dict[str, list[tuple[float, ...]]]) -> int:
+    def import_labels(
+        self, class_names: Iterable[str], boxes: dict[str, list[tuple[float, ...]]], unfinished: Container[str] = ()
+    ) -> int:
         """Take labels of another data set for images that have none yet, and the classes that occur in them.
 
         Args:
             class_names: names of the classes, by number.
             boxes: ``(x0, y0, x1, y1, class)`` by name of the image.
+            unfinished: images that are not marked as done.
 
         Returns:
-            How many images got labels. They are marked as done.
+            How many images got labels.
 
         Raises:
-            ArgumentError: the name of a class can't be used.
+            ArgumentError: there are too many classes. Nothing was taken.
         """
         names = list(class_names)
         with self._mutex:
-            by_name = {c.name.casefold(): c.class_id for c in self.classes.classes.values()}
-            numbers: dict[int, int] = {}
-            try:
-                for c in sorted({int(row[4]) for rows in boxes.values() for row in rows}):
-                    key = names[c].casefold()
-                    if key not in by_name:
-                        by_name[key] = self.classes.add(names[c]).class_id
-                    numbers[c] = by_name[key]
-            finally:
-                self._keep_classes()
+            numbers = self._numbers_of(
+                {c: names[c] for c in sorted({int(r[4]) for rows in boxes.values() for r in rows})}
+            )
             count = 0
             for image_name, rows in boxes.items():
                 key = image_id_of(image_name)
-                if key not in self._images or key in self._labels:
+                known = self._labels.get(key, ImageLabels())
+                if key not in self._images or known.touched or known.rejected:
                     continue
                 found = (
                     BoxLabel(x0, y0, x1, y1, numbers[int(c)], "imported")
                     for x0, y0, x1, y1, c in rows
                     if x1 - x0 >= 1 and y1 - y0 >= 1  # the page can't show or change a smaller one
                 )
-                new = ImageLabels(1, True, tuple(found))
+                new = ImageLabels(known.version + 1, image_name not in unfinished, tuple(found))
                 self._log.append({"op": "labels", "image": image_name} | entry_of_labels(new))
                 self._labels[key] = new
                 count += 1
             self._changed()
         return count
+
+    def _numbers_of(self, names: dict[int, str]) -> dict[int, int]:
+        """Numbers here of classes that another program named; those that are missing are made, all or none."""
+        classes, next_id = dict(self.classes.classes), self.classes.next_id
+        by_name = {c.name.casefold(): c.class_id for c in classes.values()}
+        numbers: dict[int, int] = {}
+        try:
+            for c, name in names.items():
+                plain = imported_name(name, c)
+                if plain.casefold() not in by_name:
+                    by_name[plain.casefold()] = self.classes.add(plain).class_id
+                numbers[c] = by_name[plain.casefold()]
+        except ArgumentError:
+            self.classes.classes, self.classes.next_id = classes, next_id
+            raise
+        self._keep_classes()
+        return numbers
 
     def coco(self) -> dict[str, Any]:
         """Labels of the finished images as COCO JSON. What is known of the others is beside them."""
@@ -338,16 +360,18 @@ class Project:
         table, labels = parse_document(self._snapshots.load(name))
         self.snapshot(f"before going back to {name}")
         with self._mutex:
-            before = dict(self._labels)
+            before = (dict(self._labels), dict(self._unknown))
             self._labels.clear()
             self._unknown.clear()
             self._take(table, labels)
-            for key in before.keys() | self._labels.keys():
-                old = before.get(key, ImageLabels())
-                self._labels[key] = replace(self._labels.get(key, ImageLabels()), version=old.version + 1)
+            for group, earlier in zip((self._labels, self._unknown), before, strict=True):
+                for key in earlier.keys() | group.keys():
+                    old = earlier.get(key, ImageLabels())
+                    group[key] = replace(group.get(key, ImageLabels()), version=old.version + 1)
             self._keep_classes()
-            for key, present in self._labels.items():
-                self._log.append({"op": "labels", "image": self._images.get(key).name} | entry_of_labels(present))
+            named = [(self._images.get(key).name, present) for key, present in self._labels.items()]
+            for name, present in (*named, *self._unknown.items()):
+                self._log.append({"op": "labels", "image": name} | entry_of_labels(present))
             self._changed()
         self.listener({"type": "reload"})
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
@@ -19,12 +20,13 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from sppnet.errors import ArgumentError, SppnetError
-from sppnet.studio.adding import Added, add_file, videos_in
+from sppnet.studio.adding import Added, add_file, add_labels
 from sppnet.studio.media import ImageViews
 from sppnet.studio.project import ConflictError, Project
 from sppnet.studio.security import Guard
 from sppnet.studio.statistics import statistics_of
 from sppnet.studio.teacher import Teacher
+from sppnet.studio.videos import Videos
 
 __all__ = ["Events", "make_app"]
 
@@ -90,6 +92,9 @@ class StudioServer:
     def __init__(self, project: Project, teacher: Teacher, events: Events, run_id: str) -> None:
         self.project, self.teacher, self.events, self.run_id = project, teacher, events, run_id
         self.views = ImageViews(project.state / "views")
+        self.videos = Videos(project.folder, project.state)
+        self.unseen = False  # whether files came since the folder was looked at
+        shutil.rmtree(project.state / "uploads", ignore_errors=True)  # what a kill left there
 
     def routes(self) -> list[Route]:
         """All addresses."""
@@ -100,7 +105,8 @@ class StudioServer:
             Route(f"{api}/project", _json(self.get_project)),
             Route(f"{api}/images", _json(self.get_images)),
             Route(f"{api}/images", self.post_image, methods=["POST"]),
-            Route(f"{api}/videos", _json(self.post_video), methods=["POST"]),
+            Route(f"{api}/labels", self.post_labels, methods=["POST"]),
+            Route(f"{api}/videos", _json(self.post_video), methods=["POST", "DELETE"]),
             Route(f"{api}/images/{{image_id}}", _json(self.get_image)),
             Route(f"{api}/images/{{image_id}}/labels", _json(self.put_labels), methods=["PUT"]),
             Route(f"{api}/images/{{image_id}}/windows", _json(self.get_windows)),
@@ -151,12 +157,13 @@ class StudioServer:
             "run": self.run_id,
             "classes": self.project.class_list(),
             "images": len(self.project.images),
-            "videos": videos_in(self.project.folder, [image.name for image in self.project.images]),
+            "videos": self.videos.waiting(image.name for image in self.project.images),
             "status": self.teacher.status(),
         }
 
     def get_images(self, request: Request, body: Any) -> Any:
         """All images in one compact list: the page sorts and filters by itself."""
+        self._look_again()
         labels = self.project.all_labels()
         overview = self.teacher.overview()
         rows = []
@@ -195,16 +202,25 @@ class StudioServer:
 
     async def post_image(self, request: Request) -> Response:
         """Take a file into the folder: an image, a zip archive, or a video. ``?name=`` is where it was."""
-        folder = self.project.state / "uploads"
-        folder.mkdir(exist_ok=True)
         name = request.query_params.get("name", "")
+        return await self._take(request, name, lambda file: add_file(self.project.folder, name, file))
+
+    async def post_labels(self, request: Request) -> Response:
+        """Read annotations of images that were added before: a line of JSON, then one file after the other."""
+        return await self._take(request, "labels", lambda file: add_labels(self.project.folder, file))
+
+    async def _take(self, request: Request, name: str, take: Callable[[Path], Added]) -> Response:
+        """Keep the body in a file for a while, and do something with it."""
+        folder = self.project.state / "uploads"
         try:
+            folder.mkdir(exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as temporary:
                 file = Path(temporary) / "upload"
                 with file.open("wb") as out:
                     async for chunk in request.stream():
                         await run_in_threadpool(out.write, chunk)
-                added = await run_in_threadpool(add_file, self.project.folder, name, file)
+                self.unseen = True
+                added = await run_in_threadpool(take, file)
             labelled = await run_in_threadpool(self._take_labels, name, added)
         except ClientDisconnect:
             return JSONResponse({"error": "the file did not come to its end; add it again"}, 400)
@@ -213,19 +229,36 @@ class StudioServer:
         return JSONResponse(_what_became(added, labelled))
 
     def post_video(self, request: Request, body: Any) -> Any:
-        """Take an image of every second of a video that lies in the folder."""
-        name = _text(_object(body).get("name"))
-        if name not in videos_in(self.project.folder, []):
-            raise ArgumentError(f"there is no video {name!r:.80} in the folder")
-        return _what_became(add_file(self.project.folder, name, self.project.folder / name), 0)
+        """Take an image of every second of a video that lies in the folder, or stop that."""
+        if request.method == "DELETE":
+            self.videos.stop()
+            return {}
+        name = _object(body).get("name")
+        if not isinstance(name, str):
+            raise ArgumentError(f"name: expected the name of a video, got {name!r:.40}")
+        try:
+            added = self.videos.take(name)
+        finally:  # the page that asked may be gone
+            self.unseen = True
+            self._look_again()
+            self.events.publish({"type": "reload"})
+        return _what_became(added, 0)
+
+    def _look_again(self) -> None:
+        """Look at the folder where files came into it."""
+        if self.unseen:
+            self.unseen = False
+            if self.project.rescan():
+                self.teacher.images_changed()
 
     def _take_labels(self, name: str, added: Added) -> int:
-        """Take the labels that an archive has for its images. Labels that a person made are never replaced."""
-        if added.labels is None:
+        """Take the labels that came with images. Labels that a person made are never replaced."""
+        if added.labels is None or not added.labels.boxes:
             return 0
         self.project.rescan()
         try:
-            count = self.project.import_labels(added.labels.class_names, added.labels.boxes)
+            found = added.labels
+            count = self.project.import_labels(found.class_names, found.boxes, found.unfinished)
         except ArgumentError as error:
             added.skipped.append((name, f"its labels can't be used: {error}"))
             return 0
@@ -379,9 +412,8 @@ def make_app(
         The application, for uvicorn.
     """
     app = Starlette(routes=StudioServer(project, teacher, events, run_id).routes())
-    return Guard(
-        app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}), {"/api/images": MAX_UPLOAD_BYTES}
-    )  # fmt: skip
+    large = {"/api/images": MAX_UPLOAD_BYTES, "/api/labels": MAX_UPLOAD_BYTES}
+    return Guard(app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}), large)
 
 
 def _json(work: Callable[[Request, Any], Any]) -> Callable[[Request], Awaitable[Response]]:
@@ -416,7 +448,7 @@ def _failure(error: Exception) -> JSONResponse:
 def _what_became(added: Added, labelled: int) -> dict[str, Any]:
     """What the page is told of files that were added."""
     skipped = [{"name": name, "why": why} for name, why in added.skipped]
-    return {"added": added.names, "skipped": skipped, "labelled": labelled}
+    return {"added": added.names, "skipped": skipped, "labelled": labelled, "place": added.place}
 
 
 def _object(body: Any) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def run_studio(
     events = Events()
     project = Project(folder, events.publish)
     _take_existing_labels(project, say)
-    notes = _notes_on_videos(project.folder)
+    notes = _notes_on_videos(project)
     learner = Learner(project, events.publish, model, threads)
     token = token_for(project.folder)
     names = frozenset(f"{name}:{chosen}" for name in (*_LOCAL, "[::1]"))
@@ -233,11 +233,11 @@ def run_service(
     Server(uvicorn.Config(guard, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)).run()
 
 
-def _notes_on_videos(folder: Path) -> list[str]:
+def _notes_on_videos(project: Project) -> list[str]:
     """What to tell of videos that lie among the images; their frames are taken only when somebody asks for it."""
-    from sppnet.studio.adding import videos_in
+    from sppnet.studio.videos import Videos
 
-    names = videos_in(folder, [])
+    names = Videos(project.folder, project.state).waiting(image.name for image in project.images)
     if not names:
         return []
     some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
@@ -249,24 +249,27 @@ def _notes_on_videos(folder: Path) -> list[str]:
 
 def _take_existing_labels(project: Project, say: Callable[[str], None]) -> None:
     """Load labels that another program left in the folder, at the first start."""
-    from sppnet.errors import SppnetError
+    from sppnet.errors import SppnetError, UnknownFormatError
     from sppnet.studio.project import LABELS_FILE
 
     if (project.folder / LABELS_FILE).exists() or project.all_labels():
         return
-    from sppnet.datasets.loading import load_dataset
+    from sppnet.studio.imported import read_labels
+
+    def name_of(path: Path) -> str | None:
+        try:
+            return path.relative_to(project.folder).as_posix()
+        except ValueError:
+            return None  # an image elsewhere
 
     try:
-        data = load_dataset(project.folder, on_error="skip")
-    except SppnetError:
-        return  # no labels, which is what most people begin with
-    boxes: dict[str, list[tuple[float, ...]]] = {}
-    for record in data:
-        try:
-            name = record.path.relative_to(project.folder).as_posix()
-        except ValueError:
-            continue
-        boxes[name] = [(*box, c) for box, c in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
-    count = project.import_labels(data.class_names, boxes)
+        found = read_labels(project.folder, name_of)
+        count = project.import_labels(found.class_names, found.boxes, found.unfinished)
+    except SppnetError as error:
+        if not isinstance(error, UnknownFormatError):  # no labels is what most people begin with
+            say(f"  there are labels that can't be read: {error}")
+        return
     if count:
         say(f"  took the labels of {count} images that were there already")
+    for name, why in found.problems:
+        say(f"  not taken: {name}: {why}")
