@@ -6,17 +6,24 @@ import { t } from "./texts";
 
 interface Named { name: string; file: File }
 
-const progress = signal<{ done: number; total: number } | null>(null);
+const progress = s.adding;
 const left = signal<{ name: string; why: string }[]>([]); // files that were not taken, and why
+const ANNOTATION = /\.(xml|json|txt|csv|tsv|ya?ml|data|names|labels)$/i;
+let stopping = new AbortController();
 
 /** Take one thing after the other, and say what became of them. */
 async function takeAll(todo: { name: string; take: () => Promise<Added> }[]): Promise<void> {
   if (!todo.length || progress.value) return;
   left.value = [];
+  stopping = new AbortController();
   let added = 0;
   let labelled = 0;
   try {
     for (const [i, { name, take }] of todo.entries()) {
+      if (stopping.signal.aborted) {
+        left.value = [...left.value, { name, why: t.stopped(todo.length - i) }];
+        break;
+      }
       progress.value = { done: i, total: todo.length };
       try {
         const answer = await take();
@@ -24,7 +31,8 @@ async function takeAll(todo: { name: string; take: () => Promise<Added> }[]): Pr
         labelled += answer.labelled;
         left.value = [...left.value, ...answer.skipped];
       } catch (error) {
-        left.value = [...left.value, { name, why: error instanceof Error ? error.message : String(error) }];
+        const why = stopping.signal.aborted ? t.stopped(1) : error instanceof Error ? error.message : String(error);
+        left.value = [...left.value, { name, why }];
       }
     }
     await s.tell(api.rescan());
@@ -34,8 +42,28 @@ async function takeAll(todo: { name: string; take: () => Promise<Added> }[]): Pr
   s.toast.value = { text: t.addedFiles(added, left.value.length) + (labelled ? t.labelledToo(labelled) : "") };
   if (left.value.length) s.dialog.value = "more";
 }
-const addAll = (files: Named[]): Promise<void> =>
-  takeAll(files.map(({ name, file }) => ({ name, take: () => api.addFile(name, file) })));
+
+/** Images first; then the annotations that came with them, which need to know where the images are now. */
+async function addAll(files: Named[]): Promise<void> {
+  const places: Record<string, string> = {};
+  const labels = files.filter(({ name }) => ANNOTATION.test(name));
+  const others = files.filter(({ name }) => !ANNOTATION.test(name));
+  const todo = others.map(({ name, file }) => ({
+    name,
+    take: async () => {
+      const answer = await api.addFile(name, file, stopping.signal);
+      if (answer.place !== null) places[name] = answer.place;
+      return answer;
+    },
+  }));
+  const last = { name: t.labelsWord, take: () => api.addLabels(labels, places, stopping.signal) };
+  await takeAll(labels.length ? [...todo, last] : todo);
+}
+
+function stop(): void {
+  stopping.abort();
+  void api.stopFrames();
+}
 
 const chosen = (list: FileList | null): Named[] =>
   [...(list ?? [])].map((file) => ({ name: file.webkitRelativePath || file.name, file })).filter(({ name }) => !/(^|\/)\./.test(name));
@@ -76,10 +104,13 @@ export function AddImages() {
     <section class="panel add-images">
       <h2>{t.addImages}</h2>
       {now ? (
-        <p role="status"><progress value={now.done} max={now.total} aria-label={t.addImages} /> {t.adding(now.done + 1, now.total)}</p>
+        <>
+          <p role="status"><progress value={now.done} max={now.total} aria-label={t.addImages} /> {t.adding(now.done + 1, now.total)}</p>
+          <button onClick={stop}>{t.trainStop}</button>
+        </>
       ) : (
         <div class="choices">
-          <label class="button">{t.chooseFiles}<input type="file" multiple accept="image/*,video/*,.zip" onChange={take} /></label>
+          <label class="button">{t.chooseFiles}<input type="file" multiple accept="image/*,video/*,.zip,.xml,.json,.txt,.csv,.tsv,.yaml,.yml,.data,.names" onChange={take} /></label>
           <label class="button">{t.chooseFolder}<input type="file" multiple {...{ webkitdirectory: true }} onChange={take} /></label>
         </div>
       )}
@@ -99,7 +130,8 @@ export function LeftOut() {
   return (
     <>
       <h2>{t.leftOut}</h2>
-      <ul class="stats">{left.value.slice(0, 50).map((f) => <li key={f.name}>{f.name}: {f.why}</li>)}</ul>
+      <ul class="stats">{left.value.slice(0, 50).map((f, i) => <li key={i}>{f.name}: {f.why}</li>)}</ul>
+      {left.value.length > 50 && <p class="hint">{t.andMore(left.value.length - 50)}</p>}
     </>
   );
 }

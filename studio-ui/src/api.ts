@@ -44,7 +44,7 @@ export interface Statistics {
 }
 export interface Found { width: number; height: number; detections: Detection[]; milliseconds: number; trained: boolean }
 
-export interface Added { added: string[]; skipped: { name: string; why: string }[]; labelled: number }
+export interface Added { added: string[]; skipped: { name: string; why: string }[]; labelled: number; place: string | null }
 
 export class Conflict extends Error {
   constructor(message: string, readonly present: { version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[] }) {
@@ -57,8 +57,8 @@ export class Refused extends Error {
   }
 }
 
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  const init: RequestInit = { method, credentials: "same-origin" };
+async function call<T>(method: string, path: string, body?: unknown, signal: AbortSignal | null = null): Promise<T> {
+  const init: RequestInit = { method, credentials: "same-origin", signal };
   if (body instanceof Blob) init.body = body;
   else if (body !== undefined) {
     init.body = JSON.stringify(body);
@@ -93,9 +93,15 @@ export const api = {
   snapshots: () => call<{ snapshots: { name: string; why: string; images: number }[] }>("GET", "/api/snapshots"),
   snapshot: () => call<{ name: string }>("POST", "/api/snapshots", {}),
   restore: (name: string) => call<object>("POST", "/api/snapshots/restore", { name }),
-  addFile: (name: string, file: Blob) =>
-    call<Added>("POST", `/api/images?name=${encodeURIComponent(name)}`, file),
+  addFile: (name: string, file: Blob, signal: AbortSignal) =>
+    call<Added>("POST", `/api/images?name=${encodeURIComponent(name)}`, file, signal),
+  /** Annotations that came with images; `places` says where each of these images is now. */
+  addLabels: (files: { name: string; file: Blob }[], places: Record<string, string>, signal: AbortSignal) => {
+    const head = JSON.stringify({ files: files.map(({ name, file }) => [name, file.size]), images: places });
+    return call<Added>("POST", "/api/labels", new Blob([`${head}\n`, ...files.map(({ file }) => file)]), signal);
+  },
   takeFrames: (name: string) => call<Added>("POST", "/api/videos", { name }),
+  stopFrames: () => call<object>("DELETE", "/api/videos"),
   statistics: () => call<Statistics>("GET", "/api/statistics"),
   compare: (id: string) => call<Compared>("GET", at(id, "/compare")),
   quality: () => call<Quality>("GET", "/api/quality"),

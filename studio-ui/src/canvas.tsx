@@ -49,6 +49,7 @@ export function Canvas() {
     setDrag(null);
     snap.current = null;
     fit();
+    if (document.activeElement === document.body || document.activeElement?.matches(".tile")) host.current?.focus({ preventScroll: true });
   }, [id]);
   useEffect(() => {
     const observer = new ResizeObserver(() => fit());
@@ -124,7 +125,7 @@ export function Canvas() {
     const down = (e: KeyboardEvent): void => {
       if (e.key !== " " || (e.target as HTMLElement).tagName === "BUTTON") return;
       space.current = true;
-      if (e.target === document.body) e.preventDefault();
+      if (e.target === document.body || e.target === host.current) e.preventDefault();
     };
     const up = (e: KeyboardEvent): void => void (e.key === " " && (space.current = false));
     window.addEventListener("keydown", down);
@@ -246,7 +247,7 @@ export function Canvas() {
   const size = 9 / camera.k;
   const label = 13 / camera.k;
   return (
-    <div class={`canvas${drag?.kind === "pan" ? " panning" : ""}`} ref={host} onPointerDown={start} onPointerMove={move}
+    <div class={`canvas${drag?.kind === "pan" ? " panning" : ""}`} ref={host} tabIndex={-1} role="group" aria-label={o.name} onPointerDown={start} onPointerMove={move}
       onPointerUp={end} onPointerCancel={cancel} onPointerLeave={() => !drag && setPointer(null)} data-testid="canvas">
       <div class="stage" style={style}>
         {broken ? <div class="broken" style={{ fontSize: `${16 / camera.k}px` }}>{t.unreadable}</div> :
@@ -338,7 +339,7 @@ function Naming({ camera }: { camera: Camera }) {
       onSubmit={(e) => { e.preventDefault(); void finish(); }}>
       <input ref={input} value={text} placeholder={t.whatIsIt} aria-label={t.className} list="class-names" maxLength={200}
         onInput={(e) => setText(e.currentTarget.value)}
-        onKeyDown={(e) => { if (e.key === "Escape") { s.removeBox(key); e.stopPropagation(); } }} />
+        onKeyDown={(e) => { if (e.key === "Escape") { s.dropUnnamed(key); e.stopPropagation(); } }} />
       <datalist id="class-names">{s.classes.value.map((c) => <option key={c.id} value={c.name} />)}</datalist>
       <button type="submit" class="primary">{t.ok}</button>
     </form>

@@ -1,6 +1,7 @@
 // Everything that opens over the page.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { effect } from "@preact/signals";
 import { AddImages, LeftOut } from "./adding";
 import { api, type Compared, type Detection, type Found, type Statistics } from "./api";
 import { keys, NAMES, nameOf, resetKeys, setKey, type Action } from "./keys";
@@ -23,26 +24,55 @@ export function Dialogs() {
   }
 }
 
-function Sheet({ title, wide, children }: { title: string; wide?: boolean; children: ComponentChildren }) {
+/** What happened. A dialog has its own: what lies behind it is dim, and nobody reads it out. */
+export function Toast() {
+  const now = s.toast.value;
+  useEffect(() => {
+    if (!now) return undefined;
+    const timer = setTimeout(() => (s.toast.value = null), 6000);
+    return () => clearTimeout(timer);
+  }, [now]);
+  return <div class={now ? "toast on" : "toast"} role="status" aria-live="polite">{now?.text}</div>;
+}
+
+// Where the keyboard was before a dialog opened, and is again when it is closed.
+let opener: Element | null = null;
+effect(() => {
+  if (s.dialog.value || s.conflict.value) opener ??= document.activeElement;
+  else if (opener) {
+    const back = opener;
+    opener = null;
+    requestAnimationFrame(() => {
+      if (back instanceof HTMLElement && back.isConnected && document.activeElement === document.body) back.focus();
+    });
+  }
+});
+
+/** A dialog; one that `stays` waits for an answer. */
+function Sheet({ title, wide, stays, children }: { title: string; wide?: boolean; stays?: boolean; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
   useEffect(() => {
     const el = ref.current;
     if (el && !el.open) el.showModal();
   }, []);
-  const close = (): void => void (s.dialog.value = "");
+  const close = (): void => {
+    if (stays) ref.current?.isConnected && !ref.current.open && ref.current.showModal();
+    else s.dialog.value = "";
+  };
   return (
-    <dialog ref={ref} class={wide ? "wide" : ""} aria-label={title} onCancel={close} onClose={close}
+    <dialog ref={ref} class={wide ? "wide" : ""} aria-label={title} onCancel={(e) => (stays ? e.preventDefault() : close())} onClose={close}
       onClick={(e) => e.target === ref.current && close()}>
-      <header><h1>{title}</h1><button class="icon" aria-label={t.close} onClick={close}>×</button></header>
+      <header><h1>{title}</h1>{!stays && <button class="icon" aria-label={t.close} onClick={close}>×</button>}</header>
       <div class="content">{children}</div>
+      <Toast />
     </dialog>
   );
 }
 
 function ConflictDialog() {
   return (
-    <Sheet title={t.conflict}>
-      <p>{s.open.value?.name}</p>
+    <Sheet title={t.conflict} stays>
+      <p>{s.rows.value.find((r) => r.id === s.conflict.value?.id)?.name}</p>
       <div class="actions">
         <button onClick={() => s.resolveConflict(false)}>{t.takeTheirs}</button>
         <button class="primary" onClick={() => s.resolveConflict(true)}>{t.keepMine}</button>
@@ -303,6 +333,38 @@ function Try() {
   );
 }
 
+const IN_MEMORY_BYTES = 512 * 1024 * 1024; // a file up to this is held by the page, so that its name and errors are known
+
+/** Fetch a file to keep, and say why if there is none. */
+async function download(address: string): Promise<void> {
+  const stop = new AbortController();
+  const answer = await fetch(address, { credentials: "same-origin", signal: stop.signal });
+  if (!answer.ok) {
+    const { error } = (await answer.json().catch(() => ({}))) as { error?: string };
+    throw new Error(error ?? `the server answered ${answer.status}`);
+  }
+  const name = /filename\*?=(?:utf-8'')?"?([^";]+)/i.exec(answer.headers.get("content-disposition") ?? "")?.[1] ?? "";
+  const link = document.createElement("a");
+  link.href = address;
+  link.download = decodeURIComponent(name);
+  if (Number(answer.headers.get("content-length") ?? Infinity) > IN_MEMORY_BYTES) stop.abort(); // the browser's own way
+  else link.href = URL.createObjectURL(await answer.blob());
+  link.click();
+  if (link.href.startsWith("blob:")) setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+function File({ what, children }: { what: string; children: string }) {
+  const [busy, setBusy] = useState(false);
+  const address = `/api/export?what=${what}`;
+  const take = (e: MouseEvent): void => {
+    e.preventDefault();
+    if (busy) return;
+    setBusy(true);
+    void s.tell(download(address)).then(() => setBusy(false));
+  };
+  return <a class="button" href={address} download="" aria-busy={busy} onClick={take}>{children}{busy && " …"}</a>;
+}
+
 function Export() {
   const [format, setFormat] = useState("coco");
   const lines = `from sppnet import SPPDetector
@@ -315,16 +377,16 @@ for box, confidence, name in zip(found.xyxy, found.confidence, found.class_name)
     <Sheet title={t.export}>
       <p>{t.exportIntro}</p>
       <div class="downloads">
-        <a class="button" href="/api/export?what=model" download>{t.exportModel}</a>
-        <a class="button" href="/api/export?what=onnx" download>{t.exportOnnx}</a>
+        <File what="model">{t.exportModel}</File>
+        <File what="onnx">{t.exportOnnx}</File>
         <span>
-          <a class="button" href={`/api/export?what=dataset&format=${format}`} download>{t.exportLabels}</a>
+          <File what={`dataset&format=${format}`}>{t.exportLabels}</File>
           <select value={format} aria-label={t.format} onChange={(e) => setFormat(e.currentTarget.value)}>
             {["coco", "voc", "yolo", "csv", "labelme", "cvat"].map((f) => <option key={f} value={f}>{f.toUpperCase()}</option>)}
           </select>
         </span>
-        <a class="button" href="/api/export?what=results" download>{t.exportResults}</a>
-        <a class="button" href="/api/export?what=card" download>{t.exportCard}</a>
+        <File what="results">{t.exportResults}</File>
+        <File what="card">{t.exportCard}</File>
       </div>
       <h2>{t.useInCode}</h2>
       <pre><code>{lines}</code></pre>
@@ -404,9 +466,12 @@ function ClassDialog() {
   const c = s.classOf(editing.id);
   const [name, setName] = useState(c?.name ?? "");
   const [into, setInto] = useState("");
+  const close = (): void => void (s.dialog.value = "");
+  useEffect(() => {
+    if (!c) close(); // somebody removed it
+  }, [!c]);
   if (!c) return null;
   const count = s.rows.value.reduce((n, r) => n + r.classes.filter((k) => k === c.id).length, 0);
-  const close = (): void => void (s.dialog.value = "");
   return (
     <Sheet title={c.name}>
       <form class="fields" onSubmit={(e) => { e.preventDefault(); void s.editClass(c.id, { name }).then(close); }}>

@@ -32,6 +32,19 @@ export function Grid() {
   const last = Math.ceil((box.top + box.height) / pitch) + 1;
   const visible = list.slice(first * columns, last * columns);
   const project = s.project.value;
+  const back = useRef(s.open.value?.id); // the image that one comes back from
+  useEffect(() => {
+    const el = host.current;
+    const n = list.findIndex((r) => r.id === back.current);
+    if (!el || !box.height || !back.current) return;
+    back.current = undefined;
+    if (n < 0) return;
+    const top = GAP + Math.floor(n / columns) * pitch;
+    if (top + pitch > el.clientHeight) el.scrollTop = top - (el.clientHeight - pitch) / 2;
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      if (document.activeElement === document.body) el.querySelector<HTMLElement>(`[data-n="${n}"]`)?.focus({ preventScroll: true });
+    }));
+  }, [box.height]);
   const going = useRef<number | null>(null); // where arrows have led while the page wasn't drawn yet
   /** Arrows go from image to image, as in every list of icons. */
   const onArrow = (e: KeyboardEvent): void => {

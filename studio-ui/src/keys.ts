@@ -110,7 +110,7 @@ export function onKey(event: KeyboardEvent): void {
   }
   if (event.key === "Delete" || event.key === "Backspace") return done(), void (key !== null && s.removeBox(key));
   if (event.key === "Escape") {
-    if (s.naming.value !== null) s.removeBox(s.naming.value);
+    if (s.naming.value !== null) s.dropUnnamed(s.naming.value);
     else if (key !== null) s.selected.value = null;
     else s.toGrid();
     return done();

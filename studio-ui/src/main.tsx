@@ -1,8 +1,7 @@
 import { render } from "preact";
-import { useEffect } from "preact/hooks";
 import { AddImages, dropped } from "./adding";
 import { Canvas } from "./canvas";
-import { Dialogs } from "./dialogs";
+import { Dialogs, Toast } from "./dialogs";
 import { Grid } from "./grid";
 import { canvas, onKey } from "./keys";
 import { Boxes, Classes, Filters } from "./panels";
@@ -22,7 +21,7 @@ function App() {
         {s.view.value === "grid" ? <Grid /> : <Editor />}
         {s.view.value === "image" ? <aside><Boxes /><Classes /></aside> : null}
       </main>
-      <Toast />
+      {!s.dialog.value && !s.conflict.value && <Toast />}
       <Dialogs />
     </>
   );
@@ -94,16 +93,6 @@ function Editor() {
       </footer>
     </div>
   );
-}
-
-function Toast() {
-  const now = s.toast.value;
-  useEffect(() => {
-    if (!now) return undefined;
-    const timer = setTimeout(() => (s.toast.value = null), 6000);
-    return () => clearTimeout(timer);
-  }, [now]);
-  return <div class={now ? "toast on" : "toast"} role="status" aria-live="polite">{now?.text}</div>;
 }
 
 function theme(): void {

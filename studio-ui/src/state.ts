@@ -34,7 +34,10 @@ export const hidden = signal(false);
 export const connection = signal<"ok" | "lost" | "refused">("ok");
 export const waiting = signal(0); // changes that the server does not have yet
 export const toast = signal<{ text: string; action?: { label: string; run: () => void } } | null>(null);
-export const conflict = signal<{ id: string; version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[] } | null>(null);
+export interface Conflicting { id: string; version: number; done: boolean; boxes: BoxRow[]; rejected: BoxRow[]; mine?: Pending }
+export const conflict = signal<Conflicting | null>(null); // the one that is asked about
+const conflicts: Conflicting[] = []; // others that wait
+export const adding = signal<{ done: number; total: number } | null>(null); // files that come to the project
 export const filter = signal<Filter>("all");
 export const filterClass = signal<number | null>(null);
 export const filterFolder = signal("");
@@ -121,8 +124,10 @@ async function send(): Promise<void> {
         connection.value = "ok";
       } catch (error) {
         if (error instanceof Conflict) {
+          const asked = { id, ...error.present, mine: pending.get(id) ?? labels };
           pending.delete(id);
-          conflict.value = { id, ...error.present };
+          if (conflict.value) conflicts.push(asked);
+          else conflict.value = asked;
         } else if (error instanceof Refused && error.status === 401) {
           connection.value = "refused";
           return;
@@ -147,13 +152,13 @@ async function send(): Promise<void> {
 export function resolveConflict(mine: boolean): void {
   const now = conflict.value;
   if (!now) return;
-  conflict.value = null;
+  conflict.value = conflicts.shift() ?? null;
   versions.set(now.id, now.version);
-  const present = open.value;
-  if (mine && present?.id === now.id) save(now.id, present);
-  else if (present?.id === now.id) {
-    open.value = { ...present, version: now.version, done: now.done, boxes: now.boxes.map(fromRow), rejected: now.rejected.map(fromRow) };
-  }
+  const theirs: Pending = { done: now.done, boxes: now.boxes.map(fromRow), rejected: now.rejected.map(fromRow) };
+  const chosen = mine && now.mine ? now.mine : theirs;
+  if (open.value?.id === now.id) open.value = { ...open.value, ...chosen, version: now.version };
+  patchRow(now.id, { done: chosen.done, classes: classesOf(chosen.boxes) });
+  if (chosen !== theirs) save(now.id, chosen);
 }
 
 // --- undo: whole states of an image before and after; one step may hold several images -------------------------------
@@ -176,14 +181,51 @@ export function change(edit: (o: Open) => Partial<Open>, kind = ""): void {
     open.value = after;
     const at = performance.now();
     const last = undoSteps.value[undoSteps.value.length - 1];
-    const more = kind !== "" && last?.kind === kind && last.id === before.id && at - last.at < TOGETHER_MS;
+    const more = kind !== "" && kind !== UNNAMED && last?.kind === kind && last.id === before.id && at - last.at < TOGETHER_MS;
     const from = more ? last.before : stateOf(before);
     const earlier = more ? undoSteps.value.slice(0, -1) : undoSteps.value.slice(-499);
     undoSteps.value = [...earlier, { id: before.id, before: from, after: stateOf(after), kind, at }];
     redoSteps.value = [];
-    patchRow(after.id, { done: after.done, classes: after.boxes.filter((b) => b.cls >= 0).map((b) => b.cls) });
+    patchRow(after.id, { done: after.done, classes: classesOf(after.boxes) });
   });
-  if (after.boxes.every((b) => b.cls >= 0)) save(after.id, stateOf(after));
+  // A box without a class waits for its name; whatever else was changed does not wait for it.
+  if (kind !== UNNAMED) save(after.id, stateOf(after));
+}
+const UNNAMED = "unnamed";
+const classesOf = (boxes: readonly Box[]): number[] => boxes.filter((b) => b.cls >= 0).map((b) => b.cls);
+
+/** Take back a box that got no name, as if it had never been there. */
+export function dropUnnamed(key: number): void {
+  const last = undoSteps.value[undoSteps.value.length - 1];
+  const now = open.value;
+  if (now && last?.id === now.id && last.kind === UNNAMED && last.after.boxes.some((b) => b.key === key)) {
+    batch(() => {
+      undoSteps.value = undoSteps.value.slice(0, -1);
+      open.value = { ...now, ...last.before };
+      if (selected.value === key) selected.value = null;
+      naming.value = null;
+      patchRow(now.id, { done: last.before.done, classes: classesOf(last.before.boxes) });
+    });
+  } else removeBox(key);
+}
+
+/** Whether an image is as a step left it; the server rounds a little. */
+const isAs = (now: Pending, then: Pending): boolean => {
+  const [a, b] = [now, then].map((p) => p.boxes.filter((box) => box.cls >= 0)) as [Box[], Box[]];
+  return now.done === then.done && a.length === b.length && a.every((box, i) => {
+    const other = b[i];
+    return other?.cls === box.cls && box.rect.every((v, k) => Math.abs(v - (other.rect[k] ?? 0)) < 0.02);
+  });
+};
+
+/** What became of the boxes of a class, in all that can be undone. */
+function replaceClass(id: number, into: number | undefined): void {
+  const boxes = (list: Box[]): Box[] =>
+    list.flatMap((b) => (b.cls !== id ? [b] : into === undefined ? [] : [{ ...b, cls: into }]));
+  const state = (p: Pending): Pending => ({ ...p, boxes: boxes(p.boxes), rejected: boxes(p.rejected) });
+  for (const steps of [undoSteps, redoSteps]) {
+    steps.value = steps.value.map((one) => ({ ...one, before: state(one.before), after: state(one.after) }));
+  }
 }
 
 async function step(from: typeof undoSteps, to: typeof undoSteps, which: "before" | "after"): Promise<void> {
@@ -195,9 +237,14 @@ async function step(from: typeof undoSteps, to: typeof undoSteps, which: "before
   const now = open.value;
   if (!now || now.id !== last.id) return;
   const state = last[which];
+  if (!isAs(stateOf(now), last[which === "before" ? "after" : "before"])) { // somebody's work would be lost
+    for (const steps of [undoSteps, redoSteps]) steps.value = steps.value.filter((one) => one.id !== now.id);
+    toast.value = { text: t.changedSince };
+    return;
+  }
   open.value = { ...now, ...state };
-  naming.value = null;
-  patchRow(now.id, { done: state.done, classes: state.boxes.map((b) => b.cls) });
+  naming.value = state.boxes.find((b) => b.cls < 0)?.key ?? null;
+  patchRow(now.id, { done: state.done, classes: classesOf(state.boxes) });
   save(now.id, state);
 }
 export const undo = (): Promise<void> => step(undoSteps, redoSteps, "before");
@@ -216,7 +263,7 @@ export async function loadAll(): Promise<void> {
     status.value = info.status;
     rows.value = list.images.sort((a, b) => collator.compare(a.name, b.name)).map((r) => {
       const mine = pending.get(r.id);
-      return mine ? { ...r, done: mine.done, classes: mine.boxes.map((b) => b.cls) } : r;
+      return mine ? { ...r, done: mine.done, classes: classesOf(mine.boxes) } : r;
     });
     for (const r of list.images) if (!pending.has(r.id)) versions.set(r.id, r.version);
     if (activeClass.value === null || !info.classes.some((c) => c.id === activeClass.value)) {
@@ -228,6 +275,8 @@ export async function loadAll(): Promise<void> {
 let ticket = 0;
 const prefetched = new Map<string, Promise<ImageDetail>>();
 
+const unreadable = new Set<string>(); // images that could not be opened: nobody is led to them
+
 export async function openImage(id: string): Promise<void> {
   const mine = ++ticket;
   let detail: ImageDetail;
@@ -235,10 +284,12 @@ export async function openImage(id: string): Promise<void> {
     detail = await (prefetched.get(id) ?? api.image(id));
   } catch (error) {
     toast.value = { text: error instanceof Error ? error.message : t.unreadable };
+    if (error instanceof Refused) unreadable.add(id);
     return;
   } finally {
     prefetched.delete(id);
   }
+  unreadable.delete(id);
   if (mine !== ticket) return;
   const local = pending.get(id);
   if (!local) versions.set(id, detail.version);
@@ -316,15 +367,25 @@ export function neighbour(by: 1 | -1, todo: boolean): ImageRow | null {
   const here = list.findIndex((r) => r.id === open.value?.id);
   if (todo) {
     const after = [...list.slice(here + 1), ...list.slice(0, Math.max(here, 0))];
-    return after.find((r) => !r.done) ?? null;
+    return after.find((r) => !r.done && !unreadable.has(r.id)) ?? null;
   }
-  return list[here + by] ?? null;
+  for (let place = here + by; place in list; place += by) {
+    const row = list[place];
+    if (row && !unreadable.has(row.id)) return row;
+  }
+  return null;
 }
 
-export async function go(by: 1 | -1): Promise<void> {
-  const next = neighbour(by, false);
-  if (next) await openImage(next.id);
+/** Open a neighbour, and the one behind it where it can't be read. Returns whether there is one. */
+async function goOn(by: 1 | -1, todo: boolean): Promise<boolean> {
+  for (let next = neighbour(by, todo); next; next = neighbour(by, todo)) {
+    await openImage(next.id);
+    if (!unreadable.has(next.id)) return true;
+  }
+  return false;
 }
+
+export const go = async (by: 1 | -1): Promise<void> => void (await goOn(by, false));
 
 export function toGrid(): void {
   view.value = "grid";
@@ -338,7 +399,7 @@ export function addBox(rect: Rect, origin: string, cls = activeClass.value): voi
   if (!o) return;
   const box: Box = { key: nextKey++, rect: normal(rect, o.width, o.height), cls: cls ?? -1, origin };
   batch(() => {
-    change((now) => ({ boxes: [...now.boxes, box], done: false }));
+    change((now) => ({ boxes: [...now.boxes, box], done: false }), box.cls < 0 ? UNNAMED : "");
     selected.value = box.key;
     if (box.cls < 0) naming.value = box.key;
   });
@@ -394,9 +455,7 @@ export async function acceptAllAndNext(): Promise<void> {
   const boxes = visible.value.map((s) => asBox(s, "accepted"));
   change((o) => ({ boxes: [...o.boxes.filter((b) => b.cls >= 0), ...boxes], done: true }));
   noteSizes(open.value?.boxes ?? []);
-  const next = neighbour(1, true);
-  if (next) await openImage(next.id);
-  else toGrid();
+  if (!(await goOn(1, true))) toGrid();
 }
 
 /** Mark the image as done with the boxes it has; suggestions that are left were wrong. */
@@ -405,9 +464,7 @@ export async function finishAndNext(): Promise<void> {
   const wrong = visible.value.map((s) => asBox(s, "accepted"));
   change((o) => ({ boxes: o.boxes.filter((b) => b.cls >= 0), rejected: [...o.rejected, ...wrong], done: true }));
   noteSizes(open.value?.boxes ?? []);
-  const next = neighbour(1, true);
-  if (next) await openImage(next.id);
-  else toGrid();
+  if (!(await goOn(1, true))) toGrid();
 }
 
 export const reopenImage = (): void => change(() => ({ done: false }));
@@ -505,7 +562,9 @@ export async function editClass(id: number, part: Partial<Omit<ClassInfo, "id">>
 }
 
 export async function removeClass(id: number, into?: number): Promise<void> {
-  if (await tell(api.removeClass(id, into))) await reload();
+  if (!(await tell(api.removeClass(id, into)))) return;
+  replaceClass(id, into);
+  await reload();
 }
 
 function setClasses(list: ClassInfo[]): void {
@@ -515,7 +574,8 @@ function setClasses(list: ClassInfo[]): void {
 export async function reload(): Promise<void> {
   const here = open.value?.id;
   await loadAll();
-  if (here && view.value === "image") await openImage(here);
+  const unnamed = open.value?.boxes.some((b) => b.cls < 0); // nobody takes away a box that is being named
+  if (here && view.value === "image" && !unnamed) await openImage(here);
 }
 
 // --- events of the server --------------------------------------------------------------------------------------------
@@ -602,5 +662,5 @@ function justChanged(): boolean {
 
 // A page that is closed with unsaved work asks first.
 effect(() => {
-  window.onbeforeunload = waiting.value ? () => "" : null;
+  window.onbeforeunload = waiting.value || adding.value ? () => "" : null;
 });

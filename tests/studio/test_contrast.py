@@ -20,6 +20,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="nee
 _TRAINING = """{
   state: "%s", stage: "layers", fraction: 0.4, seconds_left: 50, message: "%s", before: 0.5, after: 0.8, images: 3,
 }"""
+_FOUND = [
+    {"box": [5, 5, 60, 60], "class": "one", "confidence": 0.9},
+    {"box": [70, 80, 120, 140], "class": "gone", "confidence": 0.4},
+]
+_COMPARED = {"width": 320, "height": 240, "before": _FOUND[:1], "after": _FOUND}
 _QUALITY = """({
   images: 3, folds: 4, measured: 8, curve: [{images: 4, ap: 0.4}, {images: 8, ap: 0.6}],
   classes: [{
@@ -96,6 +101,18 @@ def screens(page: Any) -> Iterator[str]:
         assert page.evaluate("__s.status.value.training.state") == state
         yield f"train {state}"
     show("delete __s.status.value")
+    page.route("**/compare", lambda route: route.fulfill(json=_COMPARED))
+    show("__s.dialog.value = 'compare'")
+    page.locator(".sides svg text").nth(2).wait_for()
+    yield "compare"
+    page.get_by_role("button", name="Next image").focus()
+    yield "compare, focus"
+    page.unroute("**/compare")
+    page.route("**/compare", lambda route: route.fulfill(status=400, json={"error": "there is no trained detector yet"}))
+    page.get_by_role("button", name="Next image").click()
+    page.locator("dialog .toast.on").wait_for()
+    yield "compare, refused"
+    page.unroute("**/compare")
     page.route("**/api/quality", lambda route: route.fulfill(json=page.evaluate(_QUALITY)))
     show(f"__s.quality.value = {_QUALITY}; __s.dialog.value = 'quality'")
     yield "quality"

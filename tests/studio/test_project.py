@@ -202,7 +202,7 @@ def test_labels_of_others_replace_nothing(folder: Path) -> None:
     assert [c["name"] for c in project.class_list()] == ["Big cat"]  # nothing of it stays
     classes = ["big   CAT", "big\u200b cat", "\u200b"]
     assert project.import_labels(classes, theirs, {names[undone]}) == 2
-    assert [c["name"] for c in project.class_list()] == ["Big cat", "class 2"]
+    assert [(c["name"], c["key"]) for c in project.class_list()] == [("Big cat", ""), ("class 2", "1")]
     assert project.labels(drawn).boxes[0].x0 == 1
     assert not project.labels(drawn).done
     assert [(p.version, p.done, len(p.boxes)) for p in map(project.labels, (undone, fresh))] == [

@@ -302,7 +302,9 @@ class Project:
             for c, name in names.items():
                 plain = imported_name(name, c)
                 if plain.casefold() not in by_name:
-                    by_name[plain.casefold()] = self.classes.add(plain).class_id
+                    used = {item.key for item in self.classes.classes.values()}
+                    free = next((digit for digit in "1234567890" if digit not in used), "")
+                    by_name[plain.casefold()] = self.classes.add(plain, key=free).class_id
                 numbers[c] = by_name[plain.casefold()]
         except ArgumentError:
             self.classes.classes, self.classes.next_id = classes, next_id

@@ -1,0 +1,241 @@
+"""The page loses nothing of what a person did, says what went wrong where it is seen, and is usable by keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytest.importorskip("uvicorn", reason="needs the extra studio")
+from person import CHROMIUM, Person, Studio, browser_page, call, free_port, open_dialog, open_first_by_name
+from test_browser import wait_until
+
+from sppnet.datasets.example import make_example
+from sppnet.datasets.writing import write_dataset
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")]
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    make_example(tmp_path / "digits", 5, 2, 0)
+    for file in (tmp_path / "digits").iterdir():
+        if file.suffix != ".jpg":
+            file.unlink()
+    server = Studio(tmp_path / "digits", free_port(), tmp_path / "state")
+    yield server
+    server.stop()
+
+
+def draw(person: Person, *box: float) -> None:
+    page = person.page
+    page.mouse.move(*person.screen(box[0], box[1]))
+    page.mouse.down()
+    page.mouse.move(*person.screen(box[2], box[3]), steps=3)
+    page.mouse.up()
+    page.wait_for_timeout(80)
+
+
+def stored(studio: Studio, image: str) -> list[tuple[Any, ...]]:
+    """Rounded boxes of an image on the server, and the names of their classes."""
+    names = {c["id"]: c["name"] for c in call(studio, "GET", "/api/project")["classes"]}
+    boxes = call(studio, "GET", f"/api/images/{image}")["boxes"]
+    return [(*(round(v, -1) for v in row[:4]), names[row[4]]) for row in boxes]
+
+
+def test_a_box_without_a_name_holds_nothing_up(studio: Studio) -> None:
+    """Undo leads back to it; what is done afterwards is saved all the same."""
+    with browser_page() as page:
+        open_first_by_name(page, studio)
+        person = Person(page, {})
+        person.wait_until_ready()
+        image = page.evaluate("__s.open.value.id")
+        draw(person, 20, 20, 90, 80)
+        person.answer_what_it_is("thing")
+        page.keyboard.press("Control+z")
+        page.locator(".naming input").wait_for()  # it is asked again
+        draw(person, 200, 100, 260, 150)
+        wait_until(page, "__s.waiting.value === 0")
+        assert stored(studio, image) == [(200, 100, 260, 150, "thing")]
+        call(studio, "POST", "/api/rescan", {})  # somebody adds images meanwhile
+        page.wait_for_timeout(400)
+        assert page.locator(".naming input").count() == 1
+        page.locator(".naming input").fill("thing")
+        page.keyboard.press("Enter")
+        wait_until(page, "__s.waiting.value === 0 && __s.naming.value === null")
+        assert len(stored(studio, image)) == 2
+        page.keyboard.press("Enter")
+        wait_until(page, f"__s.open.value.id !== '{image}'")
+        page.keyboard.press("a")
+        wait_until(page, f"__s.open.value.id === '{image}' && __s.open.value.done")
+        page.evaluate("__s.activeClass.value = null")
+        draw(person, 200, 20, 260, 80)
+        assert not page.evaluate("__s.open.value.done")
+        page.keyboard.press("Escape")
+        assert page.evaluate("__s.open.value.done")  # a slip of the hand takes nothing back
+        page.wait_for_timeout(300)
+        assert call(studio, "GET", f"/api/images/{image}")["done"]
+
+
+def test_a_conflict_in_an_image_that_was_left(studio: Studio) -> None:
+    """Whoever labels quickly is at the next image when it comes."""
+    with browser_page() as page:
+        page.route("**/api/events", lambda route: route.abort())  # the page does not hear of others
+        open_first_by_name(page, studio)
+        person = Person(page, {})
+        person.wait_until_ready()
+        first, second = page.evaluate("__s.shown.value.slice(0, 2).map((r) => [r.id, r.name])")
+        cls = call(studio, "POST", "/api/classes", {"name": "other"})["id"]
+        theirs = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": False, "rejected": []}
+        for image, _ in (first, second):
+            call(studio, "PUT", f"/api/images/{image}/labels", theirs)
+        held: list[Any] = []
+        page.route("**/labels", lambda route: held.append(route))
+        draw(person, 50, 50, 90, 90)
+        person.answer_what_it_is("mine")
+        page.keyboard.press("d")
+        wait_until(page, f"__s.open.value.id === '{second[0]}'")
+        page.evaluate("__s.change((o) => ({boxes: o.boxes.map((b) => ({...b, rect: [5, 5, 60, 60]}))}))")
+        page.unroute("**/labels")
+        for route in held:
+            route.continue_()
+        page.locator("dialog[open]").wait_for()
+        assert first[1] in page.locator("dialog").inner_text()
+        for _ in range(3):
+            page.keyboard.press("Escape")  # it waits for an answer
+            page.wait_for_timeout(100)
+        assert page.locator("dialog[open]").count() == 1
+        page.locator("dialog .primary").click()  # keep mine
+        wait_until(page, "__s.waiting.value === 0 && __s.conflict.value === null")
+        assert stored(studio, first[0]) == [(50, 50, 90, 90, "mine")]
+        assert stored(studio, second[0]) == [(0, 0, 60, 60, "other")]
+        page.keyboard.press("a")  # the keys are heard again
+        wait_until(page, f"__s.open.value.id === '{first[0]}' && __s.open.value.boxes.length === 1")
+
+
+def test_undo_replaces_nothing_of_others(studio: Studio) -> None:
+    with browser_page() as page:
+        open_first_by_name(page, studio)
+        person = Person(page, {})
+        person.wait_until_ready()
+        image = page.evaluate("__s.open.value.id")
+        draw(person, 20, 20, 90, 80)
+        person.answer_what_it_is("thing")
+        wait_until(page, "__s.waiting.value === 0")
+        now = call(studio, "GET", f"/api/images/{image}")
+        change = {"version": now["version"], "boxes": [*now["boxes"], [100, 100, 160, 150, now["boxes"][0][4]]],
+                  "done": False, "rejected": []}  # fmt: skip
+        call(studio, "PUT", f"/api/images/{image}/labels", change)
+        wait_until(page, "__s.open.value.boxes.length === 2")
+        page.keyboard.press("Control+z")
+        assert "can't be undone" in page.locator(".toast").inner_text()
+        assert len(stored(studio, image)) == 2
+        draw(person, 200, 20, 260, 80)
+        page.keyboard.press("Control+z")  # what came after can
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
+        assert len(stored(studio, image)) == 2
+
+
+def test_undo_after_a_class_is_gone(studio: Studio) -> None:
+    with browser_page() as page:
+        open_first_by_name(page, studio)
+        person = Person(page, {})
+        person.wait_until_ready()
+        image = page.evaluate("__s.open.value.id")
+        draw(person, 20, 20, 90, 80)
+        person.answer_what_it_is("kat")
+        draw(person, 100, 100, 160, 150)
+        page.keyboard.press("x")
+        wait_until(page, "__s.waiting.value === 0")
+        other = call(studio, "POST", "/api/classes", {"name": "cat"})["id"]
+        wait_until(page, "__s.classes.value.length === 2")
+        page.get_by_label("Rename: kat").click()
+        page.locator("dialog select").select_option(str(other))
+        page.get_by_role("button", name="Merge into…").click()
+        page.locator("dialog[open]").wait_for(state="detached")
+        wait_until(page, "__s.classes.value.length === 1 && __s.open.value.boxes.length === 1")
+        page.keyboard.press("Control+z")
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
+        assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
+
+
+def test_an_image_that_can_not_be_read_holds_nothing_up(studio: Studio) -> None:
+    names = sorted(file.name for file in studio.folder.glob("*.jpg"))
+    (studio.folder / names[1]).write_bytes(b"\xff\xd8 nothing")
+    (studio.folder / names[-1]).write_bytes(b"\xff\xd8 nothing")
+    with browser_page() as page:
+        open_first_by_name(page, studio)
+        seen = []
+        for key in ("Enter", "Enter", "Enter"):
+            wait_until(page, "__s.open.value !== null && __s.view.value === 'image'")
+            page.wait_for_timeout(400)
+            seen.append(page.evaluate("__s.open.value.name"))
+            page.keyboard.press(key)
+        wait_until(page, "__s.view.value === 'grid'")
+        assert seen == [names[0], names[2], names[3]]
+        assert page.evaluate("__s.doneCount.value") == 3
+
+
+def test_what_went_wrong_is_seen_in_the_dialog(studio: Studio) -> None:
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        open_dialog(page, "Export")
+        downloads: list[Any] = []
+        page.on("download", lambda download: downloads.append(download))
+        page.get_by_role("link", name="Detector (one file)", exact=True).click()
+        page.locator("dialog .toast.on").wait_for()
+        assert "finish two images first" in page.locator("dialog .toast").inner_text()
+        page.get_by_role("link", name="Model card (Markdown)", exact=True).click()
+        wait_until(page, "document.querySelector('dialog [aria-busy=true]') === null")
+        page.wait_for_timeout(300)
+        assert [download.suggested_filename for download in downloads] == ["model-card.md"]
+        open_dialog(page, "Train fully")
+        page.get_by_role("button", name="Start training", exact=True).click()
+        page.wait_for_timeout(300)
+        assert "at least 4 images" in page.locator("dialog .toast").inner_text()
+
+
+def test_the_keyboard_stays_where_it_was(studio: Studio) -> None:
+    """After a dialog, and back from an image; what has the focus is seen."""
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        for name in ("Try it", "More", "Keys"):
+            button = page.get_by_role("button", name=name, exact=True)
+            button.focus()
+            page.keyboard.press("Enter")
+            page.locator("dialog[open]").wait_for()
+            assert page.evaluate("document.activeElement.closest('dialog') !== null")
+            page.keyboard.press("Enter")  # on its button that closes it
+            page.locator("dialog[open]").wait_for(state="detached")
+            wait_until(page, "document.activeElement !== document.body")
+            assert button.evaluate("(button) => button === document.activeElement")
+        page.locator(".tile").nth(3).focus()
+        page.keyboard.press("Enter")
+        wait_until(page, "document.activeElement.matches('.canvas')")
+        assert page.evaluate("document.activeElement.ariaLabel === __s.open.value.name")
+        page.keyboard.press("g")
+        wait_until(page, "document.activeElement.dataset.n === '3'")
+        style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert style == "solid"
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
+def test_a_folder_with_labels(studio: Studio, tmp_path: Path, format: str) -> None:
+    data = make_example(tmp_path / "made", 3, 2, 1)
+    write_dataset(data, tmp_path / "pets", format)
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.locator(".tile").first.wait_for()
+        page.locator(".add-images input[type=file]").nth(1).set_input_files(tmp_path / "pets")
+        wait_until(page, "__s.rows.value.length === 8 && __s.adding.value === null")
+        assert "The labels of 3 were read" in page.locator(".toast").inner_text()
+        assert page.locator("dialog[open]").count() == 0  # nothing was left out
+        rows = [row for row in call(studio, "GET", "/api/images")["images"] if row["name"].startswith("pets/")]
+        assert [row["done"] for row in rows] == [True] * 3
+        assert sum(len(row["classes"]) for row in rows) == sum(len(record) for record in data)
+        assert not [f for f in studio.folder.rglob("*") if f.suffix in (".xml", ".txt", ".yaml") and ".sppnet" not in str(f)]
