@@ -257,15 +257,25 @@ function Compare() {
 }
 
 function Detections({ found }: { found: { width: number; height: number; detections: Detection[] } }) {
+  const sheet = useRef<SVGSVGElement>(null);
+  const [k, setK] = useState(1); // pixels of the screen for each of the image: names are as large as other text
+  useEffect(() => {
+    const el = sheet.current;
+    if (!el) return undefined;
+    const observer = new ResizeObserver(() => setK(Math.max(el.clientWidth, 1) / found.width));
+    observer.observe(el);
+    return () => observer.disconnect();
+  }, [found.width]);
+  const size = 13 / k;
   return (
-    <svg viewBox={`0 0 ${found.width} ${found.height}`} style={{ "--k": 700 / Math.max(found.width, 700) }}>
+    <svg ref={sheet} viewBox={`0 0 ${found.width} ${found.height}`} style={{ "--k": k }}>
       {found.detections.map((d) => {
         const cls = s.classes.value.find((c) => c.name === d.class);
         return (
           <g key={d.box.join()} class="box" style={{ color: cls ? s.colourOf(cls.id) : "var(--accent)" }}>
             <rect class="halo" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
             <rect class="line" x={d.box[0]} y={d.box[1]} width={d.box[2] - d.box[0]} height={d.box[3] - d.box[1]} />
-            <text x={d.box[0] + 3} y={Math.max(d.box[1] - 5, found.height / 40)} font-size={found.height / 34} stroke-width={found.height / 140}>{d.class} {Math.round(d.confidence * 100)}</text>
+            <text x={d.box[0] + size / 5} y={d.box[1] > size * 1.7 ? d.box[1] - size * 0.45 : d.box[1] + size * 1.15} font-size={size} stroke-width={size / 4}>{d.class} {Math.round(d.confidence * 100)}</text>
           </g>
         );
       })}

@@ -104,11 +104,19 @@ def screens(page: Any) -> Iterator[str]:
     page.route("**/compare", lambda route: route.fulfill(json=_COMPARED))
     show("__s.dialog.value = 'compare'")
     page.locator(".sides svg text").nth(2).wait_for()
+    page.wait_for_timeout(200)
+    size = page.evaluate("""(() => {
+        const text = document.querySelector(".sides svg text"), svg = text.ownerSVGElement;
+        return text.getAttribute("font-size") * svg.clientWidth / svg.viewBox.baseVal.width;
+    })()""")
+    assert size == pytest.approx(13, rel=0.02)  # as other text, however small the image is shown
     yield "compare"
     page.get_by_role("button", name="Next image").focus()
     yield "compare, focus"
     page.unroute("**/compare")
-    page.route("**/compare", lambda route: route.fulfill(status=400, json={"error": "there is no trained detector yet"}))
+    page.route(
+        "**/compare", lambda route: route.fulfill(status=400, json={"error": "there is no trained detector yet"})
+    )
     page.get_by_role("button", name="Next image").click()
     page.locator("dialog .toast.on").wait_for()
     yield "compare, refused"

@@ -238,4 +238,6 @@ def test_a_folder_with_labels(studio: Studio, tmp_path: Path, format: str) -> No
         rows = [row for row in call(studio, "GET", "/api/images")["images"] if row["name"].startswith("pets/")]
         assert [row["done"] for row in rows] == [True] * 3
         assert sum(len(row["classes"]) for row in rows) == sum(len(record) for record in data)
-        assert not [f for f in studio.folder.rglob("*") if f.suffix in (".xml", ".txt", ".yaml") and ".sppnet" not in str(f)]
+        assert not [
+            f for f in studio.folder.rglob("*") if f.suffix in (".xml", ".txt", ".yaml") and ".sppnet" not in str(f)
+        ]
