@@ -32,7 +32,7 @@ async function takeAll(todo: { name: string; take: () => Promise<Added> }[]): Pr
         left.value = [...left.value, ...answer.skipped];
       } catch (error) {
         const why = stopping.signal.aborted ? t.stopped(1) : error instanceof Error ? error.message : String(error);
-        left.value = [...left.value, { name, why }];
+        left.value = [...left.value, { name, why: why.startsWith(`${name}: `) ? why.slice(name.length + 2) : why }];
       }
     }
     await s.tell(api.rescan());

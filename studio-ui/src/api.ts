@@ -1,4 +1,5 @@
 // What the server answers. See docs/studio-api.yaml.
+import { t } from "./texts";
 
 export type BoxRow = [number, number, number, number, number, string];
 export interface ClassInfo { id: number; name: string; color: string; key: string }
@@ -64,7 +65,9 @@ async function call<T>(method: string, path: string, body?: unknown, signal: Abo
     init.body = JSON.stringify(body);
     init.headers = { "content-type": "application/json" };
   }
-  const answer = await fetch(path, init);
+  const answer = await fetch(path, init).catch((error: Error) => {
+    throw error.name === "AbortError" ? error : new Error(t.noAnswer); // browsers say "Failed to fetch"
+  });
   const data: unknown = await answer.json().catch(() => ({}));
   if (!answer.ok) {
     const { error, present } = data as { error?: string; present?: Conflict["present"] };

@@ -484,7 +484,7 @@ function ClassDialog() {
   const count = s.rows.value.reduce((n, r) => n + r.classes.filter((k) => k === c.id).length, 0);
   return (
     <Sheet title={c.name}>
-      <form class="fields" onSubmit={(e) => { e.preventDefault(); void s.editClass(c.id, { name }).then(close); }}>
+      <form class="fields" onSubmit={(e) => { e.preventDefault(); void s.editClass(c.id, { name }).then((made) => made && close()); }}>
         <label>{t.className}<input value={name} maxLength={200} onInput={(e) => setName(e.currentTarget.value)} /></label>
         <label>{t.colour}<input type="color" value={s.colourOf(c.id)} onChange={(e) => void s.editClass(c.id, { color: e.currentTarget.value })} /></label>
         <label>{t.key}<input value={c.key} maxLength={1} size={2} onInput={(e) => void s.editClass(c.id, { key: e.currentTarget.value.slice(-1) })} /></label>

@@ -556,9 +556,10 @@ export async function addClass(name: string): Promise<number | null> {
   return made.id;
 }
 
-export async function editClass(id: number, part: Partial<Omit<ClassInfo, "id">>): Promise<void> {
+export async function editClass(id: number, part: Partial<Omit<ClassInfo, "id">>): Promise<boolean> {
   const made = await tell(api.editClass(id, part));
   if (made) setClasses(classes.value.map((c) => (c.id === id ? made : c)));
+  return made !== null;
 }
 
 export async function removeClass(id: number, into?: number): Promise<void> {

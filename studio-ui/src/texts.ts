@@ -63,6 +63,7 @@ export const t = {
   previous: "Previous image",
   connected: "Connected",
   lost: "The server does not answer. Your work is kept here and sent when it is back.",
+  noAnswer: "The server does not answer. Is the studio still running?",
   back: "The server is back. Everything is saved.",
   restarted: "The server was restarted. Everything is saved.",
   loggedOut: "This page is not allowed any more. Open the address that the studio printed.",

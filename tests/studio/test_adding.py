@@ -383,3 +383,20 @@ def test_labels_that_were_sent_lead_nowhere_else(folder: Path, tmp_path: Path) -
         with pytest.raises(ArgumentError):
             add_labels(folder, upload(tmp_path, wrong))
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["a.png", "secret.png", "upload"]
+
+
+def test_a_password_and_too_many_boxes(folder: Path, tmp_path: Path) -> None:
+    data = bytearray(archive(**{"a.png": png(1), "a.xml": voc("a.png", VOC_BOX.format("cat", 1, 9))}))
+    for mark, flag in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # the second file says that it is locked
+        data[data.rindex(mark) + flag] |= 1
+    added = add_file(folder, "locked.zip", upload(tmp_path, bytes(data)))
+    assert added.names == ["locked/a.png"]
+    assert added.skipped == [("locked.zip", "a.xml: is protected by a password; pack it without one")]
+    box = VOC_BOX.format("cat", 1, 9)
+    many = archive(
+        **{"a.png": png(1), "b.png": png(2), "a.xml": voc("a.png", *[box] * 5001), "b.xml": voc("b.png", box)}
+    )
+    added = add_file(folder, "many.zip", upload(tmp_path, many))
+    assert added.labels is not None
+    assert set(added.labels.boxes) == {"many/b.png"}
+    assert added.skipped == [("many/a.png", "has 5001 boxes, more than 5000; they were left out")]

@@ -21,7 +21,7 @@ from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
 from sppnet.storage.atomic import write_atomic
 from sppnet.storage.names import real_path
-from sppnet.studio.archive_labels import Entry, labels_of_archive, labels_of_files
+from sppnet.studio.archive_labels import LOCKED, Entry, labels_of_archive, labels_of_files
 from sppnet.studio.imported import ANNOTATION_SUFFIXES, ImportedLabels
 
 __all__ = ["Added", "AddingLimits", "add_file", "add_labels", "safe_name", "take_frames"]
@@ -272,6 +272,9 @@ def _unpack_images(
 ) -> None:  # fmt: skip
     total = 0
     for item, name in images:
+        if item.flag_bits & 1:
+            added.skipped.append((name.as_posix(), LOCKED))
+            continue
         try:
             with archive.open(item) as stream:
                 inner = path.with_suffix("") / name

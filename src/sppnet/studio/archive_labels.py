@@ -13,8 +13,9 @@ from typing import IO
 from sppnet.errors import ArgumentError
 from sppnet.studio.imported import ImportedLabels, joined_labels, labels_for_images
 
-__all__ = ["Entry", "labels_of_archive", "labels_of_files"]
+__all__ = ["LOCKED", "Entry", "labels_of_archive", "labels_of_files"]
 
+LOCKED = "is protected by a password; pack it without one"
 _CHUNK_BYTES = 1 << 20
 _MAX_LIST_BYTES = 64 << 20
 _MAX_FILES = 200_000
@@ -53,6 +54,8 @@ def labels_of_archive(
     def write(root: Path) -> None:
         left = most_bytes
         for item, name in annotations:
+            if item.flag_bits & 1:
+                raise ArgumentError(f"{name}: {LOCKED}")
             try:
                 with archive.open(item) as stream:
                     left = _write(root, name, _chunks(stream), left, most_bytes)

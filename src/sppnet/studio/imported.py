@@ -18,6 +18,7 @@ from sppnet.datasets.loading import read_dataset
 from sppnet.datasets.parsing import read_text
 from sppnet.errors import ArgumentError, SppnetError, UnknownFormatError
 from sppnet.storage.walking import walk_files
+from sppnet.studio.labels import MAX_BOXES
 
 __all__ = ["ANNOTATION_SUFFIXES", "ImportedLabels", "joined_labels", "labels_for_images", "read_labels"]
 
@@ -63,10 +64,14 @@ def read_labels(root: Path, name_of: Callable[[Path], str | None]) -> ImportedLa
     data = assemble(raw, None, allow_outside=False)
     boxes: dict[str, list[tuple[float, ...]]] = {}
     unfinished: set[str] = set()
+    many: list[tuple[str, str]] = []
     for record in data:
         image = raw.images[record.image_id]
         name = name_of(record.path)
         if name is None or not image.file.is_file():
+            continue
+        if len(record) > MAX_BOXES:  # nobody could change them on the page
+            many.append((name, f"has {len(record)} boxes, more than {MAX_BOXES}; they were left out"))
             continue
         if len(record) < len(image.objects) or any(problem.level == "error" for problem in image.problems):
             if not len(record):
@@ -74,9 +79,10 @@ def read_labels(root: Path, name_of: Callable[[Path], str | None]) -> ImportedLa
             unfinished.add(name)
         boxes[name] = [(*box, c) for box, c in zip(record.boxes.tolist(), record.labels.tolist(), strict=True)]
     texts = [*data.problems, *(str(p) for p in raw.problems if p.kind == "no class names")]
-    problems = [_told(text, root) for text in texts[:_PROBLEMS_TOLD]]
-    if len(texts) > len(problems):
-        problems.append(("labels", f"{len(texts) - len(problems)} more could not be used"))
+    told = [*many, *(_told(text, root) for text in texts)]
+    problems = told[:_PROBLEMS_TOLD]
+    if len(told) > len(problems):
+        problems.append(("labels", f"{len(told) - len(problems)} more could not be used"))
     return ImportedLabels(tuple(data.class_names), boxes, frozenset(unfinished), tuple(problems))
 
 
