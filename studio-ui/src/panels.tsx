@@ -1,5 +1,5 @@
 // What stands beside the image and beside the grid.
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { height, width } from "./geometry";
 import * as s from "./state";
 import { t } from "./texts";
@@ -81,10 +81,30 @@ export function Filters() {
 
 export function Boxes() {
   const o = s.open.value;
+  const held = useRef<{ el: HTMLElement; list: Element; column: number; place: number } | null>(null); // what has the focus, and where it is
+  useLayoutEffect(() => {
+    // Whoever accepts or deletes by the keyboard goes on with what is there now.
+    const was = held.current;
+    if (!was || was.el.isConnected || document.activeElement !== document.body) return;
+    const rows = was.list.querySelectorAll("li");
+    const row = rows[Math.min(was.place, rows.length - 1)];
+    const next = row?.querySelectorAll<HTMLElement>("button")[was.column];
+    held.current = null;
+    if (next) next.focus();
+    else document.querySelector<HTMLElement>(".canvas")?.focus();
+  });
+  const hold = (e: FocusEvent): void => {
+    const el = e.target as HTMLElement;
+    const row = el.closest("li");
+    const rows = [...(row?.parentElement?.children ?? [])];
+    const byKeyboard = el.matches(":focus-visible"); // a hand on the mouse presses Enter for the whole image
+    held.current = row?.parentElement && byKeyboard ? { el, list: row.parentElement, column: [...row.querySelectorAll("button")].indexOf(el as HTMLButtonElement), place: rows.indexOf(row) } : null;
+  };
+  const release = (e: FocusEvent): void => void (e.relatedTarget && (held.current = null));
   if (!o) return null;
   const list = s.visible.value;
   return (
-    <section class="panel boxes">
+    <section class="panel boxes" onFocusIn={hold} onFocusOut={release}>
       <h2>{t.boxes} <span class="count">{o.boxes.length}</span></h2>
       {!o.boxes.length && !list.length && <p class="hint">{t.noBoxes}</p>}
       <ul>
@@ -109,7 +129,7 @@ export function Boxes() {
               <span class="grow">{s.classOf(v.cls)?.name}</span>
               <span class="count">{Math.round(v.confidence * 100)} %</span>
             </button>
-            <button class="icon" aria-label={t.reject} title={t.reject} onClick={() => s.reject(v)}>×</button>
+            <button class="icon" aria-label={`${t.reject}. ${t.suggestionOf(s.classOf(v.cls)?.name ?? "", Math.round(v.confidence * 100))}`} title={t.reject} onClick={() => s.reject(v)}>×</button>
           </li>
         ))}
       </ul>

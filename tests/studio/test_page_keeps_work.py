@@ -224,6 +224,36 @@ def test_the_keyboard_stays_where_it_was(studio: Studio) -> None:
         assert style == "solid"
 
 
+def test_the_keyboard_goes_on_in_the_lists(studio: Studio) -> None:
+    """After a suggestion is accepted or rejected by keys, the next one has the focus; a mouse leaves it alone."""
+    call(studio, "POST", "/api/classes", {"name": "thing"})
+    with browser_page() as page:
+        open_first_by_name(page, studio)
+        Person(page, {}).wait_until_ready()
+        page.evaluate("""(() => {
+            const at = (x, i) => ({rect: [x, 20, x + 50, 90], cls: 0, confidence: 0.9 - i / 10});
+            const suggestions = [10, 80, 150, 220].map(at);
+            __s.open.value = {...__s.open.value, suggestions};
+        })()""")
+        focused = "document.activeElement.ariaLabel"
+        page.keyboard.press("Tab")
+        page.locator(".boxes .dashed").nth(1).focus()
+        page.keyboard.press("Enter")
+        wait_until(page, f"{focused} === 'Accept. Suggestion: thing, 70 %'")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        wait_until(page, f"{focused} === 'Reject. Suggestion: thing, 60 %'")
+        page.locator(".boxes li .row:not(.dashed) + .icon").focus()
+        page.keyboard.press("Enter")  # the only box: not on to the suggestions
+        wait_until(page, "document.activeElement.matches('.canvas')")
+        page.locator(".boxes .dashed + .icon").first.click()
+        assert page.evaluate("document.activeElement === document.body")
+        image = page.evaluate("__s.open.value.id")
+        page.keyboard.press("Enter")  # accepts what is left
+        wait_until(page, f"__s.open.value.id !== '{image}' && __s.waiting.value === 0")
+        assert len(call(studio, "GET", f"/api/images/{image}")["boxes"]) == 1
+
+
 @pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
 def test_a_folder_with_labels(studio: Studio, tmp_path: Path, format: str) -> None:
     data = make_example(tmp_path / "made", 3, 2, 1)
