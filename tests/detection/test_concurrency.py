@@ -200,7 +200,7 @@ def test_lists_overlap_with_the_device(
     detector.set_params(proposer=proposer)
     for name in ("build_engine", "build_head"):
         build = getattr(building, name)
-        monkeypatch.setattr(f"sppnet.detection.detector.{name}", lambda *given, build=build: build(*_on_cpu(given)))
+        monkeypatch.setattr(f"sppnet.detection.trainable.{name}", lambda *given, build=build: build(*_on_cpu(given)))
     detector.device = "cuda"
     for got, right in zip(detector._detect_each(iter(images[:6]), 0.0), wanted[:6], strict=True):
         assert got == right
