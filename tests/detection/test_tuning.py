@@ -40,8 +40,8 @@ from sppnet.storage.envelope import write_envelope
 from sppnet.storage.feature_cache import FeatureCache
 
 T = TypeVar("T")
-TUNING = TuningOptions(blocks=6, epochs=2, windows_per_image=24, learning_rate=1e-3, head_learning_rate=1e-3,
-                       average=0.5, precision="float32")  # fmt: skip
+TUNING = TuningOptions(blocks=6, epochs=2, images_per_batch=2, windows_per_image=24, learning_rate=1e-3,
+                       head_learning_rate=1e-3, average=0.5, precision="float32")  # fmt: skip
 OPTIONS: dict[str, Any] = {
     "features": FeatureOptions(short_sides_px=(96, 160), flip_short_sides_px=(128,)),
     "head": HeadOptions(rank=16, hidden=48), "proposer": SelectiveSearch(max_windows=100),
@@ -268,6 +268,53 @@ def test_a_tuned_detector_may_be_trained_again(tuned: SPPDetector, train: Detect
     again.fit(train, cache=cache)
     assert again.tuned_ is None
     assert tuned.tuned_ is not None
+
+
+def test_tuning_goes_on_from_a_detector(train: DetectionDataset, cache: Path, tmp_path: Path, one_thread: None) -> None:
+    """Without learning nothing changes; with it, one start gives one file, and its end is a start again."""
+    frozen = in_floats(tuning=None).fit(train, cache=cache)
+    image, few = train[0].path, train.subset(range(6))
+    # steps of no length: layers and convolutions are taken over as they are
+    still = frozen.tune(few, tuning=replace(TUNING, learning_rate=0, head_learning_rate=0), cache=cache)
+    assert still.tuned_ is not None
+    windows = frozen.propose(image)
+    before, after = (d.fc_of_windows(d.feature_maps(image), windows) for d in (frozen, still))
+    np.testing.assert_allclose(before, after, rtol=1e-3, atol=1e-3)
+    kernels = load_engine("efficientnet-lite0+mid", "float32").weights
+    for name, (kernel, bias) in still.tuned_.weights.items():  # type: ignore[union-attr]
+        assert np.array_equal(kernel, kernels[name][0]), name  # type: ignore[index]
+        assert np.array_equal(bias, kernels[name][1]), name  # type: ignore[index]
+    # it learns, from the same files to the same bytes, and says what it began with
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path in paths:
+        others = few.with_classes(train.class_names[::-1])
+        found = frozen.tune(others, tuning=TUNING, cache=tmp_path / f"{path.name}.cache")
+        assert found.class_names_ == frozen.class_names_
+        found.save(path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    losses = found.metadata_["training"]["tuning_losses"]
+    assert losses[-1] < losses[0]
+    assert found.metadata_["training"]["began_with"]["images"] == len(train)
+    # and from there again
+    more = found.tune(few, tuning=replace(TUNING, blocks=7), cache=cache)
+    assert more.tuned_ is not None
+    assert more.tuned_.blocks == 7
+    assert more.metadata_["training"]["tuning_losses"][0] < losses[0]
+
+
+def test_a_detector_that_can_t_be_tuned_further(floats: SPPDetector, train: DetectionDataset) -> None:
+    renamed = floats.rename_class(floats.class_names_[0], "unheard of")
+    svms = copy.copy(floats).set_params(head=HeadOptions(rank=16, hidden=48, classifier="svm"))
+    own = copy.copy(floats).set_params(backbone=load_backbone("alexnet", pretrained=False))
+    cases: list[tuple[SPPDetector, TuningOptions, str]] = [
+        (floats, replace(TUNING, blocks=5), "blocks: got 5, expected at least 6"),
+        (renamed, TUNING, "isn't one of the detector's"),
+        (svms, TUNING, "only a softmax"),
+        (own, TUNING, "one of your own"),
+    ]
+    for detector, options, message in cases:
+        with pytest.raises(ArgumentError, match=message):
+            detector.tune(train, tuning=options)
 
 
 def test_colours(rng: np.random.Generator) -> None:

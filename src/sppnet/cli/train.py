@@ -29,11 +29,14 @@ there. At the end you get the average precision of each class, an image with the
 command to use the detector.
 """
 
+_BUILT_IN = "voc20"  # as --model: the detector that comes with the package
+
 EXAMPLES = """\
 examples:
   sppnet train my-data -o my.safetensors
   sppnet train my-data -o my.safetensors --classes cat,dog --scales 352 608 1000
   sppnet train images --format coco --split train --val-split val -o my.safetensors
+  sppnet train my-data -o tuned.safetensors --tune-convolutions --model my.safetensors
 """
 
 
@@ -56,6 +59,12 @@ def add_parser(subparsers: Any) -> None:
     add("--tune-convolutions", action="store_true", help="train the last convolutions, too, after the layers behind "
         "the pooling and together with them. Worth it from about a thousand images and many classes on; it takes "
         "several times as long")  # fmt: skip
+    add(
+        "--model",
+        metavar="FILE",
+        help="with --tune-convolutions: go on from this detector of the same classes, or "
+        "from voc20, which comes with sppnet. Maps and layers are then not computed first (default: start anew)",
+    )
     add("--tune-epochs", type=positive_int, metavar="N", help="passes over the images with --tune-convolutions "
         "(default: 4)")  # fmt: skip
     add_maps(group)
@@ -75,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     if arguments.tune_epochs is not None and not arguments.tune_convolutions:
         raise ArgumentError("--tune-epochs: needs --tune-convolutions")
+    if arguments.model is not None:
+        _check_model_options(arguments)
     if arguments.tune_convolutions:
         from sppnet.backbones.engines.load import has_engine
 
@@ -104,7 +115,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     dataset = without_damaged(splits.train, on_error=on_error, known=decoded, progress=bar)
     detector = _detector(arguments, processes)
     if not processes.first:
-        detector.fit(dataset, cache=cache, progress=bar, processes=processes)
+        _learn(detector, dataset, cache, arguments, processes)
         return 0
     validation = splits.validation
     if validation is not None:
@@ -114,7 +125,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     for note in splits.notes:
         say(note)
     say(_describe(dataset, validation))
-    expected = estimate_training(detector, dataset, validation, progress=bar)
+    expected = estimate_training(detector, dataset, validation, begun=arguments.model is not None, progress=bar)
     if not arguments.quiet:
         say(expected.text(cache))
     check_disk(expected, cache)
@@ -126,10 +137,25 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     return 0
 
 
+def _check_model_options(arguments: argparse.Namespace) -> None:
+    if not arguments.tune_convolutions:
+        raise ArgumentError("--model: needs --tune-convolutions; to add classes to a detector, use sppnet add-class")
+    defaults = {"features": "spp", "precision": "int8", "layers": "fc", "classifier": "softmax",
+                "box_regression": "joint"}  # fmt: skip
+    for name in ("scales", "backbone", "epochs", *defaults):
+        if getattr(arguments, name) != defaults.get(name):
+            raise ArgumentError(f"--{name.replace('_', '-')}: is that of --model; leave it out")
+
+
 def _detector(arguments: argparse.Namespace, processes: Processes) -> SPPDetector:
     """The detector to train."""
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.options import FinetuneOptions, HeadOptions, TuningOptions
+
+    if arguments.model is not None:
+        epochs = {} if arguments.tune_epochs is None else {"epochs": arguments.tune_epochs}
+        path = None if arguments.model == _BUILT_IN and not Path(_BUILT_IN).exists() else arguments.model
+        return SPPDetector.load(path, device=str(processes.device)).set_params(tuning=TuningOptions(**epochs))
 
     options = maps_parameters(arguments) | {"seed": arguments.seed, "device": str(processes.device)}
     head: dict[str, Any] = {"classifier": arguments.classifier, "box_regression": arguments.box_regression}
@@ -156,6 +182,17 @@ def _describe(dataset: DetectionDataset, validation: DetectionDataset | None) ->
     return count_table(dataset.class_names, counts, {name: len(split) for name, split in splits.items()})
 
 
+def _learn(
+    detector: SPPDetector, dataset: DetectionDataset, cache: Path, arguments: argparse.Namespace, processes: Processes
+) -> SPPDetector:
+    bar = bar_for(arguments, hidden=not processes.first)
+    if arguments.model is None or detector.tuning is None:
+        return detector.fit(dataset, cache=cache, progress=bar, processes=processes)
+    return detector.tune(
+        dataset, tuning=detector.tuning, cache=cache, seed=arguments.seed, progress=bar, processes=processes
+    )
+
+
 def _train(
     detector: SPPDetector,
     dataset: DetectionDataset,
@@ -171,7 +208,7 @@ def _train(
 
     bar = bar_for(arguments)
     say(f"{len(dataset)} images, {sum(map(len, dataset))} objects, {len(dataset.class_names)} classes")
-    detector.fit(dataset, cache=cache, progress=bar, processes=processes)
+    detector = _learn(detector, dataset, cache, arguments, processes)
     stages = ", ".join(f"{stage} {seconds / 60:.1f}" for stage, seconds in detector.fit_seconds_.items())
     say(f"trained in {sum(detector.fit_seconds_.values()) / 60:.1f} minutes ({stages})")
     if validation is None:

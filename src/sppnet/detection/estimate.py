@@ -87,6 +87,7 @@ def estimate_training(
     dataset: DetectionDataset,
     validation: DetectionDataset | None = None,
     *,
+    begun: bool = False,
     progress: Progress = no_progress,
 ) -> TrainingEstimate:
     """Time a few images through selective search and convolutions, and estimate the rest from experience.
@@ -95,6 +96,7 @@ def estimate_training(
         detector: with the options of the training; it need not be trained.
         dataset: to train on.
         validation: to measure on, or None.
+        begun: the tuning goes on from a trained detector, so of the training images windows are computed alone.
         progress: shows how far it is.
     """
     search = detector.proposer
@@ -107,13 +109,15 @@ def estimate_training(
     ]
     # The first image loads kernels and warms caches, so it isn't timed; a few spread over the data set are
     chosen = np.unique(np.linspace(0, len(dataset) - 1, 4).round().astype(int))
-    seconds, sizes, pixels, window_s, windows = [], [], [], [], []
+    seconds, sizes, pixels, window_s, windows, search_s = [], [], [], [], [], []
     for k, i in enumerate(progress([int(chosen[0]), *map(int, chosen)], "estimating", total=len(chosen) + 1)):
         started = time.perf_counter()
         image = load_image(dataset[i].path)
         found = search(image)
+        searched = time.perf_counter() - started
         maps = [m for view in views for m in view.maps(image).stored()]
         if k:
+            search_s.append(searched)
             seconds.append(time.perf_counter() - started)
             sizes.append(sum(m.nbytes for m in maps))
             pixels.append(sum(m.shape[0] * m.shape[1] for m in maps) * engine.stride**2 / 1e6)
@@ -136,12 +140,12 @@ def estimate_training(
     count = len(validation) if validation is not None else 0
     # Without the mirror image, but twice with the layers behind the pooling
     share = len(detector.features.short_sides_px) / max(1, sum(map(len, sides)))
+    mine, layers, size = (each, layers, float(np.mean(sizes))) if not begun else (float(np.mean(search_s)), 0.0, 0.0)
     return TrainingEstimate(
-        each * len(dataset),
+        mine * len(dataset),
         layers * len(dataset),
         each * (share + 0.4) * count,
-        len(dataset) * (float(np.mean(sizes)) + _WINDOW_BYTES)
-        + count * (share * float(np.mean(sizes)) + _WINDOW_BYTES),
+        len(dataset) * (size + _WINDOW_BYTES) + count * (share * float(np.mean(sizes)) + _WINDOW_BYTES),
         len(dataset),
         len(chosen),
         count,

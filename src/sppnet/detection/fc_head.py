@@ -48,6 +48,27 @@ class FcHead(nn.Module):
         self.mean.copy_(sample.mean(0))
         self.scale.copy_(1 / (sample.std(0) + 1e-3))
 
+    def continue_from(self, weights: DetectorWeights) -> None:
+        """Compute what ``weights`` compute, with the inputs standardised as they are; background's logit is 0.
+
+        Args:
+            weights: trained layers of the same shapes.
+        """
+        arrays = {name: torch.from_numpy(value.copy()).double() for name, value in weights.arrays().items()}
+        shift = arrays["reduce_bias"] + arrays["reduce_weight"] @ self.mean.double().cpu()
+        new = {
+            "reduce.weight": arrays["reduce_weight"] / self.scale.double().cpu(),
+            "fc6.weight": arrays["fc6_weight"],
+            "fc6.bias": arrays["fc6_bias"] + arrays["fc6_weight"] @ shift,
+            "logits.weight": functional.pad(arrays["class_weight"], (0, 0, 0, 1)),
+            "logits.bias": functional.pad(arrays["class_bias"], (0, 1)),
+            "deltas.weight": arrays["box_weight"],
+            "deltas.bias": arrays["box_bias"],
+        }
+        if self.fc7 is not None:
+            new |= {"fc7.weight": arrays["fc7_weight"], "fc7.bias": arrays["fc7_bias"]}
+        self.load_state_dict(new, strict=False)
+
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``x (n, D)`` -> fc features ``(n, hidden)``, logits ``(n, classes + 1)``, deltas ``(n, classes, 4)``."""
         h = self.reduce((x - self.mean) * self.scale)

@@ -26,7 +26,7 @@ from sppnet.storage.checkpoints import (
     state_of_generator,
 )
 
-__all__ = ["finetune", "jitter_boxes", "one_cycle", "sample_windows", "training_windows"]
+__all__ = ["finetune", "jitter_boxes", "one_cycle", "sample_windows", "standardise", "training_windows"]
 
 F32 = NDArray[np.float32]
 _Batch = tuple[list[Tensor], dict[str, Any], NDArray[np.int64]]
@@ -83,6 +83,15 @@ def training_windows(
     return pooled, torch.from_numpy(label), torch.from_numpy(deltas)
 
 
+def standardise(head: FcHead, data: TrainingImages, rng: np.random.Generator, foreground_share: float) -> None:
+    """Take mean and spread of the inputs of ``head`` from windows of at most 256 images."""
+    sample = [
+        training_windows(data, int(i), False, 16, rng, foreground_share)[0]
+        for i in np.linspace(0, len(data) - 1, min(len(data), 256)).astype(int)
+    ]
+    head.standardise(torch.cat(sample))
+
+
 def finetune(
     head: FcHead,
     data: TrainingImages,
@@ -112,11 +121,7 @@ def finetune(
         saved = checkpoints.load("fc")
         if saved is None:
             torch.manual_seed(seed)
-            sample = [
-                training_windows(data, int(i), False, 16, rng, options.foreground_share)[0]
-                for i in np.linspace(0, len(data) - 1, min(len(data), 256)).astype(int)
-            ]
-            head.standardise(torch.cat(sample))
+            standardise(head, data, rng, options.foreground_share)
         else:
             tensors, state = saved
             head.load_state_dict({n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")})

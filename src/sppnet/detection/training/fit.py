@@ -18,7 +18,7 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.classes import Fitted
 from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
 from sppnet.detection.training.images import TrainingImages
-from sppnet.detection.training.layers import Trained, train_layers, training_identity
+from sppnet.detection.training.layers import Start, Trained, train_layers, training_identity
 from sppnet.detection.training.tuning import product_precision, tunable_engine
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.processes import Processes, alone
@@ -50,6 +50,7 @@ def fit_detector(
     tuning: TuningOptions | None = None,
     precision: str = "float32",
     processes: Processes | None = None,
+    start: Start | None = None,
 ) -> FitResult:
     """Train on ``data``; a run that was stopped goes on from its checkpoints in ``cache``.
 
@@ -64,6 +65,7 @@ def fit_detector(
         tuning: how the last convolutions are trained; None: not at all.
         precision: of the tuned convolutions.
         processes: that tune the convolutions together; the first one does the rest.
+        start: trained layers, to be tuned with the convolutions; None: layers are trained on frozen ones first.
 
     Raises:
         DatasetError: there are no images, or a class has no object that isn't difficult.
@@ -76,7 +78,9 @@ def fit_detector(
         raise ArgumentError("hidden: got 0, but convolutions are tuned together with a fully connected layer")
     started = time.perf_counter()
     processes = processes or alone()
-    if processes.first:
+    if processes.first and start is not None:
+        data.prepare_windows(progress)
+    elif processes.first:
         logger.info(f"maps and windows of {len(dataset)} images take {data.estimated_bytes() / 1e9:.2f} GB in {cache}")
         data.prepare(progress)
     processes.wait()
@@ -89,7 +93,10 @@ def fit_detector(
     own: tuple[object, ...] = (head.classifier, head.box_regression, asdict(svm))
     if tuning is not None:
         products = product_precision(tuning, data.features.device)
-        own = (*own, "tuning", asdict(tuning), precision, products)
+        # 2: what is trained is the change of each kernel, in units of its channel
+        own = (*own, "tuning 2", asdict(tuning), precision, products)
+    if start is not None:
+        own = (*own, "start", start.digest)
     trained = train_layers(
         data,
         head,
@@ -102,6 +109,7 @@ def fit_detector(
         tuning=tuning,
         tunable=tunable,
         processes=processes,
+        start=start,
     )
     return FitResult(
         Fitted(trained.weights, dataset.class_names, _metadata(data, head, finetune, svm, seed, trained)),

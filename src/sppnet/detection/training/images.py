@@ -139,6 +139,11 @@ class TrainingImages:
         for i in progress(range(len(self)), "windows and maps", total=len(self)):
             self.prepare_image(i)
 
+    def prepare_windows(self, progress: Progress = no_progress) -> None:
+        """Compute the windows that the cache lacks, without maps."""
+        for i in progress(range(len(self)), "windows", total=len(self)):
+            self.windowed(i)
+
     def prepare_image(self, i: int) -> int:
         """Compute what the cache lacks of image ``i``; returns how many entries that were.
 

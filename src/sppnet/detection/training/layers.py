@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from sppnet.detection.building import build_engine, build_head
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import PooledWindows, WindowFeatures
 from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
-from sppnet.detection.training.finetune import finetune
+from sppnet.detection.training.finetune import finetune, standardise
 from sppnet.detection.training.hard_negatives import mine_hard_negatives
 from sppnet.detection.training.images import TrainingImage, TrainingImages
 from sppnet.detection.training.projection import project
@@ -29,9 +31,25 @@ from sppnet.processes import Processes, alone
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.tensors import to_tensors
 
-__all__ = ["Trained", "train_layers", "training_identity"]
+__all__ = ["Start", "Trained", "train_layers", "training_identity"]
 
 logger = logging.getLogger("sppnet")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A trained detector from which the tuning of the convolutions goes on: its layers, and what was tuned before."""
+
+    weights: DetectorWeights
+    tuned: TunedConvolutions | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all of it, hexadecimal."""
+        found = hashlib.sha256(b"" if self.tuned is None else self.tuned.digest.encode())
+        for name, value in self.weights.arrays().items():
+            found.update(f"{name} {value.shape}\0".encode() + np.ascontiguousarray(value).tobytes())
+        return found.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ def train_layers(
     tuning: TuningOptions | None = None,
     tunable: LiteEngine | None = None,
     processes: Processes | None = None,
+    start: Start | None = None,
 ) -> Trained:
     """Train what stands behind the pooling. A stage that a checkpoint holds is not run again.
 
@@ -81,6 +100,7 @@ def train_layers(
         tuning: how the last convolutions are trained; None: not at all.
         tunable: these convolutions, where they are trained.
         processes: that tune the convolutions together; the first one does the rest.
+        start: layers to begin with; they aren't trained alone then.
     """
     processes = processes or alone()
     seconds: dict[str, float] = {}
@@ -106,14 +126,18 @@ def train_layers(
             head = FcHead(
                 data.features.dims, classes, options.rank, options.hidden, options.dropout, options.layers
             ).to(data.features.device)
-        if processes.first:
+        if start is not None:
+            standardise(head, data, np.random.default_rng(seed), finetune_options.foreground_share)
+            head.continue_from(start.weights)
+        elif processes.first:
             losses = finetune(head, data, finetune_options, seed=seed, checkpoints=fc_checkpoints, progress=progress)
         processes.from_first(head.state_dict().values())
         lap("fully connected layer")
         if tuning is not None and tunable is not None:
             tuned, tuning_losses = tune(
-                head, data, tuning, tunable, seed=seed, checkpoints=checkpoints, processes=processes, progress=progress
-            )
+                head, data, tuning, tunable, seed=seed, checkpoints=checkpoints, processes=processes, progress=progress,
+                before=None if start is None else start.tuned,
+            )  # fmt: skip
             lap("convolutions")
         weights = head.cpu().weights()
     else:

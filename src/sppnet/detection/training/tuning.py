@@ -189,8 +189,9 @@ def tune(
     checkpoints: Checkpoints | None = None,
     processes: Processes | None = None,
     progress: Progress = no_progress,
+    before: TunedConvolutions | None = None,
 ) -> tuple[TunedConvolutions, list[float]]:
-    """Train ``head``, which has been trained on frozen convolutions, and the last convolutions together.
+    """Train ``head``, which has been trained already, and the last convolutions together.
 
     Deterministic for a seed, a number of threads and a precision of the products. Goes on from ``checkpoints`` where an
     earlier run was stopped, and ends with the same result.
@@ -204,19 +205,27 @@ def tune(
         checkpoints: where it goes on from.
         processes: that share the images of each step.
         progress: shows how far it is.
+        before: convolutions of an earlier tuning to go on from, of no more blocks. None: the published ones.
 
     Returns:
         The tuned convolutions, in the precision of ``engine``, and the mean loss of each epoch.
 
     Raises:
-        ArgumentError: the loss is no longer a number.
+        ArgumentError: the loss is no longer a number, or ``before`` has more blocks.
     """
     checkpoints = checkpoints or Checkpoints(None)
     checkpoints.every_seconds = _CHECKPOINT_S
     device = next(head.parameters()).device
     processes = processes or alone(device.type)
     views = ViewSource(data, engine, options, seed)
-    tail = ConvTail(engine.network, published_layers(engine.name), options.blocks).to(device)
+    layers = published_layers(engine.name)
+    if before is not None:
+        if before.blocks > options.blocks:
+            raise ArgumentError(
+                f"blocks: got {options.blocks}, expected at least {before.blocks}: so many were tuned before"
+            )
+        layers = layers | before.folded(engine.network)
+    tail = ConvTail(engine.network, layers, options.blocks).to(device)
     joint = _Joint(tail, head, data.features, _TORCH_TYPES[product_precision(options, device.type)])
     losses = _train(joint, views, options, seed, checkpoints, processes, progress)
     tuned = tail.folded()
@@ -224,8 +233,8 @@ def tune(
         return TunedConvolutions(engine.network.name, options.blocks, tuned), losses
     logger.info("quantising the tuned convolutions")
     scale = engine.weights.tensors[tail.source]
-    layers = quantise_from(tail.layers, tuned, tail.source, views.calibration(), scale)
-    return TunedConvolutions(engine.network.name, options.blocks, layers), losses
+    integers = quantise_from(tail.layers, tuned, tail.source, views.calibration(), scale)
+    return TunedConvolutions(engine.network.name, options.blocks, integers), losses
 
 
 def seconds_a_view(
