@@ -1,6 +1,6 @@
 // Everything that opens over the page.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { effect } from "@preact/signals";
 import { AddImages, LeftOut } from "./adding";
 import { api, type Compared, type Detection, type Found, type Statistics } from "./api";
@@ -477,17 +477,29 @@ function ClassDialog() {
   const [name, setName] = useState(c?.name ?? "");
   const [into, setInto] = useState("");
   const close = (): void => void (s.dialog.value = "");
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!c) close(); // somebody removed it
   }, [!c]);
   if (!c) return null;
   const count = s.rows.value.reduce((n, r) => n + r.classes.filter((k) => k === c.id).length, 0);
+  const takeKey = (field: HTMLInputElement): void => {
+    const key = field.value.slice(-1);
+    const action = (Object.keys(keys.value) as Action[]).find((a) => keys.value[a] === key);
+    if (action) {
+      field.value = c.key;
+      s.toast.value = { text: t.keyTaken(key, NAMES[action]) };
+      return;
+    }
+    const other = s.classes.value.find((k) => key && k.key === key && k.id !== c.id);
+    if (other) void s.editClass(other.id, { key: "" });
+    void s.editClass(c.id, { key });
+  };
   return (
     <Sheet title={c.name}>
       <form class="fields" onSubmit={(e) => { e.preventDefault(); void s.editClass(c.id, { name }).then((made) => made && close()); }}>
         <label>{t.className}<input value={name} maxLength={200} onInput={(e) => setName(e.currentTarget.value)} /></label>
         <label>{t.colour}<input type="color" value={s.colourOf(c.id)} onChange={(e) => void s.editClass(c.id, { color: e.currentTarget.value })} /></label>
-        <label>{t.key}<input value={c.key} maxLength={1} size={2} onInput={(e) => void s.editClass(c.id, { key: e.currentTarget.value.slice(-1) })} /></label>
+        <label>{t.key}<input value={c.key} maxLength={1} size={2} onInput={(e) => takeKey(e.currentTarget)} /></label>
         <label>{t.merge}
           <select value={into} onChange={(e) => setInto(e.currentTarget.value)}>
             <option value="">–</option>

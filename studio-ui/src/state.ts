@@ -229,6 +229,7 @@ function replaceClass(id: number, into: number | undefined): void {
 }
 
 async function step(from: typeof undoSteps, to: typeof undoSteps, which: "before" | "after"): Promise<void> {
+  await removing; // else boxes of a class that is going would come back
   const last = from.value[from.value.length - 1];
   if (!last) return;
   from.value = from.value.slice(0, -1);
@@ -562,10 +563,14 @@ export async function editClass(id: number, part: Partial<Omit<ClassInfo, "id">>
   return made !== null;
 }
 
+let removing: Promise<void> = Promise.resolve();
 export async function removeClass(id: number, into?: number): Promise<void> {
-  if (!(await tell(api.removeClass(id, into)))) return;
-  replaceClass(id, into);
-  await reload();
+  removing = tell(api.removeClass(id, into)).then((gone) => {
+    if (!gone) return undefined;
+    replaceClass(id, into);
+    return reload();
+  }).catch(() => undefined); // the server is gone: the page loads anew when it is back
+  await removing;
 }
 
 function setClasses(list: ClassInfo[]): void {

@@ -171,6 +171,7 @@ export const t = {
   drag: "drag",
   click: "click",
   resetKeys: "Reset keys",
+  keyTaken: (key: string, action: string) => `“${key}” is the key of “${action}”. Choose another one, or change that under “Keys”.`,
   boxOf: (name: string, i: number, w: number, h: number) => `Box ${i}: ${name}, ${w} by ${h} pixels`,
   suggestionOf: (name: string, percent: number) => `Suggestion: ${name}, ${percent} %`,
   statistics: "Statistics",

@@ -156,10 +156,28 @@ def test_undo_after_a_class_is_gone(studio: Studio) -> None:
         page.locator("dialog select").select_option(str(other))
         page.get_by_role("button", name="Merge into…").click()
         page.locator("dialog[open]").wait_for(state="detached")
-        wait_until(page, "__s.classes.value.length === 1 && __s.open.value.boxes.length === 1")
+        wait_until(page, "__s.dialog.value === '' && __s.classes.value.length === 1")
         page.keyboard.press("Control+z")
         wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
         assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
+
+
+def test_a_key_means_one_thing(studio: Studio) -> None:
+    for name, key in (("cat", "1"), ("dog", "2")):
+        call(studio, "POST", "/api/classes", {"name": name, "key": key})
+    with browser_page() as page:
+        page.goto(studio.address)
+        page.get_by_label("Rename: dog").click()
+        field = page.locator("dialog input[size]")
+        field.fill("x")
+        assert "is the key of “Delete”" in page.locator("dialog .toast").inner_text()
+        assert field.input_value() == "2"
+        field.fill("1")
+        wait_until(page, "__s.classes.value.map((c) => c.key).join() === ',1'")
+        page.locator("dialog input").first.fill("Cat")
+        page.keyboard.press("Enter")
+        wait_until(page, "document.querySelector('dialog .toast').innerText.includes('exists already')")
+        assert page.locator("dialog input").first.input_value() == "Cat"  # it is still there to be changed
 
 
 def test_an_image_that_can_not_be_read_holds_nothing_up(studio: Studio) -> None:

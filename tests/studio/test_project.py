@@ -135,6 +135,11 @@ def test_snapshots_bring_back_what_was(folder: Path) -> None:
     project.restore(name)
     assert [b.as_list() for b in project.labels(key).boxes] == [[1, 1, 9, 9, cat, "drawn"]]
     assert len(project.snapshots()) == 2  # what was there before going back is kept, too
+    project.set_labels(key, project.labels(key).version, [[1, 1, 9, 9, cat]], False)
+    newest = project.snapshot("now")
+    found = [(item["name"], item["images"]) for item in project.snapshots()]
+    assert found[0] == (newest, 1)  # one that is not finished counts
+    assert found[-1] == (name, 1)
     with pytest.raises(ArgumentError, match="no snapshot"):
         project.restore("../../secret")
     project.close()

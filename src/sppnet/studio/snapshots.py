@@ -45,10 +45,13 @@ class Snapshots:
     def list(self) -> list[dict[str, Any]]:
         """Names of the snapshots and why they were made, newest first."""
         found = []
-        for path in sorted(self.folder.glob("*.json"), reverse=True):
-            with contextlib.suppress(ValueError, OSError, KeyError):
+        for path in sorted(self.folder.glob("*.json"), key=_turn, reverse=True):
+            with contextlib.suppress(ValueError, OSError, KeyError, TypeError, AttributeError):
                 document = json.loads(path.read_text(encoding="utf-8"))
-                found.append({"name": path.stem, "why": document["why"], "images": len(document["labels"]["images"])})
+                labels = document["labels"]
+                unfinished = labels["info"]["sppnet"].get("unfinished", {"images": []})
+                count = len(labels["images"]) + len(unfinished["images"])
+                found.append({"name": path.stem, "why": document["why"], "images": count})
         return found
 
     def load(self, name: str) -> dict[str, Any]:
@@ -64,3 +67,10 @@ class Snapshots:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.json"
+
+
+def _turn(path: Path) -> tuple[str, int]:
+    """The time in a snapshot's name, and which one of that second it is."""
+    stamp, _, number = path.stem.partition(" (")
+    digits = number.rstrip(")")
+    return stamp, int(digits) if digits.isdecimal() else 0
