@@ -6,23 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sppnet._types import F32
 from sppnet.backbones.depthwise import depthwise
 from sppnet.backbones.engines.lite import ConvLayer, LiteNetwork, split_network
 from sppnet.backbones.engines.published import Folded
 
 __all__ = ["ConvTail", "has_fast_bfloat16"]
 
-_LEAST_UNIT = 0.1  # of the median of a layer
-
 
 class ConvTail(nn.Module):
     """Computes the map of a network from what its early layers give.
-
-    What is trained is the change of each kernel and bias, in units of the kernel's channel and of the layer's biases.
-    Folded kernels differ a hundred times in size from layer to layer (the root of the mean square is 0.01 where a block
-    widens, 0.2 where it narrows, 0.3 depthwise), and a step of Adam has the same length for all: with the kernels
-    themselves as parameters, some are lost while others don't move. Weight decay draws towards the published weights.
 
     Args:
         network: the whole of it.
@@ -44,16 +36,8 @@ class ConvTail(nn.Module):
         self.biases = nn.ParameterDict()
         for layer in self.layers:
             kernel, bias = (torch.from_numpy(value.copy()) for value in folded[layer.name])
-            size = kernel.square().mean((1, 2, 3), keepdim=True).sqrt()
-            # a channel that is always zero in the published network stays as good as silent
-            fixed = {
-                "kernel": kernel, "kernel_unit": size.clamp(min=_LEAST_UNIT * float(size.median())),
-                "bias": bias, "bias_unit": bias.square().mean().sqrt(),
-            }  # fmt: skip
-            for part, value in fixed.items():
-                self.register_buffer(f"{part}_{_key(layer)}", value, persistent=False)
-            self.kernels[_key(layer)] = nn.Parameter(torch.zeros_like(kernel))
-            self.biases[_key(layer)] = nn.Parameter(torch.zeros_like(bias))
+            self.kernels[_key(layer)] = nn.Parameter(kernel)
+            self.biases[_key(layer)] = nn.Parameter(bias)
 
     def forward(self, x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Compute the map.
@@ -67,7 +51,7 @@ class ConvTail(nn.Module):
         """
         tensors = {self.source: x.to(dtype).contiguous(memory_format=torch.channels_last)}
         for layer in self.layers:
-            kernel, bias = (value.to(dtype) for value in self._weights(layer))
+            kernel, bias = self.kernels[_key(layer)].to(dtype), self.biases[_key(layer)].to(dtype)
             y = _convolve(layer, tensors[layer.source], kernel, bias)
             if layer.added:
                 y = y + tensors[layer.added]
@@ -77,19 +61,14 @@ class ConvTail(nn.Module):
 
     def folded(self) -> Folded:
         """Give kernels and biases as arrays."""
-        with torch.no_grad():
-            return {layer.name: _arrays(*self._weights(layer)) for layer in self.layers}
-
-    def _weights(self, layer: ConvLayer) -> tuple[Tensor, Tensor]:
-        key = _key(layer)
-        return (
-            torch.addcmul(self.get_buffer(f"kernel_{key}"), self.kernels[key], self.get_buffer(f"kernel_unit_{key}")),
-            torch.addcmul(self.get_buffer(f"bias_{key}"), self.biases[key], self.get_buffer(f"bias_unit_{key}")),
-        )
-
-
-def _arrays(kernel: Tensor, bias: Tensor) -> tuple[F32, F32]:
-    return kernel.cpu().numpy().copy(), bias.cpu().numpy().copy()
+        state = self.state_dict()
+        return {
+            layer.name: (
+                state[f"kernels.{_key(layer)}"].float().cpu().numpy().copy(),
+                state[f"biases.{_key(layer)}"].float().cpu().numpy().copy(),
+            )
+            for layer in self.layers
+        }
 
 
 def _key(layer: ConvLayer) -> str:

@@ -165,7 +165,7 @@ class TuningOptions:
         images_per_batch: images of a step.
         windows_per_image: windows drawn from each of them.
         foreground_share: at most this share of the windows overlaps an object (IoU >= 0.5).
-        learning_rate: of the convolutions, the highest of the one-cycle schedule, in units of the size of each kernel.
+        learning_rate: of the convolutions, the highest of the one-cycle schedule.
         head_learning_rate: of the layers behind the pooling, likewise.
         weight_decay: of AdamW.
         average: the result is the exponential moving average of the weights over about the last steps, this share of
@@ -180,14 +180,14 @@ class TuningOptions:
 
     blocks: int = 7
     epochs: int = 4
-    images_per_batch: int = 4
+    images_per_batch: int = 2
     windows_per_image: int = 96
     foreground_share: float = 0.25
-    learning_rate: float = 5e-4
+    learning_rate: float = 3e-5
     head_learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     average: float = 0.04
-    scale_range: tuple[float, float] = (0.65, 1.05)
+    scale_range: tuple[float, float] = (0.75, 1.25)
     colour: float = 0.3
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
 

@@ -93,8 +93,7 @@ def fit_detector(
     own: tuple[object, ...] = (head.classifier, head.box_regression, asdict(svm))
     if tuning is not None:
         products = product_precision(tuning, data.features.device)
-        # 2: what is trained is the change of each kernel, in units of its channel
-        own = (*own, "tuning 2", asdict(tuning), precision, products)
+        own = (*own, "tuning", asdict(tuning), precision, products)
     if start is not None:
         own = (*own, "start", start.digest)
     trained = train_layers(
