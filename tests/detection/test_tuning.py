@@ -308,13 +308,37 @@ def test_a_detector_that_can_t_be_tuned_further(floats: SPPDetector, train: Dete
     own = copy.copy(floats).set_params(backbone=load_backbone("alexnet", pretrained=False))
     cases: list[tuple[SPPDetector, TuningOptions, str]] = [
         (floats, replace(TUNING, blocks=5), "blocks: got 5, expected at least 6"),
-        (renamed, TUNING, "isn't one of the detector's"),
+        (renamed, TUNING, "of the data set isn't one of the detector's"),
+        (floats.remove_classes(floats.class_names_[:1]), TUNING, "of the data set isn't one of the detector's"),
         (svms, TUNING, "only a softmax"),
         (own, TUNING, "one of your own"),
     ]
     for detector, options, message in cases:
         with pytest.raises(ArgumentError, match=message):
             detector.tune(train, tuning=options)
+    with pytest.raises(ArgumentError, match="isn't seen would be forgotten"):
+        floats.tune(train.with_classes(train.class_names[1:]), tuning=TUNING)
+
+
+def test_the_command_line_goes_on_from_a_model(
+    floats: SPPDetector, toy_voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, end = tmp_path / "start.safetensors", tmp_path / "end.safetensors"
+    floats.save(start, "float32")
+    command = ["train", str(toy_voc), "--split", "train", "--val-split", "none", "-o", str(end), "--model", str(start)]
+    assert main(command) == 2
+    assert "--model: needs --tune-convolutions" in capsys.readouterr().err
+    assert main([*command, "--tune-convolutions", "--scales", "300"]) == 2
+    assert "--scales: is that of --model" in capsys.readouterr().err
+    assert main([*command[:-1], "voc20", "--tune-convolutions"]) == 2
+    assert "isn't one of the detector's" in capsys.readouterr().err
+    assert not list(tmp_path.glob("end*"))
+    assert main([*command, "--tune-convolutions", "--tune-epochs", "1"]) == 0
+    assert "convolutions" in capsys.readouterr().out
+    loaded = SPPDetector.load(end)
+    assert loaded.metadata_["training"]["began_with"]["images"] == 10
+    assert loaded.tuned_ is not None
+    assert loaded.tuned_.blocks == 7
 
 
 def test_colours(rng: np.random.Generator) -> None:

@@ -102,6 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.datasets.readable import DecodedImages, without_damaged
+    from sppnet.detection.classes import check_same_classes
     from sppnet.detection.estimate import check_disk, estimate_training
 
     if processes.world > 1 and not arguments.tune_convolutions:
@@ -111,9 +112,11 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     file_for_output(cache / "maps", "--cache")
     bar, on_error = bar_for(arguments, hidden=not processes.first), arguments.on_error
     splits = training_splits(arguments)
+    detector = _detector(arguments, processes)
+    if arguments.model is not None:
+        check_same_classes(splits.train.class_names, detector.class_names_)
     decoded = DecodedImages(cache)
     dataset = without_damaged(splits.train, on_error=on_error, known=decoded, progress=bar)
-    detector = _detector(arguments, processes)
     if not processes.first:
         _learn(detector, dataset, cache, arguments, processes)
         return 0

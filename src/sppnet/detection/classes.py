@@ -14,7 +14,15 @@ from sppnet._types import F32
 from sppnet.detection.weights import CLASS_ROWS, DetectorWeights
 from sppnet.errors import ArgumentError, did_you_mean
 
-__all__ = ["Fitted", "append_classes", "changed", "only_classes", "remove_classes", "rename_class"]
+__all__ = [
+    "Fitted",
+    "append_classes",
+    "changed",
+    "check_same_classes",
+    "only_classes",
+    "remove_classes",
+    "rename_class",
+]
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,30 @@ class Fitted:
     weights: DetectorWeights
     class_names: tuple[str, ...]
     metadata: dict[str, Any]
+
+
+def check_same_classes(found: Sequence[str], known: Sequence[str]) -> None:
+    """Check that a data set has the classes of the detector that goes on learning from it.
+
+    Args:
+        found: classes of the data set, in any order.
+        known: classes of the detector.
+
+    Raises:
+        ArgumentError: one has a class that the other lacks.
+    """
+    more = [name for name in found if name not in known]
+    if more:
+        raise ArgumentError(
+            f"class {more[0]!r} of the data set isn't one of the detector's ({', '.join(known)}); leave it out, or "
+            "teach it to the detector first (`sppnet add-class`, add_classes)"
+        )
+    less = [name for name in known if name not in found]
+    if less:
+        raise ArgumentError(
+            f"class {less[0]!r} of the detector isn't in the data set, which has {', '.join(found)}; a class that "
+            "isn't seen would be forgotten. Remove it first (remove_classes), or train anew"
+        )
 
 
 def remove_classes(fitted: Fitted, names: Sequence[str]) -> Fitted:

@@ -211,12 +211,7 @@ class TrainableDetector(Parameters):
             raise ArgumentError("backbone: got one of your own, but only convolutions known by name can be tuned")
         if self.head.classifier == "svm":
             raise ArgumentError("head: got classifier svm, but only a softmax goes on learning; train it anew")
-        differing = [name for name in dataset.class_names if name not in self.class_names_]
-        if differing:
-            raise ArgumentError(
-                f"dataset: class {differing[0]!r} isn't one of the detector's ({', '.join(self.class_names_)}); choose "
-                "among its classes, or teach it this one first (add_classes)"
-            )
+        classes.check_same_classes(dataset.class_names, self.class_names_)
         result = copy.copy(self)
         result.tuned_, result.tuning, result.seed = None, tuning, seed
         with plain_precision():
