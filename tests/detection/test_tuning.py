@@ -42,6 +42,7 @@ from sppnet.storage.feature_cache import FeatureCache
 T = TypeVar("T")
 TUNING = TuningOptions(blocks=6, epochs=2, images_per_batch=2, windows_per_image=24, learning_rate=1e-3,
                        head_learning_rate=1e-3, average=0.5, precision="float32")  # fmt: skip
+NO_LAYER = HeadOptions(hidden=0, classifier="svm", box_regression="ridge")
 OPTIONS: dict[str, Any] = {
     "features": FeatureOptions(short_sides_px=(96, 160), flip_short_sides_px=(128,)),
     "head": HeadOptions(rank=16, hidden=48), "proposer": SelectiveSearch(max_windows=100),
@@ -311,6 +312,8 @@ def test_a_detector_that_can_t_be_tuned_further(floats: SPPDetector, train: Dete
         (renamed, TUNING, "of the data set isn't one of the detector's"),
         (floats.remove_classes(floats.class_names_[:1]), TUNING, "of the data set isn't one of the detector's"),
         (svms, TUNING, "only a softmax"),
+        (copy.copy(floats).set_params(features__method="rcnn"), TUNING, "got rcnn"),
+        (copy.copy(floats).set_params(head=NO_LAYER), TUNING, "hidden: got 0"),
         (own, TUNING, "one of your own"),
     ]
     for detector, options, message in cases:
@@ -358,7 +361,7 @@ def test_colours(rng: np.random.Generator) -> None:
         ({"backbone": load_engine("efficientnet-lite0+mid")}, "one of your own"),
         ({"features": FeatureOptions(method="rcnn")}, "got rcnn"),
         ({"tuning": TuningOptions(blocks=3)}, "blocks: got 3, expected 5 to 15"),
-        ({"head": HeadOptions(hidden=0, classifier="svm", box_regression="ridge")}, "hidden: got 0"),
+        ({"head": NO_LAYER}, "hidden: got 0"),
     ],
 )
 def test_what_can_t_be_tuned(parameters: dict[str, Any], message: str, train: DetectionDataset, cache: Path) -> None:

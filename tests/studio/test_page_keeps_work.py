@@ -39,6 +39,17 @@ def draw(person: Person, *box: float) -> None:
     page.wait_for_timeout(80)
 
 
+def first_box(page: Any, studio: Studio, name: str) -> tuple[Person, str]:
+    """Open the first image and draw a box of this name in it. Gives the number of the image, too."""
+    open_first_by_name(page, studio)
+    person = Person(page, {})
+    person.wait_until_ready()
+    image = str(page.evaluate("__s.open.value.id"))
+    draw(person, 20, 20, 90, 80)
+    person.answer_what_it_is(name)
+    return person, image
+
+
 def stored(studio: Studio, image: str) -> list[tuple[Any, ...]]:
     """Rounded boxes of an image on the server, and the names of their classes."""
     names = {c["id"]: c["name"] for c in call(studio, "GET", "/api/project")["classes"]}
@@ -49,12 +60,7 @@ def stored(studio: Studio, image: str) -> list[tuple[Any, ...]]:
 def test_a_box_without_a_name_holds_nothing_up(studio: Studio) -> None:
     """Undo leads back to it; what is done afterwards is saved all the same."""
     with browser_page() as page:
-        open_first_by_name(page, studio)
-        person = Person(page, {})
-        person.wait_until_ready()
-        image = page.evaluate("__s.open.value.id")
-        draw(person, 20, 20, 90, 80)
-        person.answer_what_it_is("thing")
+        person, image = first_box(page, studio, "thing")
         page.keyboard.press("Control+z")
         page.locator(".naming input").wait_for()  # it is asked again
         draw(person, 200, 100, 260, 150)
@@ -118,12 +124,7 @@ def test_a_conflict_in_an_image_that_was_left(studio: Studio) -> None:
 
 def test_undo_replaces_nothing_of_others(studio: Studio) -> None:
     with browser_page() as page:
-        open_first_by_name(page, studio)
-        person = Person(page, {})
-        person.wait_until_ready()
-        image = page.evaluate("__s.open.value.id")
-        draw(person, 20, 20, 90, 80)
-        person.answer_what_it_is("thing")
+        person, image = first_box(page, studio, "thing")
         wait_until(page, "__s.waiting.value === 0")
         now = call(studio, "GET", f"/api/images/{image}")
         change = {"version": now["version"], "boxes": [*now["boxes"], [100, 100, 160, 150, now["boxes"][0][4]]],
@@ -141,12 +142,7 @@ def test_undo_replaces_nothing_of_others(studio: Studio) -> None:
 
 def test_undo_after_a_class_is_gone(studio: Studio) -> None:
     with browser_page() as page:
-        open_first_by_name(page, studio)
-        person = Person(page, {})
-        person.wait_until_ready()
-        image = page.evaluate("__s.open.value.id")
-        draw(person, 20, 20, 90, 80)
-        person.answer_what_it_is("kat")
+        person, image = first_box(page, studio, "kat")
         draw(person, 100, 100, 160, 150)
         page.keyboard.press("x")
         wait_until(page, "__s.waiting.value === 0")

@@ -59,12 +59,8 @@ def add_parser(subparsers: Any) -> None:
     add("--tune-convolutions", action="store_true", help="train the last convolutions, too, after the layers behind "
         "the pooling and together with them. Worth it from about a thousand images and many classes on; it takes "
         "several times as long")  # fmt: skip
-    add(
-        "--model",
-        metavar="FILE",
-        help="with --tune-convolutions: go on from this detector of the same classes, or "
-        "from voc20, which comes with sppnet. Maps and layers are then not computed first (default: start anew)",
-    )
+    add("--model", metavar="FILE", help="with --tune-convolutions: go on from this detector of the same classes, or "
+        "from voc20, which comes with sppnet. Then only the tuning takes time (default: start anew)")  # fmt: skip
     add("--tune-epochs", type=positive_int, metavar="N", help="passes over the images with --tune-convolutions "
         "(default: 4)")  # fmt: skip
     add_maps(group)
@@ -102,7 +98,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.datasets.readable import DecodedImages, without_damaged
-    from sppnet.detection.classes import check_same_classes
     from sppnet.detection.estimate import check_disk, estimate_training
 
     if processes.world > 1 and not arguments.tune_convolutions:
@@ -114,7 +109,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     splits = training_splits(arguments)
     detector = _detector(arguments, processes)
     if arguments.model is not None:
-        check_same_classes(splits.train.class_names, detector.class_names_)
+        detector.check_tunable(splits.train.class_names)
     decoded = DecodedImages(cache)
     dataset = without_damaged(splits.train, on_error=on_error, known=decoded, progress=bar)
     if not processes.first:

@@ -53,14 +53,14 @@ def check_same_classes(found: Sequence[str], known: Sequence[str]) -> None:
     more = [name for name in found if name not in known]
     if more:
         raise ArgumentError(
-            f"class {more[0]!r} of the data set isn't one of the detector's ({', '.join(known)}); leave it out, or "
-            "teach it to the detector first (`sppnet add-class`, add_classes)"
+            f"class {more[0]!r} of the data set isn't one of the detector's ({', '.join(known)}); leave it out "
+            "(--classes), or teach it to the detector first (`sppnet add-class`, add_classes)"
         )
     less = [name for name in known if name not in found]
     if less:
         raise ArgumentError(
             f"class {less[0]!r} of the detector isn't in the data set, which has {', '.join(found)}; a class that "
-            "isn't seen would be forgotten. Remove it first (remove_classes), or train anew"
+            "isn't seen would be forgotten. Take it out of the detector first (remove_classes), or train anew"
         )
 
 

@@ -179,8 +179,8 @@ class TrainableDetector(Parameters):
     ) -> Self:
         """Give a detector whose last convolutions were trained further, together with the layers behind the pooling.
 
-        It begins with what this detector has learned, so maps of the images aren't needed and no layer is trained
-        alone before. This detector doesn't change. The new one shows probabilities again once it is calibrated.
+        It begins with what this detector has learned, so of at most 256 images maps are computed, and no layer is
+        trained alone before. This detector doesn't change. The new one shows probabilities again once it is calibrated.
 
         Args:
             dataset: images of the classes that the detector knows.
@@ -198,6 +198,7 @@ class TrainableDetector(Parameters):
             NotFittedError: the detector isn't trained.
         """
         weights = self._fitted()
+        self.check_tunable(dataset.class_names, tuning)
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
                 return self.tune(
@@ -207,11 +208,6 @@ class TrainableDetector(Parameters):
         from sppnet.detection.training.layers import Start
         from sppnet.devices import plain_precision
 
-        if not isinstance(self.backbone, str):
-            raise ArgumentError("backbone: got one of your own, but only convolutions known by name can be tuned")
-        if self.head.classifier == "svm":
-            raise ArgumentError("head: got classifier svm, but only a softmax goes on learning; train it anew")
-        classes.check_same_classes(dataset.class_names, self.class_names_)
         result = copy.copy(self)
         result.tuned_, result.tuning, result.seed = None, tuning, seed
         with plain_precision():
@@ -225,6 +221,33 @@ class TrainableDetector(Parameters):
         result.tuned_, result.fit_seconds_ = trained.tuned, trained.seconds
         result._stored = {}  # noqa: SLF001 - of the same class
         return result
+
+    def check_tunable(self, class_names: Sequence[str], tuning: TuningOptions = _TUNING) -> None:
+        """Check what :meth:`tune` needs, before anything is computed.
+
+        Args:
+            class_names: of the images to tune on.
+            tuning: how it is to be trained.
+
+        Raises:
+            ArgumentError: other classes, SVMs, no fully connected layer, or convolutions that can't be tuned.
+            NotFittedError: the detector isn't trained.
+        """
+        from sppnet.detection.training.tuning import tunable_engine
+
+        self._fitted()
+        if not isinstance(self.backbone, str):
+            raise ArgumentError("backbone: got one of your own, but only convolutions known by name can be tuned")
+        if not self.head.hidden:
+            raise ArgumentError("hidden: got 0, but convolutions are tuned together with a fully connected layer")
+        if self.head.classifier == "svm":
+            raise ArgumentError("head: got classifier svm, but only a softmax goes on learning; train it anew")
+        tunable_engine(self.window_features(), self.features.precision, tuning.blocks)
+        if self.tuned_ is not None and self.tuned_.blocks > tuning.blocks:
+            raise ArgumentError(
+                f"blocks: got {tuning.blocks}, expected at least {self.tuned_.blocks}: so many were tuned before"
+            )
+        classes.check_same_classes(class_names, self.class_names_)
 
     def calibrate(self, found: Sequence[Detections], dataset: DetectionDataset) -> list[Detections]:
         """Fit the sigmoids that turn margins into probabilities, on detections of images not trained on.

@@ -143,7 +143,7 @@ def joined_labels(parts: Iterable[ImportedLabels]) -> ImportedLabels:
 
 
 def _keep_inside(root: Path) -> None:
-    """Let YOLO's descriptions lead nowhere else: ``path: /home/me`` would be looked through, if it is there.
+    """Let YOLO's descriptions lead nowhere else: ``path: /`` would make the whole disk be looked through.
 
     An address of another machine means the same place by its last parts, so they become such addresses.
     """

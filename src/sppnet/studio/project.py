@@ -84,9 +84,8 @@ class Project:
         with self._mutex:
             names = {image.image_id: image.name for image in self._images.all()}
             new = self._images.rescan()
-            for key in [
-                key for key in self._labels if key not in self._images
-            ]:  # it may come back, after a restart too
+            gone = [key for key in self._labels if key not in self._images]
+            for key in gone:  # it may come back, after a restart too
                 self._unknown[names[key]] = self._labels.pop(key)
             for image in new:
                 labels = self._unknown.pop(image.name, None)

@@ -211,7 +211,7 @@ def tune(
         The tuned convolutions, in the precision of ``engine``, and the mean loss of each epoch.
 
     Raises:
-        ArgumentError: the loss is no longer a number, or ``before`` has more blocks.
+        ArgumentError: the loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints(None)
     checkpoints.every_seconds = _CHECKPOINT_S
@@ -220,10 +220,6 @@ def tune(
     views = ViewSource(data, engine, options, seed)
     layers = published_layers(engine.name)
     if before is not None:
-        if before.blocks > options.blocks:
-            raise ArgumentError(
-                f"blocks: got {options.blocks}, expected at least {before.blocks}: so many were tuned before"
-            )
         layers = layers | before.folded(engine.network)
     tail = ConvTail(engine.network, layers, options.blocks).to(device)
     joint = _Joint(tail, head, data.features, _TORCH_TYPES[product_precision(options, device.type)])
