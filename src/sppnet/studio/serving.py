@@ -21,6 +21,8 @@ from sppnet.storage.atomic import write_atomic
 from sppnet.storage.names import real_path
 
 if TYPE_CHECKING:
+    import uvicorn
+
     from sppnet.studio.project import Project
 
 __all__ = ["default_port", "run_service", "run_studio", "token_for"]
@@ -140,11 +142,10 @@ def run_studio(
             if open_browser:
                 webbrowser.open(address)
 
-    config = uvicorn.Config(app, host=host, port=chosen, log_level="warning", timeout_graceful_shutdown=2)
+    server = Server(uvicorn.Config(app, host=host, port=chosen, log_level="warning", timeout_graceful_shutdown=2))
     try:
-        # uvicorn raises the signal that stopped it once more, and by default SIGTERM would end the process there
-        with _ending_by_exceptions():
-            Server(config).run()
+        with _ending_by_exceptions(server):
+            server.run()
     finally:
         project.flush()  # first: whoever stops us may not wait for the rest
         learner.close()
@@ -152,11 +153,21 @@ def run_studio(
 
 
 @contextmanager
-def _ending_by_exceptions() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP of a closed terminal, leave the block by an exception: what is due is written then."""
+def _ending_by_exceptions(server: uvicorn.Server) -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a closed terminal, leave the block by an exception: what is due is written then.
+
+    uvicorn stops by itself on SIGTERM and raises the signal once more, which by default would end the process there.
+    It doesn't know SIGHUP. While it serves, that only asks it to stop: an exception from a signal's handler may come up
+    in a place where Python ignores it, and the studio would go on.
+    """
+    asked: list[int] = []
 
     def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        if server.started and not server.should_exit:
+            asked.append(number)
+            server.should_exit = True
+        else:
+            raise SystemExit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets signals
@@ -168,6 +179,8 @@ def _ending_by_exceptions() -> Iterator[None]:
         signal.signal(number, leave)
     try:
         yield
+        if asked:
+            raise SystemExit(128 + asked[0])
     finally:
         for number in default:
             signal.signal(number, signal.SIG_DFL)
