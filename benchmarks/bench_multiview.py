@@ -27,7 +27,8 @@ from torch import Tensor
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.imagenet import imagenet_classifier
-from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, view_vectors
+from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews
+from sppnet.classification.torch_network import view_vectors
 from sppnet.images import load_image
 from sppnet.storage.atomic import write_atomic
 

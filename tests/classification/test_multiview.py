@@ -19,7 +19,8 @@ from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.imagenet import imagenet_classifier
-from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, view_from_dict, view_vectors
+from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, view_from_dict
+from sppnet.classification.torch_network import view_vectors
 from sppnet.classification.views import View
 from sppnet.errors import ArgumentError
 from sppnet.images import resize_short_side

@@ -1,4 +1,4 @@
-"""What must work where torch isn't installed: everything but training, CUDA and classification."""
+"""What must work where torch isn't installed: everything but training and CUDA."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sppnet import SelectiveSearch, SPPDetector
+from sppnet import (
+    ImageClassifier,
+    SelectiveSearch,
+    SPPClassifier,
+    SPPDetector,
+    View,
+    load_backbone,
+    load_image_folder,
+)
 from toy_data import write_toy_voc
 
 WITHOUT = """
@@ -54,6 +62,32 @@ def test_detect_and_measure(data: Path, tmp_path: Path) -> None:
     assert "voc-area" in measured.stdout
 
 
+@pytest.mark.slow
+def test_classify_and_measure(toy_folder: Path, tmp_path: Path) -> None:
+    image = next(toy_folder.rglob("*.jpg"), None) or next(toy_folder.rglob("*.png"))
+    shown = run("classify", image, "--views", "10", "--json", tmp_path / "classes.json")
+    assert shown.returncode == 0, shown.stderr
+    assert len(shown.stdout.splitlines()) == 7  # a heading, five classes, the file
+    model = tmp_path / "c.safetensors"
+    ImageClassifier(levels=(2, 1), views=(View(64),), folds=2).fit(load_image_folder(toy_folder, split="all")).save(
+        model
+    )
+    measured = run("classify-eval", toy_folder, "--model", model)
+    assert measured.returncode == 0, measured.stderr
+    assert "mean class accuracy" in measured.stdout
+
+
+@pytest.mark.slow
+def test_convolutions_of_a_file_need_torch_and_say_so(toy_folder: Path, tmp_path: Path) -> None:
+    network = SPPClassifier(load_backbone("zf5@0.05", pretrained=False, trainable=True), (2, 1), 3, hidden=(6,))
+    ImageClassifier.from_network(network, ("a", "b", "c")).save(tmp_path / "own.safetensors")
+    image = next(toy_folder.rglob("*.png"), None) or next(toy_folder.rglob("*.jpg"))
+    got = run("classify", image, "--model", tmp_path / "own.safetensors")
+    assert got.returncode == 2
+    assert "Traceback" not in got.stderr
+    assert "need torch, which is not installed: pip install torch" in got.stderr
+
+
 def test_layers_of_torch_say_so() -> None:
     code = (
         WITHOUT.replace("MISSING", "torch").split("from sppnet.cli")[0]
@@ -75,7 +109,9 @@ def test_the_studio_says_so_before_it_starts(data: Path) -> None:
     got = run("studio", data / "JPEGImages", "--no-browser")
     assert got.returncode == 2
     assert got.stdout == ""
-    assert got.stderr.startswith("sppnet: training, the studio, classification and GPUs need torch, which is not")
+    assert got.stderr.startswith(
+        "sppnet: training, the studio, networks trained whole and GPUs need torch, which is not"
+    )
     assert len(got.stderr.splitlines()) == 1
 
 

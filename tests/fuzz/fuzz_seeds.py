@@ -184,15 +184,15 @@ def model_bytes() -> bytes:
 
 def classifier_bytes() -> bytes:
     """A small classifier file with a right checksum."""
-    from sppnet.classification.classifier import SPPClassifier
-    from sppnet.classification.classifier_file import ClassifierFile, write_classifier
+    from sppnet.classification.image_classifier import ImageClassifier
     from sppnet.classification.views import View
 
     training = small_training()
-    network: SPPClassifier = training.network
+    classifier = ImageClassifier.from_network(
+        training.network, ("cat", "dog"), (View(64),), metadata={"training": {"seed": 0}}
+    )
     with tempfile.TemporaryDirectory() as folder:
-        content = ClassifierFile(network, ("cat", "dog"), (View(64),), 1.0, {"training": {"seed": 0}})
-        write_classifier(Path(folder) / "c.safetensors", content, "0.1.0")
+        classifier.save(Path(folder) / "c.safetensors")
         return (Path(folder) / "c.safetensors").read_bytes()
 
 

@@ -18,10 +18,6 @@ from sppnet.backbones.layers import ConvBN
 
 __all__ = ["EfficientNetLite", "convert_state_dict"]
 
-# Size of the expanded map up to which a block is run at once, and the share of rows (1 in so many) that may be expanded
-# twice when it isn't
-STRIP_BYTES, OVERLAP = 8 << 20, 4
-
 
 class _Block(nn.Module):
     """Inverted residual: 1x1 expand, depthwise, 1x1 project (linear); identity added where the shapes agree."""
@@ -29,53 +25,14 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         width = inputs * expansion
-        self.channels = outputs
-        self.width = width
         self.expand = ConvBN(inputs, width, 1) if expansion > 1 else nn.Identity()
         self.depthwise = ConvBN(width, width, kernel, stride=stride, depthwise=True)
         self.project = ConvBN(width, outputs, 1, linear=True)
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
-        image_bytes = int(x.shape[2]) * int(x.shape[3]) * self.width * x.element_size()
-        if len(x) * image_bytes > STRIP_BYTES and x.device.type == "cpu" and not (
-            torch.is_grad_enabled() or self.training or _is_traced()
-        ):  # fmt: skip
-            return self._in_strips(x, image_bytes)
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return y + x if self.residual else y
-
-    def _in_strips(self, x: Tensor, image_bytes: int) -> Tensor:
-        """The same, a few images or a few rows at a time, so that the expanded map stays in the processor's cache.
-
-        The same sums in the same order, so the same bits.
-        """
-        count, _, height, width = (int(n) for n in x.shape)
-        if count > 1:
-            some = max(1, STRIP_BYTES // image_bytes)
-            parts = [self(x[i : i + some]) for i in range(0, count, some)]
-            return torch.cat(parts).contiguous(memory_format=torch.channels_last)
-        conv = self.depthwise.conv
-        out_height, out_width = (-(-n // s) for n, s in zip((height, width), conv.stride, strict=True))
-        strips = min(out_height, -(-image_bytes // STRIP_BYTES))
-        # neighbouring strips share rows
-        shared = max(0, conv.dilation[0] * (conv.kernel_size[0] - 1) + 1 - conv.stride[0])
-        step = max(-(-out_height // strips), OVERLAP * shared // conv.stride[0])
-        shape = (1, self.channels, out_height, out_width)
-        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        for first in range(0, out_height, step):
-            last = min(out_height, first + step)
-            start, end = conv.rows_needed(first, last, height, width)
-            y = self.depthwise(self.expand(x[:, :, start:end]), rows=(first, last, height))
-            y = self.project(y)
-            out[:, :, first:last] = y + x[:, :, first:last] if self.residual else y
-        return out
-
-
-def _is_traced() -> bool:
-    """Whether torch records the operators, as for export; strips depend on the size of the input."""
-    traced: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch has no types for it
-    return traced or torch.compiler.is_compiling()
 
 
 class EfficientNetLite(nn.Module):

@@ -58,48 +58,21 @@ class SamePadConv2d(nn.Conv2d):
             raise RuntimeError(f"SAME padding: dilation {self.dilation} with unequal sides isn't supported")
         return functional.pad(self.weight, (right - left, 0, bottom - top, 0)), (bottom, right)
 
-    def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
-        """Compute the convolution, or some rows of it.
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the convolution.
 
         Args:
             x: the input ``(N, C, H, W)``.
-            rows: None, or ``(first, last, height)``: only rows ``first`` to ``last`` (exclusive) of the result are
-                computed, for an input of ``height`` rows of which ``x`` holds those of :meth:`rows_needed`.
 
         Returns:
-            The map ``(N, C', ceil(H / stride), ceil(W / stride))``, or its rows.
+            The map ``(N, C', ceil(H / stride), ceil(W / stride))``.
         """
+        size = int(x.shape[-2]), int(x.shape[-1])
         if x.device.type != "cpu":  # on the meta device the kernel's size is looked at
-            x = functional.pad(x, self.same_padding(int(x.shape[-2]), int(x.shape[-1])))
+            x = functional.pad(x, self.same_padding(*size))
             return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
-        height = int(x.shape[-2]) if rows is None else rows[2]
-        weight, (pad_rows, pad_columns) = self.symmetric(height, int(x.shape[-1]))
-        if rows is not None:
-            start, end = self._window(rows[0], rows[1], weight, pad_rows)
-            if start < 0 or end > height:
-                x = functional.pad(x, (0, 0, max(0, -start), max(0, end - height)))
-            pad_rows = 0
-        return functional.conv2d(x, weight, self.bias, self.stride, (pad_rows, pad_columns), self.dilation, self.groups)
-
-    def rows_needed(self, first: int, last: int, height: int, width: int) -> tuple[int, int]:
-        """Find the rows of an input that some rows of the result depend on.
-
-        Args:
-            first: first row of the result.
-            last: row after the last.
-            height: of the input in cells.
-            width: of the input in cells.
-
-        Returns:
-            First row of the input, and the row after the last.
-        """
-        weight, (pad_rows, _) = self.symmetric(height, width)
-        start, end = self._window(first, last, weight, pad_rows)
-        return max(0, start), min(height, end)
-
-    def _window(self, first: int, last: int, weight: Tensor, pad_rows: int) -> tuple[int, int]:
-        reach = self.dilation[0] * (int(weight.shape[2]) - 1) + 1
-        return first * self.stride[0] - pad_rows, (last - 1) * self.stride[0] - pad_rows + reach
+        weight, padding = self.symmetric(*size)
+        return functional.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class ConvBN(nn.Module):
@@ -123,9 +96,9 @@ class ConvBN(nn.Module):
         self.bn: nn.Module = nn.BatchNorm2d(outputs, eps=1e-3, momentum=0.01)
         self.linear = linear
 
-    def forward(self, x: Tensor, rows: tuple[int, int, int] | None = None) -> Tensor:
-        """Apply the three. Arguments as of :meth:`SamePadConv2d.forward`."""
-        x = self.bn(self.conv(x, rows))
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the three."""
+        x = self.bn(self.conv(x))
         if self.linear:
             return x
         return functional.relu6(x, inplace=not self.training)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sppnet.backbones.registry import Backbone, backbone_spec, load_backbone
-from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.backbones.engines.lite import lite_network
+from sppnet.backbones.engines.load import has_engine, load_engine
 from sppnet.classification.multiview import AnyView, view_from_dict
+from sppnet.classification.networks import EngineNetwork
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.storage.envelope import read_envelope, write_envelope
+from sppnet.pooling.bins import check_mode, normalise_levels, num_bins
+from sppnet.storage.envelope import Array, read_envelope, write_envelope
 from sppnet.storage.names import class_names_problem
-from sppnet.storage.tensors import to_arrays, to_tensors
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "ClassifierFile", "read_classifier", "write_classifier"]
+if TYPE_CHECKING:
+    from sppnet.classification.classifier import SPPClassifier
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "StoredClassifier", "check_shapes", "read_classifier", "write_classifier"]
 
 # 1: without a digest. 2: with one
 FORMAT, FORMAT_VERSION = "sppnet-classifier", 2
@@ -27,157 +32,167 @@ _MAX_VIEW_PIXELS = 8 << 20
 
 
 @dataclass(frozen=True)
-class ClassifierFile:
-    """The content of a classifier file.
+class StoredClassifier:
+    """The content of a classifier file, checked; no network is made of it yet.
 
     Attributes:
-        network: ready to use.
-        class_names: of its outputs.
-        views: that it looks at.
-        scale: of its scores.
-        metadata: how it was trained and what was measured.
+        where: the file's path.
+        metadata: what the file says of itself.
+        arrays: its matrices.
     """
 
-    network: SPPClassifier
-    class_names: tuple[str, ...]
-    views: tuple[AnyView, ...]
-    scale: float
+    where: str
     metadata: dict[str, Any]
+    arrays: dict[str, Array]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return tuple(self.metadata["class_names"])
+
+    @property
+    def views(self) -> tuple[AnyView, ...]:
+        """Views that it looks at.
+
+        Raises:
+            ModelFileError: they are none.
+        """
+        with self._damage():
+            return tuple(view_from_dict(view) for view in self.metadata["views"])
+
+    @property
+    def scale(self) -> float:
+        """Of its scores."""
+        return float(self.metadata["scale"])
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """How it was trained, and what was measured."""
+        return {key: self.metadata[key] for key in ("training", "metrics") if key in self.metadata}
+
+    @property
+    def runs_without_torch(self) -> bool:
+        """Whether :meth:`engine_network` can run it: published convolutions that have an engine, and a pyramid."""
+        described = self.metadata["backbone"]
+        frozen = not described["weights_in_file"] and not described.get("trainable", False)
+        return frozen and has_engine(described["name"]) and "levels" in self.metadata["pool"]
+
+    def engine_network(self) -> EngineNetwork:
+        """Make what computes on the CPU, without torch.
+
+        Raises:
+            ModelFileError: the matrices don't fit the description, or aren't finite.
+            WeightsError: the weights of the backbone are missing or other ones.
+        """
+        described, pool = self.metadata["backbone"], self.metadata["pool"]
+        with self._damage():
+            levels = normalise_levels([(r, c) for r, c in pool["levels"]])
+            mode = check_mode(pool.get("mode", "max"))
+            dims = num_bins(levels) * lite_network(described["name"]).channels
+            names = self._check_matrices(dims)
+        engine = load_engine(described["name"], "float32")
+        self._check_weights(engine.weights_sha256)
+        layers = [
+            (self.arrays[f"fc.{name}.weight"].astype(np.float32), self.arrays[f"fc.{name}.bias"].astype(np.float32))
+            for name in names
+        ]
+        return EngineNetwork(engine, levels, mode, self.metadata["normalise"], layers)
+
+    def torch_network(self) -> SPPClassifier:
+        """Make the network of torch.
+
+        Raises:
+            ModelFileError: the file describes no network, or its matrices don't fit, or aren't finite.
+            WeightsError: the weights of the backbone are missing or other ones.
+        """
+        from sppnet.classification.stored_network import build_network
+
+        network, sha256 = build_network(self.where, self.metadata, self.arrays)
+        if not self.metadata["backbone"]["weights_in_file"]:
+            self._check_weights(sha256)
+        return network
+
+    def _check_weights(self, found: str) -> None:
+        described = self.metadata["backbone"]
+        if found != described["weights_sha256"]:
+            raise ModelFileError(
+                f"{self.where}: made for weights of {described['name']} with sha256 {described['weights_sha256']}, "
+                f"found {found}"
+            )
+
+    def _check_matrices(self, dims: int) -> list[int]:
+        """Compare what is there with the description; the numbers of the fully connected layers."""
+        widths = [dims, *self.metadata["hidden"], len(self.metadata["class_names"])]
+        numbers = [3 * i + 1 for i in range(len(widths) - 2)] + [3 * (len(widths) - 2)]
+        expected: dict[str, tuple[int, ...]] = {}
+        for number, (inputs, outputs) in zip(numbers, pairwise(widths), strict=True):
+            expected |= {f"fc.{number}.weight": (outputs, inputs), f"fc.{number}.bias": (outputs,)}
+        check_shapes(self.where, expected, {name: array.shape for name, array in self.arrays.items()})
+        for name, array in self.arrays.items():
+            if array.dtype.kind != "f":
+                raise ModelFileError(f"{self.where}: {name} is {array.dtype}; the file is damaged")
+            if not np.isfinite(array).all():
+                raise ModelFileError(f"{self.where}: has values that are not finite; the file is damaged")
+        return numbers
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        """Turn what odd metadata bring about into one error."""
+        try:
+            yield
+        except ModelFileError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(
+                f"{self.where}: describes no network ({str(error)[:200]}); the file is damaged"
+            ) from None
 
 
-def write_classifier(path: str | os.PathLike[str], content: ClassifierFile, version: str) -> None:
-    """Write a classifier: matrices as float16, and JSON. Published convolutions are named, not copied.
+def check_shapes(where: str, expected: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]) -> None:
+    """Compare the shapes of matrices with those that the description asks for.
+
+    Raises:
+        ModelFileError: they differ.
+    """
+    for name in sorted({*expected, *stored}):
+        want, got = expected.get(name), stored.get(name)
+        if want != got:
+            raise ModelFileError(
+                f"{where}: its matrices don't fit its description ({name.removeprefix('fc.').removeprefix('layers.')}: "
+                f"expected {want}, got {got}); the file is damaged"
+            )
+
+
+def write_classifier(path: str | os.PathLike[str], stored: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+    """Write a classifier.
 
     Args:
         path: the file.
-        content: what it holds.
-        version: of this package.
+        stored: metadata.
+        arrays: matrices.
 
     Raises:
-        ArgumentError: the backbone has a name by which it can't be loaded again (an adapter's, or your own), or the
-            file couldn't be loaded again for another reason.
+        ArgumentError: the file couldn't be loaded again.
         OutputError: it can't be written.
     """
-    network = content.network
-    bone = network.backbone
-    spec = backbone_spec(bone.name)
-    published = spec.source is not None and bone.weights_sha256 == spec.source.sha256
-    copied = bone.trainable or not published
-    tensors = {f"fc.{name}": value for name, value in network.fc.state_dict().items()}
-    if copied:
-        tensors |= {f"layers.{name}": value for name, value in bone.layers.state_dict().items()}
-    stored = {n: t.half() if t.ndim == 2 else t for n, t in tensors.items()}
-    pool: dict[str, Any]
-    if isinstance(network.pool, FixedPool):
-        pool = {"fixed": [network.pool.kernel, network.pool.stride, *network.pool.map_size]}
-    else:
-        pool = {"levels": [list(level) for level in network.pool.levels], "mode": network.pool.mode}
-    metadata = content.metadata | {
-        "sppnet_version": version,
-        "backbone": {
-            "name": bone.name,
-            "weights_sha256": bone.weights_sha256,
-            "weights_in_file": copied,
-            "trainable": bone.trainable,
-        },
-        "pool": pool,
-        "hidden": list(network.hidden),
-        "dropout": network.dropout,
-        "normalise": network.normalise,
-        "class_names": list(content.class_names),
-        "views": [view.to_dict() for view in content.views],
-        "scale": content.scale,
-    }
-    problem = _problem(metadata)
+    problem = _problem(stored)
     if problem:
         raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
-    write_envelope(path, to_arrays(stored), metadata, FORMAT, FORMAT_VERSION, named=True)
+    write_envelope(path, dict(arrays), dict(stored), FORMAT, FORMAT_VERSION, named=True)
 
 
-def read_classifier(path: str | os.PathLike[str]) -> ClassifierFile:
+def read_classifier(path: str | os.PathLike[str]) -> StoredClassifier:
     """Read a classifier file.
 
     Raises:
         ModelFileError: the file is missing, damaged or no classifier.
-        WeightsError: the weights of its backbone are missing or other ones.
     """
     where = os.fspath(path)
     stored = read_envelope(path, FORMAT, FORMAT_VERSION, "a classifier that ImageClassifier.save wrote", digest_since=2)
-    metadata = stored.metadata
-    problem = _problem(metadata)
+    problem = _problem(stored.metadata)
     if problem:
         raise ModelFileError(f"{where}: {problem}; the file is damaged, or somebody tampered with it")
-    described = metadata["backbone"]
-    name, copied = described["name"], described["weights_in_file"]
-    tensors = to_tensors(stored.arrays)
-    fc, layers = _part(tensors, "fc."), _part(tensors, "layers.")
-    trainable = described.get("trainable", False)
-    try:
-        backbone_spec(name)
-        views = tuple(view_from_dict(view) for view in metadata["views"])
-        with torch.device("meta"):  # shapes only: no memory is taken
-            plan = _network(load_backbone(name, pretrained=False, trainable=trainable), metadata)
-        _compare(where, plan.fc, fc)
-        if copied:
-            _compare(where, plan.backbone.layers, layers)
-    except ModelFileError:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelFileError(f"{where}: describes no network ({str(error)[:200]}); the file is damaged") from None
-    bone = load_backbone(name, pretrained=not copied, trainable=trainable)
-    if not copied and bone.weights_sha256 != described["weights_sha256"]:
-        raise ModelFileError(
-            f"{where}: made for weights of {name} with sha256 {described['weights_sha256']}, "
-            f"found {bone.weights_sha256}"
-        )
-    network = _network(bone, metadata)
-    network.fc.load_state_dict({n: _floats(t) for n, t in fc.items()})
-    if copied:
-        bone.layers.load_state_dict({n: _floats(t) for n, t in layers.items()})
-    for part in (network.fc, bone.layers):
-        if not all(bool(torch.isfinite(p).all()) for p in part.parameters()):
-            raise ModelFileError(f"{where}: has values that are not finite; the file is damaged")
-    extra: dict[str, Any] = {key: metadata[key] for key in ("training", "metrics") if key in metadata}
-    return ClassifierFile(network, tuple(metadata["class_names"]), views, float(metadata["scale"]), extra)
-
-
-def _network(bone: Backbone, metadata: Mapping[str, Any]) -> SPPClassifier:
-    pool = metadata["pool"]
-    if "fixed" in pool:
-        kernel, stride, rows, columns = pool["fixed"]
-        levels: Any = FixedPool(kernel, stride, (rows, columns))
-    else:
-        levels = tuple((r, c) for r, c in pool["levels"])
-    return SPPClassifier(
-        bone,
-        levels,
-        len(metadata["class_names"]),
-        mode=pool.get("mode", "max"),
-        hidden=metadata["hidden"],
-        dropout=metadata["dropout"],
-        normalise=metadata["normalise"],
-    )
-
-
-def _compare(where: str, planned: torch.nn.Module, stored: Mapping[str, Tensor]) -> None:
-    expected = planned.state_dict()
-    for name in sorted({*expected, *stored}):
-        want, got = (None if t is None else tuple(t.shape) for t in (expected.get(name), stored.get(name)))
-        if want != got:
-            raise ModelFileError(
-                f"{where}: its matrices don't fit its description ({name}: expected {want}, got {got}); the file is "
-                "damaged"
-            )
-        if expected[name].is_floating_point() != stored[name].is_floating_point():
-            raise ModelFileError(f"{where}: {name} is {stored[name].dtype}; the file is damaged")
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-
-def _floats(value: Tensor) -> Tensor:
-    return value.float() if value.is_floating_point() else value
+    return StoredClassifier(where, stored.metadata, dict(stored.arrays))
 
 
 # --- what the metadata may say ---------------------------------------------------------------------------------------

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 import sppnet
 from sppnet._types import F32, Progress, no_progress
-from sppnet.backbones.registry import backbone_spec, load_backbone
-from sppnet.classification.classifier import SPPClassifier
-from sppnet.classification.classifier_file import ClassifierFile, read_classifier, write_classifier
-from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
-from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.multiview import AnyView, choose_views, view_vectors
+from sppnet.classification.classifier_file import StoredClassifier, read_classifier, write_classifier
+from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier, imagenet_engine
+from sppnet.classification.multiview import AnyView, choose_views
+from sppnet.classification.networks import EngineNetwork, Network
 from sppnet.classification.options import FROZEN_BACKBONE
 from sppnet.classification.vectors import pooled_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
-from sppnet.devices import as_device, plain_inference
-from sppnet.errors import ArgumentError, DatasetError, NotFittedError
+from sppnet.detection.parts import survives_fork
+from sppnet.devices import as_device, check_device, check_torch
+from sppnet.errors import ArgumentError, NotFittedError
 from sppnet.images import ImageSource, load_image
-from sppnet.pooling.tensors.layers import SpatialPyramidPool
+
+if TYPE_CHECKING:
+    from sppnet.classification.classifier import SPPClassifier
 
 __all__ = ["IMAGENET_VIEWS", "Guess", "ImageClassifier"]
 
 IMAGENET_VIEWS = (View(224), View(224, "crop"))
 """All of the image, and its middle, where photographers put the subject and for which the weights were trained."""
-
-_log = logging.getLogger("sppnet")
 
 
 @dataclass(frozen=True)
@@ -75,14 +70,14 @@ class ImageClassifier:
         weights: a weights file of your own for the convolutions, see :func:`~sppnet.backbones.registry.load_backbone`.
         device: ``cpu`` or ``cuda``, for everything but the SVMs, which are trained on the CPU.
 
+    Without a GPU, frozen EfficientNet-Lites run in ONNX Runtime, and use needs no torch. Training does.
+
     Attributes:
-        network_: the :class:`~sppnet.classification.classifier.SPPClassifier`, after ``fit`` or ``load``.
         class_names_: of its outputs.
         scale_: probabilities are ``softmax(scale_ * outputs)``.
         metadata_: how it was trained, and what was measured.
     """
 
-    network_: SPPClassifier
     class_names_: tuple[str, ...]
     scale_: float
     metadata_: dict[str, Any]
@@ -109,6 +104,9 @@ class ImageClassifier:
         self.seed = seed
         self.weights = weights
         self.device = device
+        self._computes: Network | None = None
+        self._network: SPPClassifier | None = None
+        self._stored: StoredClassifier | None = None
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -136,59 +134,13 @@ class ImageClassifier:
             DatasetError: fewer than two classes, or a class with fewer than two images.
             ImageError: an image can't be read.
         """
-        counts = dataset.counts()
-        if len(counts) < 2:
-            raise DatasetError(f"{dataset!r}: expected at least two classes")
-        if counts.min() < 2:
-            name = dataset.class_names[int(counts.argmin())]
-            raise DatasetError(f"class {name!r} has {counts.min()} images to train on, expected at least 2; add some")
-        start = time.perf_counter()
-        network = self._new_network(len(counts))
-        vectors = pooled_vectors(network, self.views, dataset.paths, cache=cache, progress=progress)
-        pooled = time.perf_counter()
-        folds = max(2, min(self.folds, int(counts.min())))
-        steps = iter(progress(range(folds * len(self.costs)), "cross-validation", total=folds * len(self.costs)))
-        next(steps, None)
+        check_torch()
+        from sppnet.classification.fitting import fit_frozen
 
-        def step() -> None:
-            next(steps, None)
-
-        choice = cross_validate(
-            vectors, dataset.labels, len(counts), self.costs, folds=folds, seed=self.seed, step=step
-        )  # fmt: skip
-        for c, accuracy in choice.accuracy.items():
-            _log.info(f"C = {c:g}: mean class accuracy {accuracy:.4f} on held-out folds")
-        svms = fit_svms(vectors, dataset.labels, len(counts), choice.c)
-        self.network_ = network.set_last_layer(svms.weight, svms.bias).eval()
-        self.class_names_ = dataset.class_names
-        self.scale_ = fit_scale(choice.margins, dataset.labels)
-        self.metadata_ = {
-            "training": {
-                "data": dataset.name,
-                "split": dataset.split,
-                "images": len(dataset),
-                "c": choice.c,
-                "cross_validation": {f"{c:g}": round(a, 4) for c, a in choice.accuracy.items()},
-                "folds": folds,
-                "seed": self.seed,
-                "seconds": {
-                    "pooling": round(pooled - start, 1),
-                    "SVMs": round(time.perf_counter() - pooled, 1),
-                },
-                "threads": torch.get_num_threads(),
-            }
-        }
+        done = fit_frozen(self, dataset, cache=cache, progress=progress)
+        self._computes, self._network, self._stored = done.computes, done.network, None
+        self.class_names_, self.scale_, self.metadata_ = dataset.class_names, done.scale, {"training": done.training}
         return self
-
-    def _new_network(self, classes: int) -> SPPClassifier:
-        if self.weights is None and backbone_spec(self.backbone).source is None:
-            raise ArgumentError(
-                f"backbone {self.backbone}: has no published weights, so frozen convolutions would know nothing. Take "
-                "another, give a weights file (--weights), or train the whole network (--method sgd --from-scratch)"
-            )
-        bone = load_backbone(self.backbone, None if self.weights is None else Path(self.weights))
-        network = SPPClassifier(bone, tuple(self.levels), classes, mode=self.mode, hidden=(), normalise=True)
-        return network.eval().to(as_device(self.device))
 
     def vectors(
         self,
@@ -196,7 +148,7 @@ class ImageClassifier:
         *,
         cache: str | os.PathLike[str] | None = None,
         progress: Progress = no_progress,
-    ) -> Tensor:
+    ) -> F32:
         """Pool images to the vectors that the fully connected layers get.
 
         Args:
@@ -205,7 +157,7 @@ class ImageClassifier:
             progress: shows how far it is.
 
         Returns:
-            float32 ``(n, dims)``, the mean over the views, on the CPU.
+            float32 ``(n, dims)``, the mean over the views.
 
         Raises:
             ImageError: an image can't be read.
@@ -244,13 +196,31 @@ class ImageClassifier:
         """
         if len(class_names) != network.num_classes:
             raise ArgumentError(f"class_names: got {len(class_names)} for {network.num_classes} outputs")
-        device = str(_device_of(network)) if device is None else device
+        from sppnet.classification.torch_network import TorchNetwork
+
+        device = str(network.last.weight.device) if device is None else device
         classifier = cls(network.backbone.name, views=tuple(views), device=device)
-        classifier.network_ = network.eval().to(as_device(device))
+        classifier._network = network.eval().to(as_device(device))
+        classifier._computes = TorchNetwork(classifier._network)
         classifier.class_names_ = tuple(class_names)
         classifier.scale_ = scale
         classifier.metadata_ = metadata or {}
         return classifier
+
+    @property
+    def network_(self) -> SPPClassifier:
+        """The network of torch: the one of :meth:`from_network` itself; otherwise a copy, to look at or to train on.
+
+        Raises:
+            NotFittedError: neither trained nor loaded.
+            MissingDependencyError: torch isn't installed.
+        """
+        self.check_fitted()
+        if self._network is None:
+            check_torch()
+            self._network = imagenet_classifier() if self._stored is None else self._stored.torch_network()
+            self._network.eval().to(as_device(self.device))
+        return self._network
 
     def with_views(self, choice: str | None = None, scales_px: Sequence[int] | None = None) -> ImageClassifier:
         """Make a classifier with the same network and other views.
@@ -266,12 +236,13 @@ class ImageClassifier:
         Raises:
             ArgumentError: an unknown choice, or windows of feature maps for a network without pyramid.
         """
-        if choice in ("10", "96") and not isinstance(self._fitted().pool, SpatialPyramidPool):
+        if choice in ("10", "96") and not self._fitted().has_pyramid:
             raise ArgumentError(f"views {choice}: this model has no pyramid, so it can't pool windows of a feature map")
         other = copy.copy(self)
         other.views = choose_views(self.views, choice, scales_px)
         return other
 
+    @survives_fork
     def scores(self, image: ImageSource) -> F32:
         """Compute the outputs for one image; ``softmax(scale_ * outputs)`` are the probabilities.
 
@@ -290,14 +261,15 @@ class ImageClassifier:
             NotFittedError: neither trained nor loaded.
         """
         network = self._fitted()
-        pixels = load_image(image)
-        with plain_inference():
-            if network.normalise and len(network.fc) == 1:  # the mean of the margins is the margin of the mean
-                outputs = network.fc(view_vectors(network, pixels, self.views).mean(0)[None])[0]
-            else:
-                logits = network.fc(view_vectors(network, pixels, self.views)).double() * self.scale_
-                outputs = (logits.log_softmax(1).logsumexp(0) - math.log(len(logits))) / self.scale_
-            return np.asarray(outputs.float().cpu().numpy(), np.float32)
+        vectors = network.vectors(load_image(image), self.views)
+        if network.linear:  # the mean of the margins is the margin of the mean
+            margins: F32 = network.outputs(vectors.mean(0)[None])[0]
+            return margins
+        logits = network.outputs(vectors).astype(np.float64) * self.scale_
+        logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
+        outputs = np.logaddexp.reduce(logits, axis=0) - math.log(len(logits))
+        scores: F32 = (outputs / self.scale_).astype(np.float32)
+        return scores
 
     def classify(self, image: ImageSource, top: int = 5) -> list[Guess]:
         """Find the most probable classes of one image.
@@ -322,13 +294,20 @@ class ImageClassifier:
         order = np.argsort(-p, kind="stable")[:top]
         return [Guess(self.class_names_[i], float(p[i]), int(i)) for i in order]
 
-    def _fitted(self) -> SPPClassifier:
-        network: SPPClassifier | None = getattr(self, "network_", None)
-        if network is None:
+    def check_fitted(self) -> None:
+        """Check that it can be used.
+
+        Raises:
+            NotFittedError: neither trained nor loaded.
+        """
+        self._fitted()
+
+    def _fitted(self) -> Network:
+        if self._computes is None:
             raise NotFittedError(
                 "this ImageClassifier is not trained: call fit(dataset), or use ImageClassifier.load(path)"
             )
-        return network
+        return self._computes
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -343,8 +322,12 @@ class ImageClassifier:
             ArgumentError: the backbone has a name by which it can't be loaded again (an adapter's, or your own).
             OutputError: it can't be written.
         """
-        content = ClassifierFile(self._fitted(), self.class_names_, tuple(self.views), self.scale_, self.metadata_)
-        write_classifier(path, content, sppnet.__version__)
+        from sppnet.classification.stored_network import describe_network
+
+        described, arrays = describe_network(self.network_)
+        own = {"class_names": list(self.class_names_), "views": [v.to_dict() for v in self.views], "scale": self.scale_}
+        version = {"sppnet_version": sppnet.__version__}
+        write_classifier(path, self.metadata_ | version | described | own, arrays)
 
     def as_saved(self) -> ImageClassifier:
         """Make the classifier that will be loaded from its file: what is measured on it holds for the file.
@@ -376,14 +359,33 @@ class ImageClassifier:
             WeightsError: the weights of its backbone are missing or other ones.
             ArgumentError: there is no such device.
         """
-        as_device(device)
+        check_device(device)
         if path is None:
-            return cls.from_network(imagenet_classifier(), imagenet_class_names(), IMAGENET_VIEWS, device=device)
-        found = read_classifier(path)
+            names = imagenet_class_names()
+            if device != "cpu":
+                return cls.from_network(imagenet_classifier(), names, IMAGENET_VIEWS, device=device)
+            return cls._of_engine(imagenet_engine(), names, IMAGENET_VIEWS, 1.0, {}, None)
+        stored = read_classifier(path)
+        if device == "cpu" and stored.runs_without_torch:
+            network, views = stored.engine_network(), stored.views
+            return cls._of_engine(network, stored.class_names, views, stored.scale, stored.notes, stored)
+        check_torch()
         return cls.from_network(
-            found.network, found.class_names, found.views, scale=found.scale, metadata=found.metadata, device=device
-        )
+            stored.torch_network(), stored.class_names, stored.views, scale=stored.scale, metadata=stored.notes,
+            device=device,
+        )  # fmt: skip
 
-
-def _device_of(network: SPPClassifier) -> torch.device:
-    return network.last.weight.device
+    @classmethod
+    def _of_engine(
+        cls,
+        network: EngineNetwork,
+        class_names: tuple[str, ...],
+        views: Sequence[AnyView],
+        scale: float,
+        metadata: dict[str, Any],
+        stored: StoredClassifier | None,
+    ) -> ImageClassifier:
+        classifier = cls(network.name, views=tuple(views))
+        classifier._computes, classifier._stored = network, stored
+        classifier.class_names_, classifier.scale_, classifier.metadata_ = class_names, scale, metadata
+        return classifier

@@ -5,15 +5,18 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
-from sppnet.backbones.registry import load_backbone
-from sppnet.backbones.sources import DEFAULT_BACKBONE, SOURCES
-from sppnet.backbones.weights import load_weights
-from sppnet.classification.classifier import SPPClassifier
+from sppnet.backbones.engines.load import load_engine
+from sppnet.backbones.engines.published import read_published
+from sppnet.backbones.sources import DEFAULT_BACKBONE, SOURCES, find_checked
+from sppnet.classification.networks import EngineNetwork
 from sppnet.errors import ArgumentError
 
-__all__ = ["imagenet_class_names", "imagenet_classifier"]
+if TYPE_CHECKING:
+    from sppnet.classification.classifier import SPPClassifier
+
+__all__ = ["imagenet_class_names", "imagenet_classifier", "imagenet_engine"]
 
 
 @cache
@@ -26,6 +29,23 @@ def imagenet_class_names() -> tuple[str, ...]:
     """
     text = (resources.files("sppnet.classification") / "imagenet_classes.txt").read_text(encoding="utf-8")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
+
+
+def imagenet_engine(name: str = DEFAULT_BACKBONE) -> EngineNetwork:
+    """Load what :func:`imagenet_classifier` loads, to run on the CPU without torch.
+
+    Args:
+        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``.
+
+    Raises:
+        ArgumentError: another name.
+        WeightsError: the weights are missing or not the published ones.
+    """
+    _check_name(name)
+    source = SOURCES[name]
+    published = read_published(find_checked(source), source.sha256)
+    layer = published["_fc.weight"].copy(), published["_fc.bias"].copy()
+    return EngineNetwork(load_engine(f"{name}+head", "float32"), (1,), "avg", False, [layer])
 
 
 def imagenet_classifier(name: str = DEFAULT_BACKBONE, path: Path | None = None) -> SPPClassifier:
@@ -45,9 +65,12 @@ def imagenet_classifier(name: str = DEFAULT_BACKBONE, path: Path | None = None) 
         ArgumentError: another name.
         WeightsError: the weights are missing or not the published ones.
     """
-    known = [n for n in SOURCES if n.startswith("efficientnet-lite")]
-    if name not in known:
-        raise ArgumentError(f"name: got {name!r}, expected one with an ImageNet head: {', '.join(known)}")
+    from sppnet.backbones.efficientnet_lite import EfficientNetLite, convert_state_dict
+    from sppnet.backbones.registry import load_backbone
+    from sppnet.backbones.weights import load_weights
+    from sppnet.classification.classifier import SPPClassifier
+
+    _check_name(name)
     network = EfficientNetLite(name)
     network.load_state_dict(convert_state_dict(load_weights(SOURCES[name], path)))
     if network.classifier is None:
@@ -55,3 +78,9 @@ def imagenet_classifier(name: str = DEFAULT_BACKBONE, path: Path | None = None) 
     whole = SPPClassifier(load_backbone(f"{name}+head", path), (1,), 1000, mode="avg", hidden=())
     whole.set_last_layer(network.classifier.weight, network.classifier.bias)
     return whole.requires_grad_(False).eval()
+
+
+def _check_name(name: str) -> None:
+    known = [n for n in SOURCES if n.startswith("efficientnet-lite")]
+    if name not in known:
+        raise ArgumentError(f"name: got {name!r}, expected one with an ImageNet head: {', '.join(known)}")

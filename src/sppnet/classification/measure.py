@@ -1,19 +1,62 @@
-"""Measurement of a classifier on a folder of images."""
+"""Measurement of a classifier on a folder of images, without torch where the classifier needs none."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.datasets.folder import ImageFolder
+from sppnet.datasets.folder_splits import load_folder_test
 from sppnet.datasets.judging import refuse_many_bad
 from sppnet.errors import DatasetError, ImageError
 from sppnet.evaluation.classification import ClassificationResult, evaluate_classification
-from sppnet.processes import Processes, alone
 
-__all__ = ["measure_classifier"]
+if TYPE_CHECKING:
+    from sppnet.processes import Processes
+
+__all__ = ["load_test_images", "measure_classifier"]
+
+
+def load_test_images(
+    classifier: ImageClassifier,
+    root: str | os.PathLike[str],
+    split: str | None = None,
+    *,
+    list_file: str | os.PathLike[str] | None = None,
+    on_error: OnError = "skip",
+    rename: Mapping[str, str] | None = None,
+) -> tuple[ImageFolder, str]:
+    """Load images to measure a classifier on. Of the folder that it was trained on, those that training kept are taken.
+
+    Args:
+        classifier: trained or loaded.
+        root: folder with one folder for each class, or with a folder for each split.
+        split: to measure on; None: val, otherwise test, otherwise all.
+        list_file: text file with one image a line (``CLASS/1.jpg``), instead of a split.
+        on_error: ``skip`` lists images that can't be read in ``problems``; ``fail`` raises.
+        rename: new names of classes by those of their folders.
+
+    Returns:
+        The images, and a note on what to think of them, or an empty text.
+
+    Raises:
+        DatasetError: there is no such split, or a class that the classifier doesn't know.
+        ImageError: an image can't be read, with ``on_error="fail"``.
+    """
+    training = classifier.metadata_.get("training", {})
+    data, note = load_folder_test(
+        root, classifier.class_names_, split, list_file=list_file, drawn_from=str(training.get("drawn_from", "")),
+        seed=int(training.get("seed", 0)), on_error=on_error, rename=rename,
+    )  # fmt: skip
+    same = data.name == training.get("data") and data.split in ("", training.get("split"))
+    if not note and list_file is None and same:
+        note = f"trained on images of a folder {data.name}: if it was on some of these, the figures mean little"
+    return data, note
 
 
 def measure_classifier(
@@ -40,20 +83,24 @@ def measure_classifier(
         ImageError: an image can't be read, with ``on_error="fail"``.
         DatasetError: more than a tenth of the images can't be read, or none can.
     """
-    processes = processes or alone()
-    scores = torch.zeros(len(data), len(classifier.class_names_))
-    bad = torch.zeros(len(data))
+    scores = np.zeros((len(data), len(classifier.class_names_)), np.float32)
+    bad = np.zeros(len(data), np.float32)
     problems = []
-    share = processes.share(len(data))
+    share = range(len(data)) if processes is None else processes.share(len(data))
     for i in progress(share, "measuring", total=len(share)):
         try:
-            scores[i] = torch.from_numpy(classifier.scores(data.paths[i]))
+            scores[i] = classifier.scores(data.paths[i])
         except ImageError as error:
             if on_error == "fail":
                 raise
             problems.append(str(error))
             bad[i] = 1
-    read = (processes.total(bad) == 0).numpy()
+    if processes is not None:
+        import torch
+
+        bad = processes.total(torch.from_numpy(bad)).numpy()
+        scores = processes.total(torch.from_numpy(scores)).numpy()
+    read = bad == 0
     before = len(data.problems)  # left out when the folder was read
     refuse_many_bad(
         repr(data), len(data) + before, int((~read).sum()) + before, (*data.problems, *problems), ""
@@ -61,7 +108,5 @@ def measure_classifier(
     if not read.any():
         first = f"; the first: {problems[0]}" if problems else ""
         raise DatasetError(f"{data!r}: no image to measure on can be read{first}")
-    figures = evaluate_classification(
-        processes.total(scores).numpy()[read], np.asarray(data.labels)[read], classifier.class_names_
-    )
+    figures = evaluate_classification(scores[read], np.asarray(data.labels)[read], classifier.class_names_)
     return figures, problems

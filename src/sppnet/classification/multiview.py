@@ -17,15 +17,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sppnet._types import I64, U8
-from sppnet.classification.classifier import SPPClassifier
+from sppnet._types import I64
 from sppnet.classification.views import View
 from sppnet.errors import ArgumentError
 
-__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "choose_views", "view_from_dict", "view_vectors"]
+__all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "choose_views", "view_from_dict"]
 
 
 @dataclass(frozen=True)
@@ -112,43 +109,6 @@ def view_from_dict(values: dict[str, Any]) -> AnyView:
         TypeError: other keys.
     """
     return MapViews(**values) if "scales_px" in values else View(**values)
-
-
-@torch.inference_mode()
-def view_vectors(network: SPPClassifier, pixels: U8, views: Sequence[AnyView]) -> Tensor:
-    """Pool the views of one image to the vectors that the fully connected layers get.
-
-    Args:
-        network: in evaluation mode.
-        pixels: uint8 ``(H, W, 3)``.
-        views: of the image. Those of a :class:`MapViews` come scale by scale, first the windows of the image, then
-            those of its mirror image.
-
-    Returns:
-        Vectors ``(V, network.dims)``, in the order of the views.
-
-    Raises:
-        ArgumentError: no view; or windows of feature maps are asked of a network without pyramid, or of an image that
-            is smaller than the backbone takes.
-    """
-    whole = [view for view in views if isinstance(view, View)]
-    parts: dict[int, Tensor] = {}
-    if whole:
-        vectors = network.pooled([_input(network, pixels, view) for view in whole])
-        places = [i for i, view in enumerate(views) if isinstance(view, View)]
-        parts = {i: vectors[k : k + 1] for k, i in enumerate(places)}
-    for i, view in enumerate(views):
-        if isinstance(view, MapViews):
-            inputs = [_input(network, pixels, one) for one in view.passes()]
-            parts[i] = torch.cat([network.windows(x, view.windows(*x.shape[1:])) for x in inputs])
-    if not parts:
-        raise ArgumentError("views: expected at least one")
-    return torch.cat([parts[i] for i in range(len(views))])
-
-
-def _input(network: SPPClassifier, pixels: U8, view: View) -> Tensor:
-    bone, device = network.backbone, next(network.parameters()).device
-    return bone.preprocess(view.apply(pixels, bone.size_multiple))[0].to(device)
 
 
 def choose_views(

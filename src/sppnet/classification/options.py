@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from sppnet.errors import ArgumentError
 
 __all__ = ["FROZEN_BACKBONE", "PRECISIONS", "GradientOptions", "NetworkOptions"]
@@ -15,7 +13,8 @@ __all__ = ["FROZEN_BACKBONE", "PRECISIONS", "GradientOptions", "NetworkOptions"]
 FROZEN_BACKBONE = "efficientnet-lite0+stride32"
 """Default convolutions of a classifier."""
 
-PRECISIONS = {"float32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = {"float32": None, "bf16": "bfloat16", "fp16": "float16"}
+"""What torch calls the type of the products."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from sppnet.classification.measure import measure_classifier
 from sppnet.classification.options import GradientOptions, NetworkOptions
 from sppnet.classification.training import train_network
 from sppnet.classification.views import View
-from sppnet.datasets.folder import ImageFolder
-from sppnet.datasets.folder_splits import FolderSplits, load_folder_test, refuse_small_classes
+from sppnet.datasets.folder_splits import FolderSplits, refuse_small_classes
 from sppnet.datasets.judging import refuse_many_bad
 from sppnet.datasets.readable import DecodedImages, damage_of, refuse_problems
 from sppnet.errors import ArgumentError
@@ -28,7 +26,6 @@ from sppnet.pooling.bins import Levels
 from sppnet.processes import Processes, alone
 
 __all__ = [
-    "load_test_images",
     "measure_as_saved",
     "new_network",
     "readable_splits",
@@ -144,43 +141,6 @@ def measure_as_saved(
     result, _ = measure_classifier(saved, validation, processes=processes, progress=progress)
     saved.metadata_["metrics"] = result.to_dict() | {"data": f"{validation.name} {validation.split}".strip()}
     return saved, result
-
-
-def load_test_images(
-    classifier: ImageClassifier,
-    root: str | os.PathLike[str],
-    split: str | None = None,
-    *,
-    list_file: str | os.PathLike[str] | None = None,
-    on_error: OnError = "skip",
-    rename: Mapping[str, str] | None = None,
-) -> tuple[ImageFolder, str]:
-    """Load images to measure a classifier on. Of the folder that it was trained on, those that training kept are taken.
-
-    Args:
-        classifier: trained or loaded.
-        root: folder with one folder for each class, or with a folder for each split.
-        split: to measure on; None: val, otherwise test, otherwise all.
-        list_file: text file with one image a line (``CLASS/1.jpg``), instead of a split.
-        on_error: ``skip`` lists images that can't be read in ``problems``; ``fail`` raises.
-        rename: new names of classes by those of their folders.
-
-    Returns:
-        The images, and a note on what to think of them, or an empty text.
-
-    Raises:
-        DatasetError: there is no such split, or a class that the classifier doesn't know.
-        ImageError: an image can't be read, with ``on_error="fail"``.
-    """
-    training = classifier.metadata_.get("training", {})
-    data, note = load_folder_test(
-        root, classifier.class_names_, split, list_file=list_file, drawn_from=str(training.get("drawn_from", "")),
-        seed=int(training.get("seed", 0)), on_error=on_error, rename=rename,
-    )  # fmt: skip
-    same = data.name == training.get("data") and data.split in ("", training.get("split"))
-    if not note and list_file is None and same:
-        note = f"trained on images of a folder {data.name}: if it was on some of these, the figures mean little"
-    return data, note
 
 
 def train_by_gradient(

@@ -206,7 +206,8 @@ class _Trainer:
         ]
         x = self.network.backbone.preprocess(np.stack(pixels)).to(device)
         y = torch.from_numpy(self.data.labels[list(batch.indices)].copy()).to(device)
-        kind = PRECISIONS[options.precision]
+        name = PRECISIONS[options.precision]
+        kind = None if name is None else getattr(torch, name)
         with torch.autocast(device.type, dtype=kind, enabled=kind is not None):
             logits = self.model(x)
             summed = nn.functional.cross_entropy(

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from sppnet._types import Progress, no_progress
-from sppnet.backbones.base import Backbone
-from sppnet.classification.classifier import SPPClassifier
-from sppnet.classification.multiview import AnyView, view_vectors
-from sppnet.devices import plain_inference
+from sppnet._types import F32, Progress, no_progress
+from sppnet.classification.multiview import AnyView
+from sppnet.classification.networks import Network
 from sppnet.errors import ImageError
 from sppnet.images import load_image
 from sppnet.storage.feature_cache import FeatureCache, Layout
@@ -23,36 +19,32 @@ __all__ = ["pooled_vectors"]
 
 
 def pooled_vectors(
-    network: SPPClassifier,
+    network: Network,
     views: Sequence[AnyView],
     paths: Sequence[Path],
     *,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress = no_progress,
-) -> Tensor:
+) -> F32:
     """Pool images to the vectors that the fully connected layers get.
 
     Args:
-        network: in evaluation mode.
+        network: of the classifier.
         views: of an image; vectors are averaged over them.
         paths: of the images.
         cache: folder for the vectors; what is there isn't computed again. None keeps nothing.
         progress: shows how far it is.
 
     Returns:
-        float32 ``(n, dims)`` on the CPU, rounded to float16 as the cache has them.
+        float32 ``(n, dims)``, rounded to float16 as the cache has them.
 
     Raises:
         ImageError: an image can't be read.
     """
     store = FeatureCache(cache) if cache is not None else None
-    bone = network.backbone
-    settings = (
-        "classification", bone.name, _weights_id(bone) if store is not None else "", str(network.pool),
-        network.normalise, [v.to_dict() for v in views],
-    )  # fmt: skip
+    settings = () if store is None else ("classification", *network.identity(), [v.to_dict() for v in views])
     layout: Layout = {"vector": ("float16", (network.dims,))}
-    out = torch.empty(len(paths), network.dims)
+    out = np.empty((len(paths), network.dims), np.float32)
     for i in progress(range(len(paths)), "pooling", total=len(paths)):
         try:
             key = store.key(paths[i], *settings) if store is not None else ""
@@ -60,21 +52,9 @@ def pooled_vectors(
             raise ImageError(f"{paths[i]}: can't be read ({error.strerror})") from None
         known = store.get(key, layout) if store is not None else None
         if known is None:
-            with plain_inference():
-                vector = view_vectors(network, load_image(paths[i]), views).mean(0)
-            known = {"vector": vector.to("cpu", torch.float16).numpy()}
+            vector = network.vectors(load_image(paths[i]), views).mean(0)
+            known = {"vector": vector.astype(np.float16)}
             if store is not None:
                 store.put(key, known)
-        out[i] = torch.from_numpy(known["vector"]).float()
+        out[i] = known["vector"]
     return out
-
-
-def _weights_id(backbone: Backbone) -> str:
-    """What tells weights from others: the digest of the published file, or of the values where they aren't those."""
-    if backbone.weights_sha256 and not backbone.trainable:
-        return backbone.weights_sha256
-    digest = hashlib.sha256()
-    for name, value in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()

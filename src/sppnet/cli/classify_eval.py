@@ -40,8 +40,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.classification.image_classifier import ImageClassifier
-    from sppnet.classification.measure import measure_classifier
-    from sppnet.classification.recipes import load_test_images
+    from sppnet.classification.measure import load_test_images, measure_classifier
     from sppnet.datasets.renaming import parse_renames
     from sppnet.evaluation.classification import format_classification, plot_confusion
 

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.pooling.arguments import are_arrays, as_array_maps, check_tensors
-from sppnet.pooling.bins import DEFAULT_LEVELS, Levels, check_mode, normalise_levels
+from sppnet.pooling.bins import DEFAULT_LEVELS, Level, Levels, check_mode, normalise_levels
 from sppnet.pooling.windows import pool_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["spatial_pyramid_pool"]
+__all__ = ["by_channel", "spatial_pyramid_pool"]
 
 Array = NDArray[Any]
 
@@ -64,6 +64,19 @@ def spatial_pyramid_pool(features: Any, levels: Levels = DEFAULT_LEVELS, mode: s
     index = np.arange(sum(map(len, windows)))
     several = [one for m in maps for one in m]
     pooled = pool_windows(several or features, np.concatenate(windows), pyramid, mode, map_index=index)
-    parts = np.split(pooled, np.cumsum([r * c for r, c in pyramid])[:-1], axis=1)
-    vectors = np.concatenate([p.transpose(0, 2, 1).reshape(len(p), p.shape[1] * p.shape[2]) for p in parts], axis=1)
+    vectors = by_channel(pooled, pyramid)
     return vectors[0] if isinstance(features, np.ndarray) and features.ndim == 3 else vectors
+
+
+def by_channel(pooled: Array, levels: Sequence[Level]) -> Array:
+    """Order pooled windows ``(K, bins, C)`` as the layer does: level by level, channel by channel in a level.
+
+    Args:
+        pooled: of :func:`sppnet.pool_windows`.
+        levels: of the pyramid.
+
+    Returns:
+        ``(K, bins * C)``.
+    """
+    parts = np.split(pooled, np.cumsum([r * c for r, c in levels])[:-1], axis=1)
+    return np.concatenate([p.transpose(0, 2, 1).reshape(len(p), p.shape[1] * p.shape[2]) for p in parts], axis=1)

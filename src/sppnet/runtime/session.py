@@ -50,6 +50,14 @@ class OnnxSession:
         self._model, self._threads = model, threads
         self._open()
 
+    def __reduce__(self) -> tuple[type[OnnxSession], tuple[bytes, int | None]]:
+        """Travel to another process as the graph alone."""
+        return OnnxSession, (self._model, self._threads)
+
+    def __deepcopy__(self, memo: object) -> OnnxSession:
+        """Nothing of it changes, so copies share it."""
+        return self
+
     def _open(self) -> None:
         # From 1.32 on its official builds keep a number for the machine, and send events; it reads this at its import
         os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -191,8 +191,7 @@ def classify_batch(
     """
     if top < 1:
         raise ArgumentError(f"top: got {top}, expected at least 1")
-    if not hasattr(classifier, "network_"):
-        classifier.classify(np.zeros((32, 32, 3), np.uint8))  # raises the error that says what to do
+    classifier.check_fitted()
 
     def work(image: LoadedImage) -> tuple[list[tuple[int, str, float]]]:
         return ([(g.class_id, g.class_name, g.probability) for g in classifier.classify(image.pixels, top)],)
