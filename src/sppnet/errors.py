@@ -28,10 +28,10 @@ __all__ = [
 
 
 NO_TORCH = (
-    "training, the studio, networks trained whole and GPUs need torch, which is not installed: pip install torch. Without an "
-    "NVIDIA GPU take the CPU build, which is much smaller; the start page of pytorch.org has the command"
+    "training, the studio, networks trained whole and GPUs need torch, which is not installed: pip install torch. "
+    "Without an NVIDIA GPU take the CPU build, which is much smaller; the start page of pytorch.org has the command"
 )
-"""What is said where torch is missing. Proposals, detection, evaluation and classification by frozen convolutions work without it."""
+"""What is said where torch is missing. Proposals, detection, evaluation and frozen classifiers work without it."""
 
 
 def did_you_mean(got: object, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -25,6 +25,7 @@ class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         width = inputs * expansion
+        self.channels = outputs
         self.expand = ConvBN(inputs, width, 1) if expansion > 1 else nn.Identity()
         self.depthwise = ConvBN(width, width, kernel, stride=stride, depthwise=True)
         self.project = ConvBN(width, outputs, 1, linear=True)
