@@ -13,7 +13,7 @@ import pytest
 
 from sppnet.errors import OutputError
 from sppnet.storage import atomic as files
-from sppnet.storage.atomic import write_atomic, write_bytes, write_text
+from sppnet.storage.atomic import scratch_file, write_atomic, write_bytes, write_text
 
 
 def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
@@ -238,3 +238,21 @@ def test_permissions_stay(tmp_path: Path) -> None:
     for name in ("a", "link"):
         assert f"{name}: is write-protected" in failed_write(tmp_path / name)
     assert path.read_text() == "new"
+
+
+def test_a_scratch_file_is_gone_at_the_end_also_of_a_killed_process(tmp_path: Path) -> None:
+    with scratch_file(tmp_path / "deep" / "photo.JPG") as scratch:
+        assert scratch.suffix == ".JPG"
+        scratch.write_bytes(b"is this an image?")
+    assert list((tmp_path / "deep").iterdir()) == []
+    code = (
+        "import os, sys; from pathlib import Path; from sppnet.storage.atomic import scratch_file\n"
+        "with scratch_file(Path(sys.argv[1])) as scratch: scratch.write_bytes(b'x'); os._exit(9)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "photo.jpg")], check=False)
+    assert killed.returncode == 9
+    assert len(list(tmp_path.glob(".photo-*.part.jpg"))) == 1
+    with scratch_file(tmp_path / "next.jpg") as scratch:
+        scratch.write_bytes(b"y")
+        assert [path.name for path in tmp_path.glob(".*")] == [scratch.name]
+    assert list(tmp_path.glob(".*")) == []

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sppnet.errors import OutputError
 
-__all__ = ["Buffer", "place_to_write", "sweep", "write_atomic", "write_bytes", "write_text"]
+__all__ = ["Buffer", "place_to_write", "scratch_file", "sweep", "write_atomic", "write_bytes", "write_text"]
 
 Buffer = bytes | bytearray | memoryview
 
@@ -82,8 +82,7 @@ def write_atomic(path: str | os.PathLike[str], *, sync: bool = True, named: bool
     with _errors_name(target):
         place.parent.mkdir(parents=True, exist_ok=True)
     sweep(place.parent)
-    mark = f"{os.getpid()}-{_PLACE}{secrets.token_hex(4)}"
-    temporary = place.with_name(f".{target.stem[:40]}-{mark}.part{target.suffix}")
+    temporary = _temporary_name(place, target.stem)
     _busy.add(temporary.name)
     try:
         with _errors_name(target, temporary):
@@ -103,6 +102,33 @@ def write_atomic(path: str | os.PathLike[str], *, sync: bool = True, named: bool
         raise
     finally:
         _busy.discard(temporary.name)
+
+
+@contextmanager
+def scratch_file(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``target``, for content that is to be looked at before it gets a name of its own.
+
+    What is there at the end is removed; what a killed process left is removed as :func:`write_atomic` says. Folders
+    above ``target`` are made as needed.
+
+    Yields:
+        The temporary name, with the extension of ``target``. Nothing is there yet.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep(target.parent)
+    temporary = _temporary_name(target, target.stem)
+    _busy.add(temporary.name)
+    try:
+        yield temporary
+    finally:
+        _remove(temporary)
+        _busy.discard(temporary.name)
+
+
+def _temporary_name(place: Path, stem: str) -> Path:
+    """A name that :func:`sweep` knows, beside ``place``."""
+    mark = f"{os.getpid()}-{_PLACE}{secrets.token_hex(4)}"
+    return place.with_name(f".{stem[:40]}-{mark}.part{place.suffix}")
 
 
 def place_to_write(target: str | os.PathLike[str]) -> Path:

@@ -19,7 +19,7 @@ from PIL import Image
 from sppnet.datasets.video import frame_name, is_video, read_frames
 from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import scratch_file, write_atomic
 from sppnet.storage.names import real_path
 from sppnet.studio.archive_labels import LOCKED, Entry, labels_of_archive, labels_of_files
 from sppnet.studio.imported import ANNOTATION_SUFFIXES, ImportedLabels
@@ -166,7 +166,7 @@ def _take(
         raise ArgumentError("the disk is nearly full; make room, then add the rest")
     target = folder / path
     _inside(folder, target)
-    with _scratch(target) as scratch:
+    with scratch_file(target) as scratch:
         count = 0
         with scratch.open("wb") as out:
             while chunk := stream.read(_CHUNK_BYTES):
@@ -188,20 +188,6 @@ def _take(
             scratch.replace(temporary)
         added.names.append(place.relative_to(folder).as_posix())
     return count, place
-
-
-class _scratch:  # noqa: N801 - used as a function
-    """A file beside the target while it is being checked; gone at the end."""
-
-    def __init__(self, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self.path = target.with_name(f".adding-{os.getpid()}-{id(self):x}{target.suffix.lower()}")
-
-    def __enter__(self) -> Path:
-        return self.path
-
-    def __exit__(self, *error: object) -> None:
-        self.path.unlink(missing_ok=True)
 
 
 def _inside(folder: Path, target: Path) -> None:
@@ -353,7 +339,7 @@ def take_frames(
             if shutil.disk_usage(folder).free < limits.free_bytes:
                 raise ArgumentError("the disk is nearly full; make room, then take the rest")
             target = home / frame_name(name, frame.time_s)
-            with _scratch(target) as scratch:
+            with scratch_file(target) as scratch:
                 Image.fromarray(frame.pixels).save(scratch, "JPEG", quality=95)
                 place, there = _place_for(target, scratch)
                 again += there
