@@ -82,7 +82,7 @@ def write_atomic(path: str | os.PathLike[str], *, sync: bool = True, named: bool
     with _errors_name(target):
         place.parent.mkdir(parents=True, exist_ok=True)
     sweep(place.parent)
-    temporary = _temporary_name(place, target.stem)
+    temporary = _temporary_name(place, target)
     _busy.add(temporary.name)
     try:
         with _errors_name(target, temporary):
@@ -116,7 +116,7 @@ def scratch_file(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent)
-    temporary = _temporary_name(target, target.stem)
+    temporary = _temporary_name(target, target)
     _busy.add(temporary.name)
     try:
         yield temporary
@@ -125,10 +125,10 @@ def scratch_file(target: Path) -> Iterator[Path]:
         _busy.discard(temporary.name)
 
 
-def _temporary_name(place: Path, stem: str) -> Path:
-    """A name that :func:`sweep` knows, beside ``place``."""
+def _temporary_name(place: Path, target: Path) -> Path:
+    """A name that :func:`sweep` knows, beside ``place``, and with the extension of ``target``."""
     mark = f"{os.getpid()}-{_PLACE}{secrets.token_hex(4)}"
-    return place.with_name(f".{stem[:40]}-{mark}.part{place.suffix}")
+    return place.with_name(f".{target.stem[:40]}-{mark}.part{target.suffix}")
 
 
 def place_to_write(target: str | os.PathLike[str]) -> Path:
