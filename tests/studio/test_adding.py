@@ -337,6 +337,41 @@ def test_the_labels_of_a_folder(folder: Path, tmp_path: Path, format: str) -> No
     assert {p.suffix for p in folder.rglob("*.*")} == {".jpg"}  # no annotation stays in the folder
 
 
+@pytest.mark.parametrize("format", WRITTEN_FORMATS)
+@pytest.mark.parametrize("packed", [True, False], ids=["zip", "files"])
+def test_labels_alone_are_those_of_images_that_are_here(
+    folder: Path, tmp_path: Path, format: str, packed: bool
+) -> None:
+    """Somebody labelled the same photos elsewhere, and brings the labels only."""
+    data = make_example(tmp_path / "made", 4, 2, 0)
+    write_dataset(data, tmp_path / "set", format)
+    known, files = [], {}
+    for path in sorted((tmp_path / "set").rglob("*")):
+        if path.suffix == ".jpg":
+            (folder / "photos").mkdir(exist_ok=True)
+            (folder / "photos" / path.name).write_bytes(path.read_bytes())
+            known.append(f"photos/{path.name}")
+        elif path.is_file():
+            files[path.relative_to(tmp_path / "set").as_posix()] = path.read_bytes()
+    if packed:
+        added = add_file(folder, "labels.zip", upload(tmp_path, archive(**files)), known=known)
+    else:
+        added = add_labels(folder, upload(tmp_path, sent(files, {})), known=known)
+    assert added.labels is not None
+    assert added.skipped == []
+    assert set(added.labels.boxes) == set(known)
+    assert sum(map(len, added.labels.boxes.values())) == sum(len(record) for record in data) > 0
+    other = ["photos/another.jpg"]
+    (folder / other[0]).write_bytes(png(3))
+    if packed:
+        added = add_file(folder, "labels.zip", upload(tmp_path, archive(**files)), known=other)
+    else:
+        added = add_labels(folder, upload(tmp_path, sent(files, {})), known=other)
+    assert added.labels is None or not added.labels.boxes
+    assert added.skipped
+    assert sorted(p.name for p in folder.iterdir()) == ["photos"]
+
+
 def test_several_folders_with_labels(folder: Path, tmp_path: Path) -> None:
     """Each is a data set of its own, unless images and labels are in folders of their own."""
     for name in ("one/a.png", "two/a.png", "images/a.png"):
@@ -372,7 +407,7 @@ def test_labels_that_were_sent_lead_nowhere_else(folder: Path, tmp_path: Path) -
     added = add_labels(folder, upload(tmp_path, sent({"notes.txt": b"hello"}, {"a.png": "a.png"})))
     assert added.skipped == [("notes.txt", "is no image, nor labels in a known format")]
     added = add_labels(folder, upload(tmp_path, sent({"a.xml": box}, {"a.png": "gone.png"})))
-    assert added.skipped == [("a.xml", "none of its images came with it")]
+    assert added.skipped == [("a.xml", "none of its images came with it, and it names none of the images here")]
     for wrong in (
         b"",
         b"[]\n",

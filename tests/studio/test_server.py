@@ -230,6 +230,21 @@ def test_labels_come_with_an_archive(client: TestClient, project: Project) -> No
         assert found == [[10, 5, 30, 25, cat, "imported"], [0, 0, 9, 9, classes["dog"], "imported"]]
 
 
+def test_labels_alone_are_taken_by_name_and_replace_nothing(client: TestClient, project: Project) -> None:
+    project.add_class("cat")
+    rows = b"filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,60,40,cat,1,2,30,32\n"
+    body = json.dumps({"files": [["labels.csv", len(rows)]], "images": {}}).encode() + b"\n" + rows
+    answer = client.post("/api/labels", content=body, headers=auth()).json()
+    assert (answer["labelled"], answer["skipped"]) == (1, [])
+    answer = client.post("/api/labels", content=body, headers=auth()).json()
+    assert answer["labelled"] == 0
+    assert answer["skipped"] == [{"name": "labels", "why": "its images have labels already, which stay as they are"}]
+    body = body.replace(b"a.jpg,60", b"q.jpg,60")
+    answer = client.post("/api/labels", content=body, headers=auth()).json()
+    why = "none of its images came with it, and it names none of the images here"
+    assert answer["skipped"] == [{"name": "labels.csv", "why": why}]
+
+
 def test_images_say_when_they_were_written(client: TestClient, project: Project) -> None:
     os.utime(project.folder / "a.jpg", (1_000_000, 1_234_567))
     client.post("/api/rescan", json={}, headers=auth())

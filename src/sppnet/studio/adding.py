@@ -9,7 +9,7 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -21,7 +21,7 @@ from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
 from sppnet.storage.atomic import scratch_file, write_atomic
 from sppnet.storage.names import real_path
-from sppnet.studio.archive_labels import LOCKED, Entry, labels_of_archive, labels_of_files
+from sppnet.studio.archive_labels import LOCKED, NO_IMAGES, Entry, labels_of_archive, labels_of_files
 from sppnet.studio.imported import ANNOTATION_SUFFIXES, ImportedLabels
 
 __all__ = ["Added", "AddingLimits", "add_file", "add_labels", "safe_name", "take_frames"]
@@ -100,7 +100,9 @@ def safe_name(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = None) -> Added:
+def add_file(
+    folder: Path, name: str, file: Path, limits: AddingLimits | None = None, known: Sequence[str] = ()
+) -> Added:
     """Take a file into the folder: an image as it is, images and labels of a zip archive, the frames of a video.
 
     What is in the folder is never replaced: a file of the same name and content is skipped, one of another content gets
@@ -111,6 +113,7 @@ def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = 
         name: of the file, where it came from.
         file: the file itself. It stays.
         limits: what is taken at most.
+        known: names of the images in the project; an archive of labels alone is about them.
 
     Returns:
         What was taken and what was not.
@@ -122,7 +125,7 @@ def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = 
     path = safe_name(name)
     added = Added()
     if path.suffix.lower() == ".zip":
-        _unpack(folder, path, file, limits, added)
+        _unpack(folder, path, file, limits, added, known)
     elif is_video(path):
         take_frames(folder, folder / path.with_suffix(""), path.as_posix(), file, limits, added)
     elif path.suffix.lower() in IMAGE_EXTENSIONS:
@@ -134,13 +137,14 @@ def add_file(folder: Path, name: str, file: Path, limits: AddingLimits | None = 
     return added
 
 
-def add_labels(folder: Path, file: Path, limits: AddingLimits | None = None) -> Added:
+def add_labels(folder: Path, file: Path, limits: AddingLimits | None = None, known: Sequence[str] = ()) -> Added:
     """Read annotations of images that were added before. Nothing of them stays in the folder.
 
     Args:
         folder: of the project.
         file: see :func:`sppnet.studio.archive_labels.labels_of_files`.
         limits: what is taken at most.
+        known: names of the images in the project; labels that come without images are about them.
 
     Returns:
         The labels, and what is none, with the reason.
@@ -149,7 +153,8 @@ def add_labels(folder: Path, file: Path, limits: AddingLimits | None = None) -> 
         ArgumentError: the file is something else.
     """
     added = Added()
-    added.labels, left_out = labels_of_files(file, folder, safe_name, (limits or AddingLimits()).label_bytes)
+    most = (limits or AddingLimits()).label_bytes
+    added.labels, left_out = labels_of_files(file, folder, safe_name, most, known)
     added.skipped += [*left_out, *added.labels.problems]
     return added
 
@@ -218,7 +223,9 @@ def _same(a: Path, b: Path) -> bool:
     return True
 
 
-def _unpack(folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits, added: Added) -> None:
+def _unpack(
+    folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits, added: Added, known: Sequence[str]
+) -> None:
     """Take images and labels of an archive; into a folder of its name."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -233,9 +240,10 @@ def _unpack(folder: Path, path: PurePosixPath, file: Path, limits: AddingLimits,
                     raise
                 added.skipped.append((path.as_posix(), str(error).removeprefix(f"{path}: ")))
             annotations = [entry for entry in others if entry[1].suffix.lower() in ANNOTATION_SUFFIXES]
-            unknown = "is no image, nor labels in a known format" if placed else "none of its images came with it"
+            unknown = "is no image, nor labels in a known format" if placed else NO_IMAGES
             try:
-                added.labels = labels_of_archive(archive, annotations, placed, folder, file.parent, limits.label_bytes)
+                found = labels_of_archive(archive, annotations, placed, folder, file.parent, limits.label_bytes, known)
+                added.labels = found if placed or (found is not None and found.boxes) else None
             except ArgumentError as error:
                 unknown = ""
                 added.skipped.append((path.as_posix(), str(error)))

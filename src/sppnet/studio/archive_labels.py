@@ -13,9 +13,10 @@ from typing import IO
 from sppnet.errors import ArgumentError
 from sppnet.studio.imported import ImportedLabels, joined_labels, labels_for_images
 
-__all__ = ["LOCKED", "Entry", "labels_of_archive", "labels_of_files"]
+__all__ = ["LOCKED", "NO_IMAGES", "Entry", "labels_of_archive", "labels_of_files"]
 
 LOCKED = "is protected by a password; pack it without one"
+NO_IMAGES = "none of its images came with it, and it names none of the images here"
 _CHUNK_BYTES = 1 << 20
 _MAX_LIST_BYTES = 64 << 20
 _MAX_FILES = 200_000
@@ -31,8 +32,11 @@ def labels_of_archive(
     folder: Path,
     scratch: Path,
     most_bytes: int,
+    known: Sequence[str] = (),
 ) -> ImportedLabels | None:
     """Read the annotations of an archive as a data set, with the images that were taken from it.
+
+    Where it has no images, its annotations are those of images that are in the project already.
 
     Args:
         archive: open.
@@ -41,6 +45,7 @@ def labels_of_archive(
         folder: of the project.
         scratch: a folder for a while, best on the disk of the images.
         most_bytes: of all annotations, unpacked.
+        known: names of the images in the project.
 
     Returns:
         The labels, or None where the files are no data set of a known format.
@@ -48,7 +53,7 @@ def labels_of_archive(
     Raises:
         ArgumentError: they are one, but can't be read; or they are too large.
     """
-    if not annotations or not images:
+    if not annotations:
         return None
 
     def write(root: Path) -> None:
@@ -62,13 +67,16 @@ def labels_of_archive(
             except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
                 raise ArgumentError(f"{name}: is damaged or encrypted ({error})"[:200]) from None
 
-    return labels_for_images(write, images, folder, scratch)
+    layouts = [images] if images else _layouts([name for _, name in annotations], folder, known)
+    return _read(write, layouts, folder, scratch)
 
 
 def labels_of_files(
-    file: Path, folder: Path, safe_name: Callable[[str], PurePosixPath], most_bytes: int
+    file: Path, folder: Path, safe_name: Callable[[str], PurePosixPath], most_bytes: int, known: Sequence[str] = ()
 ) -> tuple[ImportedLabels, list[tuple[str, str]]]:
     """Read annotations that were sent one after the other, with images that were added before them.
+
+    Annotations without images are those of images that are in the project already, by their names.
 
     Args:
         file: what was sent. Its first line is JSON: ``files`` is a list of names and sizes in bytes, ``images`` has the
@@ -76,6 +84,7 @@ def labels_of_files(
         folder: of the project.
         safe_name: makes a name below a folder from one that came from elsewhere.
         most_bytes: of all annotations.
+        known: names of the images in the project.
 
     Returns:
         The labels; and files that say nothing about the images, with the reason.
@@ -113,17 +122,62 @@ def labels_of_files(
                     stream.seek(start)
                     _write(root, name, _chunks(stream, size), size, most_bytes)
 
-            why = "is no image, nor labels in a known format" if near else "none of its images came with it"
+            why = "is no image, nor labels in a known format"
+            layouts = [near] if near else _layouts([name for name, *_ in group], folder, known)
             try:
-                part = labels_for_images(write, near, folder, file.parent) if near else None
+                part = _read(write, layouts, folder, file.parent)
             except ArgumentError as error:
                 left_out.append((group[0][0].parts[0], str(error)))
                 continue
+            if not near and (part is None or not part.boxes):
+                part, why = None, NO_IMAGES
             if part is None:
                 left_out += [(name.as_posix(), why) for name, *_ in group]
             else:
                 parts.append(part)
     return joined_labels(parts), left_out
+
+
+def _read(
+    write: Callable[[Path], None], layouts: Sequence[Mapping[PurePosixPath, Path]], folder: Path, scratch: Path
+) -> ImportedLabels | None:
+    """Read annotations with the first of some layouts of the images with which they say something."""
+    found: ImportedLabels | None = None
+    for k, images in enumerate(layouts):
+        try:
+            found = labels_for_images(write, images, folder, scratch)
+        except ArgumentError:
+            if k + 1 == len(layouts):
+                raise
+            continue
+        if found is not None and found.boxes:
+            break
+    return found
+
+
+def _layouts(
+    annotations: Sequence[PurePosixPath], folder: Path, known: Sequence[str]
+) -> list[dict[PurePosixPath, Path]]:
+    """Places at which annotations that came alone may look for the images of the project."""
+    own = {PurePosixPath(name): folder / name for name in known}
+    by_file: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
+    for path in own.values():
+        by_file.setdefault(path.name, []).append(path)
+        by_stem.setdefault(path.stem, []).append(path)
+    flat = {name: paths[0] for name, paths in by_file.items() if len(paths) == 1}  # which of two is meant nobody knows
+    beside: dict[PurePosixPath, Path] = {}
+    for name in annotations:
+        if len(paths := by_stem.get(name.stem, [])) == 1:
+            parts = ["images" if part == "labels" else part for part in name.parent.parts]
+            beside[PurePosixPath(*parts, paths[0].name)] = paths[0]
+    layouts = [
+        own,
+        {PurePosixPath(name): path for name, path in flat.items()},
+        {PurePosixPath("images", name): path for name, path in flat.items()},
+        beside,
+    ]
+    return [layout for layout in layouts if layout]
 
 
 def _groups(

@@ -203,11 +203,18 @@ class StudioServer:
     async def post_image(self, request: Request) -> Response:
         """Take a file into the folder: an image, a zip archive, or a video. ``?name=`` is where it was."""
         name = request.query_params.get("name", "")
-        return await self._take(request, name, lambda file: add_file(self.project.folder, name, file))
+        return await self._take(
+            request, name, lambda file: add_file(self.project.folder, name, file, known=self._names())
+        )
 
     async def post_labels(self, request: Request) -> Response:
-        """Read annotations of images that were added before: a line of JSON, then one file after the other."""
-        return await self._take(request, "labels", lambda file: add_labels(self.project.folder, file))
+        """Read annotations of images that are here: a line of JSON, then one file after the other."""
+        return await self._take(
+            request, "labels", lambda file: add_labels(self.project.folder, file, known=self._names())
+        )
+
+    def _names(self) -> list[str]:
+        return [image.name for image in self.project.images]
 
     async def _take(self, request: Request, name: str, take: Callable[[Path], Added]) -> Response:
         """Keep the body in a file for a while, and do something with it."""
@@ -262,6 +269,8 @@ class StudioServer:
         except ArgumentError as error:
             added.skipped.append((name, f"its labels can't be used: {error}"))
             return 0
+        if not count:
+            added.skipped.append((name, "its images have labels already, which stay as they are"))
         self.teacher.images_changed()
         self.teacher.classes_changed()
         self.events.publish({"type": "reload"})
