@@ -67,6 +67,23 @@ def test_equals_the_reference(seed: int, mix: int) -> None:
         np.testing.assert_array_equal(boxes, their_boxes)
 
 
+def test_regions_of_atoms_have_the_features_of_their_pixels() -> None:
+    atoms = tiles(6, 8)
+    counts, boxes, sizes, bins = features(atoms, 0)
+    touching = compiled.neighbours(atoms.ravel(), atoms.shape[1], 48)
+    known = compiled.Regions(counts, boxes, sizes, touching)
+    regions = np.stack([np.zeros(48), np.arange(48) // 5, np.arange(48)], 1).astype(np.int32)
+    for scale, n in enumerate((1, 10, 48)):
+        labels = np.ascontiguousarray(regions[atoms, scale])
+        got = compiled.join_atoms(regions, scale, n, known)
+        expected = (np.empty((n, DIMS), np.int32), np.empty((n, 4), np.int32), np.empty(n, np.int32))
+        compiled.region_features(labels.ravel(), labels.shape[1], bins, *expected)
+        for ours, theirs in zip(got[:3], expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert len(got.pairs) == len(reference.neighbours(labels))
+        assert {tuple(pair) for pair in got.pairs.tolist()} == reference.neighbours(labels)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.integers(1, 6),

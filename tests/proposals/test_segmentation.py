@@ -60,6 +60,55 @@ def test_equals_the_reference_on_synthetic_pictures(seed: int, k: int, min_size:
     )
 
 
+def assert_every_scale_equals_the_reference(image: np.ndarray, sigma: float, ks: list[int], min_size: int) -> None:
+    """Segment at all ``ks``, in 1/16 grey level, at once; compare with the reference, one by one."""
+    _, order, starts = sorted_edges(np.ascontiguousarray(image.transpose(2, 0, 1)), sigma)
+    atoms = np.empty(image[..., 0].size, np.int32)
+    regions, counts = compiled.segment(order, starts, image.shape[1], ks, min_size, atoms)
+    numbers, firsts = np.unique(atoms, return_index=True)
+    assert numbers.tolist() == list(range(len(regions)))
+    assert (np.diff(firsts) > 0).all()
+    weights = [int(w) for w in tables.gaussian_weights(sigma)]
+    edges = reference.sorted_edges(np.stack([reference.smooth(image[..., c], weights) for c in range(3)]))
+    for scale, k in enumerate(ks):
+        labels = regions[atoms, scale]
+        np.testing.assert_array_equal(labels, reference.segment(edges, atoms.size, k, min_size))
+        assert counts[scale] == labels.max() + 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    image=arrays(
+        np.uint8,
+        array_shapes(min_dims=2, max_dims=2, max_side=9).map(lambda s: (*s, 3)),
+        elements=st.sampled_from([0, 1, 3, 9, 40, 200]),
+    ),
+    sigma=st.sampled_from([0.0, 0.8]),
+    ks=st.lists(st.sampled_from([0, 8, 100, 100, 400, 1600, 6400, 100000]), min_size=1, max_size=5).map(sorted),
+    min_size=st.integers(0, 12),
+)
+def test_several_scales_at_once_equal_each_alone(image: np.ndarray, sigma: float, ks: list[int], min_size: int) -> None:
+    assert_every_scale_equals_the_reference(image, sigma, ks, min_size)
+
+
+def test_several_scales_at_once_on_pictures() -> None:
+    assert_every_scale_equals_the_reference(blobs(2, 60, 80), 0.8, [160, 800, 2400, 9600], 20)
+    image = working_image(photo("coffee"), 120)
+    assert_every_scale_equals_the_reference(image, 0.8, [2400, 3200, 7200], 30)
+
+
+def test_more_atoms_than_there_is_room_for_at_first() -> None:
+    """Noise that scales see differently: thousands of atoms are closed."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (110, 110, 3)).astype(np.uint8)
+    _, order, starts = sorted_edges(np.ascontiguousarray(image.transpose(2, 0, 1)), 0)
+    atoms = np.empty(110 * 110, np.int32)
+    regions, _ = compiled.segment(order, starts, 110, [400, 1600, 6400], 0, atoms)
+    shared = np.bincount(regions[:, 2])[regions[:, 2]] > 1  # no whole regions at the last scale
+    assert shared.sum() > 1024
+    assert_every_scale_equals_the_reference(image, 0, [400, 1600, 6400], 0)
+
+
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 def test_equals_the_reference_on_photos(name: str) -> None:
     image = working_image(photo(name), 120)

@@ -1,4 +1,4 @@
-"""Graph segmentation (Felzenszwalb and Huttenlocher, 2004), compiled.
+"""The graph of an image's pixels (Felzenszwalb and Huttenlocher, 2004): smoothing, edges and their order, compiled.
 
 Every sum is exact: float32 holds whole numbers below 2**24 only, so neither fused multiply-add nor vectorisation can
 change a bit, and the same image gives the same regions on every machine.
@@ -15,7 +15,6 @@ from sppnet.kernels.scratch import release, scratch
 from sppnet.proposals.tables import BUCKETS
 
 NO_EDGE = 65535
-BLOCK = 256
 HALF = np.float32(0.5)
 TWO = np.float32(2.0)
 TO_64THS = np.float32(1 / 16)
@@ -132,107 +131,3 @@ def sort_edges(weights: Any, order: Any, starts: Any) -> None:
                 order[place[w]] = 4 * p + d
                 place[w] += 1
     release(place)
-
-
-@jit
-def find(parent: Any, i: int) -> int:
-    """The root above node ``i``."""
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = parent[i]
-    return i
-
-
-@jit
-def step_table(width: int) -> Any:
-    """Steps from a pixel to its four neighbours in 16 bits each: a table in a register."""
-    return (np.int64(width - 1) << 48) | (np.int64(width + 1) << 32) | (np.int64(width) << 16) | 1
-
-
-@jit
-def ends(edge: Any, steps: Any) -> Any:
-    """The two pixels of an edge."""
-    p = edge >> 2
-    return p, p + ((steps >> ((edge & 3) << 4)) & 0xFFFF)
-
-
-@jit
-def segment(order: Any, starts: Any, width: int, k: int, min_size: int, labels: Any, found: Any) -> None:
-    """Fill ``labels`` (P,) int32 with region numbers ``0 .. n - 1`` in reading order, and ``found[0]`` with n.
-
-    ``k`` is in 1/16 grey level. Two regions are joined over an edge of weight ``w`` if ``w <= Int(C) + k / |C|`` for
-    both; then regions below ``min_size`` pixels are joined over the lightest edges. ``width`` is below 65535.
-
-    Most edges lie inside a region, but which do is unpredictable. So a block of edges of equal weight is sifted first
-    without a branch (an edge is left out if a short look upwards finds the same node), then the rest is done exactly.
-    """
-    pixels = len(labels)
-    parent = scratch(pixels, np.int32)
-    state = scratch(2 * pixels, np.int32)  # of a root: greatest weight that may join, size
-    for p in range(pixels):
-        parent[p] = p
-        state[2 * p] = k
-        state[2 * p + 1] = 1
-    steps = step_table(width)
-    refused = scratch(len(order), np.int32)
-    refusals = 0
-    block = scratch(BLOCK + 1, np.int64)
-    for w in range(BUCKETS):
-        low: Any = np.int64(starts[w])
-        stop = np.int64(starts[w + 1])
-        while low < stop:
-            high = min(stop, low + BLOCK)
-            left: Any = 0
-            for i in range(low, high):
-                edge = np.int64(order[i])
-                p, q = ends(edge, steps)
-                a = parent[parent[p]]
-                b = parent[parent[q]]
-                parent[p] = a
-                parent[q] = b
-                block[left] = edge
-                left += np.int64(a != b)
-            low = high
-            for i in range(left):
-                edge = block[i]
-                p, q = ends(edge, steps)
-                a = find(parent, p)
-                b = find(parent, q)
-                if a == b:
-                    continue
-                if w <= min(state[2 * a], state[2 * b]):
-                    size_a = state[2 * a + 1]
-                    size_b = state[2 * b + 1]
-                    size = size_a + size_b
-                    root = a if size_a >= size_b else b
-                    parent[a] = root
-                    parent[b] = root
-                    state[2 * root + 1] = size
-                    state[2 * root] = w + np.int32(np.float64(k) / np.float64(size))
-                else:
-                    refused[refusals] = edge
-                    refusals += 1
-    for i in range(refusals):
-        p, q = ends(np.int64(refused[i]), steps)
-        a = find(parent, p)
-        b = find(parent, q)
-        if a != b and min(state[2 * a + 1], state[2 * b + 1]) < min_size:
-            size = state[2 * a + 1] + state[2 * b + 1]
-            root = a if state[2 * a + 1] >= state[2 * b + 1] else b
-            parent[a] = root
-            parent[b] = root
-            state[2 * root + 1] = size
-    count: Any = 0
-    for p in range(pixels):
-        state[2 * p] = -1
-    for p in range(pixels):
-        a = find(parent, p)
-        if state[2 * a] < 0:
-            state[2 * a] = count
-            count += 1
-        labels[p] = state[2 * a]
-    found[0] = count
-    release(parent)
-    release(state)
-    release(refused)
-    release(block)

@@ -52,16 +52,49 @@ def region_features(labels: Any, width: int, bins: Any, counts: Any, boxes: Any,
             counts[r, j] = 0
     height = len(labels) // width
     for y in range(height):
+        start = 0
         for x in range(width):
             p = y * width + x
             r = labels[p]
-            sizes[r] += 1
             for j in range(per_pixel):
                 counts[r, bins[p, j]] += 1
-            boxes[r, 0] = min(boxes[r, 0], x)
-            boxes[r, 1] = min(boxes[r, 1], y)
-            boxes[r, 2] = max(boxes[r, 2], x + 1)
-            boxes[r, 3] = max(boxes[r, 3], y + 1)
+            if x + 1 == width or labels[p + 1] != r:  # the end of a run
+                sizes[r] += x + 1 - start
+                boxes[r, 0] = min(boxes[r, 0], start)
+                boxes[r, 1] = min(boxes[r, 1], y)
+                boxes[r, 2] = max(boxes[r, 2], x + 1)
+                boxes[r, 3] = y + 1
+                start = x + 1
+
+
+@jit
+def distinct_pairs(firsts: Any, seconds: Any, met: int, n: int, pairs: Any) -> Any:
+    """Fill ``pairs`` with the distinct ones of the first ``met`` pairs of ``n`` regions, by their first; how many."""
+    seen = scratch(n, np.int32)
+    starts = scratch(n + 1, np.int32)
+    for i in range(met):
+        starts[firsts[i] + 1] += 1
+    for r in range(n):
+        seen[r] = -1
+        starts[r + 1] += starts[r]
+    others = scratch(met, np.int32)
+    for i in range(met):
+        others[starts[firsts[i]]] = seconds[i]
+        starts[firsts[i]] += 1
+    # starts[r] is the end of r now, and the end of r - 1 the start of r
+    m = 0
+    for r in range(n):
+        for i in range(starts[r - 1] if r > 0 else 0, starts[r]):
+            other = others[i]
+            if seen[other] != r:
+                seen[other] = r
+                pairs[m, 0] = r
+                pairs[m, 1] = other
+                m += 1
+    release(seen)
+    release(starts)
+    release(others)
+    return m
 
 
 @jit
@@ -74,15 +107,20 @@ def neighbours(labels: Any, width: int, n: int, pairs: Any, found: Any) -> None:
     firsts = scratch(4 * len(labels), np.int32)
     seconds = scratch(4 * len(labels), np.int32)
     latest = scratch(n, np.int32)  # most pairs are those just seen
-    seen = scratch(n, np.int32)
-    starts = scratch(n + 1, np.int32)
     for r in range(n):
-        latest[r] = seen[r] = -1
+        latest[r] = -1
     met = 0
     for y in range(height):
         for x in range(width):
             p = y * width + x
             a = labels[p]
+            if (
+                0 < x < width - 1
+                and y + 1 < height
+                and a == labels[p + 1]
+                and a == labels[p + width - 1] == labels[p + width] == labels[p + width + 1]
+            ):
+                continue
             for d in range(4):
                 if d == 0:
                     b = labels[p + 1] if x + 1 < width else a
@@ -101,31 +139,63 @@ def neighbours(labels: Any, width: int, n: int, pairs: Any, found: Any) -> None:
                         latest[low] = high
                         firsts[met] = low
                         seconds[met] = high
-                        starts[low + 1] += 1
                         met += 1
-    for r in range(n):
-        starts[r + 1] += starts[r]
-    others = scratch(met, np.int32)
-    for i in range(met):
-        others[starts[firsts[i]]] = seconds[i]
-        starts[firsts[i]] += 1
-    # starts[r] is the end of r now, and the end of r - 1 the start of r
-    m = 0
-    for r in range(n):
-        for i in range(starts[r - 1] if r > 0 else 0, starts[r]):
-            other = others[i]
-            if seen[other] != r:
-                seen[other] = r
-                pairs[m, 0] = r
-                pairs[m, 1] = other
-                m += 1
-    found[0] = m
+    found[0] = distinct_pairs(firsts, seconds, met, n, pairs)
     release(firsts)
     release(seconds)
     release(latest)
-    release(seen)
-    release(starts)
-    release(others)
+
+
+@jit
+def join_atoms(
+    regions: Any, scale: int, counts0: Any, boxes0: Any, sizes0: Any, pairs0: Any, counts: Any, boxes: Any, sizes: Any,
+    pairs: Any, found: Any,
+) -> None:  # fmt: skip
+    """Features of regions from those of the atoms that they are made of.
+
+    Args:
+        regions: (A, K) int32, the region of each atom at each scale.
+        scale: which of the K.
+        counts0: (A, D) int32, histograms of the atoms.
+        boxes0: (A, 4) int32, their bounding boxes.
+        sizes0: (A,) int32, their pixels.
+        pairs0: (m, 2) int32, those that touch, the smaller number first.
+        counts: (n, D) int32, filled: histograms of the regions.
+        boxes: (n, 4) int32, filled: their bounding boxes.
+        sizes: (n,) int32, filled: their pixels.
+        pairs: (m, 2) int32, filled: those that touch, each once, the smaller number first and sorted by it.
+        found: (1,) int64, filled: how many pairs.
+    """
+    n, dims = counts.shape
+    for r in range(n):
+        sizes[r] = 0
+    for i in range(len(regions)):
+        r = regions[i, scale]
+        if sizes[r] == 0:
+            for j in range(dims):
+                counts[r, j] = counts0[i, j]
+            for j in range(4):
+                boxes[r, j] = boxes0[i, j]
+        else:
+            for j in range(dims):
+                counts[r, j] += counts0[i, j]
+            for j in range(2):
+                boxes[r, j] = min(boxes[r, j], boxes0[i, j])
+                boxes[r, j + 2] = max(boxes[r, j + 2], boxes0[i, j + 2])
+        sizes[r] += sizes0[i]
+    firsts = scratch(len(pairs0), np.int32)
+    seconds = scratch(len(pairs0), np.int32)
+    met = 0
+    for i in range(len(pairs0)):
+        a = regions[pairs0[i, 0], scale]
+        b = regions[pairs0[i, 1], scale]
+        if a != b:
+            firsts[met] = min(a, b)
+            seconds[met] = max(a, b)
+            met += 1
+    found[0] = distinct_pairs(firsts, seconds, met, n, pairs)
+    release(firsts)
+    release(seconds)
 
 
 @jit
@@ -230,13 +300,15 @@ def group(
     total = 2 * n - 1
     sizes = scratch(total, np.int32)
     pixels = np.int64(0)
+    histograms = mix & (USE_COLOUR | USE_TEXTURE) != 0
     for r in range(n):
-        for j in range(dims):
-            counts[r, j] = counts0[r, j]
         for j in range(4):
             boxes[r, j] = boxes0[r, j]
         sizes[r] = sizes0[r]
-        set_shares(counts, shares, channels, sizes, r)
+        if histograms:
+            for j in range(dims):
+                counts[r, j] = counts0[r, j]
+            set_shares(counts, shares, channels, sizes, r)
         pixels += sizes[r]
     current = scratch(total, np.int64)  # union-find: the living region that holds a region
     seen = scratch(total, np.int64)
@@ -275,9 +347,10 @@ def group(
         merges[new - n, 0] = a
         merges[new - n, 1] = b
         sizes[new] = sizes[a] + sizes[b]
-        for j in range(dims):
-            counts[new, j] = counts[a, j] + counts[b, j]
-        set_shares(counts, shares, channels, sizes, new)
+        if histograms:
+            for j in range(dims):
+                counts[new, j] = counts[a, j] + counts[b, j]
+            set_shares(counts, shares, channels, sizes, new)
         for j in range(2):
             boxes[new, j] = min(boxes[a, j], boxes[b, j])
             boxes[new, j + 2] = max(boxes[a, j + 2], boxes[b, j + 2])

@@ -7,6 +7,7 @@ measures ("strategies") give different hierarchies; their windows are ranked tog
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -72,41 +73,44 @@ MODES: dict[str, Mode] = {
 }
 
 
-class Prepared(NamedTuple):
-    """What all segmentations of one colour space share."""
+class Segmented(NamedTuple):
+    """The regions of one colour space at every k, as sets of atoms."""
 
     channels: int
-    bins: NDArray[np.uint8]  # (P, 2 C): colour and texture bin of each pixel
-    order: I32  # edges, lightest first
-    starts: I32  # first edge of each weight
+    regions: I32  # (A, K): of each atom at each k
+    counts: list[int]  # of regions at each k
+    atoms: compiled.Regions
 
 
-def prepare(rgb: U8, space: str, sigma: float) -> Prepared:
-    """Convert, smooth, weigh and sort ``rgb`` (H, W, 3) uint8 for one colour space."""
+def segment_space(rgb: U8, space: str, sigma: float, ks: Sequence[float], min_size: int) -> Segmented:
+    """Regions of ``rgb`` (H, W, 3) uint8 in one colour space for every k, which ascend."""
     height, width = rgb.shape[:2]
     number = SPACES.index(space)
     channels = tables.CHANNELS[number]
     planes = np.empty((channels, height, width), np.uint8)
     compiled.colour_planes(rgb, number, *tables.lab_tables(), planes)
     smoothed, order, starts = sorted_edges(planes, sigma)
+    labels = np.empty(height * width, np.int32)
+    regions, counts = compiled.segment(order, starts, width, [round(16 * k) for k in ks], min_size, labels)
     bins = np.empty((height * width, 2 * channels), np.uint8)
     compiled.pixel_bins(
         planes, smoothed, tables.colour_table(channels, space in ("hsv", "hue")), *tables.texture_tables(), bins
     )
-    return Prepared(channels, bins, order, starts)
+    n = len(regions)
+    atoms = compiled.Regions(
+        np.empty((n, tables.CHANNEL_BINS * channels), np.int32), np.empty((n, 4), np.int32), np.empty(n, np.int32),
+        compiled.neighbours(labels, width, n),
+    )  # fmt: skip
+    compiled.region_features(labels, width, bins, atoms.counts, atoms.boxes, atoms.sizes)
+    return Segmented(channels, regions, counts, atoms)
 
 
-def hierarchies(ready: Prepared, width: int, k: float, min_size: int, mixes: tuple[int, ...]) -> list[I32]:
-    """Boxes ``(2 n - 1, 4)`` int32 of the hierarchy of each mix; the whole image is the last."""
-    labels = np.empty(len(ready.bins), np.int32)
-    n = compiled.segment(ready.order, ready.starts, width, round(16 * k), min_size, labels)
-    dims = tables.CHANNEL_BINS * ready.channels
-    counts = np.empty((n, dims), np.int32)
-    boxes = np.empty((n, 4), np.int32)
-    sizes = np.empty(n, np.int32)
-    compiled.region_features(labels, width, ready.bins, counts, boxes, sizes)
-    pairs = compiled.neighbours(labels, width, n)
-    return [compiled.group(pairs, counts, boxes, sizes, ready.channels, mix)[0] for mix in mixes]
+def hierarchies(segmented: Segmented, scale: int, mixes: tuple[int, ...]) -> list[I32]:
+    """Boxes ``(2 n - 1, 4)`` int32 of the hierarchy of each mix at one k; the whole image is the last."""
+    found = compiled.join_atoms(segmented.regions, scale, segmented.counts[scale], segmented.atoms)
+    return [
+        compiled.group(found.pairs, found.counts, found.boxes, found.sizes, segmented.channels, mix)[0] for mix in mixes
+    ]
 
 
 def working_image(rgb: U8, side: int) -> U8:
@@ -203,21 +207,21 @@ def all_hierarchies(rgb: U8, mode: Mode) -> list[I32]:
     """Boxes of every strategy of ``mode``, by k, colour space and mix; shared out over threads."""
     from sppnet.kernels.run import run_ranges
 
-    width = rgb.shape[1]
-    ready: list[Any] = [None] * len(mode.spaces)
-    tasks = [(space, k) for k in sorted(mode.ks) for space in range(len(mode.spaces))]
+    ks = sorted(mode.ks)
+    segmented: list[Any] = [None] * len(mode.spaces)
+    tasks = [(space, scale) for scale in range(len(ks)) for space in range(len(mode.spaces))]
     found: list[Any] = [None] * len(tasks)
 
-    def prepare_range(start: int, stop: int) -> None:
+    def segment_range(start: int, stop: int) -> None:
         for i in range(start, stop):
-            ready[i] = prepare(rgb, mode.spaces[i], mode.sigma)
+            segmented[i] = segment_space(rgb, mode.spaces[i], mode.sigma, ks, mode.min_size)
 
     def group_range(start: int, stop: int) -> None:
         for i in range(start, stop):
-            space, k = tasks[i]
-            found[i] = hierarchies(ready[space], width, k, mode.min_size, mode.mixes)
+            space, scale = tasks[i]
+            found[i] = hierarchies(segmented[space], scale, mode.mixes)
 
-    run_ranges(prepare_range, len(ready), chunks_per_thread=len(ready))
+    run_ranges(segment_range, len(segmented), chunks_per_thread=len(segmented))
     run_ranges(group_range, len(tasks), chunks_per_thread=len(tasks))
     return [boxes for of_task in found for boxes in of_task]
 

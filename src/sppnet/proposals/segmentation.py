@@ -72,7 +72,7 @@ def graph_segmentation(image: Any, sigma: float = 0.8, k: float = 300, min_size:
         planes = np.ascontiguousarray(rgb.transpose(2, 0, 1))
         _, order, starts = sorted_edges(planes, sigma)
         labels = np.empty(height * width, np.int32)
-        compiled.segment(order, starts, width, round(16 * k), int(min_size), labels)
+        compiled.segment(order, starts, width, [round(16 * k)], int(min_size), labels)
     return labels.reshape(height, width)
 
 
