@@ -38,6 +38,7 @@ from sppnet.proposals.search import SelectiveSearch
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.envelope import write_envelope
 from sppnet.storage.feature_cache import FeatureCache
+from toy_data import write_toy_voc
 
 T = TypeVar("T")
 TUNING = TuningOptions(blocks=6, epochs=2, images_per_batch=2, windows_per_image=24, learning_rate=1e-3,
@@ -419,9 +420,10 @@ def test_options_out_of_range(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_tune_together(toy_voc: Path, tmp_path: Path) -> None:
+def test_two_processes_tune_together(tmp_path: Path) -> None:
     """The same images and windows in each step; only the order of sums differs."""
-    common = ["train", str(toy_voc), "--scales", "96", "--epochs", "1", "--tune-convolutions", "--tune-epochs", "1",
+    data = write_toy_voc(tmp_path / "VOC", {"train": 8})
+    common = ["train", str(data), "--scales", "96", "--epochs", "1", "--tune-convolutions", "--tune-epochs", "1",
               "--val-split", "none", "--precision", "float32", "--quiet"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     models = [tmp_path / "alone.safetensors", tmp_path / "both.safetensors"]
