@@ -3,11 +3,12 @@
     python benchmarks/bench_detect.py --images VOC2007/JPEGImages --count 40 --busy 2
 
 The rows: int8 and float32 in ONNX Runtime, and the same convolutions in torch (the engine before); ``--scales`` adds
-rows at other scales. Without ``--images`` the images are three of scikit-image, resized to 500 pixels. The detector is
-the one that comes with sppnet (``--model`` takes another); its layers take windows from any scale. Prints medians over
-the images by stage, the spread, the peak of resident memory, and how long the convolutions would take at the speed that
-this machine reaches in a large matrix product; writes JSON (``--output``). Models are loaded, kernels compiled and one
-image detected before the clock starts.
+rows at other scales, ``--opencv`` one with the windows of OpenCV's selective search (fast, its first 2000) and int8 for
+the rest, for which ``opencv-contrib-python-headless`` must be installed. Without ``--images`` the images are three of
+scikit-image, resized to 500 pixels. The detector is the one that comes with sppnet (``--model`` takes another); its
+layers take windows from any scale. Prints medians over the images by stage, the spread, the peak of resident memory,
+and how long the convolutions would take at the speed that this machine reaches in a large matrix product; writes JSON
+(``--output``). Models are loaded, kernels compiled and one image detected before the clock starts.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ENGINES = ("int8", "float32", "torch")
+OPENCV = "OpenCV's windows and int8"
 
 
 def load_images(folder: str | None, count: int) -> list[Any]:
@@ -40,6 +42,19 @@ def load_images(folder: str | None, count: int) -> list[Any]:
     return [np.asarray(images[i % 3]) for i in range(count)]
 
 
+def opencv_windows(image: Any) -> Any:
+    """The first 2000 windows of OpenCV's selective search, fast, at its defaults."""
+    import cv2
+    import numpy as np
+
+    engine = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    engine.setBaseImage(np.ascontiguousarray(image[..., ::-1]))
+    engine.switchToSelectiveSearchFast()
+    boxes = np.asarray(engine.process()[:2000], np.float32)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One process: every image once."""
     import resource
@@ -53,7 +68,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
         backbone = load_backbone("efficientnet-lite0+mid")
     detector = SPPDetector.load(arguments.model, backbone=backbone)
-    detector.set_params(features__precision="int8" if arguments.engine == "int8" else "float32")
+    detector.set_params(features__precision="int8" if arguments.engine in ("int8", OPENCV) else "float32")
+    if arguments.engine == OPENCV:
+        import cv2
+
+        cv2.setNumThreads(num_threads())
+        detector.set_params(proposer=opencv_windows)
     if arguments.scales:
         detector.set_params(features__short_sides_px=tuple(arguments.scales))
     images = load_images(arguments.images, arguments.count)
@@ -144,7 +164,8 @@ def main() -> None:
     parser.add_argument("--model", metavar="FILE")
     parser.add_argument("--busy", type=int, default=0, help="measure again beside so many busy processes")
     parser.add_argument("--scales", type=int, nargs="+", help="one more set of short sides")
-    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--opencv", action="store_true", help="one more row, with windows of OpenCV")
+    parser.add_argument("--engine", choices=(*ENGINES, OPENCV), help=argparse.SUPPRESS)
     parser.add_argument("--output", default="bench_detect.json")
     arguments = parser.parse_args()
     if arguments.engine:
@@ -152,6 +173,7 @@ def main() -> None:
         return
     wanted = [(engine, None, busy) for busy in dict.fromkeys((0, arguments.busy)) for engine in ENGINES]
     wanted += [("int8", arguments.scales, 0)] if arguments.scales else []
+    wanted += [(OPENCV, None, 0)] if arguments.opencv else []
     rows = []
     for engine, scales, busy in wanted:
         rows.append(run_row(arguments, engine, scales, busy))

@@ -93,7 +93,7 @@ def test_several_scales_at_once_equal_each_alone(image: np.ndarray, sigma: float
 
 def test_several_scales_at_once_on_pictures() -> None:
     assert_every_scale_equals_the_reference(blobs(2, 60, 80), 0.8, [160, 800, 2400, 9600], 20)
-    image = working_image(photo("coffee"), 120)
+    image = working_image(photo("coffee"), 80)
     assert_every_scale_equals_the_reference(image, 0.8, [2400, 3200, 7200], 30)
 
 
