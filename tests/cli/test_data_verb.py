@@ -125,7 +125,7 @@ def test_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
 def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     data = tmp_path / "data"
     assert main(["data", "example", "-o", str(data), "--count", "10", "--quiet"]) == 0
-    outcome = run_with_kills(tmp_path, data, [0.5, 0.6, 0.7])
+    outcome = run_with_kills(tmp_path, data, [0.5, 0.7])
     assert outcome.kills
     assert same_outputs(outcome), (sorted(outcome.files), sorted(outcome.resumed), outcome.kills)
 
