@@ -21,6 +21,7 @@ from PIL import Image
 
 from sppnet.boxes import box_iou
 from sppnet.errors import ArgumentError, ImageError
+from sppnet.kernels.native import NativeKernel
 from sppnet.proposals import MODES, Mode, Proposer, SelectiveSearch, compiled, kernels_ranking, selective_search
 
 
@@ -71,6 +72,15 @@ def test_processes_and_hash_seeds_do_not_change_a_bit() -> None:
             check=True,
         )
         assert run.stdout.strip() == expected
+
+
+def test_no_kernel_is_compiled_again_in_each_process() -> None:
+    selective_search(scene(300, 400), working_side=200)
+    kernels = [value for value in vars(compiled).values() if isinstance(value, NativeKernel)]
+    assert len(kernels) >= 12
+    for kernel in kernels:
+        assert kernel.on_disk(), kernel.function
+        assert None not in kernel._loaded.values(), kernel.function
 
 
 def test_windows_are_the_ones_recorded() -> None:

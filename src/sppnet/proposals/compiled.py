@@ -74,11 +74,12 @@ _distinct = _kernel("ranking", "distinct", _I2, "int64 1", *["int64"] * 6, "int6
 
 
 def compile_in_two_processes() -> None:
-    """Have the later half of the kernels compiled by a process beside this one, if they aren't on disk yet.
+    """Have half of the kernels compiled by a process beside this one, if they aren't on disk yet.
 
-    Both halves take about as long; the order is that in which they are needed.
+    Both halves take about as long (``segment`` and ``group`` most); the order is that in which they are needed.
     """
-    compile_ahead(__name__, ("region_features", "_neighbours", "_join_atoms", "_group", "rank_keys", "_distinct"))
+    beside = ("edge_weights", "sort_edges", "pixel_bins", "_neighbours", "region_features", "_join_atoms", "_group")
+    compile_ahead(__name__, beside)
 
 
 def segment(

@@ -170,16 +170,6 @@ def place_of(a: Any, b: Any) -> Any:
 
 
 @jit
-def more_room(nodes: Any, used: int) -> Any:
-    """A copy of ``nodes`` with room for twice as much; the old one is released."""
-    grown = scratch(2 * len(nodes), np.int32)
-    for i in range(used):
-        grown[i] = nodes[i]
-    release(nodes)
-    return grown
-
-
-@jit
 def segment(order: Any, starts: Any, width: int, ks: Any, min_size: int, labels: Any, regions: Any, found: Any) -> None:
     """Fill ``labels`` (P,) int32 with atoms, and ``regions`` with the region of each atom at each scale.
 
@@ -216,14 +206,17 @@ def segment(order: Any, starts: Any, width: int, ks: Any, min_size: int, labels:
     met = scratch(PLACES, np.int64)
     roots = scratch(scales, np.int64)
     closed: Any = np.int64(0)
-    for w in range(BUCKETS):
-        low: Any = np.int64(starts[w])
-        stop = np.int64(starts[w + 1])
+    # After all weights come the edges that were refused, in the same loop: a large function that is called at one place
+    # only becomes part of this one, and only then can the code be kept on disk
+    for w in range(BUCKETS + 1):
+        last = w == BUCKETS
+        low: Any = np.int64(0) if last else np.int64(starts[w])
+        stop = np.int64(refusals) if last else np.int64(starts[w + 1])
         while low < stop:
             high = min(stop, low + BLOCK)
             left: Any = 0
             for i in range(low, high):
-                edge = np.int64(order[i])
+                edge = np.int64(refused[i]) if last else np.int64(order[i])
                 p, q = ends(edge, steps)
                 a = parent[parent[p]]
                 b = parent[parent[q]]
@@ -239,9 +232,10 @@ def segment(order: Any, starts: Any, width: int, ks: Any, min_size: int, labels:
                 b = find(parent, q)
                 if a == b:
                     continue
-                if w <= min(state[2 * a], state[2 * b]):
-                    size_a = state[2 * a + 1]
-                    size_b = state[2 * b + 1]
+                size_a = state[2 * a + 1]
+                size_b = state[2 * b + 1]
+                least = min(state[2 * a], state[2 * b])  # below 0 if one of them is closed
+                if (least >= 0 and min(size_a, size_b) < min_size) if last else w <= least:
                     size = size_a + size_b
                     root = a if size_a >= size_b else b
                     parent[a] = root
@@ -251,33 +245,22 @@ def segment(order: Any, starts: Any, width: int, ks: Any, min_size: int, labels:
                     continue
                 pair = (np.int64(min(a, b)) << 32) | max(a, b)
                 place = place_of(min(a, b), max(a, b))
-                if met[place] == pair:
+                if (least >= 0) if last else met[place] == pair:
                     continue
                 joined = False
                 if scales > 1:
                     if (closed + 2) * NODE * scales > len(nodes):
-                        nodes = more_room(nodes, closed * NODE * scales)
-                    joined, closed = join_by_scale(a, b, w, min_size, ks, parent, state, nodes, closed, roots)
-                if not joined:
+                        grown = scratch(2 * len(nodes), np.int32)
+                        for n in range(closed * NODE * scales):
+                            grown[n] = nodes[n]
+                        release(nodes)
+                        nodes = grown
+                    weight = LAST if last else w
+                    joined, closed = join_by_scale(a, b, weight, min_size, ks, parent, state, nodes, closed, roots)
+                if not joined and not last:
                     met[place] = pair
                     refused[refusals] = edge
                     refusals += 1
-    for i in range(refusals):
-        p, q = ends(np.int64(refused[i]), steps)
-        a = find(parent, p)
-        b = find(parent, q)
-        if a == b:
-            continue
-        if state[2 * a] < 0 or state[2 * b] < 0:
-            if (closed + 2) * NODE * scales > len(nodes):
-                nodes = more_room(nodes, closed * NODE * scales)
-            joined, closed = join_by_scale(a, b, LAST, min_size, ks, parent, state, nodes, closed, roots)
-        elif min(state[2 * a + 1], state[2 * b + 1]) < min_size:
-            size = state[2 * a + 1] + state[2 * b + 1]
-            root = a if state[2 * a + 1] >= state[2 * b + 1] else b
-            parent[a] = root
-            parent[b] = root
-            state[2 * root + 1] = size
     for j in range(1 + scales):
         found[j] = 0
     for p in range(pixels):
