@@ -309,7 +309,7 @@ def remove_own_cache(folder: Path) -> None:
 
 
 def load_detector(arguments: argparse.Namespace) -> SPPDetector:
-    """Load the detector of ``--model``, with ``--scales``, ``--max-windows`` and ``--device`` where they are given.
+    """Load the detector of ``--model``, with ``--scales``, ``--mirror``, ``--max-windows``, ``--device`` where given.
 
     Raises:
         ModelFileError: the file is missing, damaged or no detector.
@@ -327,4 +327,6 @@ def load_detector(arguments: argparse.Namespace) -> SPPDetector:
                 "--scales: this detector cuts out every window (rcnn), so it has no scales; leave it out"
             )
         options["features__short_sides_px"] = tuple(sorted(set(arguments.scales)))
+    if getattr(arguments, "mirror", False):
+        options["features__mirror"] = True
     return detector.set_params(**options)

@@ -11,6 +11,7 @@ from sppnet.cli.common import bar_for, check_outputs, failure_status, file_for_o
 from sppnet.cli.options import (
     add_compute,
     add_images,
+    add_mirror,
     add_model,
     add_on_error,
     add_output,
@@ -71,6 +72,7 @@ def add_parser(subparsers: Any) -> None:
         "stored in the model, usually 2000)")  # fmt: skip
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own. One is "
                "faster; more, such as 352 608 1000, find more and smaller objects")  # fmt: skip
+    add_mirror(parser)
     add("--every", type=_interval, default="1s", metavar="TIME", help="videos: look at one frame of each interval, "
         "as in 1s, 500ms or 2min (default: %(default)s)")  # fmt: skip
     add("--workers", type=positive_int, default=2, metavar="N", help="threads that read ahead and draw; results do not "

@@ -10,6 +10,7 @@ from sppnet.cli.common import bar_for, check_outputs, file_for_output, load_dete
 from sppnet.cli.options import (
     add_compute,
     add_data,
+    add_mirror,
     add_model,
     add_on_error,
     add_scales,
@@ -52,6 +53,7 @@ def add_parser(subparsers: Any) -> None:
         "threshold of each class. It contains your images")  # fmt: skip
     add("--json", metavar="FILE", help="write the figures as JSON")
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
+    add_mirror(parser)
     add_on_error(parser)
     add_compute(parser)
 

@@ -15,6 +15,7 @@ __all__ = [
     "add_format",
     "add_general",
     "add_images",
+    "add_mirror",
     "add_model",
     "add_on_error",
     "add_output",
@@ -186,6 +187,12 @@ def add_on_error(parser: Any, what: str = "images and annotations that can't be 
 def add_scales(parser: Any, help: str) -> None:
     """``--scales``: short sides in pixels."""
     parser.add_argument("--scales", type=pixels, nargs="+", metavar="PX", help=help)
+
+
+def add_mirror(parser: Any) -> None:
+    """``--mirror``."""
+    parser.add_argument("--mirror", action="store_true", help="look at the mirror image, too, and take the mean: finds "
+                        "more, and takes nearly twice as long")  # fmt: skip
 
 
 def add_views(parser: Any) -> None:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self, cast, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ from sppnet.detection.building import build_features
 from sppnet.detection.calibration import DEFAULT_THRESHOLD
 from sppnet.detection.detections import Detections
 from sppnet.detection.inference import decode_detections
-from sppnet.detection.maps import ImageMaps
+from sppnet.detection.maps import ImageMaps, flip_boxes
 from sppnet.detection.parts import survives_fork
 from sppnet.detection.saving import load_detector, save_detector
 from sppnet.detection.trainable import TrainableDetector
@@ -115,8 +116,8 @@ class SPPDetector(TrainableDetector):
 
     @survives_fork
     def feature_maps(self, image: ImageSource) -> ImageMaps:
-        """Run the convolutions over ``image``: one feature map a scale."""
-        return self.window_features().maps(load_image(image))
+        """Run the convolutions over ``image``: one feature map a scale, also of the mirror image where it counts."""
+        return self._maps(load_image(image))
 
     @survives_fork
     def detect_windows(self, maps: ImageMaps, windows: ArrayLike, threshold: float | None = None) -> Detections:
@@ -131,10 +132,19 @@ class SPPDetector(TrainableDetector):
             What :meth:`detect` gives for the same maps and windows.
 
         Raises:
-            ArgumentError: maps of other convolutions, or windows that aren't finite numbers ``(K, 4)``. Maps in the
-                other precision are taken.
+            ArgumentError: maps of other convolutions, or without those of the mirror image where ``features.mirror``
+                asks for them, or windows that aren't finite numbers ``(K, 4)``. Maps in the other precision are taken.
         """
-        maps = self.window_features().accepted(maps)
+        features = self.window_features()
+        both = maps.mirrored if isinstance(maps, ImageMaps) else None
+        maps = features.accepted(maps)
+        if self.features.mirror:
+            if both is None:
+                raise ArgumentError(
+                    "maps: those of the mirror image are missing, which features.mirror asks for; compute them with "
+                    "feature_maps(image)"
+                )
+            maps = replace(maps, mirrored=features.accepted(both))
         return self._decode(maps, as_boxes(windows, "windows"), threshold, _Clock())
 
     @survives_fork
@@ -192,18 +202,33 @@ class SPPDetector(TrainableDetector):
 
     def _finish(self, pixels: U8, windows: F32, clock: _Clock, threshold: float | None) -> Detections:
         clock.start()
-        maps = self.window_features().maps(pixels)
+        maps = self._maps(pixels)
         clock.lap("convolutions")
         return self._decode(maps, windows, threshold, clock)
+
+    def _maps(self, pixels: U8) -> ImageMaps:
+        features = self.window_features()
+        maps = features.maps(pixels)
+        return replace(maps, mirrored=features.maps(pixels, flip=True)) if self.features.mirror else maps
 
     def _decode(self, maps: ImageMaps, windows: F32, threshold: float | None, clock: _Clock) -> Detections:
         weights, head, vectors = self._fitted(), self._head(quantised=maps.quantised is not None), self._pooled()
         least = np.array(list(self.thresholds_.values()), np.float32) if threshold is None else threshold
 
-        def score(boxes: F32) -> tuple[F32, F32]:
-            with vectors(maps, boxes) as pooled:
+        def score_in(seen: ImageMaps, boxes: F32) -> tuple[F32, F32]:
+            with vectors(seen, boxes) as pooled:
                 clock.lap("pooling")
                 return head.scores(head.fc(pooled))
+
+        def score(boxes: F32) -> tuple[F32, F32]:
+            found = score_in(maps, boxes)
+            if maps.mirrored is None or not self.features.mirror:
+                return found
+            clock.lap("fc")
+            margins, deltas = score_in(maps.mirrored, flip_boxes(boxes, maps.width))
+            turned = deltas * np.array([-1, 1, 1, 1], np.float32)  # of the horizontal step of the centre
+            half = np.float32(0.5)
+            return (found[0] + margins) * half, (found[1] + turned) * half
 
         boxes, confidence, class_id = decode_detections(
             weights, score, windows, maps.height, maps.width, self.suppression, threshold=least, lap=clock.lap

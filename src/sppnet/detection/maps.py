@@ -49,6 +49,7 @@ class ImageMaps:
         scale: float32 ``(scales, 2)``: input pixels per image pixel, in x and y.
         height, width: of the image in pixels.
         quantised: what the bytes of uint8 maps stand for; None of other maps.
+        mirrored: the maps of the mirror image, for detectors that look at both.
     """
 
     maps: tuple[NDArray[Any] | Tensor, ...]
@@ -56,6 +57,7 @@ class ImageMaps:
     height: int
     width: int
     quantised: MapScale | None = None
+    mirrored: ImageMaps | None = None
 
     def float(self) -> ImageMaps:
         """The same in float32."""

@@ -24,6 +24,7 @@ from sppnet.storage.feature_cache import FeatureCache, Layout
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
+    from sppnet.detection.training.images import TrainingImages
 
 __all__ = ["Measured", "calibrate_and_measure", "detect_dataset", "hits_and_misses", "measured_table", "metrics_of"]
 
@@ -197,6 +198,14 @@ def measured_table(
     )
 
 
+def _detect_kept(detector: SPPDetector, data: TrainingImages, i: int) -> Detections:
+    """Detections of an image whose windows and maps may be in the cache; of a mirror image it has no maps."""
+    if detector.features.mirror:
+        return detector.detect_windows(detector.feature_maps(data.pixels(i)), data.windowed(i).windows, 0.0)
+    image = data.load(i)
+    return detector.detect_windows(image.maps, image.windows, 0.0)
+
+
 def _detect_and_keep(
     detector: SPPDetector, dataset: DetectionDataset, cache: Path, progress: Progress
 ) -> list[Detections]:
@@ -209,8 +218,7 @@ def _detect_and_keep(
         key = store.key(record.path, "detections, calibrated last", identity)
         entry = store.get(key, _FOUND)
         if entry is None:
-            image = data.load(i)
-            new = detector.detect_windows(image.maps, image.windows, 0.0)
+            new = _detect_kept(detector, data, i)
             entry = {name: getattr(new, name) for name in ("xyxy", "confidence", "class_id")}
             store.put(key, entry)
         boxes, confidence, class_id = (entry[name] for name in ("xyxy", "confidence", "class_id"))

@@ -193,6 +193,7 @@ _RULES: dict[str, Rule] = {
     "soft_sigma": (lambda v: _number(v, 0, 1), "a number in [0, 1]"),
     "second_look": (lambda v: isinstance(v, bool), "true or false"),
     "box_voting": (lambda v: isinstance(v, bool), "true or false"),
+    "mirror": (lambda v: isinstance(v, bool), "true or false"),
     "seed": (lambda v: _whole(v, 0, 2**63 - 1), "a whole number of at least 0"),
     "precision": (_text, "a name"),
     "maps": (lambda v: v in ("int8", "float32"), "int8 or float32"),

@@ -47,6 +47,7 @@ def recipe_metadata(
         "levels": list(features.levels),
         "short_sides_px": list(features.short_sides_px),
         "flip_short_sides_px": list(features.flip_short_sides_px),
+        **({"mirror": True} if features.mirror else {}),
         "proposer": proposer_metadata(proposer),
         "head": asdict(head),
         "finetune": asdict(finetune),
@@ -90,6 +91,7 @@ def recipe_from_metadata(metadata: Mapping[str, Any], weights: DetectorWeights) 
             metadata["short_sides_px"],
             sides,
             metadata.get("maps", "float32"),
+            metadata.get("mirror", False),
         ),
         "head": _options(HeadOptions, head),
         "suppression": SuppressionOptions(

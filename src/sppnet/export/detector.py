@@ -105,6 +105,11 @@ def _engine_of(detector: SPPDetector) -> LiteEngine:
             "this detector runs the convolutions for each window (rcnn), which can't be exported; train one with "
             "features__method='spp'"
         )
+    if detector.features.mirror:
+        raise ArgumentError(
+            "features.mirror: a graph looks at the image alone, so its boxes would differ; export the detector with "
+            "set_params(features__mirror=False)"
+        )
     backbone = detector.backbone
     if isinstance(backbone, str) and has_engine(backbone):  # also where a CUDA device runs it
         engine = detector.window_features().engine

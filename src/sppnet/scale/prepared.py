@@ -51,6 +51,11 @@ def prepare_batch(table: Any, detector: SPPDetector, *, model_sha256: str | None
         ArgumentError: as of :func:`~sppnet.scale.detect_batch`.
     """
     _ = detector.thresholds_
+    if detector.features.mirror:
+        raise ArgumentError(
+            "features.mirror: work in two steps looks at the image alone; use detect_batch, or "
+            "set_params(features__mirror=False)"
+        )
 
     def work(image: LoadedImage) -> tuple[Any, ...]:
         windows = detector.propose(image.pixels)
