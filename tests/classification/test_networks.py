@@ -82,7 +82,7 @@ def test_no_view_is_refused(photo: U8) -> None:
         network.vectors(photo, [])
 
 
-@pytest.mark.parametrize("kind", ["shape", "missing", "nan", "extra", "integers"])
+@pytest.mark.parametrize("kind", ["shape", "missing", "nan", "too large", "extra", "integers", "two pools"])
 def test_damaged_matrices_are_refused_without_torch_too(kind: str, tmp_path: Path) -> None:
     network = SPPClassifier(load_backbone("efficientnet-lite0+stride32"), (2, 1), 3, hidden=(4,))
     path = tmp_path / "c.safetensors"
@@ -95,6 +95,10 @@ def test_damaged_matrices_are_refused_without_torch_too(kind: str, tmp_path: Pat
         del arrays["fc.3.bias"]
     elif kind == "nan":
         arrays["fc.3.weight"][0, 0] = np.nan
+    elif kind == "too large":  # for float32
+        arrays["fc.3.weight"] = np.full(arrays["fc.3.weight"].shape, 1e300)
+    elif kind == "two pools":  # the fixed one counts, as it always did
+        stored.metadata["pool"]["fixed"] = [3, 2, 3, 3]
     elif kind == "extra":
         arrays["fc.9.weight"] = arrays["fc.3.weight"]
     else:

@@ -75,7 +75,7 @@ class StoredClassifier:
         """Whether :meth:`engine_network` can run it: published convolutions that have an engine, and a pyramid."""
         described = self.metadata["backbone"]
         frozen = not described["weights_in_file"] and not described.get("trainable", False)
-        return frozen and has_engine(described["name"]) and "levels" in self.metadata["pool"]
+        return frozen and has_engine(described["name"]) and "fixed" not in self.metadata["pool"]
 
     def engine_network(self) -> EngineNetwork:
         """Make what computes on the CPU, without torch.
@@ -131,7 +131,9 @@ class StoredClassifier:
         for name, array in self.arrays.items():
             if array.dtype.kind != "f":
                 raise ModelFileError(f"{self.where}: {name} is {array.dtype}; the file is damaged")
-            if not np.isfinite(array).all():
+            with np.errstate(over="ignore"):  # 1e300 is no number any more once it is float32
+                finite = bool(np.isfinite(array.astype(np.float32)).all())
+            if not finite:
                 raise ModelFileError(f"{self.where}: has values that are not finite; the file is damaged")
         return numbers
 
