@@ -14,6 +14,8 @@ from sppnet._types import F32, U8
 from sppnet.cli.main import main
 from sppnet.detection.maps import flip_boxes
 from sppnet.detection.measure import _detect_and_keep
+from sppnet.detection.model_card import describe_model
+from sppnet.detection.model_file import read_stored
 from sppnet.errors import ArgumentError
 from sppnet.export.detector import export_onnx
 from sppnet.proposals import SelectiveSearch
@@ -89,6 +91,8 @@ def test_a_file_keeps_it_and_a_graph_refuses_it(tmp_path: Path) -> None:
     both = SPPDetector.load().set_params(features__mirror=True)
     both.save(tmp_path / "m.safetensors")
     assert SPPDetector.load(tmp_path / "m.safetensors").features.mirror
+    card = describe_model(read_stored(tmp_path / "m.safetensors"), 1)
+    assert "scales:        short side 352, 608 px, also of the mirror image\n" in card
     assert not SPPDetector.load().features.mirror
     with pytest.raises(ArgumentError, match=r"features\.mirror"):
         export_onnx(both, tmp_path / "m.onnx")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sppnet import SPPDetector
+from sppnet._types import U8
 from sppnet.detection.vector_file import plan_vectors, write_vectors
 from sppnet.detection.vectors import window_vectors
 from sppnet.errors import ArgumentError, ProposalError
@@ -54,6 +56,24 @@ def test_the_detectors_own_windows(detector: SPPDetector, images: Path) -> None:
     assert not plan.exact
     assert plan.window_count == 3 * 120  # of the tiny model
     assert plan.size_bytes == 360 * (plan.length * 2 + 16)
+
+
+def test_vectors_are_those_of_the_image_alone(detector: SPPDetector, images: Path) -> None:
+    """Also where detection looks at the mirror image, which costs nothing then."""
+    both = copy.deepcopy(detector).set_params(features__mirror=True)
+    fed = both.window_features().inputs
+    calls = []
+
+    def inputs(image: U8, *, flip: bool = False) -> list[U8]:
+        calls.append(flip)
+        return fed(image, flip=flip)
+
+    both.window_features().inputs = inputs  # type: ignore[method-assign]
+    for one, other in zip(
+        window_vectors(both, images / "0.jpg"), window_vectors(detector, images / "0.jpg"), strict=True
+    ):
+        assert np.array_equal(one, other)
+    assert calls == [False]
 
 
 def test_bad_images_and_images_without_windows(detector: SPPDetector, images: Path, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -73,6 +74,25 @@ def test_two_steps_are_one(action: str, mixed: Any, model: Path, detector: SPPDe
                 prepared.schema.names.index("model_sha256"), "model_sha256", pa.array(["0"] * len(mixed))
             )
         )
+
+
+@pytest.mark.parametrize("action", ["detect", "features"])
+def test_two_steps_of_a_detector_that_looks_at_the_mirror_image(
+    action: Literal["detect", "features"], images: list[Path], detector: SPPDetector, tmp_path: Path
+) -> None:
+    """Detections are those of both images; vectors are those of the image alone, so the mirror image isn't sent."""
+    copy.deepcopy(detector).set_params(features__mirror=True).save(tmp_path / "both.safetensors")
+    loaded = Task(action, str(tmp_path / "both.safetensors")).load()
+    table = pa.table({"path": [str(path) for path in images[:2]]})
+    prepared = loaded.prepare(table)
+    scales = len(detector.features.short_sides_px)
+    assert {len(fed.as_py()) for fed in prepared["inputs"]} == {2 * scales if action == "detect" else scales}
+    found, whole = loaded.finish(prepared), loaded.work(table)
+    assert found["error"].to_pylist() == [None, None]
+    assert found.drop_columns(["milliseconds"]).equals(whole.drop_columns(["milliseconds"]))
+    alone = Task(action, None).column
+    plain = detect_batch(table, detector) if action == "detect" else features_batch(table, detector)
+    assert found[alone].equals(plain[alone]) == (action == "features")
 
 
 def test_an_error_of_the_second_step_stays_with_its_image(

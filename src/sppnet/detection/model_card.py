@@ -35,7 +35,8 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
         ("backbone", f"{name}, weights sha256 {str(backbone.get('weights_sha256', '?'))[:16]}..."),
         *([("tuned", f"its last {_value(m, 'tuned', 'blocks')} blocks were trained, too")] if "tuned" in m else []),
         ("pyramid", f"levels {_list(m.get('levels'))}"),
-        ("scales", f"short side {_list(m.get('short_sides_px'))} px"),
+        ("scales", f"short side {_list(m.get('short_sides_px'))} px"
+                   f"{', also of the mirror image' if m.get('mirror') else ''}"),
         ("windows", f"{_value(m, 'proposer', 'name')}, at most {_value(m, 'proposer', 'max_windows')} an image"),
         ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images"
                        f", seed {training.get('seed', '?')}"),

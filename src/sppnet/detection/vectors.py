@@ -44,5 +44,5 @@ def window_vectors(
     vector_length(detector, kind)
     pixels = load_image(image)
     boxes = detector.propose(pixels) if windows is None else as_boxes(windows, "windows")
-    maps = detector.feature_maps(pixels)
+    maps = detector.window_features().maps(pixels)  # of the image alone, also where detection looks at its mirror image
     return boxes, detector.pool(maps, boxes) if kind == "pooled" else detector.fc_of_windows(maps, boxes)

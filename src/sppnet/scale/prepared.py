@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,8 @@ PREPARED = schema_of(
     pa.field("windows", pa.binary()),
     pa.field("inputs", pa.list_(_INPUT)),
 )
-"""Columns between the steps. ``windows``: float32 ``(K, 4)``; ``inputs``: uint8 ``(height, width, 3)``, one a scale."""
+"""Columns between the steps. ``windows``: float32 ``(K, 4)``; ``inputs``: uint8 ``(height, width, 3)``, one a scale,
+then those of the mirror image for a detector that looks at both."""
 
 
 def prepare_batch(table: Any, detector: SPPDetector, *, model_sha256: str | None = None, options: str = "") -> Any:
@@ -51,15 +53,11 @@ def prepare_batch(table: Any, detector: SPPDetector, *, model_sha256: str | None
         ArgumentError: as of :func:`~sppnet.scale.detect_batch`.
     """
     _ = detector.thresholds_
-    if detector.features.mirror:
-        raise ArgumentError(
-            "features.mirror: work in two steps looks at the image alone; use detect_batch, or "
-            "set_params(features__mirror=False)"
-        )
+    features, flips = detector.window_features(), (False, True) if detector.features.mirror else (False,)
 
     def work(image: LoadedImage) -> tuple[Any, ...]:
         windows = detector.propose(image.pixels)
-        fed = detector.window_features().inputs(image.pixels)
+        fed = [one for flip in flips for one in features.inputs(image.pixels, flip=flip)]
         inputs = [{"height": one.shape[0], "width": one.shape[1], "pixels": one.tobytes()} for one in fed]
         return (image.factor, *image.pixels.shape[:2], windows.tobytes(), inputs)
 
@@ -119,4 +117,9 @@ def _maps(row: dict[str, Any], detector: SPPDetector) -> tuple[F32, ImageMaps]:
     ]
     windows = np.frombuffer(row["windows"].as_buffer(), np.float32).reshape(-1, 4)
     size = row["pixels_height"].as_py(), row["pixels_width"].as_py()
-    return windows, detector.window_features().maps_of_inputs(inputs, *size)
+    features = detector.window_features()
+    if not detector.features.mirror:
+        return windows, features.maps_of_inputs(inputs, *size)
+    scales = len(inputs) // 2
+    maps, mirrored = (features.maps_of_inputs(one, *size) for one in (inputs[:scales], inputs[scales:]))
+    return windows, replace(maps, mirrored=mirrored)

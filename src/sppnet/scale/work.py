@@ -102,6 +102,8 @@ class Task:
                 classifier, sha256 = _load(self.model, load)
             return Loaded(partial(classify_batch, classifier=classifier, top=self.top, model_sha256=sha256), sha256)
         detector, sha256 = load_model(self.model, device)
+        if self.action == "features":  # vectors are those of the image alone
+            detector.set_params(features__mirror=False)
         prepare = partial(prepare_batch, detector=detector, model_sha256=sha256)
         finish = partial(finish_batch, detector=detector, model_sha256=sha256)
         if self.action == "features":
