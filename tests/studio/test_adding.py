@@ -395,6 +395,41 @@ def test_several_folders_with_labels(folder: Path, tmp_path: Path) -> None:
     assert "nothing names the classes" in added.skipped[0][1]
 
 
+@pytest.mark.parametrize(
+    "place", ["labels/{}/d.txt", "{}/labels/d.txt", "mine/{}/d.txt", "set/labels/{}/d.txt", "{}/d.txt"]
+)
+@pytest.mark.parametrize("packed", [True, False], ids=["zip", "files"])
+def test_of_images_of_the_same_name_the_folder_decides(folder: Path, tmp_path: Path, place: str, packed: bool) -> None:
+    known = ["one/d.png", "two/d.png", "one/e.png"]
+    for i, name in enumerate(known):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(png(i))
+    files = {place.format("one"): b"0 0.5 0.5 0.2 0.2\n", place.format("two"): b"1 0.5 0.5 0.4 0.4\n"}
+    files |= {place.format("one").replace("d.txt", "e.txt"): b"1 0.5 0.5 0.6 0.6\n", "classes.txt": b"cat\ndog\n"}
+    if packed:
+        added = add_file(folder, "labels.zip", upload(tmp_path, archive(**files)), known=known)
+    else:
+        added = add_labels(folder, upload(tmp_path, sent(files, {})), known=known)
+    assert added.labels is not None
+    assert added.labels.class_names == ("cat", "dog")
+    assert {name: [row[4] for row in rows] for name, rows in added.labels.boxes.items()} == {
+        "one/d.png": [0], "two/d.png": [1], "one/e.png": [1]
+    }  # fmt: skip
+    width = {name: (rows[0][2] - rows[0][0]) / 20 for name, rows in added.labels.boxes.items()}
+    assert width == pytest.approx({"one/d.png": 0.2, "two/d.png": 0.4, "one/e.png": 0.6})
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["zip", "files"])
+def test_what_is_no_label_is_not_said_to_lack_images(folder: Path, tmp_path: Path, packed: bool) -> None:
+    (folder / "a.png").write_bytes(png(1))
+    for name, text in (("a.json", b'{"images": ['), ("README.txt", b"hello")):
+        if packed:
+            added = add_file(folder, "labels.zip", upload(tmp_path, archive(**{name: text})), known=["a.png"])
+        else:
+            added = add_labels(folder, upload(tmp_path, sent({name: text}, {})), known=["a.png"])
+        assert added.skipped == [(name, "is no image, nor labels in a known format")]
+
+
 def test_labels_that_were_sent_lead_nowhere_else(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(png(7))
     add_file(folder, "a.png", upload(tmp_path, png(1)))

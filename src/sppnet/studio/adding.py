@@ -21,7 +21,7 @@ from sppnet.errors import ArgumentError, SppnetError
 from sppnet.images import IMAGE_EXTENSIONS, image_size
 from sppnet.storage.atomic import scratch_file, write_atomic
 from sppnet.storage.names import real_path
-from sppnet.studio.archive_labels import LOCKED, NO_IMAGES, Entry, labels_of_archive, labels_of_files
+from sppnet.studio.archive_labels import LOCKED, NO_IMAGES, NO_LABELS, Entry, labels_of_archive, labels_of_files
 from sppnet.studio.imported import ANNOTATION_SUFFIXES, ImportedLabels
 
 __all__ = ["Added", "AddingLimits", "add_file", "add_labels", "safe_name", "take_frames"]
@@ -240,12 +240,12 @@ def _unpack(
                     raise
                 added.skipped.append((path.as_posix(), str(error).removeprefix(f"{path}: ")))
             annotations = [entry for entry in others if entry[1].suffix.lower() in ANNOTATION_SUFFIXES]
-            unknown = "is no image, nor labels in a known format" if placed else NO_IMAGES
+            unknown = ""
             try:
                 found = labels_of_archive(archive, annotations, placed, folder, file.parent, limits.label_bytes, known)
+                unknown = NO_LABELS if placed or (found is None and known) else NO_IMAGES
                 added.labels = found if placed or (found is not None and found.boxes) else None
             except ArgumentError as error:
-                unknown = ""
                 added.skipped.append((path.as_posix(), str(error)))
             if added.labels is not None:
                 unknown = ""

@@ -13,9 +13,10 @@ from typing import IO
 from sppnet.errors import ArgumentError
 from sppnet.studio.imported import ImportedLabels, joined_labels, labels_for_images
 
-__all__ = ["LOCKED", "NO_IMAGES", "Entry", "labels_of_archive", "labels_of_files"]
+__all__ = ["LOCKED", "NO_IMAGES", "NO_LABELS", "Entry", "labels_of_archive", "labels_of_files"]
 
 LOCKED = "is protected by a password; pack it without one"
+NO_LABELS = "is no image, nor labels in a known format"
 NO_IMAGES = "none of its images came with it, and it names none of the images here"
 _CHUNK_BYTES = 1 << 20
 _MAX_LIST_BYTES = 64 << 20
@@ -122,15 +123,15 @@ def labels_of_files(
                     stream.seek(start)
                     _write(root, name, _chunks(stream, size), size, most_bytes)
 
-            why = "is no image, nor labels in a known format"
+            why = NO_LABELS
             layouts = [near] if near else _layouts([name for name, *_ in group], folder, known)
             try:
                 part = _read(write, layouts, folder, file.parent)
             except ArgumentError as error:
                 left_out.append((group[0][0].parts[0], str(error)))
                 continue
-            if not near and (part is None or not part.boxes):
-                part, why = None, NO_IMAGES
+            if not near and not (part is not None and part.boxes):
+                part, why = None, NO_LABELS if part is None and layouts else NO_IMAGES
             if part is None:
                 left_out += [(name.as_posix(), why) for name, *_ in group]
             else:
@@ -161,23 +162,37 @@ def _layouts(
     """Places at which annotations that came alone may look for the images of the project."""
     own = {PurePosixPath(name): folder / name for name in known}
     by_file: dict[str, list[Path]] = {}
-    by_stem: dict[str, list[Path]] = {}
-    for path in own.values():
+    by_end: dict[tuple[str, ...], list[Path]] = {}  # of the name without suffix: d, one/d, home/one/d
+    for name, path in own.items():
         by_file.setdefault(path.name, []).append(path)
-        by_stem.setdefault(path.stem, []).append(path)
+        for end in _ends(name):
+            by_end.setdefault(end, []).append(path)
     flat = {name: paths[0] for name, paths in by_file.items() if len(paths) == 1}  # which of two is meant nobody knows
     beside: dict[PurePosixPath, Path] = {}
+    by_folder = False
     for name in annotations:
-        if len(paths := by_stem.get(name.stem, [])) == 1:
+        paths = next((by_end[end] for end in _ends(name) if end in by_end), [])
+        if len(paths) == 1:
             parts = ["images" if part == "labels" else part for part in name.parent.parts]
             beside[PurePosixPath(*parts, paths[0].name)] = paths[0]
+            by_folder |= bool(parts) and name.suffix.lower() == ".txt"
     layouts = [
         own,
         {PurePosixPath(name): path for name, path in flat.items()},
         {PurePosixPath("images", name): path for name, path in flat.items()},
         beside,
     ]
+    if by_folder:  # YOLO's labels don't name their image: it is the one at the same place
+        placed = set(beside.values())
+        layouts[0] = beside | {name: path for name, path in own.items() if path not in placed}
+        layouts[3] = own
     return [layout for layout in layouts if layout]
+
+
+def _ends(name: PurePosixPath) -> list[tuple[str, ...]]:
+    """The last parts of a name, the most first, without its suffix, and without folders of images or labels as such."""
+    parts = (*(part for part in name.parent.parts if part.lower() not in ("images", "labels")), name.stem)
+    return [parts[k:] for k in range(len(parts))]
 
 
 def _groups(
