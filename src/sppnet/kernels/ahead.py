@@ -1,7 +1,7 @@
 """Kernels that a second process compiles while this one compiles others.
 
-Why: the first selective search on a machine takes 4.6 s instead of 8.7 s. Threads would not help: Numba compiles one
-function at a time.
+Why: the first selective search on a machine takes half the time on two cores. Threads would not help: Numba compiles
+one function at a time.
 """
 
 from __future__ import annotations
