@@ -104,7 +104,7 @@ def test_every_kernel_stands_alone() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
     SelectiveSearch("quality", working_side=50)(image)
     kernels = [k for m in (launch, compiled) for k in vars(m).values() if isinstance(k, NativeKernel)]
-    assert len(kernels) == 6 + 12
+    assert len(kernels) == 6 + 13
     for kernel in kernels:
         assert kernel._loaded
         assert all(kernel._loaded.values()), f"{kernel.function} needs Numba at run time"
