@@ -136,15 +136,15 @@ class SPPDetector(TrainableDetector):
                 asks for them, or windows that aren't finite numbers ``(K, 4)``. Maps in the other precision are taken.
         """
         features = self.window_features()
-        both = maps.mirrored if isinstance(maps, ImageMaps) else None
+        mirrored = maps.mirrored if isinstance(maps, ImageMaps) else None
         maps = features.accepted(maps)
         if self.features.mirror:
-            if both is None:
+            if mirrored is None:
                 raise ArgumentError(
                     "maps: those of the mirror image are missing, which features.mirror asks for; compute them with "
                     "feature_maps(image)"
                 )
-            maps = replace(maps, mirrored=features.accepted(both))
+            maps = replace(maps, mirrored=features.accepted(mirrored))
         return self._decode(maps, as_boxes(windows, "windows"), threshold, _Clock())
 
     @survives_fork
