@@ -2,13 +2,14 @@
 
     python benchmarks/bench_detect.py --images VOC2007/JPEGImages --count 40 --busy 2
 
-The rows: int8 and float32 in ONNX Runtime, and the same convolutions in torch (the engine before); ``--scales`` adds
-rows at other scales, ``--opencv`` one with the windows of OpenCV's selective search (fast, its first 2000) and int8 for
-the rest, for which ``opencv-contrib-python-headless`` must be installed. Without ``--images`` the images are three of
-scikit-image, resized to 500 pixels. The detector is the one that comes with sppnet (``--model`` takes another); its
-layers take windows from any scale. Prints medians over the images by stage, the spread, the peak of resident memory,
-and how long the convolutions would take at the speed that this machine reaches in a large matrix product; writes JSON
-(``--output``). Models are loaded, kernels compiled and one image detected before the clock starts.
+The rows: int8 and float32 in ONNX Runtime, and the same convolutions in torch (the engine before), each with the
+thresholds of the model; int8 with every detection, as evaluation wants them; and int8 on JPEG files of 12 megapixels.
+``--scales`` adds rows at other scales, ``--opencv`` one with the windows of OpenCV's selective search (fast, its first
+2000) and int8 for the rest, for which ``opencv-contrib-python-headless`` must be installed. Without ``--images`` the
+images are three of scikit-image, resized to 500 pixels. The detector is the one that comes with sppnet (``--model``
+takes another); its layers take windows from any scale. Prints medians over the images by stage, the spread, the peak of
+resident memory, and how long the convolutions would take at the speed that this machine reaches in a large matrix
+product; writes JSON (``--output``). Models are loaded, kernels compiled and one image detected before the clock starts.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 ENGINES = ("int8", "float32", "torch")
 OPENCV = "OpenCV's windows and int8"
+SPECIAL = {"--every": "every detection", "--large": "JPEG of 12 megapixels"}
 
 
 def load_images(folder: str | None, count: int) -> list[Any]:
@@ -57,8 +60,6 @@ def opencv_windows(image: Any) -> Any:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One process: every image once."""
-    import resource
-
     from sppnet import SPPDetector
     from sppnet.threads import num_threads
 
@@ -77,19 +78,46 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.scales:
         detector.set_params(features__short_sides_px=tuple(arguments.scales))
     images = load_images(arguments.images, arguments.count)
-    detector.detect(images[0], threshold=0.0)
+    threshold = 0.0 if arguments.every else None
+    with tempfile.TemporaryDirectory() as folder:
+        if arguments.large:
+            images = save_large(images, Path(folder))
+        return measure_images(detector, images, threshold) | {"engine": arguments.engine}
+
+
+def save_large(images: list[Any], folder: Path) -> list[Any]:
+    """JPEG files of 12 megapixels with what is on ``images``."""
+    from PIL import Image
+
+    from sppnet.images import load_image
+
+    paths = []
+    for i, image in enumerate(images):
+        pixels = Image.fromarray(load_image(image))
+        size = (4000, 3000) if pixels.width >= pixels.height else (3000, 4000)
+        paths.append(folder / f"{i}.jpg")
+        pixels.resize(size, Image.Resampling.BICUBIC).save(paths[-1], quality=90)
+    return paths
+
+
+def measure_images(detector: Any, images: list[Any], threshold: float | None) -> dict[str, Any]:
+    """Detect in every image once."""
+    import resource
+
+    from sppnet.threads import num_threads
+
+    detector.detect(images[0], threshold)
     seconds: list[dict[str, float]] = []
     windows, whole, processor = [], [], []
     for image in images:
         start, used = time.perf_counter(), time.process_time()
-        found = detector.detect(image, threshold=0.0)
+        found = detector.detect(image, threshold)
         whole.append(time.perf_counter() - start)
         processor.append(time.process_time() - used)
         seconds.append(found.seconds)
         windows.append(found.window_count)
     quartiles = statistics.quantiles(whole, n=4) if len(whole) > 1 else [whole[0]] * 3
     return {
-        "engine": arguments.engine,
         "scales": list(detector.features.short_sides_px),
         "images": len(images),
         "windows": statistics.median(windows),
@@ -141,10 +169,9 @@ def peak_rate(integers: bool) -> float:
     return size**3 / min(seconds)
 
 
-def run_row(arguments: argparse.Namespace, engine: str, scales: list[int] | None, busy: int) -> dict[str, Any]:
+def run_row(arguments: argparse.Namespace, engine: str, more: list[str], busy: int) -> dict[str, Any]:
     """Measure in a process of its own, beside ``busy`` processes that never sleep."""
-    command = [sys.executable, __file__, "--count", str(arguments.count), "--engine", engine]
-    command += ["--scales", *map(str, scales)] if scales else []
+    command = [sys.executable, __file__, "--count", str(arguments.count), "--engine", engine, *more]
     for option, value in (("--images", arguments.images), ("--model", arguments.model)):
         command += [option, value] if value else []
     others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
@@ -165,21 +192,27 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=0, help="measure again beside so many busy processes")
     parser.add_argument("--scales", type=int, nargs="+", help="one more set of short sides")
     parser.add_argument("--opencv", action="store_true", help="one more row, with windows of OpenCV")
+    parser.add_argument("--every", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--large", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--engine", choices=(*ENGINES, OPENCV), help=argparse.SUPPRESS)
     parser.add_argument("--output", default="bench_detect.json")
     arguments = parser.parse_args()
     if arguments.engine:
         print(json.dumps(measure(arguments)))
         return
-    wanted = [(engine, None, busy) for busy in dict.fromkeys((0, arguments.busy)) for engine in ENGINES]
-    wanted += [("int8", arguments.scales, 0)] if arguments.scales else []
-    wanted += [(OPENCV, None, 0)] if arguments.opencv else []
+    wanted: list[tuple[str, list[str], int]] = []
+    for busy in dict.fromkeys((0, arguments.busy)):
+        wanted += [(engine, [], busy) for engine in ENGINES]
+    wanted += [("int8", ["--every"], 0), ("int8", ["--large"], 0)]
+    wanted += [("int8", ["--scales", *map(str, arguments.scales)], 0)] if arguments.scales else []
+    wanted += [(OPENCV, [], 0)] if arguments.opencv else []
     rows = []
-    for engine, scales, busy in wanted:
-        rows.append(run_row(arguments, engine, scales, busy))
+    for engine, more, busy in wanted:
+        rows.append(run_row(arguments, engine, more, busy))
         row = rows[-1]
         low, high = row["quartiles s"]
         beside = f", beside {busy} busy processes" if busy else ""
+        beside += "".join(f", {text}" for option, text in SPECIAL.items() if option in more)
         print(
             f"{engine}, {', '.join(map(str, row['scales']))} px{beside}: median {row['median s']:.3f} s (half of the "
             f"images {low:.3f} to {high:.3f}), {row['windows']:.0f} windows, processor {row['processor s']:.3f} s, "

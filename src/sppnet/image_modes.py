@@ -15,7 +15,7 @@ from sppnet.errors import ImageError
 __all__ = ["rgb_of_array", "upright_rgb"]
 
 # Pixels of a strip: intermediate values of one strip take some tens of MB at most
-_STRIP_PIXELS = 1 << 21
+_STRIP_PIXELS = 1 << 18  # a strip and its copies stay in the cache
 
 
 def upright_rgb(image: Image.Image, orientation: int, name: str, factor: int = 1) -> U8:
@@ -93,7 +93,7 @@ def _extrema(image: Image.Image) -> tuple[float, float]:
 def _from_8_bit(image: Image.Image) -> U8:
     """Any 8-bit mode as RGB; what is transparent shows white."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        return np.array(image)
+        return np.asarray(image)
     if image.has_transparency_data or image.mode in ("RGBa", "La"):
         if image.mode == "La":
             image = image.convert("LA")

@@ -14,6 +14,8 @@ import pytest
 import torch
 from numba import njit
 
+from sppnet.detection import suppression
+from sppnet.detection.suppression import iou_of_pairs, suppressed
 from sppnet.kernels import native, store
 from sppnet.kernels.ahead import compile_ahead
 from sppnet.kernels.compiler import compile_kernel
@@ -22,6 +24,7 @@ from sppnet.kernels.run import run_ranges
 from sppnet.pooling import launch
 from sppnet.pooling.windows import pool_windows, score_windows
 from sppnet.proposals import SelectiveSearch, compiled
+from sppnet.resizing import in_sizes, sizes
 from sppnet.threads import set_num_threads
 
 _FIRST_RESULT = """
@@ -103,8 +106,12 @@ def test_every_kernel_stands_alone() -> None:
                     score_windows(features, cells, torch.zeros(3, 50 * 40, dtype=dtype), mode=mode)
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
     SelectiveSearch("quality", working_side=50)(image)
-    kernels = [k for m in (launch, compiled) for k in vars(m).values() if isinstance(k, NativeKernel)]
-    assert len(kernels) == 6 + 13
+    in_sizes(image, [(4, 6)])
+    suppressed(np.zeros((2, 4), np.float32), np.zeros(2, np.float32), 0.5)
+    iou_of_pairs(np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32))
+    modules = (launch, compiled, suppression, sizes)
+    kernels = [k for m in modules for k in vars(m).values() if isinstance(k, NativeKernel)]
+    assert len(kernels) == 6 + 13 + 2 + 1
     for kernel in kernels:
         assert kernel._loaded
         assert all(kernel._loaded.values()), f"{kernel.function} needs Numba at run time"

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
 from sppnet._types import F32, I64, U8
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.detection.maps import ImageMaps, MapScale
 from sppnet.errors import ArgumentError
 from sppnet.pooling.windows import pool_windows
+from sppnet.resizing import in_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,10 +144,8 @@ class WindowFeatures:
     def inputs(self, image: U8, *, flip: bool = False) -> list[U8]:
         """What the convolutions are fed with: ``image (H, W, 3)``, or its mirror image, in the size of each scale."""
         height, width = image.shape[:2]
-        source = Image.fromarray(image[:, ::-1] if flip else image)
-        sizes = (self._size(height, width, side) for side in self.short_sides_px)
-        # images more than twice as large are first averaged over whole blocks of pixels, which is much quicker
-        return [np.asarray(source.resize((w, h), Image.Resampling.BILINEAR, reducing_gap=2.0)) for h, w in sizes]
+        sizes = [self._size(height, width, side) for side in self.short_sides_px]
+        return in_sizes(image[:, ::-1] if flip else image, sizes)
 
     def maps_of_inputs(self, inputs: Sequence[U8], height: int, width: int) -> ImageMaps:
         """Maps of an image of ``height`` and ``width`` pixels, from its :meth:`inputs`, which may come from afar."""

@@ -21,6 +21,7 @@ from sppnet.runtime.session import OnnxSession
 
 __all__ = ["Head", "HeadEngine", "add_head", "head_graph"]
 
+_ROWS_AT_ONCE = 16
 _LONGEST_SUM = (2**31 - 1) // (255 * 127)  # products of a byte and a weight that surely fit into 32 bits
 
 
@@ -166,14 +167,23 @@ def whole_weights(weight: F32, scale: MapScale) -> tuple[NDArray[np.int8], F32, 
         each row, int32 ``(R,)``.
     """
     bins = weight.shape[1] // len(scale.step)
-    scaled = weight.astype(np.float64) * np.tile(scale.step, bins)
-    units = np.maximum(dense_steps(scaled), 1e-30)
-    whole = np.rint(scaled / units[:, None]).astype(np.int64)
-    pairs = np.abs(whole[:, 1:] + whole[:, :-1]) * (np.sign(whole[:, 1:]) == np.sign(whole[:, :-1]))
-    if np.abs(whole).max(initial=0) > 127 or pairs.max(initial=0) > PAIR_MOST:
-        raise RuntimeError("weights of the first layer are out of their range")
-    zeros = whole @ np.tile(scale.zero, bins).astype(np.int64)
-    return whole.astype(np.int8), units.astype(np.float32), zeros.astype(np.int32)
+    step, zero = np.tile(scale.step, bins), np.tile(scale.zero, bins).astype(np.int32)
+    whole = np.empty(weight.shape, np.int8)
+    units = np.empty(len(weight))
+    zeros = np.empty(len(weight), np.int32)
+    for start in range(
+        0, len(weight), _ROWS_AT_ONCE
+    ):  # few, so that they stay in the cache: this is done at each start
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        scaled = weight[rows].astype(np.float64) * step
+        units[rows] = np.maximum(dense_steps(scaled), 1e-30)
+        rounded = np.rint(scaled / units[rows, None])
+        pairs = np.abs(rounded[:, 1:] + rounded[:, :-1])
+        if np.abs(rounded).max(initial=0) > 127 or pairs.max(initial=0) > PAIR_MOST:
+            raise RuntimeError("weights of the first layer are out of their range")
+        whole[rows] = rounded
+        zeros[rows] = whole[rows].astype(np.int32) @ zero
+    return whole, units.astype(np.float32), zeros
 
 
 def _add_integer_layer(graph: OnnxGraph, weight: F32, bias: F32, scale: MapScale, pooled: str, result: str) -> None:

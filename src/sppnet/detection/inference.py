@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet._types import F32, I64
-from sppnet.boxes import box_iou, decode_deltas, nms, soft_nms
+from sppnet.boxes import decode_deltas, soft_nms
 from sppnet.detection.options import SuppressionOptions
+from sppnet.detection.suppression import iou_of_pairs, suppressed
 from sppnet.detection.weights import DetectorWeights
 
 __all__ = ["AFTER_NMS", "decode_detections"]
@@ -71,7 +72,7 @@ def decode_detections(
         lap("second look")
     parts: list[tuple[F32, F32, I64]] = []
     for c, (boxes, own) in enumerate(found):
-        kept = nms(boxes, own, options.nms_iou)
+        kept = suppressed(boxes, own, options.nms_iou)
         if options.soft_sigma > 0:
             taken, new = soft_nms(boxes[kept], own[kept], options.soft_sigma, AFTER_NMS)
             kept = kept[taken]
@@ -110,7 +111,7 @@ def _best(scores: F32, least: float) -> I64:
 def _look_again(score: Scorer, c: int, boxes: F32, scores: F32, limit: F32) -> tuple[F32, F32]:
     """What was found of class ``c``, and what a second round of scoring and regression makes of the best of it."""
     worth = np.flatnonzero(scores >= _LOOK_AGAIN)
-    worth = worth[nms(boxes[worth], scores[worth], 0.7)[:_LOOK_AT_MOST]]
+    worth = worth[suppressed(boxes[worth], scores[worth], 0.7)[:_LOOK_AT_MOST]]
     side = boxes[worth, 2:] - boxes[worth, :2]
     again = boxes[worth[(side >= 4).all(1)]]
     if not len(again):
@@ -121,7 +122,7 @@ def _look_again(score: Scorer, c: int, boxes: F32, scores: F32, limit: F32) -> t
 
 
 def _vote(boxes: F32, score: F32, kept: NDArray[np.int64]) -> F32:
-    overlap = box_iou(boxes[kept], boxes)
+    overlap = iou_of_pairs(boxes[kept], boxes)
     weight = np.where(overlap >= _VOTING_IOU, score[None], 0).astype(np.float64)
     weight[np.arange(len(kept)), kept] += 1e-12  # a box without area overlaps nothing, not even itself
     mean: F32 = (weight @ boxes.astype(np.float64) / weight.sum(1, keepdims=True)).astype(np.float32)

@@ -36,8 +36,8 @@ def dense_steps(rows: F64) -> F64:
     single: F64 = np.abs(rows).max(1) / (MOST - _ROOM)
     if rows.shape[1] < 2:
         return single
-    same = np.sign(rows[:, 1:]) == np.sign(rows[:, :-1])
-    pairs: F64 = np.abs((rows[:, 1:] + rows[:, :-1]) * same).max(1) / (PAIR_MOST - _ROOM)
+    # two of unlike signs add up to less than the larger one, so they need no care
+    pairs: F64 = np.abs(rows[:, 1:] + rows[:, :-1]).max(1) / (PAIR_MOST - _ROOM)
     return np.where(pairs > single, pairs, single)
 
 
