@@ -11,12 +11,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from sppnet.backbones.engines import reference, rounding
 from sppnet.backbones.engines.engine import LiteEngine
 from sppnet.backbones.engines.graphs import float_graph, int8_graph
 from sppnet.backbones.engines.lite import ENDINGS, VARIANTS, ConvLayer, LiteNetwork, lite_network
 from sppnet.backbones.engines.load import has_engine, load_engine
 from sppnet.backbones.engines.published import Folded, fold_layers, read_published
-from sppnet.backbones.engines.quantise import quantise
+from sppnet.backbones.engines.quantise import _convolve, _padded, quantise
 from sppnet.backbones.engines.quantised import QuantisedLayers, load_shipped
 from sppnet.backbones.engines.rounding import PAIR_MOST, InputProducts, dense_steps
 from sppnet.backbones.registry import load_backbone
@@ -58,7 +59,7 @@ def test_published_files_are_read_as_torch_reads_them(variant: str) -> None:
         read_published(path, "0" * 64)
 
 
-def reference(network: LiteNetwork, layers: QuantisedLayers, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def integer_network(network: LiteNetwork, layers: QuantisedLayers, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The integer network in int64, with float32 only where sums become bytes."""
     tensors = {"image": image.transpose(2, 0, 1).astype(np.int64)}
 
@@ -95,7 +96,7 @@ def test_int8_graph_equals_whole_numbers() -> None:
     """Not a byte of 100 differs, and none by more than rounding at a tie carries on."""
     network, layers = lite_network("efficientnet-lite0+mid"), load_shipped("efficientnet-lite0")
     image = noise(96, 112)
-    expected = reference(network, layers, image).astype(int)
+    expected = integer_network(network, layers, image).astype(int)
     got = LiteEngine(network, layers, threads=1)(image)
     assert got.dtype == np.uint8
     difference = np.abs(got.astype(int) - expected)
@@ -209,6 +210,43 @@ def test_rounding_together_beats_rounding_each() -> None:
     assert errors[0] < 0.5 * errors[1]
     whole = rng.integers(-7, 8, (16, 40)).astype(float)
     np.testing.assert_array_equal(inputs.round(whole, np.ones(16)), whole)
+
+
+@pytest.mark.parametrize(("size", "outputs"), [(1, 1), (2, 5), (33, 8), (150, 20)])
+def test_kernels_of_rounding_equal_the_reference(size: int, outputs: int) -> None:
+    rng = np.random.default_rng(size)
+    seen = rng.normal(size=(3 * size, size))
+    products, rows = seen.T @ seen + np.eye(size), rng.normal(size=(outputs, size))
+    upper, made = reference.upper_factor(products), np.zeros((size, size))
+    rounding._whole_factor(products.copy(), made)
+    np.testing.assert_array_equal(made, upper)
+    np.testing.assert_allclose(np.linalg.inv(upper.T @ upper), products, atol=1e-6 * np.abs(products).max())
+    np.testing.assert_array_equal(rounding._times(rows, upper.T), reference.times(rows, upper.T))
+    step = np.abs(rows).max(1) / 9
+    whole = np.zeros(rows.shape)
+    rounding._round_rows(0, outputs, rows.copy(), step, upper, 7, whole)
+    np.testing.assert_array_equal(whole, reference.round_rows(rows, step, upper, 7))
+    assert np.abs(whole).max() == 7  # some are cut
+
+
+@pytest.mark.parametrize(
+    "layer", [layer for layer in lite_network("efficientnet-lite0").layers if layer.depthwise][:14:3]
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_convolutions_of_channels_are_exact(layer: ConvLayer, dtype: type) -> None:
+    """Of whole numbers, as torch makes them."""
+    rng = np.random.default_rng(0)
+    values: NDArray[Any] = np.rint(rng.normal(size=(13, 18, layer.inputs)) * 1000).astype(dtype)
+    rows = np.rint(rng.normal(size=(layer.outputs, layer.kernel**2)) * 4000)
+    found = _convolve(layer, values, rows)
+    padded, size = _padded(layer, values.astype(np.float64))
+    kernel = torch.from_numpy(rows).view(layer.outputs, 1, layer.kernel, layer.kernel)
+    image = torch.from_numpy(padded).permute(2, 0, 1)[None]
+    expected = torch.nn.functional.conv2d(
+        image, kernel, stride=layer.stride, dilation=layer.dilation, groups=layer.outputs
+    )[0].permute(1, 2, 0)
+    assert found.shape == (*size, layer.outputs)
+    np.testing.assert_array_equal(found, expected.numpy()[: size[0], : size[1]])
 
 
 def test_pairs_of_weights_fit_into_16_bits() -> None:

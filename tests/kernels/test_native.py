@@ -14,6 +14,7 @@ import pytest
 import torch
 from numba import njit
 
+from sppnet.backbones.engines import quantise, rounding
 from sppnet.detection import suppression
 from sppnet.detection.suppression import iou_of_pairs, suppressed
 from sppnet.kernels import native, store
@@ -109,9 +110,13 @@ def test_every_kernel_stands_alone() -> None:
     in_sizes(image, [(4, 6)])
     suppressed(np.zeros((2, 4), np.float32), np.zeros(2, np.float32), 0.5)
     iou_of_pairs(np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32))
-    modules = (launch, compiled, suppression, sizes)
+    inputs = rounding.InputProducts(np.eye(3))
+    inputs.round(inputs.refit(np.eye(3), np.eye(3)), np.ones(3))
+    padded, taps = np.ones((3, 3, 2)), np.ones((9, 2))
+    quantise._convolve_channels(0, 1, padded, taps, 3, 1, 1, np.zeros((1, 1, 2)))
+    modules = (launch, compiled, suppression, sizes, rounding, quantise)
     kernels = [k for m in modules for k in vars(m).values() if isinstance(k, NativeKernel)]
-    assert len(kernels) == 6 + 13 + 2 + 1
+    assert len(kernels) == 6 + 13 + 2 + 1 + 3 + 1
     for kernel in kernels:
         assert kernel._loaded
         assert all(kernel._loaded.values()), f"{kernel.function} needs Numba at run time"

@@ -29,11 +29,15 @@ from sppnet.backbones.engines.published import Folded
 from sppnet.backbones.engines.quantised import QuantisedLayer, QuantisedLayers
 from sppnet.backbones.engines.rounding import MOST, InputProducts, dense_steps
 from sppnet.errors import ArgumentError
+from sppnet.kernels.native import NativeKernel
+from sppnet.kernels.run import run_ranges
 
 __all__ = ["quantise", "quantise_from"]
 
 F64 = NDArray[np.float64]
 Numbers = NDArray[Any]  # whole numbers in float32 or float64
+
+_convolve_channels = NativeKernel("sppnet.backbones.engines.kernels", "convolve_channels", ("kernels",))
 
 # Values of the float network are kept in this unit, kernels as whole numbers below 2 ** 22: sums of 1152 products of
 # both stay below 2 ** 53
@@ -200,13 +204,20 @@ def _taps(layer: ConvLayer, values: Numbers) -> list[Numbers]:
     k, s, d = layer.kernel, layer.stride, layer.dilation
     if k == 1 and s == 1:
         return [values]
+    padded, (height, width) = _padded(layer, values)
+    rows, columns = s * (height - 1) + 1, s * (width - 1) + 1
+    return [padded[d * i : d * i + rows : s, d * j : d * j + columns : s] for i in range(k) for j in range(k)]
+
+
+def _padded(layer: ConvLayer, values: Numbers) -> tuple[Numbers, tuple[int, int]]:
+    """``values (h, w, inputs)`` with a border of zeros, and the height and width of the result of the layer."""
+    k, s, d = layer.kernel, layer.stride, layer.dilation
     pads, sizes = [], []
     for size in values.shape[:2]:
-        total = max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0)
+        sizes.append(-(-size // s))
+        total = max((sizes[-1] - 1) * s + d * (k - 1) + 1 - size, 0)
         pads.append((total // 2, total - total // 2))
-        sizes.append(s * (-(-size // s) - 1) + 1)
-    padded = np.pad(values, (*pads, (0, 0)))
-    return [padded[d * i : d * i + sizes[0] : s, d * j : d * j + sizes[1] : s] for i in range(k) for j in range(k)]
+    return np.pad(values, (*pads, (0, 0))), (sizes[0], sizes[1])
 
 
 def _patches(layer: ConvLayer, values: Numbers) -> Numbers:
@@ -218,10 +229,11 @@ def _convolve(layer: ConvLayer, values: Numbers, rows: F64) -> F64:
     """The convolution of ``values (H, W, inputs)`` with rows of whole numbers; exact."""
     if not layer.depthwise:
         return _patches(layer, values).astype(np.float64) @ rows.T
-    taps = _taps(layer, values)
-    total: F64 = taps[0] * rows[:, 0]
-    for tap, weights in zip(taps[1:], rows.T[1:], strict=True):
-        total += tap * weights
+    padded, (height, width) = _padded(layer, values)
+    total: F64 = np.zeros((height, width, layer.outputs))
+    taps = np.ascontiguousarray(rows.T)
+    kinds = layer.kernel, layer.stride, layer.dilation
+    run_ranges(_convolve_channels, height, np.ascontiguousarray(padded), taps, *kinds, total)
     return total
 
 

@@ -1,14 +1,17 @@
 """Rounding kernels to integers so that the errors of their inputs cancel (GPTQ; Frantar et al., 2023).
 
 Each weight is rounded in turn, and the weights after it are changed so that the output on real inputs stays as near as
-can be to what it was. Every step works element by element: no library of linear algebra, whose sums are ordered
-differently on different processors, so that the result is the same to the last bit everywhere.
+can be to what it was. Kernels do the arithmetic, element by element in a given order (``reference.py`` defines it), so
+that the result is the same to the last bit everywhere.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sppnet.kernels.native import NativeKernel
+from sppnet.kernels.run import run_ranges
 
 __all__ = ["PAIR_MOST", "InputProducts", "dense_steps"]
 
@@ -17,6 +20,13 @@ F64 = NDArray[np.float64]
 MOST = 127
 PAIR_MOST = 128
 """The most that two neighbouring weights of one sign may add up to: 255 * 128 fits into 16 bits."""
+
+_KERNELS = "sppnet.backbones.engines.kernels"
+_whole_factor = NativeKernel(_KERNELS, "upper_factor", ("kernels",), ranged=False, kinds=("float64 2",) * 2)
+_round_rows = NativeKernel(
+    _KERNELS, "round_rows", ("kernels",), kinds=("float64 2", "float64 1", "float64 2", "int64", "float64 2")
+)
+_times_rows = NativeKernel(_KERNELS, "times", ("kernels",), kinds=("float64 2",) * 3)
 
 _DAMPING = 0.01  # share of the mean of the diagonal that is added to it
 _ROOM = 4  # rounding together moves weights; so much is left for it below the limits
@@ -81,13 +91,11 @@ class InputProducts:
         Returns:
             int8 ``(outputs, K)``, from -127 to 127; no two neighbours add up to more than :data:`PAIR_MOST`.
         """
-        left = rows[:, self._order]
+        left = np.ascontiguousarray(rows[:, self._order])
+        whole = np.zeros(rows.shape)
+        run_ranges(_round_rows, len(rows), left, np.ascontiguousarray(step), self._upper, MOST, whole)
         rounded = np.zeros(rows.shape, np.int64)
-        for i, column in enumerate(self._order):
-            whole = np.clip(np.rint(left[:, i] / step), -MOST, MOST)
-            rounded[:, column] = whole
-            error = (left[:, i] - whole * step) / self._upper[i, i]
-            left[:, i + 1 :] -= error[:, None] * self._upper[i, i + 1 :]
+        rounded[:, self._order] = whole
         for k in range(rows.shape[1] - 1):  # seldom needed
             one, two = rounded[:, k], rounded[:, k + 1]
             over = np.where(np.sign(one) == np.sign(two), np.abs(one + two) - PAIR_MOST, 0).clip(0)
@@ -100,23 +108,15 @@ class InputProducts:
 def _times(a: F64, b: F64) -> F64:
     """The matrix product, summed in one order everywhere."""
     total = np.zeros((len(a), b.shape[1]))
-    for k in range(len(b)):
-        total += a[:, k, None] * b[k]
+    run_ranges(_times_rows, len(a), np.ascontiguousarray(a), np.ascontiguousarray(b), total)
     return total
 
 
 def _upper_factor(products: F64) -> F64:
     """The upper triangular U with ``U^T U`` = the inverse of ``products`` (damped)."""
     size = len(products)
-    damped = products.copy()
+    damped = np.array(products, order="C")
     damped[np.diag_indices(size)] += _DAMPING * (np.diag(products).sum() / size or 1.0)
-    # products = R R^T with R upper triangular: Cholesky from the last row up. U is the inverse of R
-    for k in range(size - 1, -1, -1):
-        column = damped[: k + 1, k] / np.sqrt(damped[k, k])
-        damped[: k + 1, k] = column
-        damped[:k, :k] -= column[:k, None] * column[:k]
-    inverse = np.eye(size)
-    for k in range(size - 1, -1, -1):
-        inverse[k] /= damped[k, k]
-        inverse[:k, k:] -= damped[:k, k, None] * inverse[k, k:]
-    return inverse
+    upper = np.zeros((size, size))
+    _whole_factor(damped, upper)
+    return upper
