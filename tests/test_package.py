@@ -35,3 +35,10 @@ def test_import_loads_nothing_optional() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_training_loads_no_compiler() -> None:
+    """Where kernels are on disk, nothing needs Numba; its import and first use would take a second of each training."""
+    code = "import sys, sppnet.cli.train, sppnet.detection.training.fit; assert 'numba' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sppnet.backbones.depthwise_cpu import BLOCK
+from sppnet.kernels.lines import DEPTHWISE_BLOCK
 from sppnet.kernels.native import NativeKernel
 from sppnet.kernels.run import first_run_notice, run_ranges
 
@@ -74,7 +74,7 @@ class _Depthwise(torch.autograd.Function):
 
 def _gradient_of_kernel(x: Tensor, grad: Tensor, kernel: Tensor, dilation: int) -> Tensor:
     channels, height, width = (int(n) for n in x.shape[1:])
-    side, blocks = int(kernel.shape[-1]), -(-channels // BLOCK)
+    side, blocks = int(kernel.shape[-1]), -(-channels // DEPTHWISE_BLOCK)
     flat = [t.permute(0, 2, 3, 1).float().reshape(-1).numpy() for t in (x.detach(), grad)]
     out = np.empty(side * side * channels, np.float32)
     with first_run_notice("depthwise kernels"):

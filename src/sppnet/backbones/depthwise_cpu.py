@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 
 from sppnet.kernels.jit import jit
-from sppnet.kernels.lines import LINE_BYTES
+from sppnet.kernels.lines import DEPTHWISE_BLOCK, LINE_BYTES
 from sppnet.kernels.scratch import release, scratch
 from sppnet.kernels.vectors import load, multiply_add, store
 
 LANES = LINE_BYTES // 4  # of float32
-BLOCK = 8 * LANES  # channels of an item: its sums stay in the first cache
 
 
 @jit
@@ -38,10 +37,10 @@ def kernel_gradient(
         dilation: in cells.
     """
     lanes, half = LANES, side // 2
-    sums = scratch(side * BLOCK, np.float32)
+    sums = scratch(side * DEPTHWISE_BLOCK, np.float32)
     for item in range(start, stop):
-        c0, i = item // side * BLOCK, item % side
-        count = min(BLOCK, channels - c0)
+        c0, i = item // side * DEPTHWISE_BLOCK, item % side
+        count = min(DEPTHWISE_BLOCK, channels - c0)
         whole = count // lanes * lanes
         down = (i - half) * dilation
         sums[:] = 0
@@ -52,12 +51,12 @@ def kernel_gradient(
                     there = column + (j - half) * dilation
                     if 0 <= there < width:
                         p = ((row + down) * width + there) * channels + c0
-                        t = j * BLOCK
+                        t = j * DEPTHWISE_BLOCK
                         for c in range(0, whole, lanes):
                             store(sums, t + c, multiply_add(load(sums, t + c), load(x, p + c), load(grad, g + c)))
                         for c in range(whole, count):
                             sums[t + c] += x[p + c] * grad[g + c]
         for j in range(side):
             for c in range(count):
-                out[(i * side + j) * channels + c0 + c] = sums[j * BLOCK + c]
+                out[(i * side + j) * channels + c0 + c] = sums[j * DEPTHWISE_BLOCK + c]
     release(sums)
