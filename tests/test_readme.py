@@ -67,6 +67,7 @@ def done(folder: Path) -> dict[str, str]:
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # pip takes the value for that of build isolation: none
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_COMPILE": "1",  # Python does that for the modules that are used
         "SPPNET_KERNEL_CACHE": os.fspath(store.folders()[0]),
         "OMP_NUM_THREADS": "1",
     }

@@ -98,8 +98,6 @@ def contrasts(page: Page) -> list[dict[str, Any]]:
     return found
 
 
-def too_faint(page: Page) -> list[str]:
+def too_faint(rows: list[dict[str, Any]]) -> list[str]:
     """What can't be told well enough from its background."""
-    return sorted(
-        {f"{row['what']}: {row['ratio']} < {row['least']}" for row in contrasts(page) if row["ratio"] < row["least"]}
-    )
+    return sorted({f"{row['what']}: {row['ratio']} < {row['least']}" for row in rows if row["ratio"] < row["least"]})
