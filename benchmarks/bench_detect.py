@@ -180,7 +180,8 @@ def run_row(arguments: argparse.Namespace, engine: str, more: list[str], busy: i
     finally:
         for other in others:
             other.kill()
-    return row | {"busy processes beside": busy}
+    what = [text for option, text in SPECIAL.items() if option in more]
+    return row | {"busy processes beside": busy, "what": what[0] if what else "thresholds of the model"}
 
 
 def main() -> None:

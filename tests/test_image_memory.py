@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sppnet import image_modes, images
 from sppnet.errors import ImageError
@@ -39,6 +39,11 @@ def every_mode() -> dict[str, Image.Image]:
 def test_strips_give_what_the_whole_gives(orientation: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, image in every_mode().items():
         whole = image_modes.upright_rgb(image, orientation, name)
+        stored = Image.fromarray(image_modes.upright_rgb(image, 1, name))
+        stored.getexif()[0x112] = orientation
+        assert np.array_equal(whole, np.asarray(ImageOps.exif_transpose(stored))), name
+        assert whole.flags.writeable
+        assert whole.flags.c_contiguous
         halved = image_modes.upright_rgb(image, 1, name, 2)
         for pixels in (1, 100, 300):
             monkeypatch.setattr(image_modes, "_STRIP_PIXELS", pixels)

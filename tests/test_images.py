@@ -136,6 +136,14 @@ def test_float_gray(tmp_path: Path) -> None:
             load_image(save(Image.fromarray(np.array([[0.5, bad]], np.float32)), tmp_path / "h.tif"))
 
 
+def test_a_number_that_is_none_in_the_last_strip(tmp_path: Path) -> None:
+    """Images are converted in strips, of which each knows its own range."""
+    gray = np.full((700, 800), 0.5, np.float32)
+    gray[-1, -1] = np.nan
+    with pytest.raises(ImageError, match=r"float values nan\.\.nan"):
+        load_image(save(Image.fromarray(gray), tmp_path / "nan.tif"))
+
+
 def test_cmyk(tmp_path: Path) -> None:
     cmyk = np.zeros((16, 16, 4), np.uint8)
     cmyk[:] = (255, 0, 255, 0)  # cyan and yellow ink: green

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sppnet._types import U8
+from sppnet.errors import ArgumentError
 from sppnet.resizing import in_sizes
 from sppnet.threads import threads_limited
 
@@ -62,3 +63,16 @@ def test_views_of_arrays() -> None:
             in_sizes(view, [(20, 30), (150, 99)]), by_pillow(view, [(20, 30), (150, 99)]), strict=True
         ):
             np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(40, 120, 4), (40, 30), (40, 30, 1), (0, 30, 3), (2, 40, 30, 3)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match=r"image: expected uint8 \(H, W, 3\), got uint8 \("):
+        in_sizes(np.zeros(shape, np.uint8), [(4, 3)])
+    with pytest.raises(ArgumentError, match="got float32"):
+        in_sizes(np.zeros((40, 30, 3), np.float32), [(4, 3)])
+
+
+def test_very_wide_images() -> None:
+    image = np.random.default_rng(4).integers(0, 256, (1, 1_100_001, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(in_sizes(image, [(1, 900)])[0], by_pillow(image, [(1, 900)])[0])

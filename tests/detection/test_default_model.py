@@ -13,9 +13,12 @@ import skimage.data
 from sppnet import SPPDetector
 from sppnet.boxes import box_iou
 from sppnet.datasets.formats.voc import VOC_CLASS_NAMES
+from sppnet.detection import suppression
 from sppnet.detection.heads import whole_weights
 from sppnet.images import load_image
+from sppnet.kernels.native import NativeKernel
 from sppnet.pooling.reference import pool_reference
+from sppnet.resizing import sizes
 
 PHOTOS = Path(skimage.data.__file__).parent
 # Drawn by hand: x0, y0, x1, y1
@@ -53,6 +56,16 @@ def test_finds_what_is_there(detector: SPPDetector, photo: str) -> None:
     best = [iou for got, iou in zip(found.class_name[:2], overlap, strict=True) if got == name]
     assert best, f"{photo}: {name} expected, got {found.to_dicts()[:3]}"
     assert max(best) > 0.5
+
+
+def test_warming_up_loads_every_kernel(detector: SPPDetector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that neither the first image nor the first large one waits for any."""
+    kernels = [k for m in (sizes, suppression) for k in vars(m).values() if isinstance(k, NativeKernel)]
+    for kernel in kernels:
+        monkeypatch.setattr(kernel, "_loaded", {})
+    detector.warm_up()
+    assert len(kernels) == 3
+    assert all(kernel._loaded for kernel in kernels)
 
 
 def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:

@@ -26,6 +26,7 @@ from sppnet.detection.saving import load_detector, save_detector
 from sppnet.detection.trainable import TrainableDetector
 from sppnet.errors import ArgumentError
 from sppnet.images import ImageSource, load_image
+from sppnet.resizing import in_sizes
 
 if TYPE_CHECKING:  # what trains needs torch; what detects does not
     from sppnet.backbones.base import Backbone
@@ -75,6 +76,7 @@ class SPPDetector(TrainableDetector):
         # at their own scales the convolutions would take as long over this image as over a large one
         small = build_features(self._engine(), self.features, [64] * len(self.features.short_sides_px))
         self._decode(small.maps(pixels), windows, None, _Clock())
+        in_sizes(pixels, [(8, 8)])  # as large images are made small
         return self
 
     @overload  # a str is an Iterable[str] too, but it is one image

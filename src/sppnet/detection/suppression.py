@@ -6,6 +6,7 @@ import numpy as np
 
 from sppnet._types import F32, I64
 from sppnet.kernels.native import NativeKernel
+from sppnet.kernels.run import first_run_notice
 
 __all__ = ["iou_of_pairs", "suppressed"]
 
@@ -25,12 +26,14 @@ def suppressed(boxes: F32, scores: F32, iou: float) -> I64:
     """
     order = np.argsort(-scores, kind="stable")
     kept = np.empty(len(order) + 1, np.int64)
-    _suppress(np.ascontiguousarray(boxes[order]), np.array([iou], np.float64), kept)
+    with first_run_notice("suppression kernels"):
+        _suppress(np.ascontiguousarray(boxes[order]), np.array([iou], np.float64), kept)
     return order[kept[: kept[-1]]]
 
 
 def iou_of_pairs(a: F32, b: F32) -> F32:
-    """What :func:`sppnet.boxes.box_iou` gives: ``(A, B)`` of boxes ``(A, 4)`` and ``(B, 4)``."""
+    """Numbers that :func:`sppnet.boxes.box_iou` gives: ``(A, B)`` of boxes ``(A, 4)`` and ``(B, 4)``."""
     found = np.empty((len(a), len(b)), np.float32)
-    _overlaps(np.ascontiguousarray(a), np.ascontiguousarray(b.T), found)
+    with first_run_notice("overlap kernels"):
+        _overlaps(np.ascontiguousarray(a), np.ascontiguousarray(b.T), found)
     return found
