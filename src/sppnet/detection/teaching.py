@@ -23,6 +23,7 @@ from sppnet.boxes import box_iou, decode_deltas, encode_deltas, nms, soft_nms
 from sppnet.detection.torch_head import TorchHead
 from sppnet.detection.weights import DELTA_SCALE, DetectorWeights
 from sppnet.errors import ArgumentError
+from sppnet.solvers.adamw import AdamW, one_cycle_rates
 
 __all__ = ["HeadTeacher", "Lesson", "OnlineCalibration", "TeachingOptions", "jittered_boxes", "suggest"]
 
@@ -163,10 +164,11 @@ class HeadTeacher:
         dropout = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rounds)
         self.rounds += 1
         parameters = [*self._fc.parameters(), *self._classes.parameters(), *self._boxes.parameters()]
-        optimizer = torch.optim.AdamW(parameters, options.learning_rate, weight_decay=options.weight_decay)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps + 1)
+        optimiser = AdamW([parameters], [options.learning_rate], options.weight_decay)
         scale = torch.tensor(DELTA_SCALE)
-        for _ in range(steps):
+        for step in range(steps):
+            rate, beta = one_cycle_rates(step, steps + 1, options.learning_rate)
+            optimiser.rates, optimiser.betas = [rate], (beta, 0.999)
             rows, positives = self._draw(examples, rng)
             label = torch.from_numpy(examples.labels[rows])
             x = examples.vectors[torch.from_numpy(rows)].float()
@@ -179,10 +181,9 @@ class HeadTeacher:
             moved = moved[torch.arange(positives), label[:positives]]
             target = examples.deltas[torch.from_numpy(rows[:positives])] / scale
             loss = loss + functional.smooth_l1_loss(moved, target)
-            optimizer.zero_grad(set_to_none=True)
+            optimiser.zero_grad()
             loss.backward()
-            optimizer.step()
-            schedule.step()
+            optimiser.step()
             yield loss.detach()
 
     def weights(self) -> DetectorWeights:

@@ -17,10 +17,9 @@ from sppnet.storage.envelope import read_envelope, write_envelope
 from sppnet.storage.tensors import to_arrays, to_tensors
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
-__all__ = ["Checkpoints", "optimiser_tensors", "restore_generator", "restore_optimiser", "state_of_generator"]
+__all__ = ["Checkpoints", "restore_generator", "state_of_generator"]
 
 _KIND, _VERSION = "sppnet-checkpoint", 1
 _log = logging.getLogger("sppnet")
@@ -93,20 +92,3 @@ def state_of_generator(rng: np.random.Generator) -> dict[str, Any]:
 def restore_generator(rng: np.random.Generator, state: Mapping[str, Any]) -> None:
     """Put ``rng`` into a state of :func:`state_of_generator`."""
     rng.bit_generator.state = dict(state)
-
-
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The tensors of an optimiser's state by name, e.g. ``optimiser.3.exp_avg``."""
-    state = optimiser.state_dict()["state"]
-    return {f"optimiser.{i}.{name}": value for i, values in state.items() for name, value in values.items()}
-
-
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors of :func:`optimiser_tensors` (others are ignored) back."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        head, _, rest = name.partition(".")
-        if head == "optimiser":
-            i, _, key = rest.partition(".")
-            state.setdefault(int(i), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

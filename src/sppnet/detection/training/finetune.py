@@ -18,11 +18,10 @@ from sppnet.detection.fc_head import FcHead
 from sppnet.detection.options import FinetuneOptions
 from sppnet.detection.training.images import TrainingImage, TrainingImages, WindowedImage
 from sppnet.detection.training.sampling import assign_windows, draw_windows
+from sppnet.solvers.adamw import AdamW
 from sppnet.storage.checkpoints import (
     Checkpoints,
-    optimiser_tensors,
     restore_generator,
-    restore_optimiser,
     state_of_generator,
 )
 
@@ -113,7 +112,7 @@ def finetune(
     batch = min(options.images_per_batch, views)
     per_epoch = views // batch
     steps = options.epochs * per_epoch
-    optimiser = torch.optim.AdamW(head.parameters(), options.learning_rate, weight_decay=options.weight_decay)
+    optimiser = AdamW([head.parameters()], [options.learning_rate], options.weight_decay)
     losses: list[float] = []
     sums: list[float] = []
     first, order = 0, np.zeros(0, np.int64)
@@ -125,7 +124,7 @@ def finetune(
         else:
             tensors, state = saved
             head.load_state_dict({n.removeprefix("head."): v for n, v in tensors.items() if n.startswith("head.")})
-            restore_optimiser(optimiser, tensors)
+            optimiser.restore(tensors)
             restore_generator(rng, state["rng"])
             torch.set_rng_state(tensors["torch_rng"])
             first, losses, sums, order = state["done"], state["losses"], state["sums"], tensors["order"].numpy()
@@ -155,8 +154,7 @@ def finetune(
                 (x, label, deltas), rng_state, now_order = cast(_Batch, coming.result())  # there are as many as steps
                 coming = reader.submit(next, source, None)
                 x, label, deltas = (v.to(device) for v in (x, label, deltas))
-                for group in optimiser.param_groups:
-                    group["lr"] = options.learning_rate * one_cycle(step / max(steps, 2))
+                optimiser.rates = [options.learning_rate * one_cycle(step / max(steps, 2))]
                 loss = head.loss(x, label, deltas)
                 optimiser.zero_grad()
                 loss.backward()
@@ -170,7 +168,7 @@ def finetune(
                     checkpoints.save(
                         "fc",
                         {f"head.{n}": v for n, v in head.state_dict().items()}
-                        | optimiser_tensors(optimiser)
+                        | optimiser.tensors()
                         | {"torch_rng": torch.get_rng_state(), "order": torch.from_numpy(now_order)},
                         {"done": step + 1, "losses": losses, "sums": sums, "rng": rng_state},
                     )

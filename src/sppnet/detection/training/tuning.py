@@ -35,7 +35,8 @@ from sppnet.detection.training.images import TrainingImages
 from sppnet.errors import ArgumentError
 from sppnet.pooling.tensors.windows import pool_tensor_windows
 from sppnet.processes import Processes, alone
-from sppnet.storage.checkpoints import Checkpoints, optimiser_tensors, restore_optimiser
+from sppnet.solvers.adamw import AdamW
+from sppnet.storage.checkpoints import Checkpoints
 
 __all__ = ["ViewSource", "jitter_colours", "product_precision", "seconds_a_view", "tunable_engine", "tune"]
 
@@ -255,7 +256,7 @@ def seconds_a_view(
     tail = ConvTail(engine.network, published_layers(engine.name), options.blocks)
     layers = FcHead(data.features.dims, len(data.dataset.class_names), head.rank, head.hidden, layers=head.layers)
     joint = _Joint(tail, layers, data.features, _TORCH_TYPES[product_precision(options, device)]).to(device)
-    optimiser = torch.optim.AdamW(joint.parameters())
+    optimiser = AdamW([joint.parameters()], [1e-3])
     started = time.perf_counter()
     for k in range(count + 1):
         if k == 1:
@@ -291,9 +292,7 @@ def _train(
     per_epoch = count // batch
     steps = options.epochs * per_epoch
     rates = ((joint.tail, options.learning_rate), (joint.head, options.head_learning_rate))
-    optimiser = torch.optim.AdamW(
-        [{"params": list(part.parameters()), "lr": rate} for part, rate in rates], weight_decay=options.weight_decay
-    )
+    optimiser = AdamW([part.parameters() for part, _ in rates], [rate for _, rate in rates], options.weight_decay)
     average = {name: value.detach().clone() for name, value in joint.named_parameters()}
     losses: list[float] = []
     sums: list[float] = []
@@ -305,7 +304,7 @@ def _train(
             for name, value in joint.named_parameters():
                 value.copy_(tensors[f"now.{name}"])
                 average[name].copy_(tensors[f"average.{name}"])
-        restore_optimiser(optimiser, tensors)
+        optimiser.restore(tensors)
         first, losses, sums = state["done"], state["losses"], state["sums"]
         logger.info(f"goes on with the convolutions at step {first} of {steps}")
 
@@ -354,8 +353,7 @@ def _train(
                     f"{options.learning_rate:g} (and head_learning_rate than {options.head_learning_rate:g})"
                 )
             _share_gradients(joint, processes)
-            for group, (_, rate) in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate * one_cycle(step / max(steps, 2))
+            optimiser.rates = [rate * one_cycle(step / max(steps, 2)) for _, rate in rates]
             optimiser.step()
             newest = 1 / max(1.0, min(step + 1.0, options.average * steps))
             with torch.no_grad():
@@ -371,7 +369,7 @@ def _train(
                     "tuning",
                     {f"now.{name}": value for name, value in joint.named_parameters()}
                     | {f"average.{name}": value for name, value in average.items()}
-                    | optimiser_tensors(optimiser),
+                    | optimiser.tensors(),
                     {"done": step + 1, "losses": losses, "sums": sums},
                 )
     with torch.no_grad():

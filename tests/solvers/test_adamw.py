@@ -1,0 +1,104 @@
+"""AdamW and its learning rates: the numbers of torch's own classes, to the bit."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from sppnet.solvers.adamw import AdamW, one_cycle_rates
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+def loss_of(net: nn.Module, step: int) -> torch.Tensor:
+    x = torch.randn(11, 7, generator=torch.Generator().manual_seed(step))
+    value: torch.Tensor = net(x).square().mean()
+    return value
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.01, 0.3])
+def test_two_groups_as_torch(decay: float) -> None:
+    ours, theirs = network(), network()
+    mine = AdamW([ours[0].parameters(), ours[2].parameters()], [1e-2, 1e-3], decay)
+    rates = ((theirs[0], 1e-2), (theirs[2], 1e-3))
+    other = torch.optim.AdamW([{"params": m.parameters(), "lr": r} for m, r in rates], weight_decay=decay)
+    for step in range(12):
+        mine.rates = [1e-2 / (step + 1), 1e-3]
+        other.param_groups[0]["lr"] = 1e-2 / (step + 1)
+        for net, optimiser in ((ours, mine), (theirs, other)):
+            optimiser.zero_grad()
+            loss_of(net, step).backward()
+            optimiser.step()
+        for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 10, 37])
+def test_one_cycle_as_torch(steps: int) -> None:
+    ours, theirs = network(), network()
+    mine, other = AdamW([ours.parameters()], [1.0]), torch.optim.AdamW(theirs.parameters(), 1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(other, 1e-3, total_steps=steps + 1)
+    for step in range(steps):
+        rate, beta = one_cycle_rates(step, steps + 1, 1e-3)
+        mine.rates, mine.betas = [rate], (beta, 0.999)
+        assert (rate, beta) == (other.param_groups[0]["lr"], other.param_groups[0]["betas"][0])
+        for net, optimiser in ((ours, mine), (theirs, other)):
+            optimiser.zero_grad()
+            loss_of(net, step).backward()
+            optimiser.step()
+        schedule.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_it_goes_on_from_a_state() -> None:
+    first = network()
+    optimiser = AdamW([first.parameters()], [1e-2])
+    for step in range(3):
+        loss_of(first, step).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    second = copy.deepcopy(first)
+    again = AdamW([second.parameters()], [1e-2])
+    again.restore({"other": torch.zeros(1)} | {name: value.clone() for name, value in optimiser.tensors().items()})
+    for net, one in ((first, optimiser), (second, again)):
+        for step in range(3, 6):
+            loss_of(net, step).backward()
+            one.step()
+            one.zero_grad()
+    assert sorted(again.tensors()) == sorted(optimiser.tensors())
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_parameter_without_a_gradient_stays() -> None:
+    net = network()
+    still, moving = list(net[0].parameters()), list(net[2].parameters())
+    before = [value.detach().clone() for value in (*still, *moving)]
+    optimiser = AdamW([net.parameters()], [1e-2], 0.1)
+    optimiser.step()  # no gradients at all
+    net[0].requires_grad_(False)
+    loss_of(net, 0).backward()
+    optimiser.step()
+    changed = [not torch.equal(a, b) for a, b in zip((*still, *moving), before, strict=True)]
+    assert changed == [False, False, True, True]
+    assert {name.split(".")[1] for name in optimiser.tensors()} == {"2", "3"}
+
+
+def test_the_compiler_of_torch_is_not_loaded() -> None:
+    """It is what this class is for."""
+    code = (
+        "import sys, torch; from sppnet.solvers.adamw import AdamW; p = torch.ones(3, requires_grad=True)\n"
+        "optimiser = AdamW([[p]], [0.1]); p.sum().backward(); optimiser.step()\n"
+        "assert p[0] < 1 and 'torch._dynamo' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
