@@ -116,7 +116,7 @@ def test_every_kernel_stands_alone() -> None:
     quantise._convolve_channels(0, 1, padded, taps, 3, 1, 1, np.zeros((1, 1, 2)))
     modules = (launch, compiled, suppression, sizes, rounding, quantise)
     kernels = [k for m in modules for k in vars(m).values() if isinstance(k, NativeKernel)]
-    assert len(kernels) == 6 + 13 + 2 + 1 + 3 + 1
+    assert len(kernels) == 6 + 13 + 2 + 1 + 4 + 1
     for kernel in kernels:
         assert kernel._loaded
         assert all(kernel._loaded.values()), f"{kernel.function} needs Numba at run time"

@@ -14,29 +14,30 @@ from sppnet.kernels.jit import jit
 
 
 @jit
-def upper_factor(damped: Any, upper: Any) -> None:
-    """See :func:`~sppnet.backbones.engines.reference.upper_factor`.
+def next_column(damped: Any, j: int) -> None:
+    """Column ``j`` of the factor R of :func:`~sppnet.backbones.engines.reference.upper_factor`, not yet divided.
 
-    ``damped``: float64 (K, K), symmetric; used as memory. ``upper``: float64 (K, K), zeros; gets the result.
+    ``damped``: float64 (K, K), symmetric; its rows behind ``j`` are columns of R already, as far as they aren't zero.
+    The root by which the column is divided is left to NumPy: compiled, it would call a library.
     """
-    size = len(damped)
-    # Row k becomes column k of R, as far as it isn't zero: products = R R^T, from the last row up
-    for j in range(size - 1, -1, -1):
-        for k in range(size - 1, j, -1):
-            factor = damped[k, j]
-            for i in range(j + 1):
-                damped[j, i] -= damped[k, i] * factor
-        root = np.sqrt(damped[j, j])
+    for k in range(len(damped) - 1, j, -1):
+        factor = damped[k, j]
         for i in range(j + 1):
-            damped[j, i] /= root
+            damped[j, i] -= damped[k, i] * factor
+
+
+@jit
+def invert_factor(factor: Any, inverse: Any) -> None:
+    """The inverse of R, whose columns are the rows of ``factor`` (K, K). ``inverse``: float64 (K, K), zeros."""
+    size = len(factor)
     for i in range(size - 1, -1, -1):
-        upper[i, i] = 1
+        inverse[i, i] = 1
         for k in range(size - 1, i, -1):
-            factor = damped[k, i]
+            share = factor[k, i]
             for j in range(k, size):
-                upper[i, j] -= factor * upper[k, j]
+                inverse[i, j] -= share * inverse[k, j]
         for j in range(i, size):
-            upper[i, j] /= damped[i, i]
+            inverse[i, j] /= factor[i, i]
 
 
 @jit

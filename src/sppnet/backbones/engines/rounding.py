@@ -22,7 +22,8 @@ PAIR_MOST = 128
 """The most that two neighbouring weights of one sign may add up to: 255 * 128 fits into 16 bits."""
 
 _KERNELS = "sppnet.backbones.engines.kernels"
-_whole_factor = NativeKernel(_KERNELS, "upper_factor", ("kernels",), ranged=False, kinds=("float64 2",) * 2)
+_next_column = NativeKernel(_KERNELS, "next_column", ("kernels",), ranged=False, kinds=("float64 2", "int64"))
+_invert_factor = NativeKernel(_KERNELS, "invert_factor", ("kernels",), ranged=False, kinds=("float64 2",) * 2)
 _round_rows = NativeKernel(
     _KERNELS, "round_rows", ("kernels",), kinds=("float64 2", "float64 1", "float64 2", "int64", "float64 2")
 )
@@ -114,9 +115,16 @@ def _times(a: F64, b: F64) -> F64:
 
 def _upper_factor(products: F64) -> F64:
     """The upper triangular U with ``U^T U`` = the inverse of ``products`` (damped)."""
-    size = len(products)
     damped = np.array(products, order="C")
-    damped[np.diag_indices(size)] += _DAMPING * (np.diag(products).sum() / size or 1.0)
-    upper = np.zeros((size, size))
-    _whole_factor(damped, upper)
+    damped[np.diag_indices(len(products))] += _DAMPING * (np.diag(products).sum() / len(products) or 1.0)
+    return _upper_factor_of(damped)
+
+
+def _upper_factor_of(damped: F64) -> F64:
+    """What ``reference.upper_factor`` gives; ``damped`` is used as memory."""
+    for j in range(len(damped) - 1, -1, -1):
+        _next_column(damped, j)
+        damped[j, : j + 1] /= np.sqrt(damped[j, j])
+    upper = np.zeros_like(damped)
+    _invert_factor(damped, upper)
     return upper
