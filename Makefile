@@ -1,7 +1,7 @@
 # `make demo` sets up and runs the main job. `make test` sets up and runs lint and all tests. The rest is for developers.
 PYTHON ?= python3
-# Tests at a time, tuned for a machine of two cores: one more, as those with a browser or Ray wait a lot
-WORKERS ?= 3
+# Tests at a time: one for each of the two cores of the machine that this is tuned for
+WORKERS ?= 2
 BIN := .venv/bin
 IMAGES := astronaut chelsea motorcycle_left
 FAST := not slow and not long and not data and not gpu
