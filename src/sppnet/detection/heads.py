@@ -21,7 +21,7 @@ from sppnet.runtime.session import OnnxSession
 
 __all__ = ["Head", "HeadEngine", "add_head", "head_graph"]
 
-_ROWS_AT_ONCE = 16
+_ROWS_AT_ONCE = 16  # they stay in the cache: this is done at each start of the program
 _LONGEST_SUM = (2**31 - 1) // (255 * 127)  # products of a byte and a weight that surely fit into 32 bits
 
 
@@ -171,9 +171,7 @@ def whole_weights(weight: F32, scale: MapScale) -> tuple[NDArray[np.int8], F32, 
     whole = np.empty(weight.shape, np.int8)
     units = np.empty(len(weight))
     zeros = np.empty(len(weight), np.int32)
-    for start in range(
-        0, len(weight), _ROWS_AT_ONCE
-    ):  # few, so that they stay in the cache: this is done at each start
+    for start in range(0, len(weight), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         scaled = weight[rows].astype(np.float64) * step
         units[rows] = np.maximum(dense_steps(scaled), 1e-30)

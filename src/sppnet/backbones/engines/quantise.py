@@ -232,8 +232,8 @@ def _convolve(layer: ConvLayer, values: Numbers, rows: F64) -> F64:
     padded, (height, width) = _padded(layer, values)
     total: F64 = np.zeros((height, width, layer.outputs))
     taps = np.ascontiguousarray(rows.T)
-    kinds = layer.kernel, layer.stride, layer.dilation
-    run_ranges(_convolve_channels, height, np.ascontiguousarray(padded), taps, *kinds, total)
+    geometry = layer.kernel, layer.stride, layer.dilation
+    run_ranges(_convolve_channels, height, np.ascontiguousarray(padded), taps, *geometry, total)
     return total
 
 
