@@ -127,6 +127,11 @@ def test_8_bit_gray_survives_16_bits(tmp_path: Path) -> None:
     check(save(Image.fromarray(gray * 257), tmp_path / "a.png"), gray3(gray))
 
 
+def test_gray_beyond_16_bits() -> None:
+    with pytest.raises(ImageError, match=r"gray values -1\.\.70000, expected 16 bits"):
+        load_image(Image.fromarray(np.array([[-1, 70_000]], np.int32)))
+
+
 def test_float_gray(tmp_path: Path) -> None:
     unit = np.array([[0.0, 0.5, 1.0]], np.float32)
     check(save(Image.fromarray(unit), tmp_path / "f.tif"), gray3(np.array([[0, 128, 255]])))

@@ -120,7 +120,9 @@ def _from_16_bit(extrema: tuple[float, float], name: str, *, bits_12: bool = Fal
     """A function from 16-bit gray to 8-bit. ``bits_12``: values from 256 to 4095 mean 12 bits."""
     low, high = extrema
     if low < 0 or high > 65535:
-        raise ImageError(f"{name}: gray values {low}..{high}, expected 16 bits (0..65535); scale the image to 8 bits")
+        raise ImageError(
+            f"{name}: gray values {low:.0f}..{high:.0f}, expected 16 bits (0..65535); scale the image to 8 bits"
+        )
     most = 4095 if bits_12 and 255 < high <= 4095 else 65535
 
     def convert(values: Any) -> U8:

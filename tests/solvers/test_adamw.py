@@ -79,6 +79,18 @@ def test_it_goes_on_from_a_state() -> None:
         assert torch.equal(a, b)
 
 
+def test_a_step_makes_no_new_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory and time would be those of the parameters once more."""
+    net = network()
+    optimiser = AdamW([net.parameters()], [1e-2])
+    loss_of(net, 0).backward()
+    optimiser.step()
+    before = {name: value.data_ptr() for name, value in optimiser.tensors().items()}
+    monkeypatch.setattr(torch, "zeros_like", None)
+    optimiser.step()
+    assert {name: value.data_ptr() for name, value in optimiser.tensors().items()} == before
+
+
 def test_a_parameter_without_a_gradient_stays() -> None:
     net = network()
     still, moving = list(net[0].parameters()), list(net[2].parameters())

@@ -52,8 +52,10 @@ class AdamW:
             parameters, states = [], []
             for parameter in group:
                 if parameter.grad is not None:
+                    if number not in self._state:
+                        self._state[number] = _fresh(parameter)
                     parameters.append(parameter)
-                    states.append(self._state.setdefault(number, _fresh(parameter)))
+                    states.append(self._state[number])
                 number += 1
             steps, means, squares = ([state[name] for state in states] for name in _STATE)
             adamw(
@@ -78,6 +80,7 @@ class AdamW:
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from the state of :meth:`tensors`; other names are ignored."""
+        self._state.clear()
         number = 0
         for group in self.groups:
             for parameter in group:
