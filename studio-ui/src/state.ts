@@ -95,12 +95,16 @@ interface Pending { boxes: Box[]; done: boolean; rejected: Box[] }
 const pending = new Map<string, Pending>();
 const versions = new Map<string, number>();
 let sending = false;
+// Counts the changes of an image here, and the answers to them: what was asked of the server before may be older.
+const changes = new Map<string, number>();
+const countChange = (id: string): void => void changes.set(id, (changes.get(id) ?? 0) + 1);
 
 const toRow = (b: Box): BoxRow => [...b.rect, b.cls, b.origin];
 const fromRow = (r: BoxRow): Box => ({ key: nextKey++, rect: [r[0], r[1], r[2], r[3]], cls: r[4], origin: r[5] });
 
 function save(id: string, labels: Pending): void {
   pending.set(id, labels);
+  countChange(id);
   waiting.value = pending.size;
   void send();
 }
@@ -119,6 +123,7 @@ async function send(): Promise<void> {
           boxes: labels.boxes.filter((b) => b.cls >= 0).map(toRow), rejected: labels.rejected.map(toRow),
         });
         versions.set(id, answer.version);
+        countChange(id);
         if (open.value?.id === id) open.value = { ...open.value, version: answer.version };
         if (pending.get(id) === labels) pending.delete(id);
         connection.value = "ok";
@@ -258,15 +263,20 @@ function patchRow(id: string, part: Partial<ImageRow>): void {
 // --- images ----------------------------------------------------------------------------------------------------------
 
 export async function loadAll(): Promise<void> {
+  const before = new Map(changes);
   const [info, list] = await Promise.all([api.project(), api.images()]);
+  const known = new Map(rows.value.map((r) => [r.id, r]));
+  const isOld = (id: string): boolean => changes.get(id) !== before.get(id);
   batch(() => {
     project.value = info;
     status.value = info.status;
     rows.value = list.images.sort((a, b) => collator.compare(a.name, b.name)).map((r) => {
       const mine = pending.get(r.id);
-      return mine ? { ...r, done: mine.done, classes: classesOf(mine.boxes) } : r;
+      if (mine) return { ...r, done: mine.done, classes: classesOf(mine.boxes) };
+      const here = isOld(r.id) ? known.get(r.id) : undefined;
+      return here ? { ...r, done: here.done, classes: here.classes } : r;
     });
-    for (const r of list.images) if (!pending.has(r.id)) versions.set(r.id, r.version);
+    for (const r of list.images) if (!pending.has(r.id) && !isOld(r.id)) versions.set(r.id, r.version);
     if (activeClass.value === null || !info.classes.some((c) => c.id === activeClass.value)) {
       activeClass.value = info.classes[0]?.id ?? null;
     }
@@ -274,21 +284,22 @@ export async function loadAll(): Promise<void> {
 }
 
 let ticket = 0;
-const prefetched = new Map<string, Promise<ImageDetail>>();
 
 const unreadable = new Set<string>(); // images that could not be opened: nobody is led to them
 
 export async function openImage(id: string): Promise<void> {
   const mine = ++ticket;
   let detail: ImageDetail;
+  let before: number | undefined;
   try {
-    detail = await (prefetched.get(id) ?? api.image(id));
+    do { // until nothing was changed meanwhile; what waits to be saved is newer than any answer
+      before = changes.get(id);
+      detail = await api.image(id);
+    } while (mine === ticket && !pending.has(id) && changes.get(id) !== before);
   } catch (error) {
     toast.value = { text: error instanceof Error ? error.message : t.unreadable };
     if (error instanceof Refused) unreadable.add(id);
     return;
-  } finally {
-    prefetched.delete(id);
   }
   unreadable.delete(id);
   if (mine !== ticket) return;

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +16,9 @@ from test_browser import wait_until
 
 from sppnet.datasets.example import make_example
 from sppnet.datasets.writing import write_dataset
+
+if TYPE_CHECKING:
+    from playwright.sync_api import APIResponse, Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")]
 
@@ -156,6 +160,39 @@ def test_undo_after_a_class_is_gone(studio: Studio) -> None:
         page.keyboard.press("Control+z")
         wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
         assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
+
+
+def test_an_answer_that_comes_late_replaces_nothing(studio: Studio) -> None:
+    """What the server said of an image before the last change was saved is old when it arrives after it."""
+    with browser_page() as page:
+        person, image = first_box(page, studio, "thing")
+        wait_until(page, "__s.waiting.value === 0")
+        held: list[tuple[Route, APIResponse]] = []
+        late = re.compile(rf"/api/images(/{image})?$")
+
+        def hold(route: Route) -> None:
+            if route.request.method == "GET" and len(held) < 2:
+                held.append((route, route.fetch()))
+            else:
+                route.continue_()
+
+        page.route(late, hold)
+        page.evaluate("void __s.reload()")
+        for answers in (1, 2):  # the list of images, then the image that is open
+            for _ in range(100):
+                if len(held) == answers:
+                    break
+                page.wait_for_timeout(50)
+            draw(person, 100, 20 + 60 * answers, 160, 60 + 60 * answers)
+            wait_until(page, f"__s.waiting.value === 0 && __s.open.value.boxes.length === {1 + answers}")
+            held[-1][0].fulfill(response=held[-1][1])
+        page.wait_for_timeout(300)
+        assert page.evaluate("__s.open.value.boxes.length") == 3
+        assert page.evaluate(f"__s.rows.value.find((r) => r.id === '{image}').classes.length") == 3
+        page.keyboard.press("Control+z")  # with the version of the server: no conflict
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
+        assert page.evaluate("__s.conflict.value") is None
+        assert len(stored(studio, image)) == 2
 
 
 def test_a_key_means_one_thing(studio: Studio) -> None:
