@@ -77,9 +77,9 @@ BASE = {
     "features__flip_short_sides_px": [512],
     "features__precision": "float32",
 }
-ALL = {"second_look": True, "box_voting": True, "nms_iou": 0.3, "soft_sigma": 0.0}
+ALL = {"refinements": 1, "box_voting": True, "nms_iou": 0.3, "soft_sigma": 0.0}
 SOFT = ALL | {"nms_iou": 0.5, "soft_sigma": 0.3}
-NONE = ALL | {"second_look": False, "box_voting": False}
+NONE = ALL | {"refinements": 0, "box_voting": False}
 ONE, TWO = {"backbone": "efficientnet-lite0"}, {"backbone": "efficientnet-lite0+mid"}
 PAPER = {"head__classifier": "svm", "head__box_regression": "ridge"}
 POOL = TWO | PAPER | {"head__hidden": 0, "head__rank": 512}
@@ -98,14 +98,14 @@ ROWS = {
     "fc7-svm-boxes": Row("fc6 and fc7, SVMs, ridge boxes", FC7 | PAPER, True, NONE),
     "fc6": Row("fc6, softmax", TWO, False, NONE),
     "fc6-boxes": Row("fc6, softmax, joint boxes", TWO, True, NONE),
-    "fc6-voting": Row("the same, voting", TWO, True, ALL | {"second_look": False}),
-    "fc6-look": Row("the same, second look", TWO, True, ALL | {"box_voting": False}),
-    "fc6-all": Row("the same, second look and voting", TWO, True, ALL),
+    "fc6-voting": Row("the same, voting", TWO, True, ALL | {"refinements": 0}),
+    "fc6-look": Row("the same, one refinement", TWO, True, ALL | {"box_voting": False}),
+    "fc6-all": Row("the same, one refinement and voting", TWO, True, ALL),
     "fc6-soft": Row("the same, soft suppression", TWO, True, SOFT),
     "one-map": Row("the same with one map (320 channels)", ONE, True, SOFT),
     "svm-soft": Row("the same with SVMs and ridge boxes", TWO | PAPER, True, SOFT),
     "fc7-soft": Row("the same with fc7", FC7, True, SOFT),
-    "small-all": Row("two scales (352, 608 px), second look and voting", SMALL, True, ALL),
+    "small-all": Row("two scales (352, 608 px), one refinement and voting", SMALL, True, ALL),
     "small-soft": Row("the same, soft suppression", SMALL, True, SOFT),
     "int8-soft": Row("**the same, convolutions and maps in int8 (the default)**", INT8, True, SOFT),
     "head-longer": Row("the same, the layers alone trained on as long as below", INT8, True, SOFT, (), HEAD_ALONE),

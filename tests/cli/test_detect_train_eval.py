@@ -38,10 +38,12 @@ def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
     data = write_toy_voc(tmp_path / "VOC", {"train": 12, "val": 4})
     path = tmp_path / "scales.safetensors"
     options = ["--scales", "240", "160", "--classifier", "svm", "--box-regression", "ridge", "--epochs", "4"]
+    options += ["--proposals", "quality"]
     assert main(["train", str(data), "--output", str(path), *options, "--quiet"]) == 0
     from sppnet.detection.model_file import read_model
 
     stored = read_model(path)[1]
+    assert stored["proposer"]["mode"] == "quality"
     assert stored["short_sides_px"] == [160, 240]
     assert stored["training"]["flip_short_sides_px"] == [133, 200]
     assert (stored["training"]["classifier"], stored["training"]["box_regression"]) == ("svm", "ridge")

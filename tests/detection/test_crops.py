@@ -62,7 +62,7 @@ def test_learns_and_keeps_its_kind_in_the_file(toy_voc: Path, tmp_path: Path) ->
     data = load_voc(toy_voc, "train").subset(range(4))
     detector = SPPDetector(
         features=FeatureOptions("rcnn", flip_short_sides_px=()), head=HeadOptions(rank=16, hidden=32),
-        suppression=SuppressionOptions(second_look=False), proposer=SelectiveSearch(max_windows=8),
+        suppression=SuppressionOptions(refinements=0), proposer=SelectiveSearch(max_windows=8),
         finetune=FinetuneOptions(epochs=1, windows_per_image=8),
     ).fit(data)  # fmt: skip
     path = tmp_path / "rcnn.safetensors"

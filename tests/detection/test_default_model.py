@@ -73,7 +73,7 @@ def test_every_stage_is_what_it_says(detector: SPPDetector) -> None:
     pixels = load_image(PHOTOS / "chelsea.png")
     window = np.array([[40, 10, 360, 290]], np.float32)
     plain = copy.copy(detector).set_params(
-        proposer=lambda image: window, suppression__second_look=False, suppression__box_voting=False
+        proposer=lambda image: window, suppression__refinements=0, suppression__box_voting=False
     )
     got = plain.detect(pixels, threshold=0.0)
     maps = plain.feature_maps(pixels)

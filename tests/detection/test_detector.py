@@ -73,7 +73,7 @@ def test_learns_and_finds_in_new_pictures(detector: SPPDetector, toy_voc: Path) 
     assert all((d.confidence >= 0.5).all() for d in sure)
     best = sure[0]
     assert list(best.seconds) == [
-            "decoding", "proposals", "convolutions", "pooling", "fc", "classes", "second look", "NMS",
+            "decoding", "proposals", "convolutions", "pooling", "fc", "classes", "refinement", "NMS",
         ]  # fmt: skip
     assert (np.diff(best.confidence) <= 0).all()
     assert best.class_name.tolist() == [detector.class_names_[i] for i in best.class_id]

@@ -129,12 +129,12 @@ def test_soft_suppression_lowers_scores_in_place_of_lives() -> None:
 
 
 def test_plain_path_equals_the_formulas() -> None:
-    """Without second look and voting: sigmoid, regression, suppression, one class after another."""
+    """Without refinement and voting: sigmoid, regression, suppression, one class after another."""
     weights, boxes = random_weights(9), windows()
     h = HeadEngine(weights.arrays()).fc(boxes).astype(np.float64)
     for threshold in (0.0, 0.7):
         box, score, label = decode_detections(
-            weights, scorer(weights), boxes, 300, 320, SuppressionOptions(0.3, 0.0, False, False), threshold=threshold
+            weights, scorer(weights), boxes, 300, 320, SuppressionOptions(0.3, 0.0, 0, False), threshold=threshold
         )
         for c in range(9):
             margin = h @ weights.class_weight[c].astype(np.float64) + weights.class_bias[c]
@@ -147,3 +147,36 @@ def test_plain_path_equals_the_formulas() -> None:
             kept = nms(moved, p[rows], 0.3)[:100]
             np.testing.assert_allclose(score[label == c], p[rows][kept], atol=1e-5)
             np.testing.assert_allclose(box[label == c], moved[kept], atol=1e-2)
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_each_round_of_refinement_starts_from_the_boxes_of_the_last(rounds: int) -> None:
+    weights, boxes = random_weights(2), windows()
+    score = scorer(weights)
+    limit = np.array([320, 300, 320, 300], np.float32)
+
+    def regressed(of: F32, c: int) -> tuple[F32, F32]:
+        margins, deltas = score(of)
+        return np.clip(decode_deltas(of, deltas[:, c]), 0, limit), 1 / (1 + np.exp(-margins[:, c]))
+
+    options = SuppressionOptions(0.3, 0.0, rounds, False)
+    got = decode_detections(weights, score, boxes, 300, 320, options)
+    for c in range(2):
+        last, p = regressed(boxes, c)
+        best = np.argsort(-p, kind="stable")[:400]
+        last, p = last[best], p[best]
+        everything, scores = [last], [p]
+        for _ in range(rounds):
+            rows = np.flatnonzero(p >= 0.02)
+            rows = rows[nms(last[rows], p[rows], 0.7)[:40]]
+            rows = rows[((last[rows, 2:] - last[rows, :2]) >= 4).all(1)]
+            last, p = regressed(last[rows], c)
+            everything.append(last)
+            scores.append(p)
+        assert len(everything[-1]) > 3
+        found, scored = np.concatenate(everything), np.concatenate(scores)
+        kept = nms(found, scored, 0.3)[:100]
+        kept = kept[(found[kept, 2:] > found[kept, :2]).all(1)]
+        np.testing.assert_allclose(got[0][got[2] == c], found[kept], atol=1e-2)
+        margin = np.log(scored[kept] / (1 - scored[kept])) * weights.slope[c] + weights.offset[c]
+        np.testing.assert_allclose(got[1][got[2] == c], 1 / (1 + np.exp(-margin)), atol=1e-4)

@@ -64,7 +64,7 @@ def test_an_image_and_its_mirror_image_have_the_same_objects(detector: SPPDetect
 
 def test_margins_and_deltas_are_the_means(detector: SPPDetector, photo: U8) -> None:
     """By hand, for one window of which nothing else is left."""
-    options = {"suppression__second_look": False, "suppression__box_voting": False}
+    options = {"suppression__refinements": 0, "suppression__box_voting": False}
     both = detector.set_params(features__mirror=True, **options)
     window = np.array([[40, 30, 250, 220]], np.float32)
     maps = both.feature_maps(photo)

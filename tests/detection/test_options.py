@@ -36,7 +36,7 @@ FINETUNE = FinetuneOptions(epochs=2)
         (lambda: HeadOptions(rank=0), "rank: got 0"),
         (lambda: SuppressionOptions(nms_iou=1.5), "nms_iou: got 1.5, expected a number from 0 to 1"),
         (lambda: SuppressionOptions(soft_sigma=float("nan")), "soft_sigma: got nan"),
-        (lambda: SuppressionOptions(second_look=1), "second_look: got 1, expected one of False, True"),  # type: ignore[arg-type]  # wrong on purpose
+        (lambda: SuppressionOptions(refinements=11), "refinements: got 11, expected a whole number from 0 to 10"),
         (lambda: FinetuneOptions(epochs=0), "epochs: got 0"),
         (lambda: FinetuneOptions(learning_rate=-1), "learning_rate: got -1"),
         (lambda: SvmOptions(c=0), "c: got 0"),

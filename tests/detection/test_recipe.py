@@ -38,7 +38,7 @@ def test_everything_is_restored(proposer: Any, tiny: Path, tmp_path: Path) -> No
         head__dropout=0.25,
         head__classifier="svm",
         head__box_regression="ridge",
-        suppression=SuppressionOptions(0.4, 0.2, second_look=False, box_voting=False),
+        suppression=SuppressionOptions(0.4, 0.2, refinements=3, box_voting=False),
         finetune=FinetuneOptions(3, 4, 5, 0.5, 1e-3, 1e-2),
         svm=SvmOptions(c=0.01, retrain_every=7),
         proposer=proposer,
@@ -79,7 +79,7 @@ def test_earlier_files_say_it_elsewhere(tiny: Path, tmp_path: Path) -> None:
     assert (loaded.seed, loaded.finetune.epochs, loaded.svm.c) == (4, 9, 0.5)
     assert loaded.features == FeatureOptions("spp", (2, 1), (160,), (130,), "float32")  # there was no other
     assert loaded.head == HeadOptions(24, 48, classifier="svm", box_regression="ridge")
-    assert loaded.suppression == SuppressionOptions(0.5, 0.0, second_look=False, box_voting=False)
+    assert loaded.suppression == SuppressionOptions(0.5, 0.0, refinements=0, box_voting=False)
     assert loaded.proposer == SelectiveSearch("fast", 120)
 
 

@@ -221,7 +221,7 @@ def test_is_what_detect_finds(tmp_path: Path) -> None:
     boxes, scores, kinds = session.run(["boxes", "scores", "class_ids"], {"image": image[None], "windows": windows})
     plain = detector.set_params(
         suppression=SuppressionOptions(
-            nms_iou=detector.suppression.nms_iou, soft_sigma=0, second_look=False, box_voting=False
+            nms_iou=detector.suppression.nms_iou, soft_sigma=0, refinements=0, box_voting=False
         )
     )
     found = plain.detect_windows(plain.feature_maps(image), windows)

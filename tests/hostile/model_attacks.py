@@ -137,6 +137,7 @@ DETECTOR: dict[str, tuple[Change, str]] = {
     "overlap as truth": (put("nms_iou", True), "nms_iou"),
     "overlap of minus one": (put("nms_iou", -1), "nms_iou"),
     "a second look of text": (put("second_look", "no"), "second_look"),
+    "a thousand refinements": (put("refinements", 1000), "refinements"),
     "changes of a number": (put("changes", 7), "changes"),
     "training of a list": (put("training", [1]), "training"),
     "a backbone that isn't one": (inside("backbone", name="../../etc/passwd"), "backbone|etc"),

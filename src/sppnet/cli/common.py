@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypedDict, TypeVar
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
     from sppnet.image_runs import FailedImage
     from sppnet.processes import Processes
+    from sppnet.proposals.base import Proposer
+    from sppnet.proposals.search import SelectiveSearch
 
 __all__ = [
     "EXIT_FAILED",
@@ -309,7 +312,7 @@ def remove_own_cache(folder: Path) -> None:
 
 
 def load_detector(arguments: argparse.Namespace) -> SPPDetector:
-    """Load the detector of ``--model``, with ``--scales``, ``--mirror``, ``--max-windows``, ``--device`` where given.
+    """Load the detector of ``--model``, with the options that say how it looks at images, where given.
 
     Raises:
         ModelFileError: the file is missing, damaged or no detector.
@@ -319,6 +322,8 @@ def load_detector(arguments: argparse.Namespace) -> SPPDetector:
 
     detector = SPPDetector.load(arguments.model, device=getattr(arguments, "device", "cpu"))
     options: dict[str, Any] = {}
+    if getattr(arguments, "proposals", None):
+        options["proposer"] = _search(detector.proposer, arguments.proposals)
     if getattr(arguments, "max_windows", None):
         options["proposer__max_windows"] = arguments.max_windows
     if getattr(arguments, "scales", None):
@@ -330,3 +335,12 @@ def load_detector(arguments: argparse.Namespace) -> SPPDetector:
     if getattr(arguments, "mirror", False):
         options["features__mirror"] = True
     return detector.set_params(**options)
+
+
+def _search(stored: Proposer, mode: str) -> SelectiveSearch:
+    """Selective search in another mode, as much like the proposer of the model as it can be."""
+    from sppnet.proposals.search import SelectiveSearch
+
+    if isinstance(stored, SelectiveSearch):
+        return replace(stored, mode=mode)
+    return SelectiveSearch(mode, getattr(stored, "max_windows", 2000), getattr(stored, "min_side", 16))

@@ -15,6 +15,7 @@ from sppnet.cli.options import (
     add_model,
     add_on_error,
     add_output,
+    add_proposals,
     add_scales,
     add_verb,
     fraction,
@@ -73,6 +74,7 @@ def add_parser(subparsers: Any) -> None:
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own. One is "
                "faster; more, such as 352 608 1000, find more and smaller objects")  # fmt: skip
     add_mirror(parser)
+    add_proposals(parser)
     add("--every", type=_interval, default="1s", metavar="TIME", help="videos: look at one frame of each interval, "
         "as in 1s, 500ms or 2min (default: %(default)s)")  # fmt: skip
     add("--workers", type=positive_int, default=2, metavar="N", help="threads that read ahead and draw; results do not "

@@ -13,6 +13,7 @@ from sppnet.cli.options import (
     add_mirror,
     add_model,
     add_on_error,
+    add_proposals,
     add_scales,
     add_verb,
     positive_int,
@@ -54,6 +55,7 @@ def add_parser(subparsers: Any) -> None:
     add("--json", metavar="FILE", help="write the figures as JSON")
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
     add_mirror(parser)
+    add_proposals(parser)
     add_on_error(parser)
     add_compute(parser)
 

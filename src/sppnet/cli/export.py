@@ -14,7 +14,7 @@ DESCRIPTION = """\
 Write a detector as an ONNX file, for programs that run without sppnet.
 
 Inputs: image, uint8 (1, H, W, 3), RGB of any size, and windows, float32 (K, 4), in pixels of that image.
-Outputs: boxes, float32 (K, classes, 4), and scores, float32 (K, classes). The second look, soft suppression and box
+Outputs: boxes, float32 (K, classes, 4), and scores, float32 (K, classes). Refinement, soft suppression and box
 voting of `sppnet detect` are not in the file. Names and thresholds of the classes are in its metadata.
 """
 

@@ -13,6 +13,7 @@ from sppnet.cli.options import (
     add_model,
     add_on_error,
     add_output,
+    add_proposals,
     add_scales,
     add_verb,
     positive_int,
@@ -48,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="examine at most N windows of each image (default: %(default)s)",
     )
+    add_proposals(parser)
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
     add("--float16", action="store_true", help="half the size, about three digits")
     add("--estimate", action="store_true", help="only print how large the file would be")
@@ -63,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.output and not arguments.estimate:
         raise ArgumentError("name the file to write with --output FILE, or ask for the size only with --estimate")
+    if arguments.windows and arguments.proposals:
+        raise ArgumentError("--proposals: windows come from --windows; leave one of them out")
     if arguments.output:
         file_for_output(arguments.output, example="vectors.safetensors")
     images = find_images(arguments.images)

@@ -19,6 +19,7 @@ __all__ = [
     "add_model",
     "add_on_error",
     "add_output",
+    "add_proposals",
     "add_rename",
     "add_scales",
     "add_seed",
@@ -193,6 +194,13 @@ def add_mirror(parser: Any) -> None:
     """``--mirror``."""
     parser.add_argument("--mirror", action="store_true", help="look at the mirror image, too, and take the mean: finds "
                         "more, and takes nearly twice as long")  # fmt: skip
+
+
+def add_proposals(parser: Any, default: str = "as stored in the model, usually fast") -> None:
+    """``--proposals``: the mode of selective search."""
+    parser.add_argument("--proposals", choices=("fast", "quality"), help="how windows are proposed. quality fits "
+                        "objects better: where it was measured, 1.4 to 2.3 points more, in 1.5 times the time "
+                        f"(default: {default})")  # fmt: skip
 
 
 def add_views(parser: Any) -> None:

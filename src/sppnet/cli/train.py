@@ -140,7 +140,7 @@ def _check_model_options(arguments: argparse.Namespace) -> None:
         raise ArgumentError("--model: needs --tune-convolutions; to add classes to a detector, use sppnet add-class")
     defaults = {"features": "spp", "precision": "int8", "layers": "fc", "classifier": "softmax",
                 "box_regression": "joint"}  # fmt: skip
-    for name in ("scales", "backbone", "epochs", *defaults):
+    for name in ("scales", "backbone", "proposals", "epochs", *defaults):
         if getattr(arguments, name) != defaults.get(name):
             raise ArgumentError(f"--{name.replace('_', '-')}: is that of --model; leave it out")
 

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import reading
-from sppnet.cli.options import add_scales, name_list
+from sppnet.cli.options import add_proposals, add_scales, name_list
 
 if TYPE_CHECKING:
     from sppnet.datasets.training_splits import TrainingSplits
@@ -32,7 +32,7 @@ def add_training_scales(parser: Any) -> None:
 
 
 def add_maps(parser: Any) -> None:
-    """``--backbone``, ``--features`` and ``--precision``."""
+    """``--backbone``, ``--features``, ``--precision`` and ``--proposals``."""
     add = parser.add_argument
     add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
         "efficientnet-lite0, two feature maps)")  # fmt: skip
@@ -40,6 +40,7 @@ def add_maps(parser: Any) -> None:
         "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip
     add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and use. "
         "int8 is three times as fast; some backbones have float32 only (default: %(default)s)")  # fmt: skip
+    add_proposals(parser, "fast; it is stored in the model, for use")
 
 
 def training_splits(arguments: argparse.Namespace) -> TrainingSplits:
@@ -55,8 +56,9 @@ def training_splits(arguments: argparse.Namespace) -> TrainingSplits:
 
 
 def maps_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Parameters of the detector that windows and maps depend on: ``features``, and ``backbone`` where it is given."""
+    """Parameters of the detector that windows and maps depend on; what isn't given is left out, but ``features``."""
     from sppnet.detection.options import FeatureOptions
+    from sppnet.proposals.search import SelectiveSearch
 
     features: dict[str, Any] = {"method": arguments.features, "precision": arguments.precision}
     if arguments.scales is not None:
@@ -64,4 +66,5 @@ def maps_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
         # mirror images at 5/6 of them, so that each object is seen at two sizes
         features |= {"short_sides_px": scales, "flip_short_sides_px": tuple(max(16, s * 5 // 6) for s in scales)}
     backbone = {} if arguments.backbone is None else {"backbone": arguments.backbone}
-    return {"features": FeatureOptions(**features)} | backbone
+    proposer = {} if arguments.proposals is None else {"proposer": SelectiveSearch(arguments.proposals)}
+    return {"features": FeatureOptions(**features)} | backbone | proposer

@@ -1,4 +1,4 @@
-"""From fc features of windows to detections: box regression, a second look at the best, suppression, box voting."""
+"""From fc features of windows to detections: box regression, refinement of the best, suppression, box voting."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Scorer = Callable[[F32], tuple[F32, F32]]
 
 # Windows of a class that go into non-maximum suppression, and detections that come out (the paper keeps 100)
 _BEFORE_NMS, AFTER_NMS = 400, 100
-# A second look is taken at boxes that are at least this probable, at most so many a class
-_LOOK_AGAIN, _LOOK_AT_MOST = 0.02, 40
+# Boxes are refined that are at least this probable, at most so many a class
+_REFINE_FROM, _REFINE_AT_MOST = 0.02, 40
 # Boxes that overlap a detection by this much have a say in where it is (Gidaris and Komodakis, 2015)
 _VOTING_IOU = 0.5
 
@@ -45,11 +45,11 @@ def decode_detections(
     Args:
         weights: of the layers behind the fc features; their calibration is used here.
         score: gives margins ``(K, c)`` and box deltas ``(K, c, 4)`` of windows ``(K, 4)``. It is called once, and once
-            a class for the second look.
+            a class for each refinement.
         windows: ``(K, 4)`` in image pixels.
         height: of the image in pixels; boxes are clipped to it.
         width: of the image in pixels.
-        options: of suppression, second look and voting.
+        options: of suppression, refinement and voting.
         threshold: minimum confidence, or ``(classes,)`` of them.
         lap: called at the end of each stage.
 
@@ -67,9 +67,9 @@ def decode_detections(
         moved = decode_deltas(windows[mine], np.ascontiguousarray(deltas[mine, c]))
         found.append((np.clip(moved, 0, limit), scores[mine]))
     lap("classes")
-    if options.second_look:
-        found = [_look_again(score, c, boxes, own, limit) for c, (boxes, own) in enumerate(found)]
-        lap("second look")
+    if options.refinements:
+        found = [_refine(score, c, boxes, own, limit, options.refinements) for c, (boxes, own) in enumerate(found)]
+        lap("refinement")
     parts: list[tuple[F32, F32, I64]] = []
     for c, (boxes, own) in enumerate(found):
         kept = suppressed(boxes, own, options.nms_iou)
@@ -80,7 +80,7 @@ def decode_detections(
             kept = kept[:AFTER_NMS]
             new = own[kept]
         new = weights.probability(new, c)
-        shown = new >= wanted[c]  # a second look may have found less
+        shown = new >= wanted[c]  # a refined box may have a lower score
         kept, new = kept[shown], new[shown]
         final = _vote(boxes, own, kept) if options.box_voting else boxes[kept]
         there = (final[:, 2:] > final[:, :2]).all(1)  # clipping may leave a box outside without area
@@ -108,17 +108,24 @@ def _best(scores: F32, least: float) -> I64:
     return rows[np.argsort(-scores[rows], kind="stable")][:_BEFORE_NMS]
 
 
-def _look_again(score: Scorer, c: int, boxes: F32, scores: F32, limit: F32) -> tuple[F32, F32]:
-    """What was found of class ``c``, and what a second round of scoring and regression makes of the best of it."""
-    worth = np.flatnonzero(scores >= _LOOK_AGAIN)
-    worth = worth[suppressed(boxes[worth], scores[worth], 0.7)[:_LOOK_AT_MOST]]
-    side = boxes[worth, 2:] - boxes[worth, :2]
-    again = boxes[worth[(side >= 4).all(1)]]
-    if not len(again):
-        return boxes, scores
-    margins, deltas = score(again)
-    moved = np.clip(decode_deltas(again, np.ascontiguousarray(deltas[:, c])), 0, limit)
-    return np.concatenate([boxes, moved]), np.concatenate([scores, _sigmoid(margins[:, c])])
+def _refine(score: Scorer, c: int, boxes: F32, scores: F32, limit: F32, rounds: int) -> tuple[F32, F32]:
+    """What was found of class ``c``, and what rounds of scoring and regression make of the best of it.
+
+    The first round starts from all boxes, each other one from those that the round before made.
+    """
+    found = [(boxes, scores)]
+    for _ in range(rounds):
+        boxes, scores = found[-1]
+        worth = np.flatnonzero(scores >= _REFINE_FROM)
+        worth = worth[suppressed(boxes[worth], scores[worth], 0.7)[:_REFINE_AT_MOST]]
+        side = boxes[worth, 2:] - boxes[worth, :2]
+        again = boxes[worth[(side >= 4).all(1)]]
+        if not len(again):
+            break
+        margins, deltas = score(again)
+        moved = np.clip(decode_deltas(again, np.ascontiguousarray(deltas[:, c])), 0, limit)
+        found.append((moved, _sigmoid(margins[:, c])))
+    return np.concatenate([b for b, _ in found]), np.concatenate([s for _, s in found])
 
 
 def _vote(boxes: F32, score: F32, kept: NDArray[np.int64]) -> F32:

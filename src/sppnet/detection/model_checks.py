@@ -191,7 +191,8 @@ _RULES: dict[str, Rule] = {
     "proposer": (_proposer, f"an object with a name and max_windows in [1, {MAX_WINDOWS}]"),
     "nms_iou": (lambda v: _number(v, 0, 1), "a number in [0, 1]"),
     "soft_sigma": (lambda v: _number(v, 0, 1), "a number in [0, 1]"),
-    "second_look": (lambda v: isinstance(v, bool), "true or false"),
+    "refinements": (lambda v: _whole(v, 0, 10), "a whole number from 0 to 10"),
+    "second_look": (lambda v: isinstance(v, bool), "true or false"),  # of older files: one refinement
     "box_voting": (lambda v: isinstance(v, bool), "true or false"),
     "mirror": (lambda v: isinstance(v, bool), "true or false"),
     "seed": (lambda v: _whole(v, 0, 2**63 - 1), "a whole number of at least 0"),

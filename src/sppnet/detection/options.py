@@ -104,7 +104,8 @@ class SuppressionOptions:
             ``soft_sigma`` 0.
         soft_sigma: above 0, each better box that overlaps one less multiplies its score by
             ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression, Bodla et al., 2017). 0 turns it off.
-        second_look: the most probable regressed boxes are pooled, scored and regressed once more.
+        refinements: so often the most probable regressed boxes are pooled, scored and regressed again, in [0, 10]
+            (iterative localisation, Gidaris and Komodakis, 2015).
         box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
 
     Raises:
@@ -113,14 +114,14 @@ class SuppressionOptions:
 
     nms_iou: float = 0.5
     soft_sigma: float = 0.3
-    second_look: bool = True
+    refinements: int = 1
     box_voting: bool = True
 
     def __post_init__(self) -> None:
         """Check every value."""
         _number("nms_iou", self.nms_iou, 0, 1)
         _number("soft_sigma", self.soft_sigma, 0, 1)
-        _one_of("second_look", self.second_look, (False, True))
+        _whole("refinements", self.refinements, 0, 10)
         _one_of("box_voting", self.box_voting, (False, True))
 
 

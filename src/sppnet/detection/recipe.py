@@ -97,7 +97,7 @@ def recipe_from_metadata(metadata: Mapping[str, Any], weights: DetectorWeights) 
         "suppression": SuppressionOptions(
             metadata["nms_iou"],
             metadata.get("soft_sigma", 0.0),
-            metadata.get("second_look", False),
+            metadata.get("refinements", int(metadata.get("second_look", False))),
             metadata.get("box_voting", False),
         ),
         "finetune": _options(FinetuneOptions, metadata.get("finetune", training.get("finetune", {}))),

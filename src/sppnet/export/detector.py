@@ -38,7 +38,7 @@ def export_onnx(
 
     Inputs: ``image``, uint8 ``(1, H, W, 3)``, RGB of any size, and ``windows``, float32 ``(K, 4)``, finite
     ``(x0, y0, x1, y1)`` in pixels of that image. Outputs: ``boxes``, float32 ``(K, classes, 4)``, regressed and clipped
-    to the image, and ``scores``, float32 ``(K, classes)``, calibrated probabilities. The second look, soft suppression
+    to the image, and ``scores``, float32 ``(K, classes)``, calibrated probabilities. Refinement, soft suppression
     and box voting of :meth:`SPPDetector.detect` are not in the graph.
 
     Names of the classes, their thresholds and more are in the file's metadata, each as JSON.
