@@ -14,10 +14,11 @@ import pytest
 from sppnet.kernels import scratch, scratch_llvm, scratch_plain, vectors, vectors_llvm, vectors_plain
 from sppnet.kernels.fallback import first_that_works
 
-# Pooling and selective search, in a process whose private interfaces are broken before sppnet is imported.
+# Kernels of several rooms, some with memory of their own, in a process whose private interfaces are broken before
+# sppnet is imported. All of selective search would compile 37 kernels.
 _RUN = """
 import sys, numpy as np, torch, sppnet
-from sppnet.proposals import compiled
+from sppnet.proposals import compiled, segmentation
 rng = np.random.default_rng(5)
 torch.set_num_threads(2)
 sppnet.set_num_threads(2)
@@ -31,9 +32,11 @@ compiled.rank_keys(7, 3, results["keys"])
 if sys.argv[2] == "two":
     np.savez(sys.argv[1], **results)
     sys.exit()
+corners = rng.integers(0, 40, (60, 2))
+boxes = np.concatenate([corners, corners + rng.integers(5, 30, (60, 2))], 1).astype(np.float32)
+results["kept"] = sppnet.nms(boxes, np.linspace(1, 0, 60, dtype=np.float32), 0.3)
 image = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
-image[10:30, 10:40] //= 4
-results["windows"] = sppnet.selective_search(image, "single", working_side=50, min_side=2)
+results["smooth"] = segmentation.sorted_edges(np.moveaxis(image, 2, 0).copy(), 0.8)[1]
 leaf = torch.from_numpy(np.nan_to_num(features, posinf=9, neginf=-9)).requires_grad_()
 sppnet.pool_windows(leaf, windows).square().sum().backward()
 results["gradient"] = leaf.grad.numpy()
