@@ -79,3 +79,13 @@ def test_training_goes_on_with_the_windows_of_the_model(
     command = ["train", str(data), "-o", str(tmp_path / "t.safetensors"), "--tune-convolutions", "--model", str(model)]
     assert main([*command, "--proposals", "quality"]) == 2
     assert "--proposals: is that of --model; leave it out" in capsys.readouterr().err
+
+
+def test_the_file_says_which_windows(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "quality.safetensors"
+    SPPDetector.load(model).set_params(proposer=SelectiveSearch("quality", 77)).save(path)
+    assert main(["model", "info", "--model", str(path)]) == 0
+    assert "selective search (quality), at most 77 an image" in capsys.readouterr().out
+    SPPDetector.load(model).set_params(proposer=GridProposer(50)).save(path)
+    assert main(["model", "info", "--model", str(path)]) == 0
+    assert "grid, at most 50 an image" in capsys.readouterr().out

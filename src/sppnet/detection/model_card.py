@@ -7,6 +7,7 @@ from typing import Any
 from sppnet.backbones.sources import SOURCES
 from sppnet.detection.calibration import DEFAULT_THRESHOLD
 from sppnet.detection.model_file import StoredModel
+from sppnet.proposals.search import MODES
 
 __all__ = ["describe_model"]
 
@@ -37,7 +38,8 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
         ("pyramid", f"levels {_list(m.get('levels'))}"),
         ("scales", f"short side {_list(m.get('short_sides_px'))} px"
                    f"{', also of the mirror image' if m.get('mirror') else ''}"),
-        ("windows", f"{_value(m, 'proposer', 'name')}, at most {_value(m, 'proposer', 'max_windows')} an image"),
+        ("windows", f"{_value(m, 'proposer', 'name')}{_mode(m)}, at most {_value(m, 'proposer', 'max_windows')} an "
+                    "image"),
         ("trained on", f"{training.get('data', '?')} {training.get('split', '')}, {training.get('images', '?')} images"
                        f", seed {training.get('seed', '?')}"),
         ("calibrated on", str(m.get("calibrated_on", "nothing: confidences are no probabilities"))),
@@ -57,6 +59,12 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
 
 def _list(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _mode(metadata: dict[str, Any]) -> str:
+    """How selective search looks for windows, where that is one of the modes with a name."""
+    mode = _value(metadata, "proposer", "mode")
+    return f" ({mode})" if mode in MODES else ""
 
 
 def _value(metadata: dict[str, Any], *keys: str) -> str:
