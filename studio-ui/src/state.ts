@@ -95,7 +95,7 @@ interface Pending { boxes: Box[]; done: boolean; rejected: Box[] }
 const pending = new Map<string, Pending>();
 const versions = new Map<string, number>();
 let sending = false;
-// Counts the changes of an image here, and the answers to them: what was asked of the server before may be older.
+// Counts what happens to an image here, and the answers to that: what was asked of the server before may be older.
 const changes = new Map<string, number>();
 const countChange = (id: string): void => void changes.set(id, (changes.get(id) ?? 0) + 1);
 
@@ -159,6 +159,7 @@ export function resolveConflict(mine: boolean): void {
   if (!now) return;
   conflict.value = conflicts.shift() ?? null;
   versions.set(now.id, now.version);
+  countChange(now.id);
   const theirs: Pending = { done: now.done, boxes: now.boxes.map(fromRow), rejected: now.rejected.map(fromRow) };
   const chosen = mine && now.mine ? now.mine : theirs;
   if (open.value?.id === now.id) open.value = { ...open.value, ...chosen, version: now.version };
@@ -182,6 +183,7 @@ export function change(edit: (o: Open) => Partial<Open>, kind = ""): void {
   const before = open.value;
   if (!before) return;
   const after = { ...before, ...edit(before) };
+  countChange(before.id);
   batch(() => {
     open.value = after;
     const at = performance.now();
@@ -206,10 +208,11 @@ export function dropUnnamed(key: number): void {
   if (now && last?.id === now.id && last.kind === UNNAMED && last.after.boxes.some((b) => b.key === key)) {
     batch(() => {
       undoSteps.value = undoSteps.value.slice(0, -1);
-      open.value = { ...now, ...last.before };
+      // Not all of last.before: the other boxes may be newer, from the server
+      open.value = { ...now, boxes: now.boxes.filter((b) => b.key !== key), done: last.before.done };
       if (selected.value === key) selected.value = null;
       naming.value = null;
-      patchRow(now.id, { done: last.before.done, classes: classesOf(last.before.boxes) });
+      patchRow(now.id, { done: last.before.done, classes: classesOf(now.boxes) });
     });
   } else removeBox(key);
 }
@@ -264,21 +267,27 @@ function patchRow(id: string, part: Partial<ImageRow>): void {
 
 export async function loadAll(): Promise<void> {
   const before = new Map(changes);
+  const rowsBefore = new Map(rows.value.map((r) => [r.id, r.suggested]));
+  const [statusBefore, classesBefore] = [status.value, project.value?.classes];
   const [info, list] = await Promise.all([api.project(), api.images()]);
+  // What came meanwhile is newer than this answer
   const known = new Map(rows.value.map((r) => [r.id, r]));
-  const isOld = (id: string): boolean => changes.get(id) !== before.get(id);
+  const isOld = (r: ImageRow): boolean =>
+    changes.get(r.id) !== before.get(r.id) && r.version <= (versions.get(r.id) ?? -1);
+  const classList = project.value && project.value.classes !== classesBefore ? project.value.classes : info.classes;
   batch(() => {
-    project.value = info;
-    status.value = info.status;
+    project.value = { ...info, classes: classList };
+    if (status.value === statusBefore) status.value = info.status;
     rows.value = list.images.sort((a, b) => collator.compare(a.name, b.name)).map((r) => {
+      const here = known.get(r.id);
+      const suggested = here && here.suggested !== rowsBefore.get(r.id) ? here.suggested : r.suggested;
       const mine = pending.get(r.id);
-      if (mine) return { ...r, done: mine.done, classes: classesOf(mine.boxes) };
-      const here = isOld(r.id) ? known.get(r.id) : undefined;
-      return here ? { ...r, done: here.done, classes: here.classes } : r;
+      if (mine) return { ...r, suggested, done: mine.done, classes: classesOf(mine.boxes) };
+      return here && isOld(r) ? { ...r, suggested, done: here.done, classes: here.classes } : { ...r, suggested };
     });
-    for (const r of list.images) if (!pending.has(r.id) && !isOld(r.id)) versions.set(r.id, r.version);
-    if (activeClass.value === null || !info.classes.some((c) => c.id === activeClass.value)) {
-      activeClass.value = info.classes[0]?.id ?? null;
+    for (const r of list.images) if (!pending.has(r.id) && !isOld(r)) versions.set(r.id, r.version);
+    if (activeClass.value === null || !classList.some((c) => c.id === activeClass.value)) {
+      activeClass.value = classList[0]?.id ?? null;
     }
   });
 }
@@ -306,23 +315,32 @@ export async function openImage(id: string): Promise<void> {
   const local = pending.get(id);
   if (!local) versions.set(id, detail.version);
   batch(() => {
+    const boxes = withUnnamed(id, local ? local.boxes : detail.boxes.map(fromRow));
+    const done = local ? local.done : detail.done;
     open.value = {
       ...detail,
-      boxes: local ? local.boxes : detail.boxes.map(fromRow),
-      done: local ? local.done : detail.done,
+      boxes,
+      done,
       rejected: local ? local.rejected : detail.rejected.map(fromRow),
       suggestions: parse(detail.suggestions),
       windows: null,
     };
-    selected.value = null;
+    patchRow(id, { done, classes: classesOf(boxes) });
+    if (!boxes.some((b) => b.key === selected.value)) selected.value = null;
+    if (!boxes.some((b) => b.key === naming.value)) naming.value = null;
     lookAt.value = null;
-    naming.value = null;
     view.value = "image";
   });
   location.hash = id;
   void fetchWindows(id);
   prefetch();
 }
+
+/** Boxes of an image, with those of the open one that wait for their name: nobody takes away a box that is being named. */
+const withUnnamed = (id: string, boxes: Box[]): Box[] => {
+  const waiting = open.value?.id === id ? open.value.boxes.filter((b) => b.cls < 0) : [];
+  return [...boxes, ...waiting.filter((b) => !boxes.some((other) => other.key === b.key))];
+};
 
 /** A place in the open image that somebody should look at. */
 export const lookAt = signal<Rect | null>(null);
@@ -339,8 +357,14 @@ export async function openAt(id: string, rect: Rect): Promise<void> {
   });
 }
 
+/** Show an image as the server has it. */
 async function reopen(id: string): Promise<void> {
-  if (open.value?.id === id) await openImage(id);
+  if (open.value?.id === id && view.value === "image") return openImage(id);
+  const now = await api.image(id).catch(() => null);
+  if (!now || pending.has(id)) return undefined;
+  versions.set(id, now.version);
+  patchRow(id, { done: now.done, classes: now.boxes.map((b) => b[4]) });
+  return undefined;
 }
 
 /** Have the next image ready before it is asked for. */
@@ -400,6 +424,7 @@ async function goOn(by: 1 | -1, todo: boolean): Promise<boolean> {
 export const go = async (by: 1 | -1): Promise<void> => void (await goOn(by, false));
 
 export function toGrid(): void {
+  ticket += 1; // an image that is on its way isn't opened any more
   view.value = "grid";
   history.replaceState(null, "", location.pathname);
 }
@@ -591,8 +616,7 @@ function setClasses(list: ClassInfo[]): void {
 export async function reload(): Promise<void> {
   const here = open.value?.id;
   await loadAll();
-  const unnamed = open.value?.boxes.some((b) => b.cls < 0); // nobody takes away a box that is being named
-  if (here && view.value === "image" && !unnamed) await openImage(here);
+  if (here && here === open.value?.id && view.value === "image") await openImage(here);
 }
 
 // --- events of the server --------------------------------------------------------------------------------------------
@@ -643,9 +667,10 @@ function handle(event: Event): void {
     patchRow(event.image, { done: event.done ?? false, classes: event.boxes.map((b) => b[4]) });
     if (pending.has(event.image)) return;
     versions.set(event.image, event.version ?? 0);
+    countChange(event.image);
     const o = open.value;
     if (o?.id === event.image) {
-      open.value = { ...o, version: event.version ?? 0, done: event.done ?? false, boxes: event.boxes.map(fromRow), rejected: (event.rejected ?? []).map(fromRow) };
+      open.value = { ...o, version: event.version ?? 0, done: event.done ?? false, boxes: withUnnamed(o.id, event.boxes.map(fromRow)), rejected: (event.rejected ?? []).map(fromRow) };
     }
   }
 }

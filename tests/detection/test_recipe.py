@@ -83,6 +83,28 @@ def test_earlier_files_say_it_elsewhere(tiny: Path, tmp_path: Path) -> None:
     assert loaded.proposer == SelectiveSearch("fast", 120)
 
 
+def test_what_is_switched_off_stays_off(tiny: Path, tmp_path: Path) -> None:
+    """Nothing of the file that a detector came from outlives another choice."""
+    tensors, metadata = read_model(tiny)
+    old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    del metadata["refinements"]
+    write_model(old, tensors, metadata | {"second_look": True, "mirror": True}, "float32")
+    detector = SPPDetector.load(old)
+    assert (detector.suppression.refinements, detector.features.mirror) == (1, True)
+    detector.set_params(features__mirror=False, suppression__refinements=0).save(new)
+    again = SPPDetector.load(new)
+    assert (again.suppression.refinements, again.features.mirror) == (0, False)
+    assert not {"mirror", "second_look"} & read_model(new)[1].keys()
+
+
+def test_numbers_of_numpy_are_written(tiny: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"suppression__refinements": np.int64(2), "proposer__max_windows": np.int32(70)}
+    SPPDetector.load(tiny).set_params(**changes, suppression__nms_iou=np.float32(0.5)).save(tmp_path / "n.safetensors")
+    again = SPPDetector.load(tmp_path / "n.safetensors")
+    assert (again.suppression.refinements, again.suppression.nms_iou) == (2, 0.5)
+    assert again.proposer == SelectiveSearch(max_windows=70)
+
+
 def test_the_default_model() -> None:
     detector = SPPDetector.load()
     fresh = SPPDetector(features=FeatureOptions(precision=detector.features.precision))

@@ -18,7 +18,9 @@ from sppnet.kernels.fallback import first_that_works
 # sppnet is imported. All of selective search would compile 37 kernels.
 _RUN = """
 import sys, numpy as np, torch, sppnet
-from sppnet.proposals import compiled, segmentation
+from sppnet.detection.suppression import suppressed
+from sppnet.proposals import compiled
+from sppnet.proposals.segmentation import sorted_edges
 rng = np.random.default_rng(5)
 torch.set_num_threads(2)
 sppnet.set_num_threads(2)
@@ -34,9 +36,9 @@ if sys.argv[2] == "two":
     sys.exit()
 corners = rng.integers(0, 40, (60, 2))
 boxes = np.concatenate([corners, corners + rng.integers(5, 30, (60, 2))], 1).astype(np.float32)
-results["kept"] = sppnet.nms(boxes, np.linspace(1, 0, 60, dtype=np.float32), 0.3)
+results["kept"] = suppressed(boxes, np.linspace(1, 0, 60, dtype=np.float32), 0.3)
 image = rng.integers(0, 255, (40, 60, 3)).astype(np.uint8)
-results["smooth"] = segmentation.sorted_edges(np.moveaxis(image, 2, 0).copy(), 0.8)[1]
+results["smooth"], results["order"], results["starts"] = sorted_edges(np.moveaxis(image, 2, 0).copy(), 0.8)
 leaf = torch.from_numpy(np.nan_to_num(features, posinf=9, neginf=-9)).requires_grad_()
 sppnet.pool_windows(leaf, windows).square().sum().backward()
 results["gradient"] = leaf.grad.numpy()

@@ -162,30 +162,44 @@ def test_undo_after_a_class_is_gone(studio: Studio) -> None:
         assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
 
 
+class Held:
+    """Holds the answers that the server gives to the next requests for the list and for an image."""
+
+    def __init__(self, page: Any, image: str, count: int = 2) -> None:
+        self.page, self.answers, self.count = page, list[tuple["Route", "APIResponse"]](), count
+        page.route(re.compile(rf"/api/images(/{image})?$"), self._hold)
+
+    def _hold(self, route: Route) -> None:
+        if route.request.method == "GET" and len(self.answers) < self.count:
+            self.answers.append((route, route.fetch()))
+        else:
+            route.continue_()
+
+    def wait(self, number: int) -> None:
+        """Until this many answers are held."""
+        for _ in range(100):
+            if len(self.answers) == number:
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError("no request")
+
+    def give(self) -> None:
+        """Let the page have the newest."""
+        self.answers[-1][0].fulfill(response=self.answers[-1][1])
+
+
 def test_an_answer_that_comes_late_replaces_nothing(studio: Studio) -> None:
     """What the server said of an image before the last change was saved is old when it arrives after it."""
     with browser_page() as page:
         person, image = first_box(page, studio, "thing")
         wait_until(page, "__s.waiting.value === 0")
-        held: list[tuple[Route, APIResponse]] = []
-        late = re.compile(rf"/api/images(/{image})?$")
-
-        def hold(route: Route) -> None:
-            if route.request.method == "GET" and len(held) < 2:
-                held.append((route, route.fetch()))
-            else:
-                route.continue_()
-
-        page.route(late, hold)
+        held = Held(page, image)
         page.evaluate("void __s.reload()")
         for answers in (1, 2):  # the list of images, then the image that is open
-            for _ in range(100):
-                if len(held) == answers:
-                    break
-                page.wait_for_timeout(50)
+            held.wait(answers)
             draw(person, 100, 20 + 60 * answers, 160, 60 + 60 * answers)
             wait_until(page, f"__s.waiting.value === 0 && __s.open.value.boxes.length === {1 + answers}")
-            held[-1][0].fulfill(response=held[-1][1])
+            held.give()
         page.wait_for_timeout(300)
         assert page.evaluate("__s.open.value.boxes.length") == 3
         assert page.evaluate(f"__s.rows.value.find((r) => r.id === '{image}').classes.length") == 3
@@ -193,6 +207,64 @@ def test_an_answer_that_comes_late_replaces_nothing(studio: Studio) -> None:
         wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
         assert page.evaluate("__s.conflict.value") is None
         assert len(stored(studio, image)) == 2
+
+
+def test_an_answer_that_comes_late_replaces_nothing_of_others(studio: Studio) -> None:
+    """Labels and classes that another page made, and where the person went, meanwhile."""
+    with browser_page() as page:
+        person, image = first_box(page, studio, "thing")
+        wait_until(page, "__s.waiting.value === 0")
+        row = f"__s.rows.value.find((r) => r.id === '{image}')"
+        held = Held(page, image)
+        page.evaluate("void __s.reload()")
+        for answers in (1, 2):
+            held.wait(answers)
+            now = call(studio, "GET", f"/api/images/{image}")
+            boxes = [*now["boxes"], [100, 60 * answers, 160, 60 * answers + 40, now["boxes"][0][4]]]
+            change = {"version": now["version"], "boxes": boxes, "done": False, "rejected": []}
+            call(studio, "PUT", f"/api/images/{image}/labels", change)
+            call(studio, "POST", "/api/classes", {"name": f"class {answers}"})
+            wait_until(page, f"__s.open.value.boxes.length === {1 + answers}")
+            wait_until(page, f"__s.classes.value.length === {1 + answers}")
+            held.give()
+        page.wait_for_timeout(300)
+        assert (
+            page.evaluate(f"[__s.open.value.boxes.length, {row}.classes.length, __s.classes.value.length]") == [3] * 3
+        )
+        draw(person, 200, 20, 260, 80)  # with the newest version: no conflict
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 4")
+        assert page.evaluate("__s.conflict.value") is None
+
+
+def test_an_answer_that_comes_late_takes_no_box_without_a_name_and_nobody_back(studio: Studio) -> None:
+    with browser_page() as page:
+        open_first_by_name(page, studio)
+        person = Person(page, {})
+        person.wait_until_ready()
+        image = str(page.evaluate("__s.open.value.id"))
+        held = Held(page, image)
+        page.evaluate("void __s.reload()")
+        held.wait(1)
+        held.give()
+        held.wait(2)
+        draw(person, 20, 20, 90, 80)
+        held.give()
+        page.wait_for_timeout(300)
+        assert page.evaluate("__s.open.value.boxes.map((b) => b.cls)") == [-1]
+        person.answer_what_it_is("kept")
+        wait_until(page, "__s.waiting.value === 0")
+        assert stored(studio, image) == [(20, 20, 90, 80, "kept")]
+        page.unroute_all()
+        held = Held(page, image)
+        page.evaluate("void __s.reload()")
+        held.wait(1)
+        held.give()
+        held.wait(2)
+        page.keyboard.press("g")
+        wait_until(page, "__s.view.value === 'grid'")
+        held.give()
+        page.wait_for_timeout(300)
+        assert page.evaluate("__s.view.value") == "grid"
 
 
 def test_a_key_means_one_thing(studio: Studio) -> None:

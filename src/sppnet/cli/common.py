@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -343,4 +344,4 @@ def _search(stored: Proposer, mode: str) -> SelectiveSearch:
 
     if isinstance(stored, SelectiveSearch):
         return replace(stored, mode=mode)
-    return SelectiveSearch(mode, getattr(stored, "max_windows", 2000), getattr(stored, "min_side", 16))
+    return SelectiveSearch(mode, getattr(stored, "max_windows", 2000), math.ceil(getattr(stored, "min_side", 16)))

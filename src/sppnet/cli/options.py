@@ -198,9 +198,9 @@ def add_mirror(parser: Any) -> None:
 
 def add_proposals(parser: Any, default: str = "as stored in the model, usually fast") -> None:
     """``--proposals``: the mode of selective search."""
-    parser.add_argument("--proposals", choices=("fast", "quality"), help="how windows are proposed. quality fits "
-                        "objects better: where it was measured, 1.4 to 2.3 points more, in 1.5 times the time "
-                        f"(default: {default})")  # fmt: skip
+    parser.add_argument("--proposals", choices=("fast", "quality"), help="how windows are proposed. quality gives "
+                        "windows that fit objects better, and takes about 1.5 times as long in all (default: "
+                        f"{default})")  # fmt: skip
 
 
 def add_views(parser: Any) -> None:

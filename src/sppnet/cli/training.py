@@ -40,7 +40,7 @@ def add_maps(parser: Any) -> None:
         "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip
     add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and use. "
         "int8 is three times as fast; some backbones have float32 only (default: %(default)s)")  # fmt: skip
-    add_proposals(parser, "fast; it is stored in the model, for use")
+    add_proposals(parser, "fast")
 
 
 def training_splits(arguments: argparse.Namespace) -> TrainingSplits:

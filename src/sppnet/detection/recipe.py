@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
+
+import numpy as np
 
 from sppnet.detection.options import (
     FeatureOptions,
@@ -41,7 +44,7 @@ def recipe_metadata(
     Raises:
         ArgumentError: the proposer is not one of this package, so a file can't hold it.
     """
-    return {
+    recipe = {
         "features": features.method,
         "maps": features.precision,
         "levels": list(features.levels),
@@ -56,6 +59,15 @@ def recipe_metadata(
         **({} if tuning is None else {"tuning": asdict(tuning) | {"scale_range": list(tuning.scale_range)}}),
         **asdict(suppression),
     }
+    plain: dict[str, Any] = json.loads(json.dumps(recipe, default=_plain))
+    return plain
+
+
+def _plain(value: object) -> object:
+    """The number of Python for one of NumPy, which the options take, too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} isn't JSON")
 
 
 def recipe_from_metadata(metadata: Mapping[str, Any], weights: DetectorWeights) -> dict[str, Any]:

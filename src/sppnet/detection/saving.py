@@ -59,13 +59,11 @@ def save_detector(
         **recipe,
     }
     tuned = detector.tuned_
-    for name, value in (
-        ("tuned", None if tuned is None else {"blocks": tuned.blocks}),
-        ("tuning", recipe.get("tuning")),
-    ):
-        metadata.pop(name, None)  # of the file that it was loaded from
-        if value is not None:
-            metadata[name] = value
+    for name in ("tuned", "tuning", "mirror", "second_look"):  # of the file that it was loaded from
+        if name not in recipe:
+            metadata.pop(name, None)
+    if tuned is not None:
+        metadata["tuned"] = {"blocks": tuned.blocks}
     write_model(
         path, fitted.weights.arrays(), metadata, precision, like=like, tuned=None if tuned is None else tuned.arrays()
     )
