@@ -105,7 +105,7 @@ class SuppressionOptions:
         soft_sigma: above 0, each better box that overlaps one less multiplies its score by
             ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression, Bodla et al., 2017). 0 turns it off.
         refinements: so often the most probable regressed boxes are pooled, scored and regressed again, in [0, 10]
-            (iterative localisation, Gidaris and Komodakis, 2015).
+            (iterative localisation, Gidaris and Komodakis, 2015). The default model has 1.
         box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
 
     Raises:
@@ -114,7 +114,7 @@ class SuppressionOptions:
 
     nms_iou: float = 0.5
     soft_sigma: float = 0.3
-    refinements: int = 1
+    refinements: int = 3
     box_voting: bool = True
 
     def __post_init__(self) -> None:
