@@ -226,7 +226,7 @@ const isAs = (now: Pending, then: Pending): boolean => {
   });
 };
 
-/** What became of the boxes of a class, in all that can be undone. */
+/** What became of the boxes of a class: in the open image, in what waits to be saved, and in all that can be undone. */
 function replaceClass(id: number, into: number | undefined): void {
   const boxes = (list: Box[]): Box[] =>
     list.flatMap((b) => (b.cls !== id ? [b] : into === undefined ? [] : [{ ...b, cls: into }]));
@@ -234,6 +234,9 @@ function replaceClass(id: number, into: number | undefined): void {
   for (const steps of [undoSteps, redoSteps]) {
     steps.value = steps.value.map((one) => ({ ...one, before: state(one.before), after: state(one.after) }));
   }
+  for (const [image, labels] of pending) pending.set(image, state(labels));
+  // Not only when the image is loaded anew: an undo that comes before that would find another state than it left
+  if (open.value) open.value = { ...open.value, ...state(stateOf(open.value)) };
 }
 
 async function step(from: typeof undoSteps, to: typeof undoSteps, which: "before" | "after"): Promise<void> {

@@ -157,7 +157,9 @@ def test_each_round_of_refinement_starts_from_the_boxes_of_the_last(rounds: int)
 
     def regressed(of: F32, c: int) -> tuple[F32, F32]:
         margins, deltas = score(of)
-        return np.clip(decode_deltas(of, deltas[:, c]), 0, limit), 1 / (1 + np.exp(-margins[:, c]))
+        return np.clip(decode_deltas(of, deltas[:, c]), 0, limit), np.asarray(
+            1 / (1 + np.exp(-margins[:, c])), np.float32
+        )
 
     options = SuppressionOptions(0.3, 0.0, rounds, False)
     got = decode_detections(weights, score, boxes, 300, 320, options)

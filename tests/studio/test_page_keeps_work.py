@@ -162,12 +162,37 @@ def test_undo_after_a_class_is_gone(studio: Studio) -> None:
         assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
 
 
-class Held:
-    """Holds the answers that the server gives to the next requests for the list and for an image."""
+def test_undo_while_the_image_is_loaded_again_after_a_merge(studio: Studio) -> None:
+    """The merge loads it, and so does each event of the server: the last stops the others, and may take long."""
+    with browser_page() as page:
+        person, image = first_box(page, studio, "kat")
+        draw(person, 100, 100, 160, 150)
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
+        page.keyboard.press("x")
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 1")
+        other = call(studio, "POST", "/api/classes", {"name": "cat"})["id"]
+        wait_until(page, "__s.classes.value.length === 2")
+        held = Held(page, image, 3, lists=False)
+        page.evaluate(f"void __s.removeClass(__s.open.value.boxes[0].cls, {other})")
+        held.wait(2)
+        page.evaluate("void __s.reload()")
+        held.wait(3)
+        page.keyboard.press("Control+z")
+        held.give(0)
+        held.give(1)
+        wait_until(page, "__s.waiting.value === 0 && __s.open.value.boxes.length === 2")
+        held.give(2)
+        page.wait_for_timeout(300)
+        assert page.evaluate("[__s.open.value.boxes.length, __s.conflict.value]") == [2, None]
+        assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
 
-    def __init__(self, page: Any, image: str, count: int = 2) -> None:
+
+class Held:
+    """Holds the answers that the server gives to the next requests for an image, and for the list of all."""
+
+    def __init__(self, page: Any, image: str, count: int = 2, *, lists: bool = True) -> None:
         self.page, self.answers, self.count = page, list[tuple["Route", "APIResponse"]](), count
-        page.route(re.compile(rf"/api/images(/{image})?$"), self._hold)
+        page.route(re.compile(rf"/api/images(/{image}){'?' if lists else ''}$"), self._hold)
 
     def _hold(self, route: Route) -> None:
         if route.request.method == "GET" and len(self.answers) < self.count:
@@ -178,14 +203,14 @@ class Held:
     def wait(self, number: int) -> None:
         """Until this many answers are held."""
         for _ in range(100):
-            if len(self.answers) == number:
+            if len(self.answers) >= number:
                 return
             self.page.wait_for_timeout(50)
         raise AssertionError("no request")
 
-    def give(self) -> None:
-        """Let the page have the newest."""
-        self.answers[-1][0].fulfill(response=self.answers[-1][1])
+    def give(self, number: int = -1) -> None:
+        """Let the page have one of them; the newest if it isn't said which."""
+        self.answers[number][0].fulfill(response=self.answers[number][1])
 
 
 def test_an_answer_that_comes_late_replaces_nothing(studio: Studio) -> None:
