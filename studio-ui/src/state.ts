@@ -162,7 +162,9 @@ export function resolveConflict(mine: boolean): void {
   countChange(now.id);
   const theirs: Pending = { done: now.done, boxes: now.boxes.map(fromRow), rejected: now.rejected.map(fromRow) };
   const chosen = mine && now.mine ? now.mine : theirs;
-  if (open.value?.id === now.id) open.value = { ...open.value, ...chosen, version: now.version };
+  if (open.value?.id === now.id) {
+    open.value = { ...open.value, ...chosen, boxes: withUnnamed(now.id, chosen.boxes), version: now.version };
+  }
   patchRow(now.id, { done: chosen.done, classes: classesOf(chosen.boxes) });
   if (chosen !== theirs) save(now.id, chosen);
 }
@@ -208,11 +210,12 @@ export function dropUnnamed(key: number): void {
   if (now && last?.id === now.id && last.kind === UNNAMED && last.after.boxes.some((b) => b.key === key)) {
     batch(() => {
       undoSteps.value = undoSteps.value.slice(0, -1);
-      // Not all of last.before: the other boxes may be newer, from the server
-      open.value = { ...now, boxes: now.boxes.filter((b) => b.key !== key), done: last.before.done };
+      // Not all of last.before: the rest may be newer, from the server
+      const done = now.done || last.before.done;
+      open.value = { ...now, boxes: now.boxes.filter((b) => b.key !== key), done };
       if (selected.value === key) selected.value = null;
       naming.value = null;
-      patchRow(now.id, { done: last.before.done, classes: classesOf(now.boxes) });
+      patchRow(now.id, { done, classes: classesOf(now.boxes) });
     });
   } else removeBox(key);
 }
