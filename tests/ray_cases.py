@@ -18,8 +18,9 @@ RUN = "import sys; from sppnet.cli.main import main; sys.exit(main(sys.argv[1:])
 def two_raylets(environment: Mapping[str, str] | None = None, **second: Any) -> Iterator[Any]:
     """Two raylets of a core each. Whatever becomes of the tests, they are stopped.
 
-    Two settings of Ray are others than usual. Its processes give way to all others (niceness 15), so that beside other
-    tests they would hardly run. And it asks each raylet every three seconds whether it lives, five times.
+    Some settings of Ray are others than usual. Its processes give way to all others (niceness 15), so that beside other
+    tests they would hardly run. It asks each raylet every three seconds whether it lives, five times. And it
+    doesn't start processes before a driver asks for them: most of these would do nothing here.
 
     Args:
         environment: variables of all processes of the cluster.
@@ -30,7 +31,12 @@ def two_raylets(environment: Mapping[str, str] | None = None, **second: Any) -> 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"RAY_USAGE_STATS_ENABLED": "0", **(environment or {})}.items():
             patch.setenv(name, value)
-        settings = {"worker_niceness": 0, "health_check_initial_delay_ms": 1000, "health_check_period_ms": 500}
+        settings = {
+            "worker_niceness": 0,
+            "health_check_initial_delay_ms": 1000,
+            "health_check_period_ms": 500,
+            "prestart_worker_first_driver": False,
+        }
         head = {
             "num_cpus": 1,
             "object_store_memory": 200_000_000,
