@@ -53,6 +53,16 @@ def test_features_and_eval_take_it_too(model: Path, data: Path, tmp_path: Path) 
     assert figures.exists()
 
 
+def test_a_plot_that_can_t_be_drawn_is_refused_at_once(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the last image, when all else would be lost with it."""
+    monkeypatch.setattr(SPPDetector, "detect", lambda *_, **__: pytest.fail("it looked at images"))
+    for command in (["eval", str(data), "--model", str(model)], ["proposals", "--evaluate", str(data)]):
+        assert main([*command, "--plot", str(tmp_path / "curves.doc")]) == 2
+        assert "curves.doc" in capsys.readouterr().err
+
+
 def test_windows_come_from_one_place(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +70,8 @@ def test_windows_come_from_one_place(
     command = ["features", image, "--model", str(model), "-o", str(tmp_path / "v.safetensors"), "--proposals", "fast"]
     assert main([*command, "--windows", "w.npz"]) == 2
     assert "--proposals: windows come from --windows; leave one of them out" in capsys.readouterr().err
+    assert main([*command[:-2], "--windows", "w.npz", "--max-windows", "1"]) == 2
+    assert "--max-windows: all windows of --windows are taken" in capsys.readouterr().err
 
 
 def test_a_model_with_windows_of_a_grid(model: Path, data: Path, tmp_path: Path) -> None:

@@ -175,6 +175,12 @@ def test_parts(tmp_path: Path) -> None:
     again, note = load_validation_split(raw, None, ["dog"], seed=3)
     assert {r.image_id for r in again} == {r.image_id for r in parts.validation}
     assert "seed 3" in note
+    assert parts.train.drawn == parts.validation.drawn == again.drawn == again.spread(1).drawn
+    assert again.drawn is not None
+    assert again.drawn[0] == 3
+    fewer = load_training_splits(read_dataset(table(tmp_path, rows[1:])), seed=3).train.drawn
+    assert fewer is not None
+    assert fewer[1] != again.drawn[1]
     assert again.class_names == ("dog",)
     assert load_training_splits(raw, validation="none").validation is None
     # some of the classes: the same pictures, the others' objects are background

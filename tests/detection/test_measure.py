@@ -6,6 +6,7 @@ import shutil
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,15 @@ import pytest
 from sppnet import DetectionDataset, Detections, SelectiveSearch, SPPDetector, evaluate_voc, load_dataset
 from sppnet.datasets.records import ImageRecord
 from sppnet.detection.estimate import TrainingEstimate, check_disk, estimate_training
-from sppnet.detection.measure import calibrate_and_measure, detect_dataset, hits_and_misses, measured_table
-from sppnet.detection.options import FeatureOptions
+from sppnet.detection.measure import (
+    calibrate_and_measure,
+    detect_dataset,
+    doubts_about,
+    hits_and_misses,
+    measured_table,
+    split_seed,
+)
+from sppnet.detection.options import FeatureOptions, HeadOptions, TuningOptions
 from sppnet.errors import ArgumentError, DatasetError, ImageError
 from tiny_model import save_tiny_model
 
@@ -89,6 +97,65 @@ def test_what_is_measured_is_what_is_saved(detector: SPPDetector, val: Detection
     assert output.read_bytes() == before
 
 
+def test_classes_in_another_order_are_told_by_their_names(val: DetectionDataset, tmp_path: Path) -> None:
+    """As after a training that went on from a model: its classes keep their order, whatever the data set's."""
+    turned = tuple(reversed(val.class_names))
+    detector = SPPDetector.load(save_tiny_model(tmp_path / "t.safetensors", turned))
+    measured = calibrate_and_measure(detector, val, tmp_path / "m.safetensors", cache=tmp_path / "cache")
+    assert measured.dataset.class_names == measured.results[0].class_names == turned
+    in_order = calibrate_and_measure(
+        detector, val.with_classes(turned), tmp_path / "n.safetensors", cache=tmp_path / "cache"
+    )
+    assert measured.detector.thresholds_ == in_order.detector.thresholds_
+    assert np.array_equal(measured.results[1].ap, in_order.results[1].ap)
+    perfect = [
+        Detections(r.boxes, np.ones(len(r), np.float32), 1 - r.labels, turned) for r in val
+    ]  # fmt: skip
+    assert evaluate_voc(perfect, val.with_classes(turned)).map == 1
+    with pytest.raises(ArgumentError, match=r"use dataset\.with_classes\(detector\.class_names_\)"):
+        evaluate_voc(perfect, val)
+    with pytest.raises(DatasetError, match="no class"):
+        detector.calibrate(perfect, val.with_classes(turned[:1]))
+
+
+def test_images_without_an_object_have_no_figures(detector: SPPDetector, val: DetectionDataset, tmp_path: Path) -> None:
+    nothing = [
+        replace(r, boxes=r.boxes[:0], labels=r.labels[:0], difficult=r.difficult[:0]) for r in val.records[:2]
+    ]  # fmt: skip
+    measured = calibrate_and_measure(
+        detector, replace(val, records=nothing), tmp_path / "m.safetensors", cache=tmp_path / "cache"
+    )
+    assert "mean / total" in measured.table()
+    assert SPPDetector.load(tmp_path / "m.safetensors").metadata_["metrics"] == {}
+
+
+def test_figures_that_may_be_too_good(detector: SPPDetector, val: DetectionDataset) -> None:
+    """The images may be among those that the detector learned from."""
+    drawn = replace(val, drawn=(7, "abc"))
+    cases: list[tuple[dict[str, Any], DetectionDataset, str]] = [
+        ({"data": "VOC", "split": "train", "drawn": None}, val, ""),
+        ({"data": "other", "split": "val", "drawn": None}, val, ""),
+        ({"data": "VOC", "split": "val", "drawn": None}, val, "trained on val, so it learned from these"),
+        ({"data": "VOC", "split": "trainval"}, val, "trained on trainval, so it learned from these"),
+        ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abc"}}, drawn, ""),
+        ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abd"}}, drawn, "added or removed since"),
+        ({"data": "VOC", "split": "", "drawn": None}, drawn, "no images were kept to measure on"),
+        ({"data": "VOC", "split": "train", "seed": 5}, drawn, ""),  # a file of an earlier version doesn't say
+    ]
+    for training, data, words in cases:
+        asked = copy(detector)
+        asked.metadata_ = {"training": training}
+        doubts = doubts_about(asked, data)
+        assert len(doubts) == bool(words)
+        assert words in "".join(doubts)
+        assert split_seed(asked) == (7 if training.get("drawn") else training.get("seed", 0))
+    asked.metadata_ = {"changes": [{"added": ["cup"], "data": "VOC"}, {"added": ["cat"], "data": "other"}]}
+    asked.metadata_["changes"].append({"added": ["cat"], "data": "VOC", "split": "train"})
+    assert doubts_about(asked, val) == [
+        "figures may be too good: classes that were added from images of this data set: cup"
+    ]
+
+
 def test_estimate(val: DetectionDataset, tmp_path: Path) -> None:
     detector = SPPDetector(
         features=FeatureOptions(levels=(2, 1), short_sides_px=(96,), flip_short_sides_px=(80,)),
@@ -112,6 +179,11 @@ def test_estimate(val: DetectionDataset, tmp_path: Path) -> None:
     assert alone.measure_s == 0
     assert "measuring on 8 images" in whole.text(tmp_path)
     assert "measuring" not in alone.text(tmp_path)
+    svms = copy(detector).set_params(head=HeadOptions(classifier="svm"), tuning=TuningOptions(epochs=1))
+    tuned = estimate_training(svms, val)  # maps of the tuned convolutions are kept, too
+    assert tuned.cache_bytes > alone.cache_bytes + 0.8 * 8 * detector.window_features().estimated_bytes(240, 320)
+    assert estimate_training(svms, val, processes=4).tuning_s < tuned.tuning_s
+    assert estimate_training(svms, val, begun=True).cache_bytes > 0
     check_disk(alone, tmp_path / "not" / "there")
     huge = TrainingEstimate(1.0, 1.0, 0.0, 1e18, 8, 4, 0)
     assert huge.total_s == 2.0

@@ -392,6 +392,8 @@ def test_a_field_of_no_options() -> None:
     [
         (["--tune-epochs", "2"], "--tune-epochs: needs --tune-convolutions"),
         (["--tune-convolutions", "--layers", "pool"], "leave out --layers pool"),
+        (["--layers", "pool", "--epochs", "2"], "--epochs: --layers pool has no layer that is trained in epochs"),
+        (["--features", "rcnn", "--scales", "96"], "--scales: rcnn cuts out every window, so it has no scales"),
         (["--tune-convolutions", "--features", "rcnn"], "leave out --features rcnn"),
         (["--tune-convolutions", "--backbone", "alexnet"], "got --backbone alexnet, expected an EfficientNet-Lite"),
     ],

@@ -6,7 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import bar_for, check_outputs, file_for_output, load_detector, reading, say, write_json
+from sppnet.cli.common import (
+    bar_for,
+    check_outputs,
+    file_for_output,
+    load_detector,
+    plot_for_output,
+    reading,
+    say,
+    write_json,
+)
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -64,21 +73,23 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_validation_split
-    from sppnet.detection.measure import detect_dataset
+    from sppnet.detection.measure import detect_dataset, doubts_about, split_seed
     from sppnet.detection.timing import stage_table
     from sppnet.errors import DatasetError
     from sppnet.evaluation.failure_page import check_failure_folder, write_failure_page
     from sppnet.evaluation.voc import evaluate_voc, plot_curves
 
     check_outputs(arguments, json="figures.json", plot="curves.png")
+    if arguments.plot:
+        plot_for_output(arguments.plot, "--plot")
     if arguments.failures:
         file_for_output(Path(arguments.failures) / "index.html", "--failures", "a folder")
     detector = load_detector(arguments)
     raw = read_dataset(arguments.data, **reading(arguments))
-    seed = int(detector.metadata_.get("training", {}).get("seed", 0))
     dataset, note = load_validation_split(
-        raw, arguments.split, detector.class_names_, seed=seed, on_error=arguments.on_error
-    )  # fmt: skip
+        raw, arguments.split, detector.class_names_, seed=split_seed(detector), on_error=arguments.on_error
+    )
+    doubts = doubts_about(detector, dataset)
     if not len(dataset):
         raise DatasetError(f"{arguments.data}: no images to measure on")
     if arguments.failures:
@@ -86,13 +97,15 @@ def run(arguments: argparse.Namespace) -> int:
     found, dataset = detect_dataset(
         detector, dataset.spread(arguments.limit), on_error=arguments.on_error, progress=bar_for(arguments)
     )
-    for line in filter(None, [*(f"left out: {problem}" for problem in dataset.problems), note]):
+    for line in filter(None, [*(f"left out: {problem}" for problem in dataset.problems), note, *doubts]):
         say(line)
     document: dict[str, Any] = {}
     for protocol in dict.fromkeys(arguments.protocol or _VOC):
         text, document[protocol] = _measure(found, dataset, protocol)
         say(f"{text}\n")
     say("\n" + stage_table(found))
+    if arguments.json:
+        write_json(arguments.json, document)
     if arguments.plot:
         plot_curves(evaluate_voc(found, dataset, protocol="voc07-11pt"), arguments.plot)
         say(f"drawn: {arguments.plot}")
@@ -100,8 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
         model = Path(arguments.model).name if arguments.model else "the detector of sppnet"
         text = write_failure_page(Path(arguments.failures), found, dataset, detector.thresholds_, model=model)
         say(f"\n{text}\nshown in {Path(arguments.failures) / 'index.html'}")
-    if arguments.json:
-        write_json(arguments.json, document)
     return 0
 
 

@@ -45,9 +45,8 @@ def add_parser(subparsers: Any) -> None:
     add(
         "--max-windows",
         type=positive_int,
-        default=2000,
         metavar="N",
-        help="examine at most N windows of each image (default: %(default)s)",
+        help="examine at most N windows of each image (default: as stored in the model, usually 2000)",
     )
     add_proposals(parser)
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
@@ -67,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ArgumentError("name the file to write with --output FILE, or ask for the size only with --estimate")
     if arguments.windows and arguments.proposals:
         raise ArgumentError("--proposals: windows come from --windows; leave one of them out")
+    if arguments.windows and arguments.max_windows:
+        raise ArgumentError("--max-windows: all windows of --windows are taken; leave one of them out")
     if arguments.output:
         file_for_output(arguments.output, example="vectors.safetensors")
     images = find_images(arguments.images)

@@ -7,7 +7,16 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sppnet.cli.common import EXIT_OK, bar_for, check_outputs, failure_status, reading, say, write_json
+from sppnet.cli.common import (
+    EXIT_OK,
+    bar_for,
+    check_outputs,
+    failure_status,
+    plot_for_output,
+    reading,
+    say,
+    write_json,
+)
 from sppnet.cli.options import (
     add_compute,
     add_format,
@@ -137,6 +146,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from sppnet.proposals import load_proposals
 
     check_outputs(arguments, json="report.json", plot="recall.png")
+    if arguments.plot:
+        plot_for_output(arguments.plot, "--plot")
     splits = read_dataset(arguments.evaluate, **reading(arguments)).splits
     split = arguments.split or ("val" if "val" in splits else None)
     dataset = load_dataset(arguments.evaluate, split, **reading(arguments), on_error=arguments.on_error)

@@ -80,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     if arguments.tune_epochs is not None and not arguments.tune_convolutions:
         raise ArgumentError("--tune-epochs: needs --tune-convolutions")
+    if arguments.epochs is not None and arguments.layers == "pool":
+        raise ArgumentError("--epochs: --layers pool has no layer that is trained in epochs; leave one of them out")
     if arguments.model is not None:
         _check_model_options(arguments)
     if arguments.tune_convolutions:
@@ -99,6 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.datasets.readable import DecodedImages, without_damaged
     from sppnet.detection.estimate import check_disk, estimate_training
+    from sppnet.detection.measure import doubts_about, split_seed
 
     if processes.world > 1 and not arguments.tune_convolutions:
         raise ArgumentError("torchrun: several processes work together with --tune-convolutions only; use one")
@@ -106,9 +109,10 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     cache = Path(arguments.cache or f"{output}.cache")
     file_for_output(cache / "maps", "--cache")
     bar, on_error = bar_for(arguments, hidden=not processes.first), arguments.on_error
-    splits = training_splits(arguments)
     detector = _detector(arguments, processes)
-    if arguments.model is not None:
+    begun = arguments.model is not None
+    splits = training_splits(arguments, split_seed(detector) if begun else None)
+    if begun:
         detector.check_tunable(splits.train.class_names)
     decoded = DecodedImages(cache)
     dataset = without_damaged(splits.train, on_error=on_error, known=decoded, progress=bar)
@@ -120,10 +124,13 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
         validation = without_damaged(validation, on_error=on_error, known=decoded, progress=bar)
     for problem in (*dataset.problems, *(validation.problems if validation is not None else ())):
         say(f"left out: {problem}")
-    for note in splits.notes:
+    if validation is not None and not validation.count_objects().any():
+        say("the images to measure on have no object of these classes, so nothing is measured or calibrated")
+        validation = None
+    for note in (*splits.notes, *(doubts_about(detector, validation) if begun and validation is not None else ())):
         say(note)
     say(_describe(dataset, validation))
-    expected = estimate_training(detector, dataset, validation, begun=arguments.model is not None, progress=bar)
+    expected = estimate_training(detector, dataset, validation, begun=begun, progress=bar)
     if not arguments.quiet:
         say(expected.text(cache))
     check_disk(expected, cache)

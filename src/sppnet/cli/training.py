@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import reading
 from sppnet.cli.options import add_proposals, add_scales, name_list
+from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sppnet.datasets.training_splits import TrainingSplits
@@ -34,23 +35,24 @@ def add_training_scales(parser: Any) -> None:
 def add_maps(parser: Any) -> None:
     """``--backbone``, ``--features``, ``--precision`` and ``--proposals``."""
     add = parser.add_argument
-    add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them (default: "
-        "efficientnet-lite0, two feature maps)")  # fmt: skip
+    add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them take one with +mid "
+        "(default: efficientnet-lite0+mid)")  # fmt: skip
     add("--features", choices=("spp", "rcnn"), default="spp", help="spp: the convolutions run once for each image. "
         "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip
     add("--precision", choices=("int8", "float32"), default="int8", help="of the convolutions, in training and use. "
-        "int8 is three times as fast; some backbones have float32 only (default: %(default)s)")  # fmt: skip
+        "int8 takes half the time; some backbones have float32 only (default: %(default)s)")  # fmt: skip
     add_proposals(parser, "fast")
 
 
-def training_splits(arguments: argparse.Namespace) -> TrainingSplits:
-    """Read the data set, and choose the images to train and to measure on."""
+def training_splits(arguments: argparse.Namespace, seed: int | None = None) -> TrainingSplits:
+    """Read the data set, and choose the images to train and to measure on, by ``seed`` or that of ``arguments``."""
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_training_splits
 
     raw = read_dataset(arguments.data, **reading(arguments))
     return load_training_splits(
-        raw, arguments.split, arguments.val_split, class_names=arguments.classes, seed=arguments.seed,
+        raw, arguments.split, arguments.val_split, class_names=arguments.classes,
+        seed=arguments.seed if seed is None else seed,
         on_error=arguments.on_error,
     )  # fmt: skip
 
@@ -62,6 +64,8 @@ def maps_parameters(arguments: argparse.Namespace) -> dict[str, Any]:
 
     features: dict[str, Any] = {"method": arguments.features, "precision": arguments.precision}
     if arguments.scales is not None:
+        if arguments.features == "rcnn":
+            raise ArgumentError("--scales: rcnn cuts out every window, so it has no scales; leave it out")
         scales = tuple(sorted(set(arguments.scales)))
         # mirror images at 5/6 of them, so that each object is seen at two sizes
         features |= {"short_sides_px": scales, "flip_short_sides_px": tuple(max(16, s * 5 // 6) for s in scales)}

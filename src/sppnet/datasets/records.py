@@ -98,6 +98,7 @@ class DetectionDataset:
         name: of the data set, e.g. ``VOC2007``; for tables and model files.
         split: e.g. ``train``.
         problems: what the reader left out and why, one sentence each (with ``on_error="skip"``).
+        drawn: where the split was drawn at random: the seed, and a digest of the images that it was drawn from.
 
     Raises:
         DatasetError: a name or ``image_id`` occurs twice, or a label has no name.
@@ -108,6 +109,7 @@ class DetectionDataset:
     name: str = ""
     split: str = ""
     problems: tuple[str, ...] = field(default=(), repr=False)
+    drawn: tuple[int, str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", tuple(self.records))
@@ -155,7 +157,8 @@ class DetectionDataset:
         for index in chosen:
             if not -len(self) <= index < len(self):
                 raise DatasetError(f"{self._title()}: index {index} is out of range for {len(self)} images")
-        return DetectionDataset([self.records[i] for i in chosen], self.class_names, self.name, self.split)
+        records = [self.records[i] for i in chosen]
+        return DetectionDataset(records, self.class_names, self.name, self.split, drawn=self.drawn)
 
     def spread(self, count: int | None) -> DetectionDataset:
         """Choose ``count`` images, spread evenly, the first and the last among them. None, or too many: all of them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -120,12 +122,16 @@ def _draw(
     dataset: DetectionDataset, seed: int, threads: int = 2
 ) -> tuple[tuple[DetectionDataset, DetectionDataset], str]:
     """Four images of five, the fifth, and a remark; images that look alike stay together."""
+    names = "\0".join(sorted(record.image_id for record in dataset))
+    drawn = seed, hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
     groups = duplicate_groups(hash_images([record.path for record in dataset], threads=threads))
     together = len(groups) - len(set(groups))
-    if len(set(groups)) < len(_SHARES):
-        first, second = split_dataset(dataset, _SHARES, seed)
+    alike = len(set(groups)) < len(_SHARES)
+    first, second = (
+        replace(s, drawn=drawn) for s in split_dataset(dataset, _SHARES, seed, groups=None if alike else groups)
+    )
+    if alike:
         return (first, second), "; all images look alike, so the figures will be too good"
-    first, second = split_dataset(dataset, _SHARES, seed, groups=groups)
     return (first, second), f"; images that look alike stay together: {together}" if together else ""
 
 
@@ -165,11 +171,12 @@ def load_validation_split(
         if name is None and (first is not None or not raw.splits):
             whole = assemble(raw, first, on_error=on_error, limit_bad=True)
             if len(whole) > 1:
-                chosen = {r.image_id for r in _draw(whole, seed, threads)[0][1]}
+                held_out = _draw(whole, seed, threads)[0][1]
+                chosen = {r.image_id for r in held_out}
                 dataset = assemble(raw, first, class_names=class_names, on_error=on_error)
                 kept = dataset.subset([i for i, record in enumerate(dataset) if record.image_id in chosen])
                 note = f"no split to measure on: the {len(kept)} images that training with seed {seed} keeps for that"
-                return replace(kept, split="val", problems=dataset.problems), note
+                return replace(kept, split="val", problems=dataset.problems, drawn=held_out.drawn), note
         if name is None:
             name = split if split in raw.splits else first_split(raw.splits, TEST)
     return assemble(raw, name, class_names=class_names, on_error=on_error, limit_bad=True), ""

@@ -17,6 +17,7 @@ from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.building import build_engine
 from sppnet.detection.crops import CropFeatures
 from sppnet.detection.features import WindowFeatures
+from sppnet.detection.options import SCALING_IMAGES
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
 from sppnet.proposals.search import SelectiveSearch
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainingEstimate", "check_disk", "estimate_training"]
 
-# Measured with the default model (docs/training.md), 2 cores: seconds an image for windows and maps at short sides 608
-# and 512 (0.84 megapixels of input at 4:3), for an epoch of the fully connected layer, and for the SVMs.
-_WINDOWS_AND_MAPS, _MEGAPIXELS, _EPOCH, _SVMS = 0.32, 0.84, 0.030, 0.19
+# Measured with the default model (docs/results.md), 2 cores: seconds an image for windows and maps at its four scales
+# (1.13 megapixels of input at 4:3), for an epoch of the fully connected layer, and for the SVMs.
+_WINDOWS_AND_MAPS, _MEGAPIXELS, _EPOCH, _SVMS = {"int8": 0.138, "float32": 0.28}, 1.13, 0.023, 0.11
 _WINDOW_BYTES = 2000 * 16
 _CROPS = 32  # windows of an image that R-CNN's way is timed on
 
@@ -89,6 +90,7 @@ def estimate_training(
     validation: DetectionDataset | None = None,
     *,
     begun: bool = False,
+    processes: int = 1,
     progress: Progress = no_progress,
 ) -> TrainingEstimate:
     """Time a few images through selective search and convolutions, and estimate the rest from experience.
@@ -98,6 +100,7 @@ def estimate_training(
         dataset: to train on.
         validation: to measure on, or None.
         begun: the tuning goes on from a trained detector, so of the training images windows are computed alone.
+        processes: that tune the convolutions together.
         progress: shows how far it is.
     """
     search = detector.proposer
@@ -138,7 +141,7 @@ def estimate_training(
     # This machine against the one of the figures above, at as many pixels and with the same windows; a part of the work
     # doesn't depend on pixels
     like = each - float(np.mean(search_s)) + float(np.mean(usual_s))
-    factor = like / (_WINDOWS_AND_MAPS * max(float(np.mean(pixels)) / _MEGAPIXELS, 0.25))
+    factor = like / (_WINDOWS_AND_MAPS[detector.features.precision] * max(float(np.mean(pixels)) / _MEGAPIXELS, 0.25))
     finetuning = detector.finetune
     epochs = finetuning.epochs
     if rcnn:
@@ -146,20 +149,28 @@ def estimate_training(
         return _estimate_rcnn(
             detector, len(dataset), validation, each, window, count_an_image, size, len(chosen), finetuning
         )
-    layers = (_EPOCH * epochs + (_SVMS if detector.head.classifier == "svm" else 0)) * factor
+    head = detector.head
+    layers = (_EPOCH * (epochs if head.hidden else 0) + (_SVMS if head.classifier == "svm" else 0)) * factor
     count = len(validation) if validation is not None else 0
     # Without the mirror image, but twice with the layers behind the pooling
     share = len(detector.features.short_sides_px) / max(1, sum(map(len, sides)))
-    mine, layers, size = (each, layers, float(np.mean(sizes))) if not begun else (float(np.mean(search_s)), 0.0, 0.0)
+    # A CUDA device keeps numbers of two bytes, where the CPU has bytes
+    size = float(np.mean(sizes)) * (2 if detector.device != "cpu" and detector.features.precision == "int8" else 1)
+    mine, kept, images = each * len(dataset), size * len(dataset), len(dataset)
+    if begun:  # maps of a sample, by which the layer's inputs are scaled
+        sample = share * min(images, SCALING_IMAGES)
+        mine, layers, kept = float(np.mean(search_s)) * images + each * sample, 0.0, size * sample
+    if detector.tuning is not None and (head.classifier == "svm" or head.box_regression == "ridge"):
+        mine, kept = mine + share * each * images, kept + share * size * images  # maps of the tuned convolutions
     return TrainingEstimate(
-        mine * len(dataset),
-        layers * len(dataset),
+        mine,
+        layers * images,
         each * (share + 0.4) * count,
-        len(dataset) * (size + _WINDOW_BYTES) + count * (share * float(np.mean(sizes)) + _WINDOW_BYTES),
-        len(dataset),
+        kept + images * _WINDOW_BYTES + count * (share * size + _WINDOW_BYTES),
+        images,
         len(chosen),
         count,
-        _tuning_s(detector, dataset),
+        _tuning_s(detector, dataset) / processes,
     )
 
 

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
     from sppnet.detection.training.images import TrainingImages
 
-__all__ = ["Measured", "calibrate_and_measure", "detect_dataset", "hits_and_misses", "measured_table", "metrics_of"]
+__all__ = [
+    "Measured",
+    "calibrate_and_measure",
+    "detect_dataset",
+    "doubts_about",
+    "hits_and_misses",
+    "measured_table",
+    "metrics_of",
+    "split_seed",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +118,7 @@ def calibrate_and_measure(
     """
     from sppnet.detection.detector import SPPDetector
 
+    dataset = dataset.with_classes(detector.class_names_)
     with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
         detector.save(Path(folder) / "fitted.safetensors", precision)
         saved = SPPDetector.load(Path(folder) / "fitted.safetensors")
@@ -119,8 +129,50 @@ def calibrate_and_measure(
     return Measured(saved, dataset, found, results)
 
 
+def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
+    """Say why figures of ``dataset`` may be too good: the detector may have learned from some of its images.
+
+    Args:
+        detector: trained or loaded.
+        dataset: images to measure it on.
+
+    Returns:
+        A sentence each.
+    """
+    metadata = detector.metadata_
+    training: dict[str, Any] = metadata.get("training", {})
+    doubts = []
+    if training.get("data") == dataset.name:
+        drawn = training.get("drawn", ...)
+        if dataset.drawn is not None and drawn is None:
+            doubts.append(
+                "no images were kept to measure on when the detector was trained; it may have learned from these"
+            )
+        elif dataset.drawn is not None and drawn is not ... and drawn["images"] != dataset.drawn[1]:
+            doubts.append(
+                "images were added or removed since the detector was trained; it may have learned from some of these"
+            )
+        elif dataset.drawn is None and training.get("split") and training["split"] in ("trainval", dataset.split):
+            doubts.append(f"the detector was trained on {training['split']}, so it learned from these")
+    taught = [
+        name for change in metadata.get("changes", [])
+        if change.get("data") == dataset.name and change.get("split", "") in ("", "trainval", dataset.split)
+        for name in change.get("added", []) if name in dataset.class_names
+    ]  # fmt: skip
+    if taught:
+        doubts.append(f"classes that were added from images of this data set: {', '.join(map(str, taught))}")
+    return [f"figures may be too good: {doubt}" for doubt in doubts]
+
+
+def split_seed(detector: SPPDetector) -> int:
+    """The seed by which the images to measure ``detector`` on were drawn."""
+    training: dict[str, Any] = detector.metadata_.get("training", {})
+    drawn = training.get("drawn")
+    return int(drawn["seed"] if drawn else training.get("seed", 0))
+
+
 def metrics_of(results: Sequence[VocResult], dataset: DetectionDataset) -> dict[str, Any]:
-    """The figures as a model file keeps them, by protocol."""
+    """The figures as a model file keeps them, by protocol; a mean over no class is left out."""
     return {
         result.protocol: {
             "map": round(result.map, 4),
@@ -130,6 +182,7 @@ def metrics_of(results: Sequence[VocResult], dataset: DetectionDataset) -> dict[
             "iou": result.iou,
         }
         for result in results
+        if result.map == result.map  # of images without an object there is none
     }
 
 

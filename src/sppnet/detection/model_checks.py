@@ -92,7 +92,7 @@ def training_problem(
     short_sides_px: Sequence[int],
     flip_short_sides_px: Sequence[int],
     max_windows: int,
-    dims: int,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> str:
     """Say why a detector that is trained like this couldn't be saved; empty where it could. For before the training.
 
@@ -102,7 +102,7 @@ def training_problem(
         short_sides_px: scales.
         flip_short_sides_px: scales of the mirror images.
         max_windows: of an image.
-        dims: length of a pooled vector.
+        shapes: of the tensors that it will have, or of some of them.
     """
     described = {
         "class_names": list(class_names),
@@ -112,7 +112,7 @@ def training_problem(
         "proposer": {"name": "", "max_windows": max_windows},
     }
     problem = metadata_problem(described).replace(" in its metadata", "")
-    return problem or tensors_problem({}, {"reduce_weight": (1, dims)}, described)
+    return problem or tensors_problem({}, shapes, described)
 
 
 def _whole(value: Any, least: int, most: int) -> bool:
@@ -178,6 +178,31 @@ def _small(value: Any) -> bool:
     return isinstance(value, dict) and len(value) <= 64
 
 
+def _counts(value: dict[str, Any]) -> bool:
+    objects = value.get("objects", {})
+    return isinstance(objects, dict) and all(_number(n, 0, 1e15) for n in objects.values())
+
+
+def _training(value: Any) -> bool:
+    if not _small(value) or not _counts(value) or not _whole(value.get("seed", 0), 0, 2**63 - 1):
+        return False
+    drawn = value.get("drawn")
+    return drawn is None or (
+        isinstance(drawn, dict) and _whole(drawn.get("seed"), 0, 2**63 - 1) and _text(drawn.get("images"))
+    )
+
+
+def _metrics(value: Any) -> bool:
+    return _small(value) and all(_measured(one) for one in value.values() if isinstance(one, dict))
+
+
+def _measured(value: dict[str, Any]) -> bool:
+    ap = value.get("ap", {})
+    return (
+        _number(value.get("map", 0), 0, 1) and isinstance(ap, dict) and all(_number(one, 0, 1) for one in ap.values())
+    )
+
+
 _RULES: dict[str, Rule] = {
     "backbone": (_backbone, "an object with a name"),
     "class_names": (lambda v: isinstance(v, list) and len(v) > 0, "a list of names"),
@@ -206,7 +231,7 @@ _RULES: dict[str, Rule] = {
     "svm": (_small, "an object"),
     "tuning": (_small, "an object"),
     "tuned": (lambda v: isinstance(v, dict) and _whole(v.get("blocks"), 1, 64), "an object with a number of blocks"),
-    "training": (_small, "an object"),
-    "metrics": (_small, "an object"),
-    "changes": (lambda v: isinstance(v, list) and all(isinstance(c, dict) for c in v), "a list of objects"),
+    "training": (_training, "an object with the seed, and the number of objects of each class"),
+    "metrics": (_metrics, "an object of figures in [0, 1] by protocol"),
+    "changes": (lambda v: isinstance(v, list) and all(_small(c) and _counts(c) for c in v), "a list of objects"),
 }

@@ -11,7 +11,18 @@ import numpy as np
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["FeatureOptions", "FinetuneOptions", "HeadOptions", "SuppressionOptions", "SvmOptions", "TuningOptions"]
+__all__ = [
+    "SCALING_IMAGES",
+    "FeatureOptions",
+    "FinetuneOptions",
+    "HeadOptions",
+    "SuppressionOptions",
+    "SvmOptions",
+    "TuningOptions",
+]
+
+SCALING_IMAGES = 256
+"""Images at most, from whose windows the scale of a layer's inputs is taken."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +36,7 @@ class FeatureOptions:
         short_sides_px: scales at which the convolutions run. A window uses the one where its area is nearest to
             224 x 224 pixels (paper, section 4.2).
         flip_short_sides_px: scales of the mirror images in training. Empty trains without mirror images.
-        precision: of the convolutions and the maps. ``int8``: quantised, three times as fast, on the CPU and for the
+        precision: of the convolutions and the maps. ``int8``: quantised, about twice as fast, on the CPU and for the
             backbones that have quantised layers (EfficientNet-Lite); all others run in float32. ``float32``: always.
         mirror: each window is also looked at in the mirror image; scores and box deltas are the means of both. It finds
             more, and everything but the proposals takes twice as long. Only use is changed, not training.

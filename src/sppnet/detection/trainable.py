@@ -143,9 +143,15 @@ class TrainableDetector(Parameters):
         windows = getattr(self.proposer, "max_windows", 1)
         frozen = copy.copy(self)
         frozen.tuned_ = None  # of an earlier training
-        features, dims = self.features, frozen.window_features().dims
+        features, head = self.features, self.head
+        shapes = {
+            "reduce_weight": (1, frozen.window_features().dims),
+            "reduce_bias": (head.rank,),
+            "fc6_bias": (head.hidden,),
+            "box_bias": (4 * len(dataset.class_names),),
+        }
         problem = training_problem(
-            dataset.class_names, features.levels, features.short_sides_px, features.flip_short_sides_px, windows, dims
+            dataset.class_names, features.levels, features.short_sides_px, features.flip_short_sides_px, windows, shapes
         )
         if problem:
             raise ArgumentError(f"this detector couldn't be saved: {problem}")
@@ -261,8 +267,13 @@ class TrainableDetector(Parameters):
 
         Returns:
             ``found`` with the new confidences: what :meth:`detect` gives from now on.
+
+        Raises:
+            DatasetError: ``dataset`` lacks a class of the detector. Their order may differ.
+            NotFittedError: the detector isn't trained.
         """
         weights = self._fitted()
+        dataset = dataset.with_classes(self.class_names_)
         new = calibrate_scores(found, dataset, weights.slope, weights.offset)
         self.weights_ = replace(weights, slope=new.slope, offset=new.offset)
         self.metadata_ = copy.deepcopy(self.metadata_) | {

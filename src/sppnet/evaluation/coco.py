@@ -14,7 +14,7 @@ from sppnet._types import F64, I64
 from sppnet.boxes import as_boxes
 from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import ArgumentError, MissingDependencyError
-from sppnet.evaluation.voc import DetectionsLike, known
+from sppnet.evaluation.voc import DetectionsLike, check_detections, known
 
 __all__ = ["CocoResult", "evaluate_coco", "format_coco_table"]
 
@@ -89,7 +89,8 @@ def evaluate_coco(detections: Sequence[DetectionsLike], dataset: DetectionDatase
 
     Raises:
         MissingDependencyError: pycocotools isn't installed.
-        ArgumentError: the number of detections isn't that of the images; shapes differ; a label isn't a class.
+        ArgumentError: the number of detections isn't that of the images; their classes are others, or in another order;
+            shapes differ; a label isn't a class.
     """
     try:
         from pycocotools.coco import COCO
@@ -98,8 +99,7 @@ def evaluate_coco(detections: Sequence[DetectionsLike], dataset: DetectionDatase
         raise MissingDependencyError(
             f"the protocol coco needs pycocotools ({error}): pip install 'sppnet[coco]'"
         ) from None
-    if len(detections) != len(dataset):
-        raise ArgumentError(f"got detections of {len(detections)} images, but the data set has {len(dataset)}")
+    check_detections(detections, dataset)
     classes = len(dataset.class_names)
     truth, found = _truth(dataset), _found(detections, dataset)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes

@@ -28,7 +28,15 @@ from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import ArgumentError
 from sppnet.plots import figure_for, save_figure
 
-__all__ = ["DetectionsLike", "VocProtocol", "VocResult", "evaluate_voc", "format_table", "plot_curves"]
+__all__ = [
+    "DetectionsLike",
+    "VocProtocol",
+    "VocResult",
+    "check_detections",
+    "evaluate_voc",
+    "format_table",
+    "plot_curves",
+]
 
 VocProtocol = Literal["voc07-11pt", "voc-area"]
 """``voc07-11pt``: the eleven recalls of VOC 2007. ``voc-area``: the area of VOC 2010 and later."""
@@ -107,6 +115,28 @@ def known(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
+def check_detections(detections: Sequence[DetectionsLike], dataset: DetectionDataset) -> None:
+    """Refuse detections that can't be those of ``dataset``: a class is known by its number alone.
+
+    Raises:
+        ArgumentError: the number of detections isn't that of the images; or they name their classes, and these are
+            others, or in another order.
+    """
+    if len(detections) != len(dataset):
+        raise ArgumentError(f"got detections of {len(detections)} images, but the data set has {len(dataset)}")
+    for item in detections:
+        names = tuple(getattr(item, "class_names", None) or ())
+        if names and names != dataset.class_names:
+            raise ArgumentError(
+                f"detections: their classes are {_some(names)}, those of the data set {_some(dataset.class_names)}; "
+                "use dataset.with_classes(detector.class_names_)"
+            )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
 def evaluate_voc(
     detections: Sequence[DetectionsLike],
     dataset: DetectionDataset,
@@ -129,15 +159,14 @@ def evaluate_voc(
         Average precisions, and the curves of precision and recall that they come from.
 
     Raises:
-        ArgumentError: the number of detections isn't that of the images; a confidence is NaN; a class
-            index has no class; shapes differ.
+        ArgumentError: the number of detections isn't that of the images; their classes are others, or in another
+            order; a confidence is NaN; a class index has no class; shapes differ.
     """
     if protocol not in get_args(VocProtocol):
         raise ArgumentError(f"protocol is {protocol!r}, expected one of {', '.join(get_args(VocProtocol))}")
     if not 0 <= iou < 1:
         raise ArgumentError(f"iou is {iou!r}, expected a number in [0, 1)")
-    if len(detections) != len(dataset):
-        raise ArgumentError(f"got detections of {len(detections)} images, but the data set has {len(dataset)}")
+    check_detections(detections, dataset)
     classes = len(dataset.class_names)
     found = [_match(item, record, classes, iou) for item, record in zip(detections, dataset, strict=True)]
     # A match is numbered within its image; the offset makes it unique in the data set.

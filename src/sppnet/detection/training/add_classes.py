@@ -94,6 +94,7 @@ def add_classes(
     change = {
         "added": list(new_names),
         "data": dataset.name,
+        "split": dataset.split,
         "images": len(dataset),
         "background_images": len(merged) - len(dataset),
         "objects": dict(zip(new_names, counts.tolist(), strict=True)),

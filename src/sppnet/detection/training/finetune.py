@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sppnet._types import Progress, no_progress
 from sppnet.detection.fc_head import FcHead
-from sppnet.detection.options import FinetuneOptions
+from sppnet.detection.options import SCALING_IMAGES, FinetuneOptions
 from sppnet.detection.training.images import TrainingImage, TrainingImages, WindowedImage
 from sppnet.detection.training.sampling import assign_windows, draw_windows
 from sppnet.solvers.adamw import AdamW
@@ -83,10 +83,10 @@ def training_windows(
 
 
 def standardise(head: FcHead, data: TrainingImages, rng: np.random.Generator, foreground_share: float) -> None:
-    """Take mean and spread of the inputs of ``head`` from windows of at most 256 images."""
+    """Take mean and spread of the inputs of ``head`` from windows of at most :data:`SCALING_IMAGES` images."""
     sample = [
         training_windows(data, int(i), False, 16, rng, foreground_share)[0]
-        for i in np.linspace(0, len(data) - 1, min(len(data), 256)).astype(int)
+        for i in np.linspace(0, len(data) - 1, min(len(data), SCALING_IMAGES)).astype(int)
     ]
     head.standardise(torch.cat(sample))
 

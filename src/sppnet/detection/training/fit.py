@@ -129,6 +129,8 @@ def _metadata(
             "objects": dict(zip(dataset.class_names, map(int, dataset.count_objects()), strict=True)),
             "data": dataset.name,
             "split": dataset.split,
+            # of images that weren't drawn it says so, unlike files of earlier versions
+            "drawn": None if dataset.drawn is None else {"seed": dataset.drawn[0], "images": dataset.drawn[1]},
             "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
             "seed": seed,
             "finetune": asdict(finetune),
