@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from sppnet import SelectiveSearch, SPPDetector, load_voc
 from sppnet._types import F32
 from sppnet.detection.model_file import FORMAT_VERSION, read_model, read_stored, write_model
-from sppnet.detection.options import FeatureOptions
+from sppnet.detection.options import FeatureOptions, HeadOptions
 from sppnet.errors import ArgumentError, ModelFileError
 
 META = {"class_names": ["cat", "dög"], "levels": [4, 2, 1]}
@@ -147,6 +147,8 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path: Path) -> None:
     for change in ({"class_names": ["a\x1b"]}, {"short_sides_px": [9000]}, {"levels": [1024]}, {"nms_iou": 2}):
         with pytest.raises(ArgumentError, match=f"can't be saved: {next(iter(change))}"):
             write_model(tmp_path / "m", tensors(), META | change, "int8")
+    with pytest.raises(ArgumentError, match="can't be saved: pooled vectors: 20000 windows"):
+        SPPDetector.load().set_params(proposer__max_windows=20_000).save(tmp_path / "m")
     assert not list(tmp_path.iterdir())
 
 
@@ -155,6 +157,7 @@ def test_a_detector_that_could_not_be_saved_is_not_trained(toy_voc: Path, tmp_pa
         {"features": FeatureOptions(short_sides_px=(4000,))},
         {"features": FeatureOptions(levels=(40,))},
         {"proposer": SelectiveSearch(max_windows=60_000)},
+        {"head": HeadOptions(hidden=65_536)},
     ):
         with pytest.raises(ArgumentError, match="this detector couldn't be saved"):
             SPPDetector(**options).fit(load_voc(toy_voc, "train"), cache=tmp_path)

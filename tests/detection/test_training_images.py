@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sppnet import load_voc
+from sppnet import FeatureOptions, SPPDetector, load_voc
 from sppnet.backbones.registry import load_backbone
 from sppnet.detection.features import WindowFeatures
 from sppnet.detection.training.images import TrainingImages
@@ -54,6 +55,21 @@ def test_sets_of_scales_share_their_maps(toy_voc: Path, tmp_path: Path, monkeypa
             assert np.array_equal(np.asarray(a), np.asarray(b).astype(np.float16))
     assert not computed  # all from the cache
     assert several.estimated_bytes() > one.estimated_bytes()
+
+
+def test_results_of_rcnn_are_known_by_their_convolutions(toy_voc: Path, tmp_path: Path) -> None:
+    """What is kept of an image is its pixels, which are the same for all convolutions."""
+    dataset = load_voc(toy_voc, "train").subset([0])
+    identities = set()
+    precisions: tuple[Literal["int8", "float32"], ...] = ("int8", "float32")
+    for precision in precisions:
+        options = FeatureOptions("rcnn", flip_short_sides_px=(), precision=precision)
+        detector = SPPDetector("efficientnet-lite0", options, proposer=SelectiveSearch(max_windows=5))
+        images = detector.training_images(dataset, tmp_path)
+        images.prepare()
+        identities.add(images.identity())
+    assert len(identities) == 2
+    assert len(list(tmp_path.glob("??/*.safetensors"))) == 2  # windows and pixels, once
 
 
 def test_rubbish_in_the_cache_is_computed_again(toy_voc: Path, tmp_path: Path) -> None:

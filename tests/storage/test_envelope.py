@@ -116,8 +116,20 @@ def test_refusals(tmp_path: Path) -> None:
         write_envelope(path, {}, {"a": float("nan")}, "sppnet-test", 1)
     with pytest.raises(ArgumentError, match="complex128"):
         write_envelope(path, {"a": np.zeros(1, complex)}, {}, "sppnet-test", 1)
+    with pytest.raises(ArgumentError, match="metadata: take 8388"):
+        write_envelope(path, {}, {"a": "x" * (8 << 20)}, "sppnet-test", 1)
     with pytest.raises(ArgumentError, match="half of a character"):
         write_envelope(path, {"\ud800": np.zeros(1)}, {}, "sppnet-test", 1)
+
+
+def test_the_kind_of_a_file_with_a_long_header(tmp_path: Path) -> None:
+    """Of vectors of many images, say."""
+    with stream_envelope(tmp_path / "x", "sppnet-test", 1) as stream:
+        stream.metadata = {"a": "x" * (9 << 20)}
+    assert read_format(tmp_path / "x") == "sppnet-test-1"
+    content = (tmp_path / "x").read_bytes()
+    (tmp_path / "x").write_bytes(content[:1000])
+    assert read_format(tmp_path / "x") == ""
 
 
 def test_a_stream_that_fails_leaves_nothing(tmp_path: Path) -> None:

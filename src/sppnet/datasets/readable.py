@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.datasets.judging import refuse_many_bad
@@ -30,19 +34,30 @@ class DecodedImages:
 
     def __init__(self, cache: Path) -> None:
         self._checkpoints = Checkpoints(cache, "decoded images")
-        stored = self._checkpoints.load("images")
-        self._state: dict[str, list[int] | None] = stored[1] if stored is not None else {}
+        stored = self._checkpoints.load_arrays("images")
+        states = None if stored is None else stored[0].get("states")
+        known = states is not None and states.dtype == np.uint64 and states.ndim == 1
+        self._states: set[int] = set(states.tolist()) if states is not None and known else set()
 
     def __contains__(self, path: Path) -> bool:
-        state = file_state(path)
-        return state is not None and self._state.get(str(real_path(path))) == state
+        return _fingerprint(path) in self._states
 
     def add(self, paths: Iterable[Path]) -> None:
         """Note that ``paths`` were decoded."""
-        new = {str(real_path(path)): file_state(path) for path in paths if path not in self}
+        new = {state for path in paths if (state := _fingerprint(path)) is not None} - self._states
         if new:
-            self._state |= new
-            self._checkpoints.save("images", {}, self._state)
+            self._states |= new
+            # 8 bytes an image: there may be millions
+            self._checkpoints.save("images", {"states": np.array(sorted(self._states), np.uint64)}, {})
+
+
+def _fingerprint(path: Path) -> int | None:
+    """A number that tells the file and its state; None where there is no file."""
+    state = file_state(path)
+    if state is None:
+        return None
+    named = os.fsencode(real_path(path)) + b"\0" + repr(state).encode()
+    return int.from_bytes(hashlib.sha256(named).digest()[:8], "big")
 
 
 def file_state(path: Path) -> list[int] | None:

@@ -94,7 +94,7 @@ def write_model(
             ``precision`` is float32.
 
     Raises:
-        ArgumentError: an unknown precision, or metadata that couldn't be loaded again.
+        ArgumentError: an unknown precision, or tensors or metadata that couldn't be loaded again.
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
@@ -112,6 +112,11 @@ def write_model(
     for name, value in (tuned or {}).items():
         small = precision != "float32" and value.dtype == np.float32 and value.ndim > 1
         stored[TUNED + name] = value.astype(np.float16) if small else value
+    problem = tensors_problem(
+        {n: v.dtype.name for n, v in stored.items()}, {n: v.shape for n, v in stored.items()}, metadata
+    )
+    if problem:
+        raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
     write_envelope(path, stored, metadata, _KIND, FORMAT_VERSION, named=True)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sppnet.errors import ModelFileError
-from sppnet.storage.envelope import read_envelope, write_envelope
+from sppnet.storage.envelope import Array, read_envelope, write_envelope
 from sppnet.storage.tensors import to_arrays, to_tensors
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Checkpoints:
         """Whether enough time has gone by since the last checkpoint."""
         return self.folder is not None and time.monotonic() - self._last >= self.every_seconds
 
-    def save(self, stage: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    def save(self, stage: str, tensors: Mapping[str, Tensor | Array], state: Mapping[str, Any]) -> None:
         """Replace the checkpoint of ``stage`` in one step. ``state`` is whatever JSON can hold.
 
         Raises:
@@ -60,6 +60,11 @@ class Checkpoints:
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and state of ``stage``, or None where there is no checkpoint, or only a damaged one."""
+        found = self.load_arrays(stage)
+        return None if found is None else (to_tensors(found[0]), found[1])
+
+    def load_arrays(self, stage: str) -> tuple[dict[str, Array], dict[str, Any]] | None:
+        """The same as NumPy arrays; torch isn't needed."""
         if self.folder is None or not self._path(stage).is_file():
             return None
         path = self._path(stage)
@@ -71,7 +76,7 @@ class Checkpoints:
         except ModelFileError as error:
             _log.warning("%s; the work since the last good checkpoint is done again", error)
             return None
-        return to_tensors(found.arrays), state
+        return found.arrays, state
 
     def remove(self, *stages: str) -> None:
         """Remove the checkpoints of these stages, where there are any."""

@@ -68,13 +68,15 @@ def encode_envelope(arrays: Mapping[str, Array], metadata: Mapping[str, Any], ki
         version: of its format.
 
     Raises:
-        ArgumentError: an array of another type, or metadata that JSON can't hold.
+        ArgumentError: an array of another type, or metadata that JSON can't hold, or that are too large to be read.
     """
     stored = {name: _storable(name, value) for name, value in arrays.items()}
     text = _dump(metadata)
     names = sorted(stored, key=lambda name: (-_RANK[_NAMES[stored[name].dtype]], name))
     header = {"format": f"{kind}-{version}", "sha256": _digest(stored, text), "sppnet": text}
     head = _header(header, {name: (_NAMES[stored[name].dtype], stored[name].shape) for name in names})
+    if len(head) > MODEL_HEADER_BYTES:
+        raise ArgumentError(f"metadata: take {len(head)} bytes in the file, at most {MODEL_HEADER_BYTES} are allowed")
     return [head, *(_bytes_of(stored[name]) for name in names)]
 
 
@@ -154,11 +156,19 @@ def read_envelope(
 
 
 def read_format(path: str | os.PathLike[str]) -> str:
-    """Give the ``format`` in a file's header; empty where it isn't such a file. Reads no more than the header."""
+    """Give the ``format`` in a file's header; empty where it isn't such a file. Reads no more than the header.
+
+    Of a stream with many arrays the header is long; there the beginning is enough, which has it.
+    """
     try:
         with open_regular(path, MODEL_FILE_BYTES) as file:
+            length, start = struct.unpack("<Q", file.read(8))[0], file.read(512)
+            if MODEL_HEADER_BYTES < length <= os.fstat(file.fileno()).st_size - 8:
+                match = re.match(rb'\{"__metadata__":\{"format":"([a-z0-9-]{1,100})"', start)
+                return match[1].decode() if match else ""
+            file.seek(0)
             return _header_texts(file).get("format", "")
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, struct.error):
         return ""
 
 

@@ -175,7 +175,9 @@ class TrainingImages:
 
     def identity(self) -> str:
         """Hash of all images, annotations and settings: equal where training would see the same numbers."""
-        digest = hashlib.sha256(repr((self.dataset.class_names, self.features.levels, self.features.mode)).encode())
+        # of rcnn, maps are the pixels: only these settings tell its convolutions
+        settings = [view.settings() for view in self._views()]
+        digest = hashlib.sha256(repr((self.dataset.class_names, settings)).encode())
         for i, record in enumerate(self.dataset):
             keys = [self._key(i, "windows")]
             for flip, view in enumerate(self._views()):
