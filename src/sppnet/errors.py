@@ -29,7 +29,8 @@ __all__ = [
 
 NO_TORCH = (
     "training, the studio, networks trained whole and GPUs need torch, which is not installed: pip install torch. "
-    "Without an NVIDIA GPU take the CPU build, which is much smaller; the start page of pytorch.org has the command"
+    "Without an NVIDIA GPU take the CPU build, which is much smaller; the start page of pytorch.org has the command "
+    "(write the release in it that sppnet's constraints.txt names)"
 )
 """What is said where torch is missing. Proposals, detection, evaluation and frozen classifiers work without it."""
 

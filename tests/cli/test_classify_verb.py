@@ -131,7 +131,7 @@ def test_backbones_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (lite["channels"], lite["stride"], lite["offset"]) == (320, 16, 15.5)
     assert lite["weights_installed"] is True
     assert lite["licence"] == "Apache-2.0"
-    assert "The default is efficientnet-lite0." in out
+    assert "`train` takes efficientnet-lite0+mid if you don't say otherwise, and `classify-train` efficientnet" in out
     for name in rows:
         assert sum(line.split()[0] == name for line in out.splitlines() if line) == 1
     zf5 = rows["zf5"]

@@ -26,6 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
     from sppnet.backbones.listing import list_backbones
     from sppnet.backbones.registry import DEFAULT_BACKBONE
+    from sppnet.classification.options import FROZEN_BACKBONE
 
     rows = list_backbones()
     width = max(len(row["name"]) for row in rows)
@@ -36,10 +37,11 @@ def run(arguments: argparse.Namespace) -> int:
             f"{row['name']:<{width}}  {row['layer']:<{layer}}  {row['channels']:8}  {row['stride']:6}  "
             f"{row['parameters']:10,}  {row['licence'] or '-':<12}  {row['weights']}"
         )
+    say(f"\n`train` takes {DEFAULT_BACKBONE}+mid if you don't say otherwise, and `classify-train` {FROZEN_BACKBONE}.")
     say(
-        f"\nThe default is {DEFAULT_BACKBONE}. In Python, sppnet.backbones.adapters takes networks of torchvision, timm"
+        "For detection take one with +mid. In Python, sppnet.backbones.adapters takes networks of torchvision, timm and"
     )
-    say("and transformers, and any module of your own.")
+    say("transformers, and any module of your own.")
     if arguments.json:
         write_json(arguments.json, rows)
     return 0
