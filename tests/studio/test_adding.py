@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,19 @@ def test_an_image_is_taken_as_it_is_and_nothing_is_replaced(folder: Path, tmp_pa
     assert add_file(folder, "a/b.PNG", upload(tmp_path, png(2))).names == ["a/b (2).PNG"]
     assert (folder / "a" / "b.PNG").read_bytes() == png(1)
     assert {p.name for p in (folder / "a").iterdir()} == {"b.PNG", "b (2).PNG"}
+
+
+def test_two_images_of_one_name_at_the_same_moment(folder: Path, tmp_path: Path) -> None:
+    """Both are kept; neither replaces the other."""
+    files = []
+    for k in range(8):
+        files.append(tmp_path / f"upload{k}")
+        files[-1].write_bytes(png(k + 1))
+    with ThreadPoolExecutor(8) as pool:
+        added = list(pool.map(lambda file: add_file(folder, "IMG_1.png", file).names, files))
+    names = [name for one in added for name in one]
+    assert len(set(names)) == 8
+    assert {(folder / name).read_bytes() for name in names} == {png(k + 1) for k in range(8)}
 
 
 @pytest.mark.parametrize(

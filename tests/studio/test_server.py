@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from sppnet.errors import ArgumentError
 from sppnet.studio.project import Project
 from sppnet.studio.server import MAX_BODY_BYTES, Events, make_app
+from sppnet.studio.serving import _own_names
 
 TOKEN = "t" * 32
 HOST = "127.0.0.1:8787"
@@ -93,7 +94,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def client(project: Project) -> TestClient:
-    app = make_app(project, StillTeacher(), Events(), TOKEN, frozenset({HOST}), "run")
+    app = make_app(project, StillTeacher(), Events(), TOKEN, frozenset({HOST}), "run", 8787)
     return TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)
 
 
@@ -108,6 +109,7 @@ def test_the_token_in_the_address_becomes_a_cookie(client: TestClient) -> None:
     assert answer.status_code == 303
     assert answer.headers["location"] == "/"
     cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith("sppnet_studio_8787=")  # browsers tell cookies by the host alone: two studios, two names
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
     page = client.get("/")
@@ -123,7 +125,7 @@ def test_the_token_in_the_address_becomes_a_cookie(client: TestClient) -> None:
     [
         ({}, 401),
         ({"authorization": "Bearer wrong"}, 401),
-        ({"cookie": "sppnet_studio=wrong"}, 401),
+        ({"cookie": "sppnet_studio_8787=wrong"}, 401),
         (auth(host="evil.example:8787"), 421),  # DNS rebinding
         (auth(host="127.0.0.1:9999"), 421),
         (auth(origin="http://evil.example"), 403),
@@ -250,3 +252,20 @@ def test_images_say_when_they_were_written(client: TestClient, project: Project)
     client.post("/api/rescan", json={}, headers=auth())
     rows = {r["name"]: r for r in client.get("/api/images", headers=auth()).json()["images"]}
     assert rows["a.jpg"]["modified"] == 1_234_567
+
+
+def test_names_that_are_not_utf_8(client: TestClient, project: Project) -> None:
+    source = project.folder / "a.jpg"
+    try:
+        (project.folder / os.fsdecode(b"b\xff.jpg")).write_bytes(source.read_bytes())
+    except OSError:
+        pytest.skip("this system has no such names")
+    project.rescan()
+    answer = client.get("/api/images", headers=auth())
+    assert answer.status_code == 200
+    assert len(answer.json()["images"]) == len(project.images)
+
+
+def test_the_standard_port_of_http_is_left_out_by_browsers() -> None:
+    assert {"127.0.0.1", "localhost:80"} <= _own_names(80)
+    assert "127.0.0.1" not in _own_names(8787)

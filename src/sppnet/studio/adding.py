@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import stat
+import threading
 import unicodedata
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ from sppnet.studio.imported import ANNOTATION_SUFFIXES, ImportedLabels
 __all__ = ["Added", "AddingLimits", "add_file", "add_labels", "safe_name", "take_frames"]
 
 _CHUNK_BYTES = 1 << 20
+_placing = threading.Lock()  # two requests may add files of one name: each looks for a free name and takes it
 _FORBIDDEN = set('<>:"|?*\\')  # not allowed in names of files on some systems
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 
@@ -185,12 +187,14 @@ def _take(
         except SppnetError:
             added.skipped.append((name, "can't be read as an image"))
             return count, None
-        place, there = _place_for(target, scratch)
+        with _placing:
+            place, there = _place_for(target, scratch)
+            if not there:
+                with write_atomic(place) as temporary:
+                    scratch.replace(temporary)
         if there:
             added.skipped.append((name, "is there already"))
             return count, place
-        with write_atomic(place) as temporary:
-            scratch.replace(temporary)
         added.names.append(place.relative_to(folder).as_posix())
     return count, place
 
@@ -349,11 +353,13 @@ def take_frames(
             target = home / frame_name(name, frame.time_s)
             with scratch_file(target) as scratch:
                 Image.fromarray(frame.pixels).save(scratch, "JPEG", quality=95)
-                place, there = _place_for(target, scratch)
+                with _placing:
+                    place, there = _place_for(target, scratch)
+                    if not there:
+                        with write_atomic(place, sync=False) as temporary:
+                            scratch.replace(temporary)
                 again += there
                 if not there:
-                    with write_atomic(place, sync=False) as temporary:
-                        scratch.replace(temporary)
                     added.names.append(place.relative_to(folder).as_posix())
     except OSError as error:  # such as a file that has the name of the folder
         raise ArgumentError(f"{name}: its images can't be written ({error.strerror or error})") from None

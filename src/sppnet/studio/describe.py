@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from sppnet.detection.maps import ImageMaps, flip_boxes
 from sppnet.detection.teaching import F16, Lesson, jittered_boxes
 from sppnet.detection.torch_head import TorchHead
 from sppnet.detection.weights import DetectorWeights
+from sppnet.errors import OutputError
 from sppnet.images import load_image
 from sppnet.storage.envelope import Array
 from sppnet.storage.feature_cache import FeatureCache
@@ -78,7 +80,8 @@ class Describer:
         known = self.cache.get(key)
         if known is None:
             known = self._compute(path)
-            self.cache.put(key, known)
+            with contextlib.suppress(OutputError):  # a full disk: it is computed again the next time
+                self.cache.put(key, known)
         size = known["size"].tolist()
         arrays = {name: known[name] for name in ("windows", "vectors", "objectness", "regressed")}
         return Description(**arrays, width=int(size[0]), height=int(size[1]))

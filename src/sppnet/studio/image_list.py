@@ -46,6 +46,9 @@ class ImageList:
             name = path.relative_to(self.folder).as_posix()
             found[image_id_of(name)] = StudioImage(image_id_of(name), path, name, _modified(path))
         new = [image for key, image in found.items() if key not in self._images]
+        for key, image in self._images.items():
+            if key not in found or found[key].modified_s != image.modified_s:  # it may be another image now
+                self._sizes.pop(key, None)
         self._images = found
         return new
 

@@ -91,10 +91,10 @@ class Learner:
         self._outbox = queue.Queue()
         threading.Thread(target=self._write, args=(mine, self._outbox), daemon=True).start()
         threading.Thread(target=self._listen, args=(mine,), daemon=True).start()
-        self._tell(op="classes", classes=[c["id"] for c in self.project.class_list()])
+        self._class_numbers = [c["id"] for c in self.project.class_list()]
+        self._told_images: set[str] = set()
+        self._tell(op="classes", classes=self._class_numbers)
         self.images_changed()
-        for image_id, labels in self.project.all_labels().items():
-            self._tell_labels(image_id, labels)
         if self._front:
             self._tell(op="front", image=self._front)
 
@@ -262,15 +262,23 @@ class Learner:
         )  # fmt: skip
 
     def classes_changed(self) -> None:
-        """Hear of other classes."""
-        self._quality = None
-        self._tell(op="classes", classes=[c["id"] for c in self.project.class_list()])
+        """Hear of other classes, or of labels of many images."""
+        numbers = [c["id"] for c in self.project.class_list()]
+        if numbers != self._class_numbers:
+            self._quality, self._class_numbers = None, numbers
+            self._tell(op="classes", classes=numbers)
         for image_id, labels in self.project.all_labels().items():
             self._tell_labels(image_id, labels)
 
     def images_changed(self) -> None:
-        """Hear of other images."""
-        self._tell(op="images", images=[(image.image_id, str(image.path)) for image in self.project.images])
+        """Hear of other images; what is known of those that came back teaches again."""
+        images = self.project.images
+        self._tell(op="images", images=[(image.image_id, str(image.path)) for image in images])
+        present = {image.image_id for image in images}
+        for image_id, labels in self.project.all_labels().items():
+            if image_id in present - self._told_images:
+                self._tell_labels(image_id, labels)
+        self._told_images = present
 
     def quality(self) -> dict[str, Any]:
         """What became of suggestions in the images finished last, and what was measured on held-out images."""

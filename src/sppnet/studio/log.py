@@ -5,9 +5,10 @@ Each line is one JSON object with a sequence number. A line that a kill cut off 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,10 @@ class AppendLog:
         for stop, entry in self._scan():
             end = stop
             self.sequence = max(self.sequence, int(entry.get("seq", 0)))
-        self._file = path.open("ab")
-        if self._file.tell() > end:  # the rest of a line that was never acknowledged
-            self._file.truncate(end)
-            self._file.seek(end)
+        self._file = path.open("ab", buffering=0)
+        self._end = end  # of what is known to be whole
         if end == 0:
-            self._write({"log": _KIND})
+            self._write([{"log": _KIND}])
 
     def entries(self, after: int = 0) -> Iterator[dict[str, Any]]:
         """Give the entries with a number above ``after``, in order."""
@@ -59,30 +58,48 @@ class AppendLog:
         Raises:
             OSError: it could not be written; the log is as it was.
         """
-        self._write(entry | {"seq": self.sequence + 1})
-        self.sequence += 1
+        return self.append_all([entry])
+
+    def append_all(self, entries: Sequence[dict[str, Any]]) -> int:
+        """Write ``entries``, all or none, and wait until they are on the disk. Returns the number of the last.
+
+        Raises:
+            OSError: they could not be written; the log is as it was.
+        """
+        numbered = [entry | {"seq": self.sequence + k} for k, entry in enumerate(entries, 1)]
+        self._write(numbered)
+        self.sequence += len(numbered)
         return self.sequence
 
     def restart(self) -> None:
         """Empty the log, keeping the numbers going. Call it only when the entries are kept elsewhere."""
         self._file.truncate(0)
-        self._file.seek(0)
-        self._write({"log": _KIND, "seq": self.sequence})
+        self._end = 0
+        self._write([{"log": _KIND, "seq": self.sequence}])
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _write(self, entry: dict[str, Any]) -> None:
-        line = json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
-        before = self._file.tell()
+    def _write(self, entries: Sequence[dict[str, Any]]) -> None:
+        lines = (json.dumps(entry, separators=(",", ":"), ensure_ascii=True).encode() + b"\n" for entry in entries)
+        rest = memoryview(b"".join(lines))
+        end = self._end + len(rest)
+        self._cut()
         try:
-            self._file.write(line)
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]  # a full disk takes a part of it
             os.fsync(self._file.fileno())
         except OSError:
-            self._file.truncate(before)
+            with contextlib.suppress(OSError):  # then the next one begins with it
+                self._cut()
             raise
+        self._end = end
+
+    def _cut(self) -> None:
+        """Remove what a failed write, or a kill, left behind the last whole entry."""
+        if os.fstat(self._file.fileno()).st_size > self._end:
+            self._file.truncate(self._end)
 
     def _scan(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Where each whole line ends, and its content."""

@@ -6,16 +6,18 @@ Each change is written to a log and synced before it is acknowledged. The labels
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sppnet.datasets.loading import STUDIO_LABELS
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.storage.atomic import write_atomic
+from sppnet.storage.atomic import write_atomic, write_bytes
 from sppnet.storage.names import real_path
 from sppnet.studio.documents import (
     coco_document,
@@ -73,6 +75,7 @@ class Project:
         self._snapshots = Snapshots(self.state / "snapshots")
         self._log = AppendLog(self.state / "changes.jsonl")
         self._written = 0  # last entry of the log that is in LABELS_FILE
+        self._known = ""  # digest of LABELS_FILE as we read or wrote it
         self._writer: threading.Timer | None = None
         self.rescan()
         self._read()
@@ -177,9 +180,10 @@ class Project:
         Raises:
             ArgumentError: the name can't be used.
         """
-        with self._mutex:
+        with self._mutex, self._all_or_nothing():
             new = self.classes.add(name, color, key)
             self._keep_classes()
+        self._tell_classes()
         return new
 
     def edit_class(
@@ -190,10 +194,12 @@ class Project:
         Raises:
             ArgumentError: there is no such class, or the name is taken.
         """
-        with self._mutex:
+        with self._mutex, self._all_or_nothing():
             self.classes.edit(class_id, name, color, key)
             self._keep_classes()
-            return self.classes.get(class_id)
+            changed = self.classes.get(class_id)
+        self._tell_classes()
+        return changed
 
     def merge_class(self, class_id: int, into: int | None) -> int:
         """Give the boxes of a class to another one, or remove them, and remove the class.
@@ -208,7 +214,7 @@ class Project:
         Raises:
             ArgumentError: there is no such class.
         """
-        with self._mutex:
+        with self._mutex, self._all_or_nothing():
             self.classes.get(class_id)
             if into is not None:
                 self.classes.get(into)
@@ -219,7 +225,7 @@ class Project:
             self._log.append({"op": "merge", "class": class_id, "into": into} | self._class_entry())
             count = self._merge(class_id, into)
             self._changed()
-        self.listener({"type": "classes", "version": self.classes.version, "classes": self._class_list()})
+        self._tell_classes()
         self.listener({"type": "reload"})
         return count
 
@@ -234,11 +240,29 @@ class Project:
                 self._unknown[name] = labels.with_class_replaced(class_id, into)
         return count
 
-    def _keep_classes(self) -> None:
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Put everything back as it was where a change can't be written: memory and the log tell the same."""
+        table = self.classes
+        classes, version, next_id = dict(table.classes), table.version, table.next_id
+        labels, unknown = dict(self._labels), dict(self._unknown)
+        try:
+            yield
+        except BaseException:
+            table.classes, table.version, table.next_id = classes, version, next_id
+            self._labels, self._unknown = labels, unknown
+            raise
+
+    def _keep_classes(self, *more: dict[str, Any]) -> None:
+        """Write the classes, and ``more`` entries with them."""
         self.classes.version += 1
-        self._log.append({"op": "classes"} | self._class_entry())
+        self._log.append_all([{"op": "classes"} | self._class_entry(), *more])
         self._changed()
-        self.listener({"type": "classes", "version": self.classes.version, "classes": self._class_list()})
+
+    def _tell_classes(self) -> None:
+        with self._mutex:
+            event = {"type": "classes", "version": self.classes.version, "classes": self._class_list()}
+        self.listener(event)
 
     def _class_entry(self) -> dict[str, Any]:
         return {"classes": self._class_list(), "next": self.classes.next_id}
@@ -270,45 +294,40 @@ class Project:
             ArgumentError: there are too many classes. Nothing was taken.
         """
         names = list(class_names)
-        with self._mutex:
+        with self._mutex, self._all_or_nothing():
             numbers = self._numbers_of(
                 {c: names[c] for c in sorted({int(r[4]) for rows in boxes.values() for r in rows})}
             )
-            count = 0
+            entries = []
             for image_name, rows in boxes.items():
                 key = image_id_of(image_name)
                 known = self._labels.get(key, ImageLabels())
                 if key not in self._images or known.touched or known.rejected:
                     continue
-                found = (
+                found = [
                     BoxLabel(x0, y0, x1, y1, numbers[int(c)], "imported")
                     for x0, y0, x1, y1, c in rows
                     if x1 - x0 >= 1 and y1 - y0 >= 1  # the page can't show or change a smaller one
-                )
-                new = ImageLabels(known.version + 1, image_name not in unfinished, tuple(found))
-                self._log.append({"op": "labels", "image": image_name} | entry_of_labels(new))
-                self._labels[key] = new
-                count += 1
-            self._changed()
-        return count
+                ]
+                # one of which a box is missing isn't finished: the object would count as background
+                done = image_name not in unfinished and len(found) == len(rows)
+                new = self._labels[key] = ImageLabels(known.version + 1, done, tuple(found))
+                entries.append({"op": "labels", "image": image_name} | entry_of_labels(new))
+            self._keep_classes(*entries)
+        self._tell_classes()
+        return len(entries)
 
     def _numbers_of(self, names: dict[int, str]) -> dict[int, int]:
-        """Numbers here of classes that another program named; those that are missing are made, all or none."""
-        classes, next_id = dict(self.classes.classes), self.classes.next_id
-        by_name = {c.name.casefold(): c.class_id for c in classes.values()}
+        """Numbers here of classes that another program named; those that are missing are made."""
+        by_name = {c.name.casefold(): c.class_id for c in self.classes.classes.values()}
         numbers: dict[int, int] = {}
-        try:
-            for c, name in names.items():
-                plain = imported_name(name, c)
-                if plain.casefold() not in by_name:
-                    used = {item.key for item in self.classes.classes.values()}
-                    free = next((digit for digit in "1234567890" if digit not in used), "")
-                    by_name[plain.casefold()] = self.classes.add(plain, key=free).class_id
-                numbers[c] = by_name[plain.casefold()]
-        except ArgumentError:
-            self.classes.classes, self.classes.next_id = classes, next_id
-            raise
-        self._keep_classes()
+        for c, name in names.items():
+            plain = imported_name(name, c)
+            if plain.casefold() not in by_name:
+                used = {item.key for item in self.classes.classes.values()}
+                free = next((digit for digit in "1234567890" if digit not in used), "")
+                by_name[plain.casefold()] = self.classes.add(plain, key=free).class_id
+            numbers[c] = by_name[plain.casefold()]
         return numbers
 
     def coco(self) -> dict[str, Any]:
@@ -331,9 +350,27 @@ class Project:
             sequence = document["info"]["sppnet"]["seq"]
             if sequence == self._written:
                 return
+            self._keep_foreign()
+            text = json.dumps(document, separators=(",", ":")).encode()
             with write_atomic(self.folder / LABELS_FILE) as temporary:
-                temporary.write_text(json.dumps(document, separators=(",", ":")), encoding="utf-8")
-            self._written = sequence
+                temporary.write_bytes(text)
+            self._written, self._known = sequence, hashlib.sha256(text).hexdigest()
+
+    def _keep_foreign(self) -> None:
+        """Keep what another program wrote over LABELS_FILE since we read or wrote it, and tell."""
+        path = self.folder / LABELS_FILE
+        if not path.is_file():
+            return
+        there = path.read_bytes()
+        digest = hashlib.sha256(there).hexdigest()
+        if digest == self._known:
+            return
+        kept = self.state / f"labels-of-others-{digest[:8]}.json"
+        write_bytes(kept, there)
+        place = kept.relative_to(self.folder).as_posix()
+        self.listener(
+            {"type": "problem", "message": f"another program changed {LABELS_FILE}; what it wrote is kept as {place}"}
+        )
 
     def close(self) -> None:
         """Write what is to be written and let others open the folder."""
@@ -360,7 +397,7 @@ class Project:
         """
         table, labels = parse_document(self._snapshots.load(name))
         self.snapshot(f"before going back to {name}")
-        with self._mutex:
+        with self._mutex, self._all_or_nothing():
             before = (dict(self._labels), dict(self._unknown))
             self._labels.clear()
             self._unknown.clear()
@@ -369,11 +406,12 @@ class Project:
                 for key in earlier.keys() | group.keys():
                     old = earlier.get(key, ImageLabels())
                     group[key] = replace(group.get(key, ImageLabels()), version=old.version + 1)
-            self._keep_classes()
             named = [(self._images.get(key).name, present) for key, present in self._labels.items()]
-            for name, present in (*named, *self._unknown.items()):
-                self._log.append({"op": "labels", "image": name} | entry_of_labels(present))
-            self._changed()
+            self._keep_classes(
+                *({"op": "labels", "image": name} | entry_of_labels(present)
+                  for name, present in (*named, *self._unknown.items()))
+            )  # fmt: skip
+        self._tell_classes()
         self.listener({"type": "reload"})
 
     # --- files -------------------------------------------------------------------------------------------------------
@@ -395,6 +433,7 @@ class Project:
     def _read(self) -> None:
         path = self.folder / LABELS_FILE
         if path.is_file():
+            self._known = hashlib.sha256(path.read_bytes()).hexdigest()
             table, labels, self._written = load_document(path)
             self._take(table, labels)
         for entry in self._log.entries(self._written):

@@ -47,6 +47,7 @@ class Guard:
         max_body_bytes: of requests.
         open_paths: paths that need no token.
         large_paths: paths of files that are written to the disk as they come, with the most bytes of each.
+        cookie: its name. Browsers tell cookies by the host, not by the port: two studios need two names.
     """
 
     def __init__(
@@ -57,11 +58,12 @@ class Guard:
         max_body_bytes: int,
         open_paths: frozenset[str] = frozenset(),
         large_paths: Mapping[str, int] | None = None,
+        cookie: str = "sppnet_studio",
     ) -> None:
         self.app, self.token, self.hosts, self.max_body_bytes = app, token, hosts, max_body_bytes
         self.open_paths = open_paths
         self.large_paths = large_paths or {}
-        self.cookie = "sppnet_studio"
+        self.cookie = cookie
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""

@@ -319,7 +319,6 @@ class StudioServer:
         data = _object(body)
         color, key = (None if data.get(k) is None else _text(data[k]) for k in ("color", "key"))
         new = self.project.edit_class(request.path_params["class_id"], data.get("name"), color, key)
-        self.teacher.classes_changed()
         return new.as_dict()
 
     def delete_class(self, request: Request, body: Any) -> Any:
@@ -405,7 +404,13 @@ class StudioServer:
 
 
 def make_app(
-    project: Project, teacher: Teacher, events: Events, token: str, hosts: frozenset[str] | None, run_id: str
+    project: Project,
+    teacher: Teacher,
+    events: Events,
+    token: str,
+    hosts: frozenset[str] | None,
+    run_id: str,
+    port: int = 0,
 ) -> Guard:
     """Build the ASGI application.
 
@@ -416,13 +421,24 @@ def make_app(
         token: that requests must know.
         hosts: values of ``Host`` that are this server; None allows each.
         run_id: of this start of the server, so that a page notices a restart.
+        port: that it listens on; the name of the cookie has it.
 
     Returns:
         The application, for uvicorn.
     """
     app = Starlette(routes=StudioServer(project, teacher, events, run_id).routes())
     large = {"/api/images": MAX_UPLOAD_BYTES, "/api/labels": MAX_UPLOAD_BYTES}
-    return Guard(app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}), large)
+    return Guard(
+        app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}), large, cookie=f"sppnet_studio_{port}"
+    )
+
+
+class AnyJSONResponse(JSONResponse):
+    """JSON of names that needn't be UTF-8, as those of files are."""
+
+    def render(self, content: Any) -> bytes:
+        """Give the body."""
+        return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _json(work: Callable[[Request, Any], Any]) -> Callable[[Request], Awaitable[Response]]:
@@ -440,18 +456,18 @@ def _json(work: Callable[[Request, Any], Any]) -> Callable[[Request], Awaitable[
             result = await run_in_threadpool(work, request, body)
         except (SppnetError, OSError) as error:
             return _failure(error)
-        return JSONResponse(result, headers={"cache-control": "no-store"})
+        return AnyJSONResponse(result, headers={"cache-control": "no-store"})
 
     return handler
 
 
-def _failure(error: Exception) -> JSONResponse:
+def _failure(error: Exception) -> AnyJSONResponse:
     if isinstance(error, ConflictError):
-        return JSONResponse({"error": str(error), "present": error.present}, 409)
+        return AnyJSONResponse({"error": str(error), "present": error.present}, 409)
     if isinstance(error, SppnetError):
-        return JSONResponse({"error": str(error)}, 400)
+        return AnyJSONResponse({"error": str(error)}, 400)
     _log.error("%s", error)
-    return JSONResponse({"error": f"the disk says: {error}"}, 507)
+    return AnyJSONResponse({"error": f"the disk says: {error}"}, 507)
 
 
 def _what_became(added: Added, labelled: int) -> dict[str, Any]:

@@ -122,8 +122,8 @@ def run_studio(
     notes = _notes_on_videos(project)
     learner = Learner(project, events.publish, model, threads)
     token = token_for(project.folder)
-    names = frozenset(f"{name}:{chosen}" for name in (*_LOCAL, "[::1]"))
-    app = make_app(project, learner, events, token, names if host in _LOCAL else None, secrets.token_hex(8))
+    names = _own_names(chosen)
+    app = make_app(project, learner, events, token, names if host in _LOCAL else None, secrets.token_hex(8), chosen)
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{chosen}/?token={token}"
 
@@ -233,7 +233,7 @@ def run_service(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     detector = SPPDetector.load(model, device=device).warm_up()
     app = make_service(detector, Path(model).stem if model else "sppnet-voc20", Sources(images, label_studio, api_key))
-    names = frozenset(f"{name}:{port}" for name in (*_LOCAL, "[::1]"))
+    names = _own_names(port)
     guard = Guard(app, token, names if host in _LOCAL else None, 2 * MAX_IMAGE_BYTES)
 
     class Server(uvicorn.Server):
@@ -244,6 +244,12 @@ def run_service(
             say(f"serving {len(detector.class_names_)} classes on http://{host}:{port}; press Ctrl+C to stop")
 
     Server(uvicorn.Config(guard, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5)).run()
+
+
+def _own_names(port: int) -> frozenset[str]:
+    """Values of ``Host`` by which this computer's programs call it; browsers leave out port 80."""
+    names = (*_LOCAL, "[::1]")
+    return frozenset((*(f"{name}:{port}" for name in names), *(names if port == 80 else ())))
 
 
 def _notes_on_videos(project: Project) -> list[str]:

@@ -77,6 +77,7 @@ class Worker:
         self.front_fresh = False
         self.teacher: HeadTeacher | None = None
         self.taught: DetectorWeights | None = None
+        self.taught_classes: list[int] = []  # of its outputs; the classes may have changed since
         self.stale = False  # something was learned that the head does not know yet
         self.since_whole = 0
         self.idle: Iterator[None] | None = None  # work that waits until there is nothing else
@@ -122,6 +123,7 @@ class Worker:
 
     def on_images(self, images: list[tuple[str, str]]) -> None:
         """All images of the project."""
+        self.broken.clear()  # a file may be whole now, or its disk there again
         self.paths = {image_id: Path(path) for image_id, path in images}
         known = [key for key in self.paths if self.describer.is_known(self.paths[key])] if len(images) <= 2000 else []
         self.described = len(known)
@@ -320,7 +322,7 @@ class Worker:
         return None if known is None else Looked(known.vectors, known.windows, known.width, known.height)
 
     def _swap(self, teacher: HeadTeacher, seconds: float) -> None:
-        self.taught = teacher.weights()
+        self.taught, self.taught_classes = teacher.weights(), list(self.classes)
         self.learn_seconds = seconds
         self.front_fresh = False
         rest = [key for key in self.paths if key not in self.labels and key != self.front]
@@ -339,7 +341,8 @@ class Worker:
             return
         rows: list[list[float]] = []
         if self.taught is not None:
-            rows = self.suggester.look(image, known, self.taught, self.classes, all_windows=windows)
+            rows = self.suggester.look(image, known, self.taught, self.taught_classes, all_windows=windows)
+            rows = [row for row in rows if row[4] in self.classes]  # the head may know a class that is gone
         self.send(type="described", image=image, suggestions=rows)
         if windows:
             self.send(type="windows", image=image, windows=self.describer.snaps(known, self.taught))
@@ -371,7 +374,7 @@ class Worker:
         if path is None:
             return None
         c = request["class"]
-        place = self.classes.index(c) if self.taught is not None and c in self.classes else None
+        place = self.taught_classes.index(c) if self.taught is not None and c in self.taught_classes else None
         return self.answers.tighten(path, request["box"], self.taught, place)
 
     def answer_detect(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -398,7 +401,8 @@ class Worker:
         return str(export_onnx(detector, request["path"])[0])
 
     def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
-        chosen = tuple(names.get(number, f"class {number}") for number in self.classes)
+        # those that the head was taught, which may be others than there are now
+        chosen = tuple(names.get(number, f"class {number}") for number in self.taught_classes)
         return self.answers.present(self.taught, chosen, self.suggester.calibration)
 
     def _status(self, force: bool = False, state: str | None = None) -> None:
