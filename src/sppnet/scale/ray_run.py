@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sppnet
@@ -156,10 +157,10 @@ def stages_of(
         actors: as of :func:`run_on_ray`.
         proposal_actors: likewise.
     """
-    gpus = 1 if task.device == "cuda" else 0
+    gpus, here = 1 if task.device == "cuda" else 0, str(Path.cwd())
     whole = task.action == "classify" or not (gpus or proposal_actors)
-    last = Stage(ChunkWorker, (task, sha256, output, options), actors, 1 if whole or not gpus else 0, gpus)
-    return [last] if whole else [Stage(PrepareWorker, (task, sha256, options), proposal_actors), last]
+    last = Stage(ChunkWorker, (task, sha256, output, options, 1, here), actors, 1 if whole or not gpus else 0, gpus)
+    return [last] if whole else [Stage(PrepareWorker, (task, sha256, options, 1, here), proposal_actors), last]
 
 
 def _run(ray: Any, chunks: Sequence[Chunk], stages: Sequence[Stage]) -> Iterator[None]:

@@ -16,11 +16,13 @@ from sppnet.scale.arrow import pa, pafs, pq
 from sppnet.scale.batches import check_columns
 from sppnet.scale.places import is_address, locate, split_options, text_of_path
 from sppnet.storage.reading import read_regular
+from sppnet.storage.walking import walk_files
 
 __all__ = ["RESULTS", "Chunk", "chunk_table", "plan_chunks"]
 
 _log = logging.getLogger("sppnet")
 _MAX_LIST_BYTES = 1 << 30
+_ROWS_AT_ONCE = 64
 RESULTS = re.compile(r"part-[0-9a-f]{32}\.parquet")
 """Names of files of results."""
 
@@ -98,9 +100,16 @@ def chunk_table(chunk: Chunk, options: str) -> Any:
     """The table of a chunk for :func:`sppnet.scale.detect_batch`, with the bytes where the source holds them."""
     if not chunk.table:
         return pa.table({"path": pa.array(chunk.keys, pa.string())})
-    with _open(chunk.table, options) as file:
-        found = pq.ParquetFile(file).read_row_group(chunk.group, columns=["bytes"]).take(list(chunk.rows))
-    return pa.table({"path": pa.array(chunk.keys, pa.string()), "bytes": found["bytes"]})
+    rows, found, first = list(chunk.rows), [], 0
+    with _open(chunk.table, options) as file:  # a row group may be larger than memory
+        parquet = pq.ParquetFile(file)
+        for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[chunk.group], columns=["bytes"]):
+            end = first + batch.num_rows
+            found.append(batch.column(0).take([row - first for row in rows if first <= row < end]))
+            first = end
+            if end > rows[-1]:
+                break
+    return pa.table({"path": pa.array(chunk.keys, pa.string()), "bytes": pa.chunked_array(found)})
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
@@ -124,14 +133,18 @@ def _look(place: str, options: str) -> tuple[Iterable[str], list[str]]:
     if kind.type != pafs.FileType.Directory:
         raise ArgumentError(f"{place}: is a pipe or a device; expected a folder, a Parquet table or a text file")
     if not is_address(place):
-        found = sorted(str(p) for p in Path(place).rglob("*.parquet") if not RESULTS.fullmatch(p.name))
+        # hidden files are those of a run that was killed, or of a system's own
+        found = sorted(str(p) for p in walk_files(Path(place)) if _is_table(p.name))
         return (text_of_path(str(path)) for path in list_images([place])), found
     root, found = place.rstrip("/"), filesystem.get_file_info(pafs.FileSelector(path, recursive=True))
     below = path.rstrip("/")
     names = sorted(item.path[len(below) :] for item in found if item.type == pafs.FileType.File)
     keys = [root + name for name in names if Path(name).suffix.lower() in IMAGE_EXTENSIONS]
-    tables = (name for name in names if name.lower().endswith(".parquet"))
-    return keys, [root + name for name in tables if not RESULTS.fullmatch(name.rpartition("/")[2])]
+    return keys, [root + name for name in names if _is_table(name.rpartition("/")[2])]
+
+
+def _is_table(name: str) -> bool:
+    return name.lower().endswith(".parquet") and not name.startswith(".") and not RESULTS.fullmatch(name)
 
 
 def _read_list(place: str, options: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -214,6 +215,11 @@ def _loaded_same(task: Task, model_sha256: str, device: str) -> Loaded:
     return loaded
 
 
+def _go_to(folder: str) -> None:
+    if folder and Path(folder).is_dir():
+        os.chdir(folder)
+
+
 class ChunkWorker:
     """Works on chunks of images, and writes the results.
 
@@ -223,13 +229,17 @@ class ChunkWorker:
         output: where results go.
         options: of the store that images come from.
         threads: of this process. One, where as many processes as cores are at work: they would fight otherwise.
+        folder: where the run was started, to which relative names belong; a process of a cluster begins elsewhere.
 
     Raises:
         ModelFileError: this machine has another file under that name.
         ArgumentError: the task wants a GPU, and this machine has none.
     """
 
-    def __init__(self, task: Task, model_sha256: str, output: str, options: str = "", threads: int = 1) -> None:
+    def __init__(
+        self, task: Task, model_sha256: str, output: str, options: str = "", threads: int = 1, folder: str = ""
+    ) -> None:
+        _go_to(folder)
         use_threads(threads)
         self._loaded = _loaded_same(task, model_sha256, task.device)
         use_threads(threads)  # the model may have loaded torch
@@ -270,12 +280,14 @@ class PrepareWorker:
         model_sha256: of the model file that is expected.
         options: of the store that images come from.
         threads: of this process.
+        folder: see :class:`ChunkWorker`.
 
     Raises:
         ModelFileError: this machine has another file under that name.
     """
 
-    def __init__(self, task: Task, model_sha256: str, options: str = "", threads: int = 1) -> None:
+    def __init__(self, task: Task, model_sha256: str, options: str = "", threads: int = 1, folder: str = "") -> None:
+        _go_to(folder)
         use_threads(threads)
         self._loaded, self._options = _loaded_same(task, model_sha256, "cpu"), options
 
