@@ -46,6 +46,9 @@ def check_image_name(path: str | os.PathLike[str]) -> None:
         raise ArgumentError(f"{path}: {what} no format of images that can be written; use .png or .jpg")
 
 
+_MOST_PIXELS = {"JPEG": 65_500, "WEBP": 16_383, "GIF": 65_535, "AVIF": 65_535}  # a side, of these formats
+
+
 def encode_image(image: Image.Image, suffix: str = ".jpg", quality: int = 92) -> bytes:
     """Encode an image in memory.
 
@@ -57,11 +60,16 @@ def encode_image(image: Image.Image, suffix: str = ".jpg", quality: int = 92) ->
         quality: of a JPEG, 1 to 95.
 
     Raises:
-        ArgumentError: no image has this extension.
+        ArgumentError: no image has this extension, or its format has no images of this size.
     """
     format = Image.registered_extensions().get(suffix.lower())
     if format is None:
         raise ArgumentError(f"{suffix!r}: is no extension of an image; use .jpg or .png")
+    most = _MOST_PIXELS.get(format, max(image.size))
+    if max(image.size) > most:
+        raise ArgumentError(
+            f"{image.width}x{image.height} pixels: {suffix} holds at most {most} a side; use .png, or draw less at once"
+        )
     data = io.BytesIO()
     image.save(data, format, quality=quality)
     return data.getvalue()

@@ -94,6 +94,15 @@ def test_photos_of_trains_are_a_class(toy_folder: Path, tmp_path: Path) -> None:
     assert find_folder_splits(root) == ()
 
 
+def test_images_to_test_on_without_classes_are_no_class(toy_folder: Path, tmp_path: Path) -> None:
+    """As many competitions give them."""
+    shutil.copytree(toy_folder, tmp_path / "train")
+    shutil.copytree(toy_folder / "red", tmp_path / "test")
+    (tmp_path / "__MACOSX").mkdir()
+    assert find_folder_splits(tmp_path) == ("train",)
+    assert load_folder_splits(tmp_path).train.class_names == load_folder_splits(toy_folder).train.class_names
+
+
 def test_lists(toy_folder: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "train.txt", tmp_path / "val.txt"
     first.write_text("".join(f"{name}/{i:02}.png\n" for name in NAMES for i in range(4)))

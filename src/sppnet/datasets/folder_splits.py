@@ -45,15 +45,18 @@ def find_folder_splits(root: str | os.PathLike[str]) -> tuple[str, ...]:
     """The folders of ``root`` that are splits, as in ``root/train/cat/1.jpg`` and ``root/val/cat/2.jpg``.
 
     Without a training split and another one (or nothing else) beside it there are none: ``root/train`` may as well hold
-    images of trains. A split has folders and no images of its own.
+    images of trains. A split has folders and no images of its own; beside ``train``, a folder that is called like a
+    split and has images only isn't a class.
     """
     root = Path(root)
     if not root.is_dir():
         return ()
-    folders = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(
+        p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != "__MACOSX"
+    )
     parts = tuple(n for n in folders if n.lower() in SPLIT_NAMES and _holds_classes(root / n))
     training = any(name.lower() in TRAIN for name in parts)
-    return parts if training and (len(parts) > 1 or len(folders) == 1) else ()
+    return parts if training and (len(parts) > 1 or all(name.lower() in SPLIT_NAMES for name in folders)) else ()
 
 
 def load_folder_splits(

@@ -55,11 +55,18 @@ class FixedProposals:
         return inside
 
 
+def _may_be(stored: str, asked: PurePosixPath) -> bool:
+    """Whether folders agree as far as both name them: ``a/1.jpg`` isn't ``b/1.jpg``."""
+    one, two = PurePosixPath(stored.replace("\\", "/")).parts[:-1], asked.parts[:-1]
+    both = min(len(one), len(two))
+    return not both or one[-both:] == two[-both:]
+
+
 class StoredProposals(Mapping[str, F32]):
     """Windows of many images, by name: ``stored["000005.jpg"]`` is float32 ``(K, 4)``.
 
     A name is found as it is stored, else by its file name, else by its file name without extension (the VOC ids of the
-    R-CNN files). :meth:`proposer` gives what a detector takes.
+    R-CNN files), where the folders agree as far as both name them. :meth:`proposer` gives what a detector takes.
     """
 
     def __init__(self, windows: Mapping[str, ArrayLike], source: str = "windows") -> None:
@@ -83,7 +90,7 @@ class StoredProposals(Mapping[str, F32]):
             return self._windows[key]
         path = PurePosixPath(key.replace("\\", "/"))
         for index, part in ((self._by_file, path.name), (self._by_stem, path.stem)):
-            found = index.get(part, [])
+            found = [name for name in index.get(part, []) if _may_be(name, path)]
             if len(found) == 1:
                 return self._windows[found[0]]
             if found:

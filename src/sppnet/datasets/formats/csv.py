@@ -116,7 +116,9 @@ def _rows(file: Path, text: str, separator: str, columns: Columns, names: dict[s
     """The rows of each image, in the order of the table."""
     images: dict[str, _Rows] = {}
     for number, row in _lines(file, text, separator, columns.header):
-        if not any(map(str.strip, row)) or row[0].startswith("#"):
+        # a comment, unless there is all that a row of a box has: an image may be called so
+        comment = row[0].startswith("#") and len(row) <= max(columns.places.values())
+        if not any(map(str.strip, row)) or comment:
             continue
         cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.places.items()}
         split = canonical_split(cells.get("split", ""))

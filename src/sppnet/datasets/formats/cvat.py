@@ -164,6 +164,10 @@ def _turned(x0: float, y0: float, x1: float, y1: float, degrees: float) -> Box:
 def _read_tracks(file: Path, tree: Element, extras: Counter[str]) -> list[tuple[RawImage, str, str]]:
     """The frames of a video, each with the boxes that are visible in it."""
     frames: dict[int, tuple[list[RawObject], list[Problem]]] = {}
+    if len({track.get("task_id", "") for track in tree.iterfind("track")}) > 1:
+        raise DatasetError(
+            f"{file}: holds tracks of several tasks, whose frames have the same numbers; export each task by itself"
+        )
     for track in tree.iterfind("track"):
         for position, item in enumerate(track, 1):
             number = item.get("frame", "")

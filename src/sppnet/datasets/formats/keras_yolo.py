@@ -107,9 +107,10 @@ def _parts(line: str) -> tuple[str, list[str]]:
 def _read_lines(file: Path, names: dict[int, str] | None) -> list[tuple[RawImage, str]]:
     found = []
     for number, line in enumerate(read_text(file, _EXPECTED).splitlines(), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
         name, boxes = _parts(line.strip())
+        comment = name.startswith("#") and Path(name).suffix.lower() not in IMAGE_EXTENSIONS
+        if not line.strip() or comment:
+            continue
         objects: list[RawObject] = []
         problems: list[Problem] = []
         for position, text in enumerate(boxes, 1):

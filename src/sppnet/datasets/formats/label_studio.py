@@ -197,6 +197,7 @@ def _read_region(region: object, position: int, named: set[object], extras: Coun
         raise ValueError(f"({name}) was drawn on a turned image; turn it back in Label Studio")
     box, flat = shapes[0]
     extras["outlines (segmentation)"] += "points" in value or "radiusX" in value
+    extras["further labels of a region"] += len(names) - 1 if isinstance(names, list) else 0
     extras["turned boxes"] += bool(value.get("rotation")) and "width" in value
     written = f"({', '.join(f'{v:g} %' for v in box)})"
     return RawObject(name.strip(), tuple(v / 100 for v in box), written, position, flat=flat)  # type: ignore[arg-type]  # four

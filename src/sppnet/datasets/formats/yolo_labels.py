@@ -102,6 +102,8 @@ class LabelFiles:
         self._images_of: dict[Path, set[str]] = defaultdict(set)
         self._swapped: dict[Path, Path | None] = {}
         self._entries: dict[Path, dict[str, Path]] = {}
+        self._stems: dict[Path, dict[str, Path]] = {}
+        self._counts: Counter[str] = Counter()
         self._beside: dict[Path, bool] = {}
         self._used: set[Path] = set()
 
@@ -109,6 +111,7 @@ class LabelFiles:
         """Tell which images there are: whether labels lie beside them is decided folder by folder."""
         for path in images:
             self._images_of[path.parent].add(name_key(path.stem))
+            self._counts[name_key(path.stem)] += 1
         self._beside.clear()
 
     def of(self, image: Path) -> Path:
@@ -116,12 +119,13 @@ class LabelFiles:
         key = name_key(image.stem)
         folder = self._folder(image.parent)
         if folder is not None:
-            found = self._in(folder).get(key) or self._in(image.parent).get(key)
+            found = self._find(folder, image) or self._find(image.parent, image)
             file = found or folder / f"{image.stem}.txt"
         elif self._lie_beside(image.parent):
-            file = self._in(image.parent).get(key) or image.with_suffix(".txt")
-        else:
-            file = self._anywhere.get(key) or image.with_suffix(".txt")
+            file = self._find(image.parent, image) or image.with_suffix(".txt")
+        else:  # of two images with this name it could belong to either
+            alone = self._counts[key] == 1
+            file = (self._anywhere.get(key) if alone else None) or image.with_suffix(".txt")
         self._used.add(file)
         return file
 
@@ -156,11 +160,17 @@ class LabelFiles:
             self._beside[folder] = any(stem in files for stem in self._images_of[folder])
         return self._beside[folder]
 
+    def _find(self, folder: Path, image: Path) -> Path | None:
+        """The label file of an image in a folder: the one of its very name, or of its name in other letters."""
+        known = self._in(folder)
+        return self._stems[folder].get(image.stem) or known.get(name_key(image.stem))
+
     def _in(self, folder: Path) -> dict[str, Path]:
         """Label files in a folder by the key of their stem."""
         if folder not in self._entries:
-            found = files_in(folder, ".txt")
-            self._entries[folder] = {name_key(file.stem): file for file in found if is_label_like(file)}
+            found = [file for file in files_in(folder, ".txt") if is_label_like(file)]
+            self._entries[folder] = {name_key(file.stem): file for file in found}
+            self._stems[folder] = {file.stem: file for file in found}
         return self._entries[folder]
 
     @cached_property
@@ -219,6 +229,8 @@ def is_pose(lines: Sequence[Line], keypoints: tuple[int, int] | None) -> bool:
         return False
     if more % 3 == 0 and all(value in (0, 1, 2) for row in values for value in row[6::3]):
         return True
+    if more == 4 or all(row[:2] == row[-2:] for row in values):  # four corners, or an outline that is closed
+        return False
     return more % 2 == 0 and more > 2 and len(long) >= 3 and all(map(_points_in_box, values))
 
 
@@ -226,7 +238,8 @@ def _points_in_box(row: list[float]) -> bool:
     cx, cy, w, h = row[:4]
     points = zip(row[4::2], row[5::2], strict=True)
     near = 1.1 / 2
-    return all(
+    inside = min(cx - w / 2, cy - h / 2) >= -0.01 and max(cx + w / 2, cy + h / 2) <= 1.01
+    return inside and all(
         (abs(x - cx) <= near * w and abs(y - cy) <= near * h) or (x == 0 and y == 0) for x, y in points
     )  # fmt: skip
 

@@ -1,0 +1,83 @@
+"""Annotations that look like others: what they mean is found out, or refused; nothing is taken for something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sppnet.datasets.loading import load_dataset, read_dataset
+from sppnet.drawing import encode_image
+from sppnet.errors import ArgumentError, DatasetError
+
+
+def photo(path: Path, width: int = 100, height: int = 100) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_four_corners_are_an_outline(closed: bool, tmp_path: Path) -> None:
+    """Not a box and keypoints in it, though the corners may lie so."""
+    x0, y0, x1, y1 = 0.40, 0.42, 0.60, 0.58
+    corners = [x0, y0, x1, y0, x1, y1, x0, y1, *([x0, y0] if closed else [])]
+    for k in range(4):
+        photo(tmp_path / "images" / f"{k}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{k}.txt").write_text(f"0 {' '.join(map(str, corners))}\n")
+    for record in load_dataset(tmp_path, format="yolo"):
+        np.testing.assert_allclose(record.boxes, [[40, 42, 60, 58]], atol=0.01)
+
+
+def test_labels_of_one_image_are_not_those_of_another(tmp_path: Path) -> None:
+    for camera in ("camA", "camB"):
+        photo(tmp_path / camera / "img" / "001.png")
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [cat]\n")
+    (tmp_path / "camA" / "txt").mkdir()
+    (tmp_path / "camA" / "txt" / "001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert sum(map(len, load_dataset(tmp_path, format="yolo", on_error="skip"))) == 0
+    photo(tmp_path / "camA" / "img" / "002.png")  # nothing else is called so
+    (tmp_path / "camA" / "txt" / "002.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert sum(map(len, load_dataset(tmp_path, format="yolo", on_error="skip"))) == 1
+
+
+def test_names_that_differ_in_capitals(tmp_path: Path) -> None:
+    for name, centre in (("IMG", 0.3), ("img", 0.7)):
+        photo(tmp_path / "images" / f"{name}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.txt").write_text(f"0 {centre} 0.5 0.2 0.2\n")
+    if len(list((tmp_path / "images").iterdir())) < 2:
+        pytest.skip("this system doesn't tell capitals")
+    found = {record.path.stem: record.boxes[0, 0] for record in load_dataset(tmp_path, format="yolo")}
+    assert found == {"IMG": pytest.approx(20), "img": pytest.approx(60)}
+
+
+def test_an_image_may_be_called_like_a_comment(tmp_path: Path) -> None:
+    photo(tmp_path / "#1.png")
+    photo(tmp_path / "2.png")
+    rows = ["image,x0,y0,x1,y1,label", "# made by hand", "#1.png,10,10,50,50,cat", "2.png,1,1,9,9,cat", "#"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    assert [(record.path.name, len(record)) for record in load_dataset(tmp_path)] == [("#1.png", 1), ("2.png", 1)]
+
+
+def test_tracks_of_several_tasks_are_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "frame_000000.png")
+    box = '<box frame="0" outside="0" occluded="0" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    track = '<track id="{0}" label="cat" task_id="{0}">' + box + "</track>"
+    for tasks in ((1, 1), (1, 2)):
+        tracks = "".join(track.format(task) for task in tasks)
+        (tmp_path / "annotations.xml").write_text(f"<annotations><version>1.1</version>{tracks}</annotations>")
+        if tasks == (1, 1):
+            assert len(load_dataset(tmp_path)[0]) == 2
+        else:
+            with pytest.raises(DatasetError, match="holds tracks of several tasks"):
+                read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize(("suffix", "side"), [(".jpg", 65_501), (".webp", 16_384)])
+def test_a_drawing_that_its_format_can_t_hold(suffix: str, side: int) -> None:
+    with pytest.raises(ArgumentError, match=r"a side; use \.png, or draw less at once"):
+        encode_image(Image.new("L", (1, side)), suffix)
+    assert encode_image(Image.new("L", (1, side - 1)), suffix)
