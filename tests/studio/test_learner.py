@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def digits(tmp_path: Path) -> DetectionDataset:
-    data = make_example(tmp_path / "digits", 14, 2, 0)
+    data = make_example(tmp_path / "digits", 20, 2, 0)
     for file in (tmp_path / "digits").iterdir():
         if file.suffix != ".jpg":
             file.unlink()

@@ -103,7 +103,7 @@ class LabelFiles:
         self._swapped: dict[Path, Path | None] = {}
         self._entries: dict[Path, dict[str, Path]] = {}
         self._stems: dict[Path, dict[str, Path]] = {}
-        self._counts: Counter[str] = Counter()
+        self._named: dict[str, set[Path]] = defaultdict(set)
         self._beside: dict[Path, bool] = {}
         self._used: set[Path] = set()
 
@@ -111,7 +111,7 @@ class LabelFiles:
         """Tell which images there are: whether labels lie beside them is decided folder by folder."""
         for path in images:
             self._images_of[path.parent].add(name_key(path.stem))
-            self._counts[name_key(path.stem)] += 1
+            self._named[name_key(path.stem)].add(path)
         self._beside.clear()
 
     def of(self, image: Path) -> Path:
@@ -124,7 +124,7 @@ class LabelFiles:
         elif self._lie_beside(image.parent):
             file = self._find(image.parent, image) or image.with_suffix(".txt")
         else:  # of two images with this name it could belong to either
-            alone = self._counts[key] == 1
+            alone = len(self._named[key]) == 1
             file = (self._anywhere.get(key) if alone else None) or image.with_suffix(".txt")
         self._used.add(file)
         return file
