@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,26 @@ def test_a_drawing_that_its_format_can_t_hold(suffix: str, side: int) -> None:
     with pytest.raises(ArgumentError, match=r"a side; use \.png, or draw less at once"):
         encode_image(Image.new("L", (1, side)), suffix)
     assert encode_image(Image.new("L", (1, side - 1)), suffix)
+
+
+def test_the_image_of_another_split_is_not_taken_for_one_that_is_missing(tmp_path: Path) -> None:
+    """As where splits are numbered alike: boxes would be drawn on another image, and both splits would hold it."""
+    for split, names in (("train", ("1.png", "2.png", "3.png")), ("valid", ("1.png",))):
+        for name in names:
+            photo(tmp_path / split / name)
+        annotated = ("1.png", "2.png")
+        document = {
+            "images": [
+                {"id": k, "file_name": name, "width": 100, "height": 100} for k, name in enumerate(annotated)
+            ],
+            "annotations": [
+                {"id": k, "image_id": k, "category_id": 0, "bbox": [10, 10, 20 + k, 20]} for k in range(2)
+            ],
+            "categories": [{"id": 0, "name": "cat"}],
+        }  # fmt: skip
+        (tmp_path / split / "_annotations.coco.json").write_text(json.dumps(document))
+    valid = load_dataset(tmp_path, "val", on_error="skip")
+    assert [record.path.relative_to(tmp_path).as_posix() for record in valid] == ["valid/1.png"]
+    assert any("the other images of this annotation lie elsewhere" in problem for problem in valid.problems)
+    train = load_dataset(tmp_path, "train", on_error="skip")
+    assert [len(record) for record in train] == [1, 1]

@@ -111,6 +111,8 @@ class ImageIndex:
         self.images = _absolute(images) if images is not None else None
         self.unreadable: list[Path] = []
         self._given = (home, images)
+        # where annotations in a folder surely have images: one of another folder that is only called alike isn't theirs
+        self._own: dict[Path, set[Path]] = defaultdict(set)
         self._allowed = [p for base in (self.home, self.images) if base is not None
                          for p in (base, Path(os.path.realpath(base)))]  # fmt: skip
 
@@ -151,7 +153,10 @@ class ImageIndex:
         """
         found: list[Location | None] = []
         for name, folders in requests:
-            found.append(self._exact(name, self._folders(folders)))
+            place = self._exact(name, self._folders(folders))
+            found.append(place)
+            if folders:
+                self._learn_home(name, folders, place)
         taken = {place.path for place in found if place is not None and not place.outside}
         shared = _shared_folders([name for name, _ in requests])
         guesses: dict[Path, list[tuple[int, int]]] = defaultdict(list)
@@ -160,6 +165,10 @@ class ImageIndex:
             if exact is not None and not exact.outside:
                 continue
             place, rank = self._search(name, self._folders(folders), shared)
+            homes = self._own.get(folders[0]) if folders else None
+            if place.found and rank == 1 and homes and place.path.parent not in homes:
+                why = f"{place.path} is called like it, but the other images of this annotation lie elsewhere"
+                place = Location(self._expected(name, folders), False, missing=why)
             if exact is not None and (not place.found or rank < 2):
                 continue  # a file outside fits better than the last part of a name
             found[i] = place
@@ -168,6 +177,17 @@ class ImageIndex:
         for path, ranked in guesses.items():
             self._settle(path, ranked, taken, found, requests)
         return [place if place is not None else Location(self.home, False) for place in found]
+
+    def _learn_home(self, name: str, folders: Sequence[Path], place: Location | None) -> None:
+        """Remember the folder of an image that is surely the one meant by annotations in the first of ``folders``."""
+        if place is not None:
+            if not place.outside:
+                self._own[folders[0]].add(place.path.parent)
+        elif _sane(name):
+            spelling = next(_spellings(name))
+            sure = self._by_folder(spelling, self._folders(folders), 0)
+            if len(sure) == 1:
+                self._own[folders[0]].add(self._shown(sure[0]).parent)
 
     def _settle(
         self,
@@ -179,7 +199,7 @@ class ImageIndex:
     ) -> None:
         """Of several names that fit one image only in part, the best keeps it; of equally good ones none does."""
         best = max(rank for rank, _ in ranked)
-        winners = {requests[i][0] for rank, i in ranked if rank == best}
+        winners = {(requests[i][0], tuple(requests[i][1][:1])) for rank, i in ranked if rank == best}
         for rank, i in ranked:
             if path in taken or rank < best or len(winners) > 1:
                 why = f"only {path} is called like it, and that is the image of another name"
