@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sppnet.datasets.duplicates import duplicate_groups
 from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.drawing import encode_image
 from sppnet.errors import ArgumentError, DatasetError
@@ -17,6 +19,18 @@ from sppnet.errors import ArgumentError, DatasetError
 def photo(path: Path, width: int = 100, height: int = 100) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(path)
+
+
+def test_frames_that_are_all_alike_take_little_memory() -> None:
+    hashes = np.tile(np.array([1, 2, 3, 4], np.uint64), (3000, 1))
+    hashes[::3] = np.array([2**63, 7, 9, 2**40], np.uint64) * np.uint64(3)  # others, which are alike as well
+    tracemalloc.start()
+    groups = duplicate_groups(hashes)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert set(groups[::3]) == {0}
+    assert set(groups[1::3]) == set(groups[2::3]) == {1}
+    assert peak < 200e6  # as pairs: 3.7 million tuples
 
 
 @pytest.mark.parametrize("closed", [False, True])

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.datasets.assembling import split_ids
-from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
+from sppnet.datasets.duplicates import look_alikes, perceptual_hash
 from sppnet.datasets.judging import counts_with_lost, judge_box, judge_outside, judge_size, refuse_many_bad
 from sppnet.datasets.loading import read_dataset, split_names
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
@@ -268,7 +268,12 @@ def _similar_images(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) -> I
         return
     ids = list(hashes)
     home = {i: name for name in reversed(split_names(raw)) for i in raw.splits[name]}
-    for a, b in find_duplicates(np.stack(list(hashes.values()))):
+    parts_of = np.array([home.get(raw.images[i].image_id, "") for i in ids])
+    pairs = []  # of each image the first that is like it, in its split and in others: frames may all be alike
+    for a, others in look_alikes(np.stack(list(hashes.values()))):
+        same = parts_of[others] == parts_of[a]
+        pairs += [(a, int(some[0])) for some in (others[same], others[~same]) if len(some)]
+    for a, b in pairs:
         one, two = raw.images[ids[a]], raw.images[ids[b]]
         parts = (home.get(one.image_id, ""), home.get(two.image_id, ""))
         if parts[0] != parts[1]:

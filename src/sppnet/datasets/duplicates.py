@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from PIL import Image
 from sppnet.errors import ImageError
 from sppnet.images import load_image
 
-__all__ = ["MAX_DISTANCE", "duplicate_groups", "find_duplicates", "hash_images", "perceptual_hash"]
+__all__ = ["MAX_DISTANCE", "duplicate_groups", "find_duplicates", "hash_images", "look_alikes", "perceptual_hash"]
 
 U64 = NDArray[np.uint64]
 MAX_DISTANCE = 10
@@ -40,36 +40,42 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> U64:
 def find_duplicates(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[tuple[int, int]]:
     """List pairs ``(i, j)``, i < j, of hashes ``(n, 4)`` that differ in at most ``max_distance`` bits, sorted.
 
-    Every pair is compared, as many images against all at a time as fit into about 64 MB.
+    Of n images that are all alike there are n * n / 2: :func:`look_alikes` takes less memory.
     """
-    pairs = []
+    return [(i, j) for i, others in look_alikes(hashes, max_distance) for j in others.tolist()]
+
+
+def look_alikes(hashes: U64, max_distance: int = MAX_DISTANCE) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each hash of ``(n, 4)`` that later ones are like, and these: they differ in few bits.
+
+    Every pair is compared, as many images against all at a time as fit into about 64 MB.
+
+    Args:
+        hashes: of images; all zeros are alike to nothing.
+        max_distance: in bits.
+    """
     useful = np.asarray(hashes.any(axis=1))
     step = max(1, min(256, 2_000_000 // max(1, len(hashes))))
     for start in range(0, len(hashes), step):
         block = hashes[start : start + step]
         # Only those from here on: each pair once
         distance = np.bitwise_count(block[:, None] ^ hashes[None, start:]).sum(2, dtype=np.int64)
-        rows, columns = np.nonzero(distance <= max_distance)
-        for i, j in zip(rows + start, columns + start, strict=True):
-            if i < j and useful[i] and useful[j]:
-                pairs.append((int(i), int(j)))
-    return pairs
+        near = (distance <= max_distance) & useful[start : start + step, None] & useful[None, start:]
+        for row in np.flatnonzero(near.any(1)):
+            others = np.flatnonzero(near[row, row + 1 :]) + start + int(row) + 1
+            if len(others):
+                yield start + int(row), others
 
 
 def duplicate_groups(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[int]:
     """Return a number for each hash ``(n, 4)``: images that look alike, also by way of others, have the same."""
-    parents = list(range(len(hashes)))
-
-    def top(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    for i, j in find_duplicates(hashes, max_distance):
-        a, b = top(i), top(j)
-        parents[max(a, b)] = min(a, b)
-    return [top(i) for i in range(len(hashes))]
+    group = np.arange(len(hashes))
+    for i, others in look_alikes(hashes, max_distance):
+        together = np.unique(group[others])
+        if len(together) > 1 or together[0] != group[i]:
+            together = np.append(together, group[i])
+            group[np.isin(group, together)] = together.min()
+    return [int(number) for number in group]
 
 
 def hash_images(
