@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sppnet.datasets.duplicates import duplicate_groups
+from sppnet.datasets.folder_splits import load_folder_splits
 from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.drawing import encode_image
 from sppnet.errors import ArgumentError, DatasetError
@@ -119,3 +120,33 @@ def test_the_image_of_another_split_is_not_taken_for_one_that_is_missing(tmp_pat
     assert any("the other images of this annotation lie elsewhere" in problem for problem in valid.problems)
     train = load_dataset(tmp_path, "train", on_error="skip")
     assert [len(record) for record in train] == [1, 1]
+
+
+def test_annotations_that_are_left_alone_are_told_of(tmp_path: Path) -> None:
+    """Beside a file that is called like a split, another one isn't read."""
+    for name in ("a", "b"):
+        photo(tmp_path / f"{name}.png")
+    row = "image,x0,y0,x1,y1,label\n{}.png,10,10,50,50,cat\n"
+    (tmp_path / "labels.csv").write_text(row.format("a"))
+    (tmp_path / "test_labels.csv").write_text(row.format("b"))
+    assert [problem.kind for problem in read_dataset(tmp_path).problems] == ["left alone"]
+    for name in ("labels.csv", "test_labels.csv"):
+        (tmp_path / name).unlink()
+    document = {
+        "images": [{"id": 0, "file_name": "a.png", "width": 100, "height": 100}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 0, "bbox": [10, 10, 20, 20]}],
+        "categories": [{"id": 0, "name": "cat"}],
+    }
+    for name in ("annotations", "val", "captions_val"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    (told,) = read_dataset(tmp_path).problems
+    assert (told.kind, Path(told.file).name) == ("left alone", "annotations.json")
+
+
+def test_a_class_that_no_model_could_hold_is_refused_before_training(tmp_path: Path) -> None:
+    for name in ("x" * 201, "cat"):
+        for k in range(6):
+            photo(tmp_path / name / f"{k}.png", 20 + k, 30)
+    with pytest.raises(DatasetError, match="rename the folder, or give the class another name"):
+        load_folder_splits(tmp_path)
+    assert load_folder_splits(tmp_path, rename={"x" * 201: "dog"}).train.class_names == ("cat", "dog")

@@ -14,7 +14,7 @@ from sppnet.datasets.splits import SPLIT_NAMES, TEST, TRAIN, VALIDATION, first_s
 from sppnet.datasets.splitting import split_folder
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
-from sppnet.storage.names import real_path
+from sppnet.storage.names import class_names_problem, real_path
 
 __all__ = [
     "FolderSplits",
@@ -110,6 +110,9 @@ def load_folder_splits(
     elif validation != "none":
         second = _part(root, validation, how, data.class_names)
     refuse_small_classes(root, data, drawn)
+    problem = class_names_problem(data.class_names)
+    if problem:  # before hours of training: a model file couldn't hold it
+        raise DatasetError(f"{root}: classes: {problem}; rename the folder, or give the class another name (--rename)")
     if drawn:
         sha256 = data.sha256()
         (data, second), alike = _draw(data, seed, threads)

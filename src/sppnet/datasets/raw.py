@@ -38,6 +38,12 @@ class Problem:
         return f"{self.file}:{place} {self.what}; {self.advice}"
 
 
+def left_alone(file: Path) -> Problem:
+    """Tell of annotations that aren't read, because files beside them are called like splits."""
+    what = "isn't read, as a file beside it is called like a split"
+    return Problem("warning", "left alone", str(file), what, "give it the name of a split, or name this file alone")
+
+
 @dataclass(frozen=True)
 class RawObject:
     """An object as its file gives it.

@@ -15,7 +15,7 @@ from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.formats.masks import mask_box
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, bounding_box, read_json, short
-from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject, left_alone
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, to_json
 from sppnet.errors import DatasetError
@@ -23,6 +23,7 @@ from sppnet.storage.walking import files_in, folders_in
 
 __all__ = ["coco_document", "coco_files", "coco_image", "is_coco", "is_coco_results", "read_coco", "write_coco"]
 
+_OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
 _EXPECTED = "COCO's JSON, an object with the lists images, annotations and categories"
 _RULE = "x, y, width, height with width > 0 and height > 0"
 _SIDES = ("x", "y", "width", "height")
@@ -83,6 +84,7 @@ def read_coco(root: Path, images: Path | None = None) -> RawDataset:
         _refuse_overlap(root, documents)
     home = home_of(root)
     collection = Collection(root, home, "coco", ImageIndex(home, images))
+    collection.problems += _left_alone([file for file, _ in documents], root)
     names: list[str] = []
     for file, document in documents:
         categories = _read_categories(file, document, collection.problems)
@@ -93,6 +95,17 @@ def read_coco(root: Path, images: Path | None = None) -> RawDataset:
         for image in _read_images(file, document, categories, collection, split):
             collection.add(image, split)
     return collection.finish(names, declared=True, rule=_RULE)
+
+
+def _left_alone(read: list[Path], root: Path) -> list[Problem]:
+    """Other JSON files beside files that are called like splits; COCO's own for other tasks aren't told of."""
+    if root.is_file() or any(file.name.startswith("instances_") for file in read):
+        return []
+    others = [file for folder in sorted({file.parent for file in read}) for file in files_in(folder, ".json")]
+    return [
+        left_alone(file) for file in others
+        if file not in read and not file.name.startswith(_OTHER_TASKS) and is_coco(_read(file, root, []))
+    ]  # fmt: skip
 
 
 def _read(file: Path, root: Path, errors: list[DatasetError]) -> Any:

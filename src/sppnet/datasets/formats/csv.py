@@ -17,7 +17,7 @@ from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.formats.csv_columns import Columns, columns_of, split_line
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, read_head, read_text, short
-from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject, left_alone
 from sppnet.datasets.splits import canonical_split, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
@@ -84,6 +84,11 @@ def read_csv(root: Path, images: Path | None = None) -> RawDataset:
         raise DatasetError(f"{root}: holds several tables ({', '.join(f.name for f in files)}); name one of them")
     home = home_of(root)
     collection = Collection(root, home, "csv", ImageIndex(home, images))
+    if root.is_dir():
+        beside = [
+            file for folder in sorted({file.parent for file in files}) for file in files_in(folder, ".csv", ".tsv")
+        ]
+        collection.problems += [left_alone(file) for file in beside if file not in files and is_table(file)]
     for file in files:
         _read_table(file, collection, _split(file) if len(files) > 1 else "")
     return collection.finish()
