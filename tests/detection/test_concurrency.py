@@ -132,8 +132,7 @@ def test_asyncio(detector: SPPDetector, images: list[U8], wanted: list[Detection
     async def everything() -> list[Detections]:
         return await asyncio.gather(*(asyncio.to_thread(detector.detect, image, 0.0) for image in images))
 
-    with ThreadPoolExecutor(1) as alone:  # in this thread the browser's tests may have a loop
-        assert wrong(alone.submit(asyncio.run, everything()).result(), wanted) == []
+    assert wrong(asyncio.run(everything()), wanted) == []
 
 
 _SHARED: SPPDetector | None = None

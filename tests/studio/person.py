@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Page, Route
 
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")  # the last is GitHub's
 CHROMIUM = next((path for path in BROWSERS if Path(path).exists()), None)
@@ -128,38 +127,19 @@ def open_first_by_name(page: Page, studio: Studio) -> None:
     page.locator(".tile").first.click()
 
 
-_browsers: list[Browser] = []  # the one that all tests of a process share
-
-
-def shared_browser() -> Browser:
-    """A browser for all tests of this process, as starting one takes longer than many a test.
-
-    Playwright keeps a loop of asyncio running in this thread from then on: what calls ``asyncio.run`` needs a thread of
-    its own.
-    """
-    if _browsers and not _browsers[-1].is_connected():  # it crashed in another test
-        _browsers.clear()
-    if not _browsers:
-        from playwright.sync_api import sync_playwright
-
-        playwright = sync_playwright().start()
-        _browsers.append(playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS))
-        atexit.register(playwright.stop)
-    return _browsers[-1]
-
-
 @contextmanager
 def browser_page(width: int = 1280, height: int = 800, **options: Any) -> Iterator[Page]:
-    """A page of a real browser, which knows nothing of other pages; errors in its console fail the test."""
-    context = shared_browser().new_context(viewport={"width": width, "height": height}, **options)
-    try:
-        page = context.new_page()
+    """A page of a real browser; errors in its console fail the test."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
-    finally:
-        context.close()
-    assert not errors, errors
+        browser.close()
+        assert not errors, errors
 
 
 class Person:
