@@ -447,7 +447,10 @@ def test_what_another_program_wrote_over_the_labels_is_kept(folder: Path) -> Non
 
 def test_an_image_of_which_a_box_is_too_thin_is_not_finished(folder: Path) -> None:
     project = Project(folder)
-    boxes = {"a.jpg": [(0, 0, 9, 9, 0), (20, 20, 20.4, 30, 0)], "deep/ü\nnew line.png": [(0, 0, 9, 9, 0)]}
+    boxes: dict[str, list[tuple[float, ...]]] = {
+        "a.jpg": [(0, 0, 9, 9, 0), (20, 20, 20.4, 30, 0)],
+        "deep/ü\nnew line.png": [(0, 0, 9, 9, 0)],
+    }
     assert project.import_labels(["cat"], boxes) == 2
     found = {image.name: project.labels(image.image_id) for image in project.images}
     assert (found["a.jpg"].done, len(found["a.jpg"].boxes)) == (False, 1)
