@@ -11,7 +11,7 @@ from PIL import Image
 
 from sppnet.cli.main import main
 from sppnet.datasets.check import check_dataset
-from sppnet.datasets.duplicates import find_duplicates, perceptual_hash
+from sppnet.datasets.duplicates import look_alikes, perceptual_hash
 from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.datasets.readable import without_damaged
 from sppnet.datasets.records import DetectionDataset, ImageRecord
@@ -111,10 +111,10 @@ def test_hash_survives_what_happens_to_pictures(tmp_path: Path) -> None:
         picture.resize((96, 72)).save(tmp_path / "s.png")
         for path in (original, tmp_path / "q.jpg", tmp_path / "s.png"):
             hashes.append(perceptual_hash(load_image(path)))
-    pairs = find_duplicates(np.stack(hashes))
+    pairs = [(i, j) for i, others in look_alikes(np.stack(hashes)) for j in others.tolist()]
     assert pairs == [(3 * i + a, 3 * i + b) for i in range(40) for a, b in ((0, 1), (0, 2), (1, 2))]
     blank = np.stack([perceptual_hash(np.full((50, 60, 3), v, np.uint8)) for v in (0, 0, 9)])
-    assert find_duplicates(blank) == []
+    assert list(look_alikes(blank)) == []
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------

@@ -150,3 +150,14 @@ def test_a_class_that_no_model_could_hold_is_refused_before_training(tmp_path: P
     with pytest.raises(DatasetError, match="rename the folder, or give the class another name"):
         load_folder_splits(tmp_path)
     assert load_folder_splits(tmp_path, rename={"x" * 201: "dog"}).train.class_names == ("cat", "dog")
+
+
+def test_a_region_with_several_labels_is_an_object_of_each(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    value = {"x": 10, "y": 20, "width": 30, "height": 40, "rotation": 0, "rectanglelabels": ["cat", "wet"]}
+    region = {"id": "r", "type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": value}
+    task = {"id": 1, "data": {"image": "a.png"}, "annotations": [{"id": 1, "result": [region]}]}
+    (tmp_path / "project.json").write_text(json.dumps([task]))
+    data = load_dataset(tmp_path)
+    assert sorted(data.class_names[label] for label in data[0].labels) == ["cat", "wet"]
+    np.testing.assert_allclose(data[0].boxes, [[10, 20, 40, 60]] * 2)

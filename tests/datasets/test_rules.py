@@ -12,7 +12,7 @@ from PIL import Image
 
 from sppnet.cli.main import main
 from sppnet.datasets.check import check_dataset
-from sppnet.datasets.duplicates import duplicate_groups, find_duplicates, hash_images
+from sppnet.datasets.duplicates import duplicate_groups, hash_images, look_alikes
 from sppnet.datasets.judging import refuse_many_bad
 from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.datasets.records import DetectionDataset
@@ -165,7 +165,7 @@ def test_all_images_alike_can_still_be_divided(tmp_path: Path) -> None:
 def test_groups_of_duplicates_join_what_hangs_together(tmp_path: Path) -> None:
     hashes = np.zeros((5, 4), np.uint64)
     hashes[:, 0] = [0xFFFF0000, 0xFFFF001F, 0xFFFF03FF, 0xAAAA5555AAAA5555, 0]
-    assert find_duplicates(hashes, 5) == [(0, 1), (1, 2)]
+    assert [(i, others.tolist()) for i, others in look_alikes(hashes, 5)] == [(0, [1]), (1, [2])]
     assert duplicate_groups(hashes, 5) == [0, 0, 0, 3, 4]
     (tmp_path / "x.jpg").write_bytes(b"no image")
     assert not hash_images([tmp_path / "x.jpg"]).any()

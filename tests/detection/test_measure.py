@@ -152,7 +152,7 @@ def test_figures_that_may_be_too_good(detector: SPPDetector, val: DetectionDatas
     asked.metadata_ = {"changes": [{"added": ["cup"], "data": "VOC"}, {"added": ["cat"], "data": "other"}]}
     asked.metadata_["changes"].append({"added": ["cat"], "data": "VOC", "split": "train"})
     assert doubts_about(asked, val) == [
-        "figures may be too good: classes that were added from images of this data set: cup"
+        "figures may be too good: these classes were added from images of this data set: cup"
     ]
 
 

@@ -63,6 +63,41 @@ def test_a_table_of_bytes(images: list[Path], tmp_path: Path) -> None:
     assert chunks[0].without(set(chunks[0].keys)) is None
 
 
+def test_a_row_group_is_read_a_few_rows_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a chunk, wherever in the group they are."""
+    monkeypatch.setattr("sppnet.scale.sources._ROWS_AT_ONCE", 3)
+    table = str(tmp_path / "t.parquet")
+    pq.write_table(pa.table({"bytes": [bytes([i]) for i in range(20)]}), table)
+    for rows in ((0,), (19,), (2, 3), (0, 7, 8, 19), tuple(range(20)), (5, 6)):
+        found = chunk_table(Chunk(tuple(f"{table}#{i}" for i in rows), table, 0, rows), "")
+        assert found["bytes"].to_pylist() == [bytes([i]) for i in rows]
+        assert found.schema.names == ["path", "bytes"]
+
+
+def test_what_a_killed_run_left_is_no_table(images: list[Path], tmp_path: Path) -> None:
+    """Nor is a folder that another engine called like one; what is in it may be tables."""
+    (tmp_path / ".part-0-1.part.parquet").write_bytes(b"half")
+    (tmp_path / "._x.parquet").write_bytes(b"of a system")
+    (tmp_path / "many.parquet").mkdir()
+    pq.write_table(pa.table({"path": [str(images[0])]}), tmp_path / "many.parquet" / "part-00000.parquet")
+    assert keys_of(plan_chunks(str(tmp_path), 4)) == [str(images[0])]
+
+
+def test_relative_names_belong_to_where_the_run_was_started(
+    model: Path, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of a cluster begins in another folder."""
+    for name in ("here", "elsewhere"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here" / "a.jpg").write_bytes(images[0].read_bytes())
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    task = Task(model=str(model))
+    worker = ChunkWorker(task, load_model(str(model))[1], "found", "", 1, str(tmp_path / "here"))
+    assert worker.do(Chunk(("a.jpg",))) == 1
+    (part,) = (tmp_path / "here" / "found").glob("*.parquet")
+    assert pq.read_table(part)["error"].to_pylist() == [None]
+
+
 def test_sources_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no images in it"):
         plan_chunks(str(tmp_path), 4)

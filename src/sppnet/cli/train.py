@@ -130,7 +130,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     for note in (*splits.notes, *(doubts_about(detector, validation) if begun and validation is not None else ())):
         say(note)
     say(_describe(dataset, validation))
-    expected = estimate_training(detector, dataset, validation, begun=begun, progress=bar)
+    expected = estimate_training(detector, dataset, validation, begun=begun, processes=processes.world, progress=bar)
     if not arguments.quiet:
         say(expected.text(cache))
     check_disk(expected, cache)

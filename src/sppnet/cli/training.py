@@ -35,7 +35,7 @@ def add_training_scales(parser: Any) -> None:
 def add_maps(parser: Any) -> None:
     """``--backbone``, ``--features``, ``--precision`` and ``--proposals``."""
     add = parser.add_argument
-    add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them take one with +mid "
+    add("--backbone", metavar="NAME", help="the convolutions; `sppnet backbones` lists them; take one with +mid "
         "(default: efficientnet-lite0+mid)")  # fmt: skip
     add("--features", choices=("spp", "rcnn"), default="spp", help="spp: the convolutions run once for each image. "
         "rcnn: once for each window, the slow baseline of the paper (default: %(default)s)")  # fmt: skip

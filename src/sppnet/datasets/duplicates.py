@@ -13,7 +13,7 @@ from PIL import Image
 from sppnet.errors import ImageError
 from sppnet.images import load_image
 
-__all__ = ["MAX_DISTANCE", "duplicate_groups", "find_duplicates", "hash_images", "look_alikes", "perceptual_hash"]
+__all__ = ["MAX_DISTANCE", "duplicate_groups", "hash_images", "look_alikes", "perceptual_hash"]
 
 U64 = NDArray[np.uint64]
 MAX_DISTANCE = 10
@@ -35,14 +35,6 @@ def perceptual_hash(pixels: NDArray[np.uint8]) -> U64:
     if cells.std() < _MIN_CONTRAST:
         return np.zeros(4, np.uint64)
     return np.packbits(cells[:, 1:] > cells[:, :-1]).view(np.uint64).copy()
-
-
-def find_duplicates(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[tuple[int, int]]:
-    """List pairs ``(i, j)``, i < j, of hashes ``(n, 4)`` that differ in at most ``max_distance`` bits, sorted.
-
-    Of n images that are all alike there are n * n / 2: :func:`look_alikes` takes less memory.
-    """
-    return [(i, j) for i, others in look_alikes(hashes, max_distance) for j in others.tolist()]
 
 
 def look_alikes(hashes: U64, max_distance: int = MAX_DISTANCE) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -75,7 +67,7 @@ def duplicate_groups(hashes: U64, max_distance: int = MAX_DISTANCE) -> list[int]
         if len(together) > 1 or together[0] != group[i]:
             together = np.append(together, group[i])
             group[np.isin(group, together)] = together.min()
-    return [int(number) for number in group]
+    return list(map(int, group))
 
 
 def hash_images(

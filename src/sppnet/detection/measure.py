@@ -160,7 +160,7 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
         for name in change.get("added", []) if name in dataset.class_names
     ]  # fmt: skip
     if taught:
-        doubts.append(f"classes that were added from images of this data set: {', '.join(map(str, taught))}")
+        doubts.append(f"these classes were added from images of this data set: {', '.join(map(str, taught))}")
     return [f"figures may be too good: {doubt}" for doubt in doubts]
 
 

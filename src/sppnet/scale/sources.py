@@ -105,7 +105,8 @@ def chunk_table(chunk: Chunk, options: str) -> Any:
         parquet = pq.ParquetFile(file)
         for batch in parquet.iter_batches(_ROWS_AT_ONCE, row_groups=[chunk.group], columns=["bytes"]):
             end = first + batch.num_rows
-            found.append(batch.column(0).take([row - first for row in rows if first <= row < end]))
+            if here := [row - first for row in rows if first <= row < end]:
+                found.append(batch.column(0).take(here))
             first = end
             if end > rows[-1]:
                 break

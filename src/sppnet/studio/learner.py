@@ -264,9 +264,9 @@ class Learner:
     def classes_changed(self) -> None:
         """Hear of other classes, or of labels of many images."""
         numbers = [c["id"] for c in self.project.class_list()]
-        if numbers != self._class_numbers:
+        if numbers != self._class_numbers:  # otherwise the figures stand until there are new ones
             self._quality, self._class_numbers = None, numbers
-            self._tell(op="classes", classes=numbers)
+        self._tell(op="classes", classes=numbers)
         for image_id, labels in self.project.all_labels().items():
             self._tell_labels(image_id, labels)
 

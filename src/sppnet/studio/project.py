@@ -6,8 +6,6 @@ Each change is written to a log and synced before it is acknowledged. The labels
 
 from __future__ import annotations
 
-import hashlib
-import json
 import threading
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,26 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sppnet.datasets.loading import STUDIO_LABELS
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.storage.atomic import write_atomic, write_bytes
 from sppnet.storage.names import real_path
 from sppnet.studio.documents import (
     coco_document,
     entry_of_labels,
     labels_of_entry,
-    load_document,
     parse_document,
 )  # fmt: skip
 from sppnet.studio.image_list import ImageList, StudioImage, image_id_of
 from sppnet.studio.labels import BoxLabel, ClassTable, ImageLabels, StudioClass, imported_name, parse_boxes
+from sppnet.studio.labels_file import LABELS_FILE, LabelsFile, refuse_link
 from sppnet.studio.log import AppendLog
 from sppnet.studio.snapshots import Snapshots
 from sppnet.studio.state import open_state, writing_to
 
 __all__ = ["LABELS_FILE", "ConflictError", "Project", "StudioImage"]
 
-LABELS_FILE = STUDIO_LABELS
 _WRITE_AFTER_S = 1.0  # labels.coco.json follows the log after this
 
 
@@ -61,10 +56,7 @@ class Project:
         self.folder = real_path(folder)
         if not self.folder.is_dir():
             raise DatasetError(f"{folder}: is not a folder; name a folder of images")
-        if (self.folder / LABELS_FILE).is_symlink():
-            raise DatasetError(
-                f"{folder / LABELS_FILE}: is a link, and the studio writes its labels there; put the file itself there"
-            )
+        refuse_link(folder)
         self.state, self._lock = open_state(self.folder)
         self.listener = listener
         self._mutex = threading.RLock()
@@ -75,7 +67,7 @@ class Project:
         self._snapshots = Snapshots(self.state / "snapshots")
         self._log = AppendLog(self.state / "changes.jsonl")
         self._written = 0  # last entry of the log that is in LABELS_FILE
-        self._known = ""  # digest of LABELS_FILE as we read or wrote it
+        self._file = LabelsFile(self.folder, self.state)
         self._writer: threading.Timer | None = None
         self.rescan()
         self._read()
@@ -350,27 +342,11 @@ class Project:
             sequence = document["info"]["sppnet"]["seq"]
             if sequence == self._written:
                 return
-            self._keep_foreign()
-            text = json.dumps(document, separators=(",", ":")).encode()
-            with write_atomic(self.folder / LABELS_FILE) as temporary:
-                temporary.write_bytes(text)
-            self._written, self._known = sequence, hashlib.sha256(text).hexdigest()
-
-    def _keep_foreign(self) -> None:
-        """Keep what another program wrote over LABELS_FILE since we read or wrote it, and tell."""
-        path = self.folder / LABELS_FILE
-        if not path.is_file():
-            return
-        there = path.read_bytes()
-        digest = hashlib.sha256(there).hexdigest()
-        if digest == self._known:
-            return
-        kept = self.state / f"labels-of-others-{digest[:8]}.json"
-        write_bytes(kept, there)
-        place = kept.relative_to(self.folder).as_posix()
-        self.listener(
-            {"type": "problem", "message": f"another program changed {LABELS_FILE}; what it wrote is kept as {place}"}
-        )
+            kept = self._file.write(document)
+            self._written = sequence
+        if kept:
+            what = f"another program changed {LABELS_FILE}; what it wrote is kept as {kept}"
+            self.listener({"type": "problem", "message": what})
 
     def close(self) -> None:
         """Write what is to be written and let others open the folder."""
@@ -431,10 +407,9 @@ class Project:
             self.listener({"type": "problem", "message": f"{LABELS_FILE} could not be written: {error}"})
 
     def _read(self) -> None:
-        path = self.folder / LABELS_FILE
-        if path.is_file():
-            self._known = hashlib.sha256(path.read_bytes()).hexdigest()
-            table, labels, self._written = load_document(path)
+        stored = self._file.load()
+        if stored is not None:
+            table, labels, self._written = stored
             self._take(table, labels)
         for entry in self._log.entries(self._written):
             self._replay(entry)

@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from sppnet.errors import ArgumentError, SppnetError
 from sppnet.studio.adding import Added, add_file, add_labels
 from sppnet.studio.media import ImageViews
-from sppnet.studio.project import ConflictError, Project
+from sppnet.studio.project import Project
+from sppnet.studio.replies import AsciiJSON, failure, json_handler
 from sppnet.studio.security import Guard
 from sppnet.studio.statistics import statistics_of
 from sppnet.studio.teacher import Teacher
@@ -102,27 +103,27 @@ class StudioServer:
         return [
             Route("/", self.static),
             Route("/static/{name}", self.static),
-            Route(f"{api}/project", _json(self.get_project)),
-            Route(f"{api}/images", _json(self.get_images)),
+            Route(f"{api}/project", json_handler(self.get_project)),
+            Route(f"{api}/images", json_handler(self.get_images)),
             Route(f"{api}/images", self.post_image, methods=["POST"]),
             Route(f"{api}/labels", self.post_labels, methods=["POST"]),
-            Route(f"{api}/videos", _json(self.post_video), methods=["POST", "DELETE"]),
-            Route(f"{api}/images/{{image_id}}", _json(self.get_image)),
-            Route(f"{api}/images/{{image_id}}/labels", _json(self.put_labels), methods=["PUT"]),
-            Route(f"{api}/images/{{image_id}}/windows", _json(self.get_windows)),
-            Route(f"{api}/images/{{image_id}}/tighten", _json(self.tighten), methods=["POST"]),
+            Route(f"{api}/videos", json_handler(self.post_video), methods=["POST", "DELETE"]),
+            Route(f"{api}/images/{{image_id}}", json_handler(self.get_image)),
+            Route(f"{api}/images/{{image_id}}/labels", json_handler(self.put_labels), methods=["PUT"]),
+            Route(f"{api}/images/{{image_id}}/windows", json_handler(self.get_windows)),
+            Route(f"{api}/images/{{image_id}}/tighten", json_handler(self.tighten), methods=["POST"]),
             Route(f"{api}/images/{{image_id}}/thumbnail", self.thumbnail),
             Route(f"{api}/images/{{image_id}}/view", self.view),
-            Route(f"{api}/classes", _json(self.post_class), methods=["POST"]),
-            Route(f"{api}/classes/{{class_id:int}}", _json(self.patch_class), methods=["PATCH"]),
-            Route(f"{api}/classes/{{class_id:int}}", _json(self.delete_class), methods=["DELETE"]),
-            Route(f"{api}/rescan", _json(self.rescan), methods=["POST"]),
-            Route(f"{api}/snapshots", _json(self.get_snapshots)),
-            Route(f"{api}/snapshots", _json(self.post_snapshot), methods=["POST"]),
-            Route(f"{api}/snapshots/restore", _json(self.restore), methods=["POST"]),
-            Route(f"{api}/quality", _json(self.quality)),
-            Route(f"{api}/statistics", _json(self.statistics)),
-            Route(f"{api}/status", _json(self.status)),
+            Route(f"{api}/classes", json_handler(self.post_class), methods=["POST"]),
+            Route(f"{api}/classes/{{class_id:int}}", json_handler(self.patch_class), methods=["PATCH"]),
+            Route(f"{api}/classes/{{class_id:int}}", json_handler(self.delete_class), methods=["DELETE"]),
+            Route(f"{api}/rescan", json_handler(self.rescan), methods=["POST"]),
+            Route(f"{api}/snapshots", json_handler(self.get_snapshots)),
+            Route(f"{api}/snapshots", json_handler(self.post_snapshot), methods=["POST"]),
+            Route(f"{api}/snapshots/restore", json_handler(self.restore), methods=["POST"]),
+            Route(f"{api}/quality", json_handler(self.quality)),
+            Route(f"{api}/statistics", json_handler(self.statistics)),
+            Route(f"{api}/status", json_handler(self.status)),
             Route(f"{api}/events", self.get_events),
             *self.teacher_routes(api),
         ]
@@ -131,8 +132,8 @@ class StudioServer:
         """Addresses of training, detecting and exporting."""
         return [
             Route(f"{api}/detect", self.detect, methods=["POST"]),
-            Route(f"{api}/images/{{image_id}}/compare", _json(self.compare)),
-            Route(f"{api}/train", _json(self.train), methods=["POST", "DELETE"]),
+            Route(f"{api}/images/{{image_id}}/compare", json_handler(self.compare)),
+            Route(f"{api}/train", json_handler(self.train), methods=["POST", "DELETE"]),
             Route(f"{api}/export", self.export),
         ]
 
@@ -142,7 +143,7 @@ class StudioServer:
         """One of the page's own files. Only listed names exist."""
         name = request.path_params.get("name", "")
         if name not in _STATIC:
-            return JSONResponse({"error": f"there is no file {name!r:.40}"}, 404)
+            return AsciiJSON({"error": f"there is no file {name!r:.40}"}, 404)
         file, media_type = _STATIC[name]
         content = (resources.files("sppnet.studio") / "static" / file).read_bytes()
         return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
@@ -230,10 +231,10 @@ class StudioServer:
                 added = await run_in_threadpool(take, file)
             labelled = await run_in_threadpool(self._take_labels, name, added)
         except ClientDisconnect:
-            return JSONResponse({"error": "the file did not come to its end; add it again"}, 400)
+            return AsciiJSON({"error": "the file did not come to its end; add it again"}, 400)
         except (SppnetError, OSError) as error:
-            return _failure(error)
-        return JSONResponse(_what_became(added, labelled))
+            return failure(error)
+        return AsciiJSON(_what_became(added, labelled))
 
     def post_video(self, request: Request, body: Any) -> Any:
         """Take an image of every second of a video that lies in the folder, or stop that."""
@@ -301,7 +302,7 @@ class StudioServer:
             path = self.project.image(request.path_params["image_id"]).path
             data = await run_in_threadpool(make, path)
         except (SppnetError, OSError) as error:
-            return _failure(error)
+            return failure(error)
         headers = {"cache-control": "private, max-age=3600"}
         return Response(data, media_type="image/jpeg", headers=headers)
 
@@ -378,9 +379,9 @@ class StudioServer:
         """Objects in an image that is sent as the body (JPEG, PNG, ...)."""
         try:
             data = await request.body()
-            return JSONResponse(await run_in_threadpool(self.teacher.detect, data))
+            return AsciiJSON(await run_in_threadpool(self.teacher.detect, data))
         except (SppnetError, OSError) as error:
-            return _failure(error)
+            return failure(error)
 
     def compare(self, request: Request, body: Any) -> Any:
         """What the head that was taught finds in an image, and what the trained detector finds."""
@@ -399,7 +400,7 @@ class StudioServer:
             self.project.flush()
             path = await run_in_threadpool(self.teacher.export, dict(request.query_params))
         except (SppnetError, OSError) as error:
-            return _failure(error)
+            return failure(error)
         return FileResponse(path, filename=path.name)
 
 
@@ -431,43 +432,6 @@ def make_app(
     return Guard(
         app, token, hosts, MAX_BODY_BYTES, frozenset({"/static/icon.svg"}), large, cookie=f"sppnet_studio_{port}"
     )
-
-
-class AnyJSONResponse(JSONResponse):
-    """JSON of names that needn't be UTF-8, as those of files are."""
-
-    def render(self, content: Any) -> bytes:
-        """Give the body."""
-        return json.dumps(content, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _json(work: Callable[[Request, Any], Any]) -> Callable[[Request], Awaitable[Response]]:
-    """A handler that reads JSON, works in a thread, and writes JSON; errors of the project become messages."""
-
-    async def handler(request: Request) -> Response:
-        body: Any = None
-        if request.method in ("POST", "PUT", "PATCH"):
-            raw = await request.body()
-            try:
-                body = json.loads(raw) if raw else None
-            except (ValueError, RecursionError):
-                return JSONResponse({"error": "the request is not JSON"}, 400)
-        try:
-            result = await run_in_threadpool(work, request, body)
-        except (SppnetError, OSError) as error:
-            return _failure(error)
-        return AnyJSONResponse(result, headers={"cache-control": "no-store"})
-
-    return handler
-
-
-def _failure(error: Exception) -> AnyJSONResponse:
-    if isinstance(error, ConflictError):
-        return AnyJSONResponse({"error": str(error), "present": error.present}, 409)
-    if isinstance(error, SppnetError):
-        return AnyJSONResponse({"error": str(error)}, 400)
-    _log.error("%s", error)
-    return AnyJSONResponse({"error": f"the disk says: {error}"}, 507)
 
 
 def _what_became(added: Added, labelled: int) -> dict[str, Any]:

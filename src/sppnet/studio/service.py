@@ -28,7 +28,7 @@ from PIL import Image, UnidentifiedImageError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 import sppnet
@@ -37,6 +37,7 @@ from sppnet.detection.detector import SPPDetector
 from sppnet.errors import ArgumentError, ImageError, SppnetError
 from sppnet.images import load_image
 from sppnet.storage.names import real_path
+from sppnet.studio.replies import AsciiJSON
 
 __all__ = ["Sources", "make_service"]
 
@@ -220,9 +221,9 @@ def _json(work: Callable[[Request, bytes], Any]) -> Callable[[Request], Any]:
     async def handler(request: Request) -> Response:
         body = await request.body()
         try:
-            return JSONResponse(await run_in_threadpool(work, request, body))
+            return AsciiJSON(await run_in_threadpool(work, request, body))
         except SppnetError as error:
-            return JSONResponse({"error": str(error)}, 400)
+            return AsciiJSON({"error": str(error)}, 400)
 
     return handler
 

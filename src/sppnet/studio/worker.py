@@ -146,8 +146,9 @@ class Worker:
             self.lessons.clear()
             self.idle = None
             self.suggester.forget()
-            self.history.clear()
-            self.measured = 0
+        # labels of many images may be others, too: measured anew
+        self.history.clear()
+        self.measured = 0
 
     def on_labels(
         self, image: str, done: bool, boxes: list[list[float]], labels: list[int], rejected: list[list[float]]

@@ -138,8 +138,8 @@ def _read_task(
         except ValueError as error:
             problems.append(Problem("error", "malformed object", str(file), str(error), "correct or remove it", where))
             continue
-        if isinstance(found, RawObject):
-            objects.append(found)
+        if isinstance(found, list):
+            objects += found
         elif found:
             advice = "draw a rectangle if it is an object"
             problems.append(Problem("warning", "no box", str(file), found, advice, where))
@@ -170,8 +170,8 @@ def _size(region: object) -> tuple[int, int] | None:
     return None
 
 
-def _read_region(region: object, position: int, named: set[object], extras: Counter[str]) -> RawObject | str:
-    """The object, or why there is none (an empty text: it is no region).
+def _read_region(region: object, position: int, named: set[object], extras: Counter[str]) -> list[RawObject] | str:
+    """The objects, one of each label, or why there is none (an empty text: it is no region).
 
     Raises:
         ValueError: it is malformed.
@@ -197,10 +197,14 @@ def _read_region(region: object, position: int, named: set[object], extras: Coun
         raise ValueError(f"({name}) was drawn on a turned image; turn it back in Label Studio")
     box, flat = shapes[0]
     extras["outlines (segmentation)"] += "points" in value or "radiusX" in value
-    extras["further labels of a region"] += len(names) - 1 if isinstance(names, list) else 0
     extras["turned boxes"] += bool(value.get("rotation")) and "width" in value
     written = f"({', '.join(f'{v:g} %' for v in box)})"
-    return RawObject(name.strip(), tuple(v / 100 for v in box), written, position, flat=flat)  # type: ignore[arg-type]  # four
+    x0, y0, x1, y1 = (v / 100 for v in box)
+    labels = dict.fromkeys(names) if isinstance(names, list) else (name,)
+    return [
+        RawObject(label.strip(), (x0, y0, x1, y1), written, position, flat=flat)
+        for label in labels if isinstance(label, str) and label.strip()
+    ]  # fmt: skip
 
 
 def _outlines(value: dict[str, Any], size: tuple[int, int] | None) -> Iterator[tuple[Box, bool]]:
