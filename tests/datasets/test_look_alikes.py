@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,10 +54,49 @@ def test_labels_of_one_image_are_not_those_of_another(tmp_path: Path) -> None:
     (tmp_path / "data.yaml").write_text("train: .\nnames: [cat]\n")
     (tmp_path / "camA" / "txt").mkdir()
     (tmp_path / "camA" / "txt" / "001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    assert sum(map(len, load_dataset(tmp_path, format="yolo", on_error="skip"))) == 0
-    photo(tmp_path / "camA" / "img" / "002.png")  # nothing else is called so
-    (tmp_path / "camA" / "txt" / "002.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    assert sum(map(len, load_dataset(tmp_path, format="yolo", on_error="skip"))) == 1
+
+    def objects() -> dict[str, int]:
+        found = load_dataset(tmp_path, format="yolo", on_error="skip")
+        return {record.path.parent.parent.name: len(record) for record in found}
+
+    assert objects() == {"camA": 1, "camB": 0}
+    (tmp_path / "camB" / "txt").mkdir()
+    (tmp_path / "camB" / "txt" / "001.txt").write_text("0 0.5 0.5 0.2 0.2\n0 0.2 0.2 0.2 0.2\n")
+    assert objects() == {"camA": 1, "camB": 2}
+
+
+def test_a_label_file_of_two_copies_of_an_image(tmp_path: Path) -> None:
+    """Neither copy is nearer to it, so it is about both."""
+    for folder in ("img", "small"):
+        photo(tmp_path / folder / "001.png")
+    (tmp_path / "txt").mkdir()
+    (tmp_path / "txt" / "001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [cat]\n")
+    assert [len(record) for record in load_dataset(tmp_path, format="yolo")] == [1, 1]
+
+
+def test_an_empty_image_beside_one_of_its_name_in_capitals(tmp_path: Path) -> None:
+    for name in ("IMG", "img"):
+        photo(tmp_path / "images" / f"{name}.png")
+    if len(list((tmp_path / "images").iterdir())) < 2:
+        pytest.skip("this system doesn't tell capitals")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "IMG.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    found = {record.path.stem: len(record) for record in load_dataset(tmp_path, format="yolo")}
+    assert found == {"IMG": 1, "img": 0}
+
+
+def test_poses_of_two_points(tmp_path: Path) -> None:
+    """As many numbers as four corners have; a box may stick out of the image."""
+    rows = [(0.5, 0.5, 0.2, 0.2, 0.45, 0.45, 0.55, 0.5), (0.3, 0.6, 0.2, 0.4, 0.25, 0.7, 0.35, 0.5),
+            (0.6, 0.4, 0.3, 0.2, 0.5, 0.4, 0.7, 0.35), (0.5, 0.5, 0.3, 0.2, 0.4, 0.5, 0.6, 0.55),
+            (0.05, 0.5, 0.2, 0.2, 0.0, 0.55, 0.1, 0.45)]  # fmt: skip
+    for k, row in enumerate(rows):
+        photo(tmp_path / "images" / f"{k}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{k}.txt").write_text(f"0 {' '.join(map(str, row))}\n")
+    first = load_dataset(tmp_path, format="yolo", on_error="skip")[0]
+    np.testing.assert_allclose(first.boxes, [[40, 40, 60, 60]], atol=0.01)
 
 
 def test_names_that_differ_in_capitals(tmp_path: Path) -> None:
@@ -73,7 +113,8 @@ def test_names_that_differ_in_capitals(tmp_path: Path) -> None:
 def test_an_image_may_be_called_like_a_comment(tmp_path: Path) -> None:
     photo(tmp_path / "#1.png")
     photo(tmp_path / "2.png")
-    rows = ["image,x0,y0,x1,y1,label", "# made by hand", "#1.png,10,10,50,50,cat", "2.png,1,1,9,9,cat", "#"]
+    rows = ["image,x0,y0,x1,y1,label", "# made by hand", "#1.png,10,10,50,50,cat", "2.png,1,1,9,9,cat", "#",
+            "# 2.png,1,1,9,9,dog", "#3.png,1,1,9,9,dog"]  # fmt: skip
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     assert [(record.path.name, len(record)) for record in load_dataset(tmp_path)] == [("#1.png", 1), ("2.png", 1)]
 
@@ -120,6 +161,71 @@ def test_the_image_of_another_split_is_not_taken_for_one_that_is_missing(tmp_pat
     assert any("the other images of this annotation lie elsewhere" in problem for problem in valid.problems)
     train = load_dataset(tmp_path, "train", on_error="skip")
     assert [len(record) for record in train] == [1, 1]
+
+
+def coco(names: list[str]) -> str:
+    return json.dumps({
+        "images": [{"id": k, "file_name": name, "width": 100, "height": 100} for k, name in enumerate(names)],
+        "annotations": [
+            {"id": k, "image_id": k, "category_id": 0, "bbox": [10, 10, 20, 20]} for k in range(len(names))
+        ],
+        "categories": [{"id": 0, "name": "cat"}],
+    })  # fmt: skip
+
+
+def found_in(root: Path, **options: Any) -> list[str]:
+    data = load_dataset(root, on_error="skip", **options)
+    return [record.path.relative_to(root).as_posix() for record in data if len(record)]
+
+
+def test_images_of_one_annotation_in_several_folders(tmp_path: Path) -> None:
+    """They are found, as long as the folders aren't numbered alike."""
+    for name in ("images/a1", "images/a2", "images/night/b1", "images/night/b2"):
+        photo(tmp_path / f"{name}.png")
+    (tmp_path / "annotations.json").write_text(coco(["a1.png", "a2.png", "b1.png", "b2.png"]))
+    assert found_in(tmp_path) == [f"images/{name}.png" for name in ("a1", "a2", "night/b1", "night/b2")]
+    photo(tmp_path / "images" / "night" / "a1.png")  # so is a1 of the night another one, and perhaps b1 of the day
+    assert found_in(tmp_path) == ["images/a1.png", "images/a2.png"]
+
+
+def test_voc_images_in_a_folder_below(tmp_path: Path) -> None:
+    (tmp_path / "Annotations").mkdir()
+    for place, name in (("", "a1"), ("", "a2"), ("night", "b1")):
+        photo(tmp_path / "JPEGImages" / place / f"{name}.png")
+        box = "<bndbox><xmin>10</xmin><ymin>10</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.png</filename><object><name>cat</name>{box}</object></annotation>"
+        )
+    assert found_in(tmp_path) == ["JPEGImages/a1.png", "JPEGImages/a2.png", "JPEGImages/night/b1.png"]
+
+
+def test_names_of_another_machine_keep_their_folders(tmp_path: Path) -> None:
+    """One whose folder is missing isn't found in another that is numbered alike."""
+    for name in ("camA/1", "camA/2", "camB/1", "camB/3"):
+        photo(tmp_path / "images" / f"{name}.png")
+    names = [f"D:\\work\\{name}.png" for name in ("camA\\1", "camA\\2", "camC\\3")]
+    (tmp_path / "annotations.json").write_text(coco(names))
+    assert found_in(tmp_path) == ["images/camA/1.png", "images/camA/2.png"]
+
+
+def test_two_folders_of_annotations_of_the_same_images(tmp_path: Path) -> None:
+    photo(tmp_path / "pictures" / "a" / "1.png")
+    shape = {"label": "cat", "points": [[10, 10], [50, 50]], "shape_type": "rectangle"}
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.json").write_text(
+            json.dumps(
+                {
+                    "version": "5",
+                    "imagePath": "1.png",
+                    "imageData": None,
+                    "shapes": [shape],
+                    "imageWidth": 100,
+                    "imageHeight": 100,
+                }
+            )
+        )
+    assert len(found_in(tmp_path, format="labelme")) == 1
 
 
 def test_annotations_that_are_left_alone_are_told_of(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sppnet import DetectionDataset, Detections, SelectiveSearch, SPPDetector, evaluate_voc, load_dataset
-from sppnet.datasets.records import ImageRecord
+from sppnet.datasets.records import Drawn, ImageRecord
 from sppnet.detection.estimate import TrainingEstimate, check_disk, estimate_training
 from sppnet.detection.measure import (
     calibrate_and_measure,
@@ -131,17 +131,33 @@ def test_images_without_an_object_have_no_figures(detector: SPPDetector, val: De
 
 def test_figures_that_may_be_too_good(detector: SPPDetector, val: DetectionDataset) -> None:
     """The images may be among those that the detector learned from."""
-    drawn = replace(val, drawn=(7, "abc"))
+
+    def drawn_from(split: str) -> DetectionDataset:
+        return replace(val, drawn=Drawn(7, "abc", split))
+
+    drawn, of_train = drawn_from(""), drawn_from("train")
+    test = replace(val, split="test")
     cases: list[tuple[dict[str, Any], DetectionDataset, str]] = [
         ({"data": "VOC", "split": "train", "drawn": None}, val, ""),
         ({"data": "other", "split": "val", "drawn": None}, val, ""),
-        ({"data": "VOC", "split": "val", "drawn": None}, val, "trained on val, so it learned from these"),
-        ({"data": "VOC", "split": "trainval"}, val, "trained on trainval, so it learned from these"),
+        ({"data": "VOC", "split": "val", "drawn": None}, val, "trained on val, so it may have learned from these"),
+        ({"data": "VOC", "split": "trainval"}, val, "trained on trainval, so it may have learned from these"),
+        ({"data": "VOC", "split": "trainval"}, test, ""),
+        ({"data": "VOC", "split": "", "drawn": None}, val, "trained on the whole data set"),
+        ({"data": "VOC"}, val, ""),  # a file of an earlier version doesn't say
+        # train --split trainval without a split to measure on: four images of five of it, so some of val
+        ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abc", "split": "trainval"}}, val,
+         "trained on trainval"),
+        ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abc", "split": "trainval"}}, test, ""),
+        ({"data": "VOC", "split": "test", "drawn": None}, of_train, ""),
+        ({"data": "VOC", "split": "trainval", "drawn": None}, of_train, "no images were kept to measure on"),
+        ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abd", "split": "train"}}, of_train,
+         "or this is another data set of that name"),
         ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abc"}}, drawn, ""),
         ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abd"}}, drawn, "added or removed since"),
         ({"data": "VOC", "split": "", "drawn": None}, drawn, "no images were kept to measure on"),
         ({"data": "VOC", "split": "train", "seed": 5}, drawn, ""),  # a file of an earlier version doesn't say
-    ]
+    ]  # fmt: skip
     for training, data, words in cases:
         asked = copy(detector)
         asked.metadata_ = {"training": training}

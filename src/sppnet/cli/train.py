@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     from sppnet.datasets.readable import DecodedImages, without_damaged
     from sppnet.detection.estimate import check_disk, estimate_training
-    from sppnet.detection.measure import doubts_about, split_seed
+    from sppnet.detection.measure import doubts_about
 
     if processes.world > 1 and not arguments.tune_convolutions:
         raise ArgumentError("torchrun: several processes work together with --tune-convolutions only; use one")
@@ -111,7 +111,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
     bar, on_error = bar_for(arguments, hidden=not processes.first), arguments.on_error
     detector = _detector(arguments, processes)
     begun = arguments.model is not None
-    splits = training_splits(arguments, split_seed(detector) if begun else None)
+    splits = training_splits(arguments, detector if begun else None)
     if begun:
         detector.check_tunable(splits.train.class_names)
     decoded = DecodedImages(cache)

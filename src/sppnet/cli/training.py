@@ -11,6 +11,7 @@ from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sppnet.datasets.training_splits import TrainingSplits
+    from sppnet.detection.detector import SPPDetector
 
 __all__ = ["add_maps", "add_splits", "add_training_scales", "maps_parameters", "training_splits"]
 
@@ -44,15 +45,22 @@ def add_maps(parser: Any) -> None:
     add_proposals(parser, "fast")
 
 
-def training_splits(arguments: argparse.Namespace, seed: int | None = None) -> TrainingSplits:
-    """Read the data set, and choose the images to train and to measure on, by ``seed`` or that of ``arguments``."""
+def training_splits(arguments: argparse.Namespace, begun: SPPDetector | None = None) -> TrainingSplits:
+    """Read the data set, and choose the images to train and to measure on.
+
+    Args:
+        arguments: of the command line.
+        begun: what is trained further. Where it was trained on this data set, the same images are kept as then.
+    """
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_training_splits
+    from sppnet.detection.measure import split_seed
 
     raw = read_dataset(arguments.data, **reading(arguments))
+    again = begun is not None and begun.metadata_.get("training", {}).get("data") == raw.name
     return load_training_splits(
         raw, arguments.split, arguments.val_split, class_names=arguments.classes,
-        seed=arguments.seed if seed is None else seed,
+        seed=split_seed(begun) if again and begun is not None else arguments.seed,
         on_error=arguments.on_error,
     )  # fmt: skip
 

@@ -269,11 +269,13 @@ def _similar_images(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) -> I
     ids = list(hashes)
     home = {i: name for name in reversed(split_names(raw)) for i in raw.splits[name]}
     parts_of = np.array([home.get(raw.images[i].image_id, "") for i in ids])
-    pairs = []  # of each image the first that is like it, in its split and in others: frames may all be alike
+    # of each image the first that is like it, in its split and in others: frames may all be alike
+    earlier = np.full((2, len(ids)), -1)
     for a, others in look_alikes(np.stack(list(hashes.values()))):
         same = parts_of[others] == parts_of[a]
-        pairs += [(a, int(some[0])) for some in (others[same], others[~same]) if len(some)]
-    for a, b in pairs:
+        for known, new in zip(earlier, (others[same], others[~same]), strict=True):
+            known[new[known[new] < 0]] = a
+    for b, a in ((b, int(a)) for b, found in enumerate(earlier.T) for a in found if a >= 0):
         one, two = raw.images[ids[a]], raw.images[ids[b]]
         parts = (home.get(one.image_id, ""), home.get(two.image_id, ""))
         if parts[0] != parts[1]:

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.walking import walk_files
 
-__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "folders_near", "home_of", "name_key"]
+__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "closest", "folders_near", "home_of", "is_comment", "name_key"]
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "Images", "img", "imgs", "image")
 """Names of folders in which images are looked for first."""
@@ -113,6 +113,8 @@ class ImageIndex:
         self._given = (home, images)
         # where annotations in a folder surely have images: one of another folder that is only called alike isn't theirs
         self._own: dict[Path, set[Path]] = defaultdict(set)
+        self._stems: dict[Path, set[str]] | None = None
+        self._are_alike: dict[tuple[Path, Path], bool] = {}
         self._allowed = [p for base in (self.home, self.images) if base is not None
                          for p in (base, Path(os.path.realpath(base)))]  # fmt: skip
 
@@ -153,7 +155,7 @@ class ImageIndex:
         """
         found: list[Location | None] = []
         for name, folders in requests:
-            place = self._exact(name, self._folders(folders))
+            place = self._exact(name, self.places(folders))
             found.append(place)
             if folders:
                 self._learn_home(name, folders, place)
@@ -164,16 +166,16 @@ class ImageIndex:
             exact = found[i]
             if exact is not None and not exact.outside:
                 continue
-            place, rank = self._search(name, self._folders(folders), shared)
+            place, rank = self._search(name, self.places(folders), shared)
             homes = self._own.get(folders[0]) if folders else None
-            if place.found and rank == 1 and homes and place.path.parent not in homes:
-                why = f"{place.path} is called like it, but the other images of this annotation lie elsewhere"
-                place = Location(self._expected(name, folders), False, missing=why)
+            if place.found and rank == 1 and self._is_anothers(place.path, homes):
+                place = self._of_another(name, folders, place.path)
             if exact is not None and (not place.found or rank < 2):
                 continue  # a file outside fits better than the last part of a name
             found[i] = place
             if place.found:
                 guesses[place.path].append((rank, i))
+        self._drop_worse(guesses, found, requests)
         for path, ranked in guesses.items():
             self._settle(path, ranked, taken, found, requests)
         return [place if place is not None else Location(self.home, False) for place in found]
@@ -185,9 +187,60 @@ class ImageIndex:
                 self._own[folders[0]].add(place.path.parent)
         elif _sane(name):
             spelling = next(_spellings(name))
-            sure = self._by_folder(spelling, self._folders(folders), 0)
+            sure = self._by_folder(spelling, self.places(folders), 0)
             if len(sure) == 1:
                 self._own[folders[0]].add(self._shown(sure[0]).parent)
+
+    def _is_anothers(self, path: Path, homes: set[Path] | None) -> bool:
+        """Whether an image outside of ``homes`` is that of other annotations: its folder is numbered like these."""
+        if not homes or path.parent in homes:
+            return False
+        return any(self._alike(path.parent, home) for home in homes)
+
+    def _alike(self, one: Path, two: Path) -> bool:
+        pair = (one, two)
+        if pair not in self._are_alike:
+            self._are_alike[pair] = not self._stems_of(one).isdisjoint(self._stems_of(two))
+        return self._are_alike[pair]
+
+    def _stems_of(self, folder: Path) -> set[str]:
+        if self._stems is None:
+            self._stems = defaultdict(set)
+            for file in self.files:
+                self._stems[self._shown(file).parent].add(name_key(file.stem))
+        return self._stems.get(folder, set())
+
+    def _of_another(self, name: str, folders: Sequence[Path], path: Path) -> Location:
+        why = f"{path} is called like it, but the other images of this annotation lie elsewhere"
+        return Location(self._expected(name, folders), False, missing=why)
+
+    def _drop_worse(
+        self,
+        guesses: dict[Path, list[tuple[int, int]]],
+        found: list[Location | None],
+        requests: Sequence[tuple[str, Sequence[Path]]],
+    ) -> None:
+        """Of names with folders of another machine: those that fit less well than their neighbours, elsewhere."""
+        best: dict[tuple[Path, ...], int] = defaultdict(int)
+        homes: dict[tuple[Path, ...], set[Path]] = defaultdict(set)
+        for path, ranked in guesses.items():
+            for rank, i in ranked:
+                near = tuple(requests[i][1][:1])
+                if rank > best[near]:
+                    best[near], homes[near] = rank, set()
+                if rank == best[near]:
+                    homes[near].add(path.parent)
+        for path in list(guesses):
+            kept = []
+            for rank, i in guesses[path]:
+                near = tuple(requests[i][1][:1])
+                if rank < best[near] and self._is_anothers(path, homes[near]):
+                    found[i] = self._of_another(*requests[i], path)
+                else:
+                    kept.append((rank, i))
+            guesses[path] = kept
+            if not kept:
+                del guesses[path]
 
     def _settle(
         self,
@@ -199,13 +252,16 @@ class ImageIndex:
     ) -> None:
         """Of several names that fit one image only in part, the best keeps it; of equally good ones none does."""
         best = max(rank for rank, _ in ranked)
-        winners = {(requests[i][0], tuple(requests[i][1][:1])) for rank, i in ranked if rank == best}
+        # two annotations of one image may lie in folders of their own; where these have images, they mean two
+        winners = {(requests[i][0], tuple(f for f in requests[i][1][:1] if self._own.get(f))) for rank, i in ranked
+                   if rank == best}  # fmt: skip
         for rank, i in ranked:
             if path in taken or rank < best or len(winners) > 1:
                 why = f"only {path} is called like it, and that is the image of another name"
                 found[i] = Location(self._expected(*requests[i]), False, missing=why)
 
-    def _folders(self, folders: Sequence[Path]) -> list[Path]:
+    def places(self, folders: Sequence[Path]) -> list[Path]:
+        """Give the folders that are looked into for names that may be relative to ``folders``."""
         absolute = [_absolute(folder) for folder in folders]
         return list(dict.fromkeys([*([self.images] if self.images is not None else []), *absolute]))
 
@@ -291,9 +347,19 @@ class ImageIndex:
                 best = max(rank for rank, _ in ranked)
                 found = [path for rank, path in ranked if rank == best]
                 if len(found) > 1 and folders:
-                    found = _closest(found, folders[0])
+                    found = closest(found, folders[0])
                 return _nearest_case(found, spelling.parts[-1]), best
         return [], 0
+
+
+def is_comment(text: str, folders: Sequence[Path]) -> bool:
+    """Whether a line that begins with the name ``text`` is a comment: it begins with #, and no image is called so."""
+    if not text.startswith("#"):
+        return False
+    try:
+        return not any((folder / text).is_file() for folder in folders) if _sane(text) else True
+    except (OSError, ValueError):  # a name too long
+        return True
 
 
 def _absolute(path: Path) -> Path:
@@ -339,7 +405,7 @@ def _nearest_case(found: list[Path], name: str) -> list[Path]:
     return same
 
 
-def _closest(found: list[Path], folder: Path) -> list[Path]:
+def closest(found: list[Path], folder: Path) -> list[Path]:
     """Those whose folders have most in common with ``folder``, at its beginning and at its end."""
     target = list(folder.parts)
 
@@ -348,7 +414,7 @@ def _closest(found: list[Path], folder: Path) -> list[Path]:
         head = _common_head(folders, target)
         return head + _common_tail(folders[head:], target[head:])
 
-    best = max(map(likeness, found))
+    best = max(map(likeness, found), default=0)
     return [path for path in found if likeness(path) == best]
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sppnet.errors import DatasetError, did_you_mean
 from sppnet.storage.names import class_names_problem
 
-__all__ = ["DetectionDataset", "ImageRecord"]
+__all__ = ["DetectionDataset", "Drawn", "ImageRecord"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +88,21 @@ class ImageRecord:
         return True
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """How images to train and to measure on were drawn at random.
+
+    Attributes:
+        seed: of the drawing.
+        images: digest of the images that they were drawn from.
+        split: the split that these are; empty for the whole data set.
+    """
+
+    seed: int
+    images: str
+    split: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class DetectionDataset:
     """Images with boxes, and the names of the classes. A sequence of :class:`ImageRecord`.
@@ -98,7 +113,7 @@ class DetectionDataset:
         name: of the data set, e.g. ``VOC2007``; for tables and model files.
         split: e.g. ``train``.
         problems: what the reader left out and why, one sentence each (with ``on_error="skip"``).
-        drawn: where the split was drawn at random: the seed, and a digest of the images that it was drawn from.
+        drawn: where the split was drawn at random: how.
 
     Raises:
         DatasetError: a name or ``image_id`` occurs twice, or a label has no name.
@@ -109,7 +124,7 @@ class DetectionDataset:
     name: str = ""
     split: str = ""
     problems: tuple[str, ...] = field(default=(), repr=False)
-    drawn: tuple[int, str] | None = field(default=None, repr=False)
+    drawn: Drawn | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "records", tuple(self.records))

@@ -11,7 +11,7 @@ from sppnet._types import OnError
 from sppnet.datasets.assembling import assemble, split_ids
 from sppnet.datasets.duplicates import duplicate_groups, hash_images
 from sppnet.datasets.raw import RawDataset
-from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.records import DetectionDataset, Drawn
 from sppnet.datasets.splits import TEST, TRAIN, VALIDATION, first_split
 from sppnet.datasets.splitting import split_dataset
 from sppnet.errors import DatasetError
@@ -123,7 +123,7 @@ def _draw(
 ) -> tuple[tuple[DetectionDataset, DetectionDataset], str]:
     """Four images of five, the fifth, and a remark; images that look alike stay together."""
     names = "\0".join(sorted(record.image_id for record in dataset))
-    drawn = seed, hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
+    drawn = Drawn(seed, hashlib.sha256(os.fsencode(names)).hexdigest()[:16], dataset.split)
     groups = duplicate_groups(hash_images([record.path for record in dataset], threads=threads))
     together = len(groups) - len(set(groups))
     alike = len(set(groups)) < len(_SHARES)

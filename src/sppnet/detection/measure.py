@@ -39,6 +39,8 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+_COVERS = {"trainval": ("train", "val")}
+
 _FOUND: Layout = {"xyxy": ("float32", (None, 4)), "confidence": ("float32", (None,)), "class_id": ("int64", (None,))}
 
 
@@ -142,26 +144,37 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
     metadata = detector.metadata_
     training: dict[str, Any] = metadata.get("training", {})
     doubts = []
-    if training.get("data") == dataset.name:
-        drawn = training.get("drawn", ...)
-        if dataset.drawn is not None and drawn is None:
+    drawn = training.get("drawn")
+    learned = drawn.get("split", "") if drawn else training.get("split")
+    asked = dataset.drawn.split if dataset.drawn is not None else dataset.split
+    if training.get("data") == dataset.name and _may_share(learned, asked):
+        if dataset.drawn is None:
+            what = learned or "the whole data set"
+            doubts.append(f"the detector was trained on {what}, so it may have learned from these")
+        elif "drawn" in training and drawn is None:
             doubts.append(
                 "no images were kept to measure on when the detector was trained; it may have learned from these"
             )
-        elif dataset.drawn is not None and drawn is not ... and drawn["images"] != dataset.drawn[1]:
+        elif drawn and drawn["images"] != dataset.drawn.images:
             doubts.append(
-                "images were added or removed since the detector was trained; it may have learned from some of these"
+                "images were added or removed since the detector was trained, or this is another data set of that "
+                "name; it may have learned from some of these"
             )
-        elif dataset.drawn is None and training.get("split") and training["split"] in ("trainval", dataset.split):
-            doubts.append(f"the detector was trained on {training['split']}, so it learned from these")
     taught = [
         name for change in metadata.get("changes", [])
-        if change.get("data") == dataset.name and change.get("split", "") in ("", "trainval", dataset.split)
+        if change.get("data") == dataset.name and _may_share(change.get("split", ""), asked)
         for name in change.get("added", []) if name in dataset.class_names
     ]  # fmt: skip
     if taught:
         doubts.append(f"these classes were added from images of this data set: {', '.join(map(str, taught))}")
     return [f"figures may be too good: {doubt}" for doubt in doubts]
+
+
+def _may_share(one: str | None, two: str) -> bool:
+    """Whether two splits of a data set may have images in common; an empty name is the whole, None isn't known."""
+    if one is None:
+        return False
+    return not one or not two or one == two or one in _COVERS.get(two, ()) or two in _COVERS.get(one, ())
 
 
 def split_seed(detector: SPPDetector) -> int:

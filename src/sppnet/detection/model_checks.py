@@ -188,7 +188,10 @@ def _training(value: Any) -> bool:
         return False
     drawn = value.get("drawn")
     return drawn is None or (
-        isinstance(drawn, dict) and _whole(drawn.get("seed"), 0, 2**63 - 1) and _text(drawn.get("images"))
+        isinstance(drawn, dict)
+        and _whole(drawn.get("seed"), 0, 2**63 - 1)
+        and _text(drawn.get("images"))
+        and _text(drawn.get("split", ""))
     )
 
 

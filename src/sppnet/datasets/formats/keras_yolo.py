@@ -7,11 +7,12 @@ the file or in a folder above it. An image without objects stands by itself on i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from sppnet.datasets.collecting import Collection, split_of_place
 from sppnet.datasets.formats.yolo_yaml import read_names
-from sppnet.datasets.locating import ImageIndex, folders_near, home_of
+from sppnet.datasets.locating import ImageIndex, folders_near, home_of, is_comment
 from sppnet.datasets.parsing import as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_name
@@ -67,7 +68,8 @@ def read_keras_yolo(root: Path, images: Path | None = None) -> RawDataset:
         declared = declared and names is not None
         known += [] if names is None else names.values()
         split = split_of_place(file, home) or split_of_name(file.stem)
-        collection.add_located(_read_lines(file, names), folders_near(file.parent, home, split), split)
+        near = folders_near(file.parent, home, split)
+        collection.add_located(_read_lines(file, names, collection.index.places(near)), near, split)
     if not declared:
         what = "nothing names the classes (_classes.txt): they are called by their numbers"
         collection.problems.append(
@@ -104,12 +106,11 @@ def _parts(line: str) -> tuple[str, list[str]]:
     return line, boxes
 
 
-def _read_lines(file: Path, names: dict[int, str] | None) -> list[tuple[RawImage, str]]:
+def _read_lines(file: Path, names: dict[int, str] | None, folders: Sequence[Path]) -> list[tuple[RawImage, str]]:
     found = []
     for number, line in enumerate(read_text(file, _EXPECTED).splitlines(), 1):
         name, boxes = _parts(line.strip())
-        comment = name.startswith("#") and Path(name).suffix.lower() not in IMAGE_EXTENSIONS
-        if not line.strip() or comment:
+        if not line.strip() or is_comment(name, folders):
             continue
         objects: list[RawObject] = []
         problems: list[Problem] = []

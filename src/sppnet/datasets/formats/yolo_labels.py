@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sppnet.datasets.formats.yolo_yaml import read_names
-from sppnet.datasets.locating import name_key
+from sppnet.datasets.locating import closest, name_key
 from sppnet.datasets.parsing import as_number, bounding_box, read_head, read_text, short
 from sppnet.datasets.raw import RawObject
 from sppnet.storage.walking import files_in, walk_files
@@ -104,6 +104,7 @@ class LabelFiles:
         self._entries: dict[Path, dict[str, Path]] = {}
         self._stems: dict[Path, dict[str, Path]] = {}
         self._named: dict[str, set[Path]] = defaultdict(set)
+        self._names_in: dict[Path, set[str]] = defaultdict(set)
         self._beside: dict[Path, bool] = {}
         self._used: set[Path] = set()
 
@@ -112,20 +113,19 @@ class LabelFiles:
         for path in images:
             self._images_of[path.parent].add(name_key(path.stem))
             self._named[name_key(path.stem)].add(path)
+            self._names_in[path.parent].add(path.stem)
         self._beside.clear()
 
     def of(self, image: Path) -> Path:
         """Return the label file of an image, or where it would be."""
-        key = name_key(image.stem)
         folder = self._folder(image.parent)
         if folder is not None:
             found = self._find(folder, image) or self._find(image.parent, image)
             file = found or folder / f"{image.stem}.txt"
         elif self._lie_beside(image.parent):
             file = self._find(image.parent, image) or image.with_suffix(".txt")
-        else:  # of two images with this name it could belong to either
-            alone = len(self._named[key]) == 1
-            file = (self._anywhere.get(key) if alone else None) or image.with_suffix(".txt")
+        else:
+            file = self._elsewhere(image) or image.with_suffix(".txt")
         self._used.add(file)
         return file
 
@@ -163,7 +163,19 @@ class LabelFiles:
     def _find(self, folder: Path, image: Path) -> Path | None:
         """The label file of an image in a folder: the one of its very name, or of its name in other letters."""
         known = self._in(folder)
-        return self._stems[folder].get(image.stem) or known.get(name_key(image.stem))
+        found = self._stems[folder].get(image.stem) or known.get(name_key(image.stem))
+        if found is not None and found.stem != image.stem and found.stem in self._names_in[image.parent]:
+            return None  # it is called like another image
+        return found
+
+    def _elsewhere(self, image: Path) -> Path | None:
+        """The label file of that name in the folder most like the image's, and most like it of those of that name."""
+        key = name_key(image.stem)
+        files = closest(self._anywhere.get(key, []), image.parent)
+        if len(files) != 1:
+            return None
+        images = sorted(self._named[key])
+        return files[0] if not images or image in closest(images, files[0].parent) else None
 
     def _in(self, folder: Path) -> dict[str, Path]:
         """Label files in a folder by the key of their stem."""
@@ -174,13 +186,13 @@ class LabelFiles:
         return self._entries[folder]
 
     @cached_property
-    def _anywhere(self) -> dict[str, Path]:
-        """Label files in the whole data set by the key of their stem, where that is unique."""
+    def _anywhere(self) -> dict[str, list[Path]]:
+        """Label files in the whole data set by the key of their stem."""
         found: dict[str, list[Path]] = defaultdict(list)
         for file in walk_files(self._home):
             if is_label_like(file) and (is_label_file(file) or not file.stat().st_size):
                 found[name_key(file.stem)].append(file)
-        return {stem: files[0] for stem, files in found.items() if len(files) == 1}
+        return found
 
 
 def is_label_like(file: Path) -> bool:
@@ -214,7 +226,7 @@ def is_pose(lines: Sequence[Line], keypoints: tuple[int, int] | None) -> bool:
 
     ``keypoints`` of ``data.yaml`` says it. Otherwise all long lines must have the same length, and either every third
     number behind the box is 0, 1 or 2 (whether the point is visible), or in at least three lines all points lie in
-    the box.
+    the box. Four points that are mostly parallelograms are corners.
     """
     long = [line for line in lines if len(line.fields) > 5]
     if keypoints is not None:
@@ -229,17 +241,30 @@ def is_pose(lines: Sequence[Line], keypoints: tuple[int, int] | None) -> bool:
         return False
     if more % 3 == 0 and all(value in (0, 1, 2) for row in values for value in row[6::3]):
         return True
-    if more == 4 or all(row[:2] == row[-2:] for row in values):  # four corners, or an outline that is closed
+    if more == 4 and sum(map(_is_parallelogram, values)) * 2 > len(values):  # the corners of a turned box
         return False
-    return more % 2 == 0 and more > 2 and len(long) >= 3 and all(map(_points_in_box, values))
+    if all(row[:2] == row[-2:] for row in values):  # an outline that is closed
+        return False
+    # a box may stick out of the image, most don't
+    inside = sum(map(_box_in_image, values)) >= 0.8 * len(values)
+    return more % 2 == 0 and more > 2 and len(long) >= 3 and inside and all(map(_points_in_box, values))
+
+
+def _is_parallelogram(row: list[float]) -> bool:
+    x0, y0, x1, y1, x2, y2, x3, y3 = row
+    return abs(x0 + x2 - x1 - x3) + abs(y0 + y2 - y1 - y3) < 0.01
+
+
+def _box_in_image(row: list[float]) -> bool:
+    cx, cy, w, h = row[:4]
+    return min(cx - w / 2, cy - h / 2) >= -0.01 and max(cx + w / 2, cy + h / 2) <= 1.01
 
 
 def _points_in_box(row: list[float]) -> bool:
     cx, cy, w, h = row[:4]
     points = zip(row[4::2], row[5::2], strict=True)
     near = 1.1 / 2
-    inside = min(cx - w / 2, cy - h / 2) >= -0.01 and max(cx + w / 2, cy + h / 2) <= 1.01
-    return inside and all(
+    return all(
         (abs(x - cx) <= near * w and abs(y - cy) <= near * h) or (x == 0 and y == 0) for x, y in points
     )  # fmt: skip
 

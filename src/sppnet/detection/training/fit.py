@@ -121,7 +121,7 @@ def _metadata(
     data: TrainingImages, head: HeadOptions, finetune: FinetuneOptions, svm: SvmOptions, seed: int, trained: Trained
 ) -> dict[str, Any]:
     """How it was trained. Nothing that differs from run to run belongs in here: one seed and machine give one file."""
-    dataset = data.dataset
+    dataset, drawn = data.dataset, data.dataset.drawn
     return {
         "sppnet_version": sppnet.__version__,
         "training": {
@@ -130,7 +130,7 @@ def _metadata(
             "data": dataset.name,
             "split": dataset.split,
             # of images that weren't drawn it says so, unlike files of earlier versions
-            "drawn": None if dataset.drawn is None else {"seed": dataset.drawn[0], "images": dataset.drawn[1]},
+            "drawn": None if drawn is None else {"seed": drawn.seed, "images": drawn.images, "split": drawn.split},
             "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
             "seed": seed,
             "finetune": asdict(finetune),
