@@ -68,6 +68,19 @@ def test_folders_must_agree() -> None:
         stored["photos/b/1.jpg"]
 
 
+@pytest.mark.parametrize("home", ["/srv/a/data", "../data", "D:\\data"])
+def test_windows_of_images_that_were_moved(home: str) -> None:
+    """Absolute names: what they share is the folder of one machine."""
+    names = ("train/1.jpg", "train/2.jpg", "val/1.jpg")
+    stored = StoredProposals({f"{home}/{name}": BOXES[:k] for k, name in enumerate(names)})
+    assert [len(stored[f"/mnt/copy/{name}"]) for name in names] == [0, 1, 2]
+    assert len(stored["2.jpg"]) == 1
+    with pytest.raises(KeyError):
+        stored["/mnt/copy/test/1.jpg"]
+    one = StoredProposals({f"{home}/train/1.jpg": BOXES})
+    assert len(one["/mnt/images/1.jpg"]) == len(BOXES)
+
+
 def test_mat_files_of_rcnn(tmp_path: Path) -> None:
     io = pytest.importorskip("scipy.io", reason="scipy (the extra 'mat') is not installed")
     boxes = np.empty((1, 2), object)

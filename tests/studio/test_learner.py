@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("starlette", reason="needs the extra studio")
@@ -19,6 +20,7 @@ from sppnet.detection.detector import SPPDetector
 from sppnet.errors import ArgumentError
 from sppnet.studio.learner import Learner
 from sppnet.studio.project import Project
+from sppnet.studio.worker import Worker
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +57,54 @@ def test_threads_that_are_asked_for_where_the_system_has_no_affinity(
     monkeypatch.setattr(Learner, "_start", lambda self: None)
     assert Learner(project, lambda event: None, threads=3).threads == 3
     assert Learner(project, lambda event: None).threads == 5
+
+
+class Nobody:
+    """A connection whose other side doesn't listen."""
+
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+
+    def send(self, event: dict[str, Any]) -> None:
+        self.sent.append(event)
+
+    def poll(self, seconds: float) -> bool:
+        return False
+
+
+def test_what_was_broken_is_looked_at_again(digits: DetectionDataset, tmp_path: Path) -> None:
+    """A disk that was away for a moment doesn't cost the lessons of its images."""
+    worker = Worker(Nobody(), None, str(tmp_path / "state"))  # type: ignore[arg-type]
+    image, path = "1", digits[0].path
+    data = path.read_bytes()
+    path.write_bytes(b"no image")
+    worker.on_images([(image, str(path))])
+    worker.on_classes([0])
+    worker.on_front(image)
+    worker.on_labels(image, True, [[1, 1, 30, 30]], [0], [])
+    for _ in range(3):
+        worker._work()
+    assert worker.broken == {image}
+    assert not worker.lessons
+    assert not worker.todo_lessons
+    path.write_bytes(data)
+    worker.on_images([(image, str(path))])
+    for _ in range(3):
+        worker._work()
+    assert list(worker.lessons) == [image]
+    assert worker.connection.sent[-1].get("broken") is None  # type: ignore[attr-defined]
+    assert any(event["type"] == "windows" for event in worker.connection.sent)  # type: ignore[attr-defined]
+
+
+def test_a_class_that_is_gone_is_not_exported(tmp_path: Path) -> None:
+    """After a merge, before the rest was learned anew."""
+    worker = Worker(Nobody(), None, str(tmp_path / "state"))  # type: ignore[arg-type]
+    weights = worker.detector.weights_.of_classes([3, 5, 8])
+    worker.taught, worker.taught_classes = weights, [10, 11, 12]
+    detector, names = worker._present({10: "cat", 12: "cow", 13: "new"})
+    assert names == detector.class_names_ == ("cat", "cow")
+    np.testing.assert_array_equal(detector.weights_.class_weight, weights.class_weight[[0, 2]])
+    np.testing.assert_array_equal(detector.weights_.box_bias, weights.box_bias[[0, 1, 2, 3, 8, 9, 10, 11]])
 
 
 def wait_for(what: Callable[[], Any], seconds: float = 240) -> Any:

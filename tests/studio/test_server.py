@@ -269,3 +269,27 @@ def test_names_that_are_not_utf_8(client: TestClient, project: Project) -> None:
 def test_the_standard_port_of_http_is_left_out_by_browsers() -> None:
     assert {"127.0.0.1", "localhost:80"} <= _own_names(80)
     assert "127.0.0.1" not in _own_names(8787)
+
+
+def test_images_whose_labels_are_refused_are_told_to_the_teacher(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in the folder all the same."""
+    teacher, told = StillTeacher(), []
+    monkeypatch.setattr(teacher, "images_changed", lambda: told.append(len(project.images)))
+
+    def refuse(*_: object) -> int:
+        raise ArgumentError("too many classes")
+
+    monkeypatch.setattr(project, "import_labels", refuse)
+    app = make_app(project, teacher, Events(), TOKEN, frozenset({HOST}), "run", 8787)
+    client = TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)
+    picture, packed = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (40, 40), (1, 200, 3)).save(picture, "PNG")
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("new.png", picture.getvalue())
+        archive.writestr("labels.csv", "image,x0,y0,x1,y1,label\nnew.png,1,1,9,9,cat\n")
+    before = len(project.images)
+    answer = client.post("/api/images?name=a.zip", content=packed.getvalue(), headers=auth())
+    assert "too many classes" in answer.text
+    assert told == [before + 1]

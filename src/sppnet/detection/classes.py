@@ -76,15 +76,11 @@ def remove_classes(fitted: Fitted, names: Sequence[str]) -> Fitted:
     kept = [c for c, name in enumerate(fitted.class_names) if name not in gone]
     if not kept:
         raise ArgumentError("a detector needs at least one class; all of them were to be removed")
-    parts = dict(fitted.weights.arrays())
-    for array, rows in CLASS_ROWS.items():
-        if parts.get(array) is not None:
-            parts[array] = np.concatenate([parts[array][rows * c : rows * (c + 1)] for c in kept])
     names_left = tuple(fitted.class_names[c] for c in kept)
     change = {"removed": [name for name in fitted.class_names if name in gone]}
     metadata = changed(fitted.metadata, change)
     _edit_names(metadata, lambda name: None if name in gone else name)
-    return Fitted(DetectorWeights(**parts), names_left, metadata)
+    return Fitted(fitted.weights.of_classes(kept), names_left, metadata)
 
 
 def rename_class(fitted: Fitted, old: str, new: str) -> Fitted:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -89,6 +89,14 @@ class DetectorWeights:
         """All of them by name, for a model file; those of fc7 only where there is one."""
         named = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in named.items() if self.fc7_bias.size or not name.startswith("fc7")}
+
+    def of_classes(self, kept: Sequence[int]) -> DetectorWeights:
+        """The weights of some classes only, in the order of ``kept``."""
+        parts = dict(self.arrays())
+        for array, rows in CLASS_ROWS.items():
+            if parts.get(array) is not None:
+                parts[array] = np.concatenate([parts[array][rows * c : rows * (c + 1)] for c in kept])
+        return DetectorWeights(**parts)
 
     @property
     def classes(self) -> int:

@@ -9,7 +9,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -55,18 +55,34 @@ class FixedProposals:
         return inside
 
 
-def _may_be(stored: str, asked: PurePosixPath) -> bool:
+def _may_be(stored: tuple[str, ...], asked: tuple[str, ...]) -> bool:
     """Whether folders agree as far as both name them: ``a/1.jpg`` isn't ``b/1.jpg``."""
-    one, two = PurePosixPath(stored.replace("\\", "/")).parts[:-1], asked.parts[:-1]
-    both = min(len(one), len(two))
-    return not both or one[-both:] == two[-both:]
+    both = min(len(stored), len(asked))
+    return not both or stored[-both:] == asked[-both:]
+
+
+def _is_foreign(folders: tuple[str, ...]) -> bool:
+    """Whether the folders of a name are those of one machine, as they are where it is absolute or goes upwards."""
+    return bool(folders) and (folders[0] == "/" or ".." in folders or folders[0].endswith(":"))
+
+
+def _telling_folders(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The folders that tell images apart: of names of one machine without the leading ones that all of them share."""
+    folders = {name: PurePosixPath(name.replace("\\", "/")).parts[:-1] for name in names}
+    foreign = {name: parts for name, parts in folders.items() if _is_foreign(parts)}
+    if not foreign:
+        return folders
+    first, last = min(foreign.values()), max(foreign.values())  # of sorted ones, these differ most
+    shared = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return folders | {name: parts[shared:] for name, parts in foreign.items()}
 
 
 class StoredProposals(Mapping[str, F32]):
     """Windows of many images, by name: ``stored["000005.jpg"]`` is float32 ``(K, 4)``.
 
     A name is found as it is stored, else by its file name, else by its file name without extension (the VOC ids of the
-    R-CNN files), where the folders agree as far as both name them. :meth:`proposer` gives what a detector takes.
+    R-CNN files), where the folders agree as far as both name them; leading folders that all names share don't count
+    where these are absolute, as the images may have been moved. :meth:`proposer` gives what a detector takes.
     """
 
     def __init__(self, windows: Mapping[str, ArrayLike], source: str = "windows") -> None:
@@ -77,6 +93,7 @@ class StoredProposals(Mapping[str, F32]):
             except ArgumentError as error:
                 raise ProposalError(f"{source}: {error}") from None
         self._source = source
+        self._folders = _telling_folders(self._windows)
         self._by_file: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for name in self._windows:
@@ -90,7 +107,7 @@ class StoredProposals(Mapping[str, F32]):
             return self._windows[key]
         path = PurePosixPath(key.replace("\\", "/"))
         for index, part in ((self._by_file, path.name), (self._by_stem, path.stem)):
-            found = [name for name in index.get(part, []) if _may_be(name, path)]
+            found = [name for name in index.get(part, []) if _may_be(self._folders[name], path.parts[:-1])]
             if len(found) == 1:
                 return self._windows[found[0]]
             if found:

@@ -60,6 +60,7 @@ class Learner:
         self.threads = threads or cores
         self._suggestions: dict[str, list[list[float]]] = {}
         self._windows: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._broken: set[str] = set()
         self._overview: dict[str, dict[str, Any]] = {}
         self._news: dict[str, dict[str, Any] | None] = {}
         self._news_at = 0.0
@@ -160,6 +161,7 @@ class Learner:
         image = event["image"]
         if event.get("broken"):
             self._windows[image] = {"boxes": [], "scores": []}
+            self._broken.add(image)
             self.publish({"type": "windows", "image": image})
         else:
             self._suggestions[image] = event["suggestions"]
@@ -272,6 +274,9 @@ class Learner:
 
     def images_changed(self) -> None:
         """Hear of other images; what is known of those that came back teaches again."""
+        for image_id in list(self._broken):  # they may be whole now
+            self._broken.discard(image_id)
+            self._windows.pop(image_id, None)
         images = self.project.images
         self._tell(op="images", images=[(image.image_id, str(image.path)) for image in images])
         present = {image.image_id for image in images}

@@ -263,7 +263,8 @@ class StudioServer:
         """Take the labels that came with images. Labels that a person made are never replaced."""
         if added.labels is None or not added.labels.boxes:
             return 0
-        self.project.rescan()
+        if self.project.rescan():  # also where the labels are refused
+            self.teacher.images_changed()
         try:
             found = added.labels
             count = self.project.import_labels(found.class_names, found.boxes, found.unfinished)

@@ -123,7 +123,11 @@ class Worker:
 
     def on_images(self, images: list[tuple[str, str]]) -> None:
         """All images of the project."""
-        self.broken.clear()  # a file may be whole now, or its disk there again
+        # a file may be whole now, or its disk there again
+        self.todo_lessons.extend(key for key in self.broken if key in self.labels and key not in self.todo_lessons)
+        if self.front in self.broken:
+            self.front_fresh = False
+        self.broken.clear()
         self.paths = {image_id: Path(path) for image_id, path in images}
         known = [key for key in self.paths if self.describer.is_known(self.paths[key])] if len(images) <= 2000 else []
         self.described = len(known)
@@ -402,9 +406,12 @@ class Worker:
         return str(export_onnx(detector, request["path"])[0])
 
     def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
-        # those that the head was taught, which may be others than there are now
-        chosen = tuple(names.get(number, f"class {number}") for number in self.taught_classes)
-        return self.answers.present(self.taught, chosen, self.suggester.calibration)
+        """The detector as it was taught, without classes that are gone since."""
+        kept = [c for c, number in enumerate(self.taught_classes) if number in names]
+        taught = self.taught.of_classes(kept) if self.taught is not None and kept else None
+        return self.answers.present(
+            taught, tuple(names[self.taught_classes[c]] for c in kept), self.suggester.calibration
+        )
 
     def _status(self, force: bool = False, state: str | None = None) -> None:
         now = time.perf_counter()
