@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Route
+    from still import StillStudio
 
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")  # the last is GitHub's
 CHROMIUM = next((path for path in BROWSERS if Path(path).exists()), None)
@@ -109,7 +110,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
+def call(studio: Studio | StillStudio, method: str, path: str, body: Any = None) -> Any:
     """Ask the studio's API; the answer's JSON."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{studio.port}{path}", None if body is None else json.dumps(body).encode(),
@@ -119,7 +120,7 @@ def call(studio: Studio, method: str, path: str, body: Any = None) -> Any:
         return json.load(answer)
 
 
-def open_first_by_name(page: Page, studio: Studio) -> None:
+def open_first_by_name(page: Page, studio: Studio | StillStudio) -> None:
     """Open the studio's page, and the image whose name comes first."""
     page.goto(studio.address)
     page.locator(".tile").first.wait_for()

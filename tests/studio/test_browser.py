@@ -28,6 +28,7 @@ from person import (
     train_fully,
     try_images,
 )  # fmt: skip
+from still import StillStudio, still_studio
 
 from sppnet import SPPDetector
 from sppnet.datasets.example import make_example
@@ -57,6 +58,13 @@ def studio(digits: tuple[Path, Truth], tmp_path: Path) -> Iterator[Studio]:
     server = Studio(digits[0], free_port(), tmp_path / "state")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def still(digits: tuple[Path, Truth]) -> Iterator[StillStudio]:
+    """For what has nothing to do with learning."""
+    with still_studio(digits[0]) as server:
+        yield server
 
 
 def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
@@ -181,19 +189,19 @@ def test_undo_keyboard_and_a_server_that_comes_back(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> None:
+def test_two_people_do_not_overwrite_each_other(still: StillStudio, deaf: bool) -> None:
     """Changes of others are shown at once; where a page did not hear of them, it asks before it overwrites."""
     with browser_page() as page:
         if deaf:
             page.route("**/api/events", lambda route: route.abort())
-        page.goto(studio.address)
+        page.goto(still.address)
         page.locator(".tile").first.click()
         person = Person(page, {})
         person.wait_until_ready()
         image = page.evaluate("window.__s.open.value.id")
-        cls = call(studio, "POST", "/api/classes", {"name": "other"})["id"]
+        cls = call(still, "POST", "/api/classes", {"name": "other"})["id"]
         change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": False, "rejected": []}
-        call(studio, "PUT", f"/api/images/{image}/labels", change)
+        call(still, "PUT", f"/api/images/{image}/labels", change)
         if not deaf:
             wait_until(page, "window.__s.open.value.boxes.length === 1")
             assert [b["name"] for b in person.state()["boxes"]] == ["other"]
@@ -204,14 +212,14 @@ def test_two_people_do_not_overwrite_each_other(studio: Studio, deaf: bool) -> N
         page.mouse.up()
         person.answer_what_it_is("mine")
         page.locator("dialog[open]").wait_for()
-        assert [b[:4] for b in call(studio, "GET", f"/api/images/{image}")["boxes"]] == [[1, 1, 30, 30]]
+        assert [b[:4] for b in call(still, "GET", f"/api/images/{image}")["boxes"]] == [[1, 1, 30, 30]]
         page.locator("dialog .primary").click()  # keep mine
         wait_until(page, "window.__s.waiting.value === 0")
-        (box,) = call(studio, "GET", f"/api/images/{image}")["boxes"]
+        (box,) = call(still, "GET", f"/api/images/{image}")["boxes"]
         assert box[:4] == pytest.approx([50, 50, 90, 90], abs=1.5)
 
 
-def test_images_are_added_and_snapshots_restored_by_the_page(studio: Studio, tmp_path: Path) -> None:
+def test_images_are_added_and_snapshots_restored_by_the_page(still: StillStudio, tmp_path: Path) -> None:
     import io
 
     import numpy as np
@@ -223,30 +231,30 @@ def test_images_are_added_and_snapshots_restored_by_the_page(studio: Studio, tmp
     with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
         archive.writestr("deep/inside.png", buffer.getvalue())
         archive.writestr("../outside.png", buffer.getvalue())
-    before = len(call(studio, "GET", "/api/images")["images"])
-    cls = call(studio, "POST", "/api/classes", {"name": "thing"})["id"]
-    first = call(studio, "GET", "/api/images")["images"][0]["id"]
+    before = len(call(still, "GET", "/api/images")["images"])
+    cls = call(still, "POST", "/api/classes", {"name": "thing"})["id"]
+    first = call(still, "GET", "/api/images")["images"][0]["id"]
     change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": True, "rejected": []}
-    call(studio, "PUT", f"/api/images/{first}/labels", change)
+    call(still, "PUT", f"/api/images/{first}/labels", change)
     with browser_page() as page:
-        page.goto(studio.address)
+        page.goto(still.address)
         page.locator(".tile").first.wait_for()
         files = page.locator(".add-images input[type=file]").first
         files.set_input_files([tmp_path / "new.png", tmp_path / "more.zip"])
         page.locator("dialog[open]").wait_for()  # it says what was left out
         assert page.get_by_text("../outside.png").count() == 1
         wait_until(page, f"window.__s.rows.value.length === {before + 2}")
-        names = {row["name"] for row in call(studio, "GET", "/api/images")["images"]}
+        names = {row["name"] for row in call(still, "GET", "/api/images")["images"]}
         assert {"new.png", "more/deep/inside.png"} <= names
         assert not (tmp_path / "outside.png").exists()
         page.get_by_role("button", name="Make a snapshot").click()
         page.locator(".snapshots li").first.wait_for()
         change |= {"version": 1, "boxes": []}
-        call(studio, "PUT", f"/api/images/{first}/labels", change)
+        call(still, "PUT", f"/api/images/{first}/labels", change)
         page.on("dialog", lambda dialog: dialog.accept())
         page.locator(".snapshots button").last.click()
         wait_until(page, "document.querySelectorAll('.snapshots li').length === 2")
-        boxes = call(studio, "GET", f"/api/images/{first}")["boxes"]
+        boxes = call(still, "GET", f"/api/images/{first}")["boxes"]
         assert [b[:4] for b in boxes] == [[1, 1, 30, 30]]
 
 
@@ -260,16 +268,12 @@ def test_names_of_files_never_become_html(tmp_path: Path) -> None:
         Image.fromarray(np.full((30, 40, 3), 128, np.uint8)).save(folder / name)
     (tmp_path / "outside.png").write_bytes(b"x")
     (folder / "link.png").symlink_to(tmp_path / "outside.png")
-    server = Studio(folder, free_port(), tmp_path / "state")
-    try:
-        with browser_page() as page:
-            page.goto(server.address)
-            page.locator(".tile").first.wait_for()
-            page.locator(".tile").first.click()
-            page.locator(".canvas").wait_for()
-            assert page.evaluate("window.hacked") is None
-    finally:
-        server.stop()
+    with still_studio(folder) as server, browser_page() as page:
+        page.goto(server.address)
+        page.locator(".tile").first.wait_for()
+        page.locator(".tile").first.click()
+        page.locator(".canvas").wait_for()
+        assert page.evaluate("window.hacked") is None
 
 
 def test_kills_lose_nothing_that_was_acknowledged(studio: Studio) -> None:
@@ -371,19 +375,19 @@ def test_without_a_mouse(studio: Studio) -> None:
         assert image["done"]
 
 
-def test_orders_and_filters(studio: Studio, digits: tuple[Path, Truth]) -> None:
+def test_orders_and_filters(still: StillStudio, digits: tuple[Path, Truth]) -> None:
     folder, _ = digits
     names = sorted(path.name for path in folder.glob("*.jpg"))
     for i, name in enumerate(names):
         os.utime(folder / name, (1_000_000, 1_000_000 + 10 * ((i * 3) % len(names))))
-    call(studio, "POST", "/api/rescan", {})
-    ids = {row["name"]: row["id"] for row in call(studio, "GET", "/api/images")["images"]}
-    first, second = (call(studio, "POST", "/api/classes", {"name": name})["id"] for name in ("a", "b"))
+    call(still, "POST", "/api/rescan", {})
+    ids = {row["name"]: row["id"] for row in call(still, "GET", "/api/images")["images"]}
+    first, second = (call(still, "POST", "/api/classes", {"name": name})["id"] for name in ("a", "b"))
     for name, cls, done in ((names[2], second, True), (names[4], first, False)):
         change = {"version": 0, "boxes": [[1, 1, 30, 30, cls]], "done": done, "rejected": []}
-        call(studio, "PUT", f"/api/images/{ids[name]}/labels", change)
+        call(still, "PUT", f"/api/images/{ids[name]}/labels", change)
     with browser_page() as page:
-        page.goto(studio.address)
+        page.goto(still.address)
         page.locator(".tile").first.wait_for()
 
         def shown(order: str, filter: str = "All") -> list[str]:
@@ -400,7 +404,7 @@ def test_orders_and_filters(studio: Studio, digits: tuple[Path, Truth]) -> None:
         assert shown("name", "Untouched") == [name for name in names if name not in (names[2], names[4])]
 
 
-def test_frames_of_a_video_in_the_folder(studio: Studio, digits: tuple[Path, Truth]) -> None:
+def test_frames_of_a_video_in_the_folder(still: StillStudio, digits: tuple[Path, Truth]) -> None:
     av = pytest.importorskip("av", reason="needs the extra video")
     import numpy as np
 
@@ -412,11 +416,11 @@ def test_frames_of_a_video_in_the_folder(studio: Studio, digits: tuple[Path, Tru
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with browser_page() as page:
-        page.goto(studio.address)
+        page.goto(still.address)
         page.locator(".tile").first.wait_for()
         page.get_by_role("button", name="Take an image of every second").click()
         wait_until(page, f"window.__s.rows.value.length === {len(digits[1]) + 2}")
-        names = {row["name"] for row in call(studio, "GET", "/api/images")["images"]}
+        names = {row["name"] for row in call(still, "GET", "/api/images")["images"]}
         assert {"clip/clip_000000000.jpg", "clip/clip_000001000.jpg"} <= names
         wait_until(page, "window.__s.project.value.videos.length === 0")  # nothing is offered twice
         assert page.get_by_role("button", name="Take an image of every second").count() == 0

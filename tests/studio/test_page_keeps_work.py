@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs the extra studio")
 from person import CHROMIUM, Person, Studio, browser_page, call, free_port, open_dialog, open_first_by_name
+from still import StillStudio, still_studio
 from test_browser import wait_until
 
 from sppnet.datasets.example import make_example
@@ -24,12 +25,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="nee
 
 
 @pytest.fixture
-def studio(tmp_path: Path) -> Iterator[Studio]:
+def digits(tmp_path: Path) -> Path:
     make_example(tmp_path / "digits", 5, 2, 0)
     for file in (tmp_path / "digits").iterdir():
         if file.suffix != ".jpg":
             file.unlink()
-    server = Studio(tmp_path / "digits", free_port(), tmp_path / "state")
+    return tmp_path / "digits"
+
+
+@pytest.fixture
+def studio(digits: Path) -> Iterator[StillStudio]:
+    with still_studio(digits) as server:
+        yield server
+
+
+@pytest.fixture
+def whole_studio(digits: Path, tmp_path: Path) -> Iterator[Studio]:
+    """One that learns."""
+    server = Studio(digits, free_port(), tmp_path / "state")
     yield server
     server.stop()
 
@@ -43,7 +56,7 @@ def draw(person: Person, *box: float) -> None:
     page.wait_for_timeout(80)
 
 
-def first_box(page: Any, studio: Studio, name: str) -> tuple[Person, str]:
+def first_box(page: Any, studio: StillStudio, name: str) -> tuple[Person, str]:
     """Open the first image and draw a box of this name in it. Gives the number of the image, too."""
     open_first_by_name(page, studio)
     person = Person(page, {})
@@ -54,14 +67,14 @@ def first_box(page: Any, studio: Studio, name: str) -> tuple[Person, str]:
     return person, image
 
 
-def stored(studio: Studio, image: str) -> list[tuple[Any, ...]]:
+def stored(studio: StillStudio, image: str) -> list[tuple[Any, ...]]:
     """Rounded boxes of an image on the server, and the names of their classes."""
     names = {c["id"]: c["name"] for c in call(studio, "GET", "/api/project")["classes"]}
     boxes = call(studio, "GET", f"/api/images/{image}")["boxes"]
     return [(*(round(v, -1) for v in row[:4]), names[row[4]]) for row in boxes]
 
 
-def test_a_box_without_a_name_holds_nothing_up(studio: Studio) -> None:
+def test_a_box_without_a_name_holds_nothing_up(studio: StillStudio) -> None:
     """Undo leads back to it; what is done afterwards is saved all the same."""
     with browser_page() as page:
         person, image = first_box(page, studio, "thing")
@@ -90,7 +103,7 @@ def test_a_box_without_a_name_holds_nothing_up(studio: Studio) -> None:
         assert call(studio, "GET", f"/api/images/{image}")["done"]
 
 
-def test_a_conflict_in_an_image_that_was_left(studio: Studio) -> None:
+def test_a_conflict_in_an_image_that_was_left(studio: StillStudio) -> None:
     """Whoever labels quickly is at the next image when it comes."""
     with browser_page() as page:
         page.route("**/api/events", lambda route: route.abort())  # the page does not hear of others
@@ -126,7 +139,7 @@ def test_a_conflict_in_an_image_that_was_left(studio: Studio) -> None:
         wait_until(page, f"__s.open.value.id === '{first[0]}' && __s.open.value.boxes.length === 1")
 
 
-def test_undo_replaces_nothing_of_others(studio: Studio) -> None:
+def test_undo_replaces_nothing_of_others(studio: StillStudio) -> None:
     with browser_page() as page:
         person, image = first_box(page, studio, "thing")
         wait_until(page, "__s.waiting.value === 0")
@@ -144,7 +157,7 @@ def test_undo_replaces_nothing_of_others(studio: Studio) -> None:
         assert len(stored(studio, image)) == 2
 
 
-def test_undo_after_a_class_is_gone(studio: Studio) -> None:
+def test_undo_after_a_class_is_gone(studio: StillStudio) -> None:
     with browser_page() as page:
         person, image = first_box(page, studio, "kat")
         draw(person, 100, 100, 160, 150)
@@ -162,7 +175,7 @@ def test_undo_after_a_class_is_gone(studio: Studio) -> None:
         assert stored(studio, image) == [(20, 20, 90, 80, "cat"), (100, 100, 160, 150, "cat")]
 
 
-def test_undo_while_the_image_is_loaded_again_after_a_merge(studio: Studio) -> None:
+def test_undo_while_the_image_is_loaded_again_after_a_merge(studio: StillStudio) -> None:
     """The merge loads it, and so does each event of the server: the last stops the others, and may take long."""
     with browser_page() as page:
         person, image = first_box(page, studio, "kat")
@@ -213,7 +226,7 @@ class Held:
         self.answers[number][0].fulfill(response=self.answers[number][1])
 
 
-def test_an_answer_that_comes_late_replaces_nothing(studio: Studio) -> None:
+def test_an_answer_that_comes_late_replaces_nothing(studio: StillStudio) -> None:
     """What the server said of an image before the last change was saved is old when it arrives after it."""
     with browser_page() as page:
         person, image = first_box(page, studio, "thing")
@@ -234,7 +247,7 @@ def test_an_answer_that_comes_late_replaces_nothing(studio: Studio) -> None:
         assert len(stored(studio, image)) == 2
 
 
-def test_an_answer_that_comes_late_replaces_nothing_of_others(studio: Studio) -> None:
+def test_an_answer_that_comes_late_replaces_nothing_of_others(studio: StillStudio) -> None:
     """Labels and classes that another page made, and where the person went, meanwhile."""
     with browser_page() as page:
         person, image = first_box(page, studio, "thing")
@@ -261,7 +274,7 @@ def test_an_answer_that_comes_late_replaces_nothing_of_others(studio: Studio) ->
         assert page.evaluate("__s.conflict.value") is None
 
 
-def test_an_answer_that_comes_late_takes_no_box_without_a_name_and_nobody_back(studio: Studio) -> None:
+def test_an_answer_that_comes_late_takes_no_box_without_a_name_and_nobody_back(studio: StillStudio) -> None:
     with browser_page() as page:
         open_first_by_name(page, studio)
         person = Person(page, {})
@@ -292,7 +305,7 @@ def test_an_answer_that_comes_late_takes_no_box_without_a_name_and_nobody_back(s
         assert page.evaluate("__s.view.value") == "grid"
 
 
-def test_a_key_means_one_thing(studio: Studio) -> None:
+def test_a_key_means_one_thing(studio: StillStudio) -> None:
     for name, key in (("cat", "1"), ("dog", "2")):
         call(studio, "POST", "/api/classes", {"name": name, "key": key})
     with browser_page() as page:
@@ -310,12 +323,12 @@ def test_a_key_means_one_thing(studio: Studio) -> None:
         assert page.locator("dialog input").first.input_value() == "Cat"  # it is still there to be changed
 
 
-def test_an_image_that_can_not_be_read_holds_nothing_up(studio: Studio) -> None:
-    names = sorted(file.name for file in studio.folder.glob("*.jpg"))
-    (studio.folder / names[1]).write_bytes(b"\xff\xd8 nothing")
-    (studio.folder / names[-1]).write_bytes(b"\xff\xd8 nothing")
+def test_an_image_that_can_not_be_read_holds_nothing_up(whole_studio: Studio) -> None:
+    names = sorted(file.name for file in whole_studio.folder.glob("*.jpg"))
+    (whole_studio.folder / names[1]).write_bytes(b"\xff\xd8 nothing")
+    (whole_studio.folder / names[-1]).write_bytes(b"\xff\xd8 nothing")
     with browser_page() as page:
-        open_first_by_name(page, studio)
+        open_first_by_name(page, whole_studio)
         seen = []
         for key in ("Enter", "Enter", "Enter"):
             wait_until(page, "__s.open.value !== null && __s.view.value === 'image'")
@@ -327,9 +340,9 @@ def test_an_image_that_can_not_be_read_holds_nothing_up(studio: Studio) -> None:
         assert page.evaluate("__s.doneCount.value") == 3
 
 
-def test_what_went_wrong_is_seen_in_the_dialog(studio: Studio) -> None:
+def test_what_went_wrong_is_seen_in_the_dialog(whole_studio: Studio) -> None:
     with browser_page() as page:
-        page.goto(studio.address)
+        page.goto(whole_studio.address)
         page.locator(".tile").first.wait_for()
         open_dialog(page, "Export")
         downloads: list[Any] = []
@@ -347,7 +360,7 @@ def test_what_went_wrong_is_seen_in_the_dialog(studio: Studio) -> None:
         assert "at least 4 images" in page.locator("dialog .toast").inner_text()
 
 
-def test_the_keyboard_stays_where_it_was(studio: Studio) -> None:
+def test_the_keyboard_stays_where_it_was(studio: StillStudio) -> None:
     """After a dialog, and back from an image; what has the focus is seen."""
     with browser_page() as page:
         page.goto(studio.address)
@@ -372,7 +385,7 @@ def test_the_keyboard_stays_where_it_was(studio: Studio) -> None:
         assert style == "solid"
 
 
-def test_the_keyboard_goes_on_in_the_lists(studio: Studio) -> None:
+def test_the_keyboard_goes_on_in_the_lists(studio: StillStudio) -> None:
     """After a suggestion is accepted or rejected by keys, the next one has the focus; a mouse leaves it alone."""
     call(studio, "POST", "/api/classes", {"name": "thing"})
     with browser_page() as page:
@@ -403,7 +416,7 @@ def test_the_keyboard_goes_on_in_the_lists(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize("format", ["voc", "yolo", "coco"])
-def test_a_folder_with_labels(studio: Studio, tmp_path: Path, format: str) -> None:
+def test_a_folder_with_labels(studio: StillStudio, tmp_path: Path, format: str) -> None:
     data = make_example(tmp_path / "made", 3, 2, 1)
     write_dataset(data, tmp_path / "pets", format)
     with browser_page() as page:

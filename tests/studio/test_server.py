@@ -8,7 +8,6 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,67 +15,14 @@ from PIL import Image
 
 pytest.importorskip("starlette", reason="needs the extra studio")
 from starlette.testclient import TestClient
+from still import TOKEN, StillTeacher
 
 from sppnet.errors import ArgumentError
 from sppnet.studio.project import Project
 from sppnet.studio.server import MAX_BODY_BYTES, Events, make_app
 from sppnet.studio.serving import _own_names
 
-TOKEN = "t" * 32
 HOST = "127.0.0.1:8787"
-
-
-class StillTeacher:
-    """Answers at once and learns nothing."""
-
-    def __init__(self) -> None:
-        self.changed: list[str] = []
-
-    def status(self) -> dict[str, Any]:
-        return {"features": {"done": 0, "total": 0, "seconds_left": None}}
-
-    def overview(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def suggestions(self, image_id: str) -> list[list[float]] | None:
-        return None
-
-    def windows(self, image_id: str) -> dict[str, Any] | None:
-        return {"boxes": [[0, 0, 9, 9]], "scores": [1.0]}
-
-    def tighten(self, image_id: str, box: object, class_id: object) -> list[float] | None:
-        return None
-
-    def bring_to_front(self, image_id: str) -> None: ...
-
-    def labels_changed(self, image_id: str) -> None:
-        self.changed.append(image_id)
-
-    def classes_changed(self) -> None: ...
-
-    def images_changed(self) -> None: ...
-
-    def quality(self) -> dict[str, Any]:
-        return {"classes": []}
-
-    def detect(self, data: bytes) -> dict[str, Any]:
-        if not data.startswith(b"\xff\xd8"):
-            raise ArgumentError("image: is damaged")
-        return {"detections": []}
-
-    def compare(self, image_id: str) -> dict[str, Any]:
-        return {}
-
-    def start_training(self, options: dict[str, Any]) -> dict[str, Any]:
-        return {}
-
-    def cancel_training(self) -> dict[str, Any]:
-        return {}
-
-    def export(self, what: dict[str, str]) -> Path:
-        raise ArgumentError("what: got nothing")
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture
