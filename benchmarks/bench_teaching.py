@@ -162,6 +162,7 @@ def main() -> None:
     add("--counts", type=int, nargs="+", default=list(COUNTS), help="numbers of images taught")
     add("--seeds", type=int, default=3)
     add("--unseen", type=int, default=60, help="images to measure on, of each task")
+    add("--model", help="detector to start from (default: the one that comes with sppnet)")
     add("--no-add-class", action="store_true", help="leave add-class out; it takes most of the time")
     add("--train", action="store_true", help="also train on the same images, as `sppnet train` does")
     add("--json", type=Path)
@@ -169,7 +170,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     arguments.cache.mkdir(parents=True, exist_ok=True)
-    detector = SPPDetector.load(None)
+    detector = SPPDetector.load(arguments.model)
     rows: list[dict[str, Any]] = []
     if arguments.json and arguments.json.is_file():  # goes on from there
         rows = json.loads(arguments.json.read_text(encoding="utf-8"))["rows"]
