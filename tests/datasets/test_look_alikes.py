@@ -72,7 +72,9 @@ def test_a_label_file_of_two_copies_of_an_image(tmp_path: Path) -> None:
     (tmp_path / "txt").mkdir()
     (tmp_path / "txt" / "001.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (tmp_path / "data.yaml").write_text("train: .\nnames: [cat]\n")
-    assert [len(record) for record in load_dataset(tmp_path, format="yolo")] == [1, 1]
+    data = read_dataset(tmp_path, "yolo")
+    assert [len(image.objects) for image in data.images.values()] == [1, 1]
+    assert [problem.kind for problem in data.problems] == ["shared label file"]
 
 
 def test_an_empty_image_beside_one_of_its_name_in_capitals(tmp_path: Path) -> None:
@@ -117,6 +119,18 @@ def test_an_image_may_be_called_like_a_comment(tmp_path: Path) -> None:
             "# 2.png,1,1,9,9,dog", "#3.png,1,1,9,9,dog"]  # fmt: skip
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     assert [(record.path.name, len(record)) for record in load_dataset(tmp_path)] == [("#1.png", 1), ("2.png", 1)]
+
+
+def test_rows_that_begin_with_a_number_sign(tmp_path: Path) -> None:
+    """A class or a number of a box may begin so, and images may lie in a split, or have another extension."""
+    photo(tmp_path / "images" / "train" / "#1.png")
+    photo(tmp_path / "images" / "train" / "2.png")
+    for text in (
+        "image,x0,y0,x1,y1,label,split\n#1.jpg,10,10,50,50,cat,train\n2.png,1,1,9,9,cat,train\n",
+        "label,image,x0,y0,x1,y1,split\n#9 bolt,#1.png,10,10,50,50,train\n# a comment\nnut,2.png,1,1,9,9,train\n",
+    ):
+        (tmp_path / "labels.csv").write_text(text)
+        assert [len(record) for record in load_dataset(tmp_path, "train")] == [1, 1]
 
 
 def test_tracks_of_several_tasks_are_refused(tmp_path: Path) -> None:
@@ -208,23 +222,79 @@ def test_names_of_another_machine_keep_their_folders(tmp_path: Path) -> None:
     assert found_in(tmp_path) == ["images/camA/1.png", "images/camA/2.png"]
 
 
+def test_images_at_several_depths(tmp_path: Path) -> None:
+    """As CVAT exports them, and with names of another machine: all of them fit."""
+    names = ["1", "2", "night/1", "night/2"]
+    for name in names:
+        photo(tmp_path / "yolo" / "obj_train_data" / f"{name}.png")
+        (tmp_path / "yolo" / "obj_train_data" / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        photo(tmp_path / "coco" / "images" / f"{name}.png")
+    (tmp_path / "yolo" / "obj.names").write_text("cat\n")
+    (tmp_path / "yolo" / "obj.data").write_text("classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n")
+    lines = [f"data/obj_train_data/{name}.png\n" for name in names]
+    (tmp_path / "yolo" / "train.txt").write_text("".join(lines))
+    assert len(found_in(tmp_path / "yolo")) == 4
+    for pattern in ("{}.jpg", "D:/helmets/images/{}.jpg", "/content/images/{}.png"):
+        (tmp_path / "coco" / "annotations.json").write_text(coco([pattern.format(name) for name in names]))
+        assert len(found_in(tmp_path / "coco")) == 4, pattern
+
+
+def labelme(path: Path, image: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = {"label": "cat", "points": [[10, 10], [50, 50]], "shape_type": "rectangle"}
+    document = {"version": "5", "imagePath": image, "imageData": None, "shapes": [shape]}
+    path.write_text(json.dumps(document | {"imageWidth": 100, "imageHeight": 100}))
+
+
+def test_an_image_that_was_deleted_is_not_that_of_another_camera(tmp_path: Path) -> None:
+    for name in ("camA/1", "camA/3", "camB/2"):
+        photo(tmp_path / "set" / f"{name}.png")
+    for name in ("camA/1", "camA/2", "camA/3", "camB/1", "camB/2"):
+        labelme(tmp_path / "set" / f"{name}.json", f"{name[5:]}.png")
+    data = load_dataset(tmp_path / "set", format="labelme", on_error="skip")
+    assert [record.path.relative_to(tmp_path / "set").as_posix() for record in data] == [
+        "camA/1.png", "camA/3.png", "camB/2.png",
+    ]  # fmt: skip
+    assert [len(record) for record in data] == [1, 1, 1]
+    assert len(data.problems) == 2
+    # annotations in folders of their own, called like those of the images
+    for name in ("camA/1", "camA/2", "camB/2"):
+        photo(tmp_path / "apart" / "pics" / f"{name}.png")
+    for name in ("camA/1", "camA/2", "camB/1", "camB/2"):
+        labelme(tmp_path / "apart" / "json" / f"{name}.json", f"{name[5:]}.png")
+    data = load_dataset(tmp_path / "apart", format="labelme", on_error="skip")
+    assert [len(record) for record in data] == [1, 1, 1]
+
+
+def test_labels_of_the_split_in_whose_name_they_are(tmp_path: Path) -> None:
+    """An image without objects needs no file, and gets none of the other split."""
+    for split, numbers in (("train", (1, 2)), ("val", (1, 3))):
+        for k in (1, 2, 3):
+            photo(tmp_path / f"{split}_images" / f"{k}.png")
+        (tmp_path / f"{split}_labels").mkdir()
+        for k in numbers:
+            (tmp_path / f"{split}_labels" / f"{k}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: train_images\nval: val_images\nnames: [cat]\n")
+    assert found_in(tmp_path, format="yolo", split="val") == ["val_images/1.png", "val_images/3.png"]
+    assert found_in(tmp_path, format="yolo", split="train") == ["train_images/1.png", "train_images/2.png"]
+
+
+def test_trapezoids_are_outlines(tmp_path: Path) -> None:
+    """Near the middle of the image, where each would also do as a box with two points in it."""
+    rng = np.random.default_rng(0)
+    for k in range(20):
+        photo(tmp_path / "images" / f"{k}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        corners = np.array([[0.4, 0.58], [0.6, 0.58], [0.62, 0.7], [0.38, 0.7]]) + rng.uniform(-0.02, 0.02, 2)
+        (tmp_path / "labels" / f"{k}.txt").write_text("0 " + " ".join(f"{v:.4f}" for v in corners.ravel()) + "\n")
+    for record in load_dataset(tmp_path, format="yolo"):
+        np.testing.assert_allclose(record.boxes[0, 2:] - record.boxes[0, :2], (24, 12), atol=0.1)
+
+
 def test_two_folders_of_annotations_of_the_same_images(tmp_path: Path) -> None:
     photo(tmp_path / "pictures" / "a" / "1.png")
-    shape = {"label": "cat", "points": [[10, 10], [50, 50]], "shape_type": "rectangle"}
     for folder in ("first", "second"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "1.json").write_text(
-            json.dumps(
-                {
-                    "version": "5",
-                    "imagePath": "1.png",
-                    "imageData": None,
-                    "shapes": [shape],
-                    "imageWidth": 100,
-                    "imageHeight": 100,
-                }
-            )
-        )
+        labelme(tmp_path / folder / "1.json", "1.png")
     assert len(found_in(tmp_path, format="labelme")) == 1
 
 

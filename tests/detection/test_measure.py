@@ -145,6 +145,13 @@ def test_figures_that_may_be_too_good(detector: SPPDetector, val: DetectionDatas
         ({"data": "VOC", "split": "trainval"}, test, ""),
         ({"data": "VOC", "split": "", "drawn": None}, val, "trained on the whole data set"),
         ({"data": "VOC"}, val, ""),  # a file of an earlier version doesn't say
+        ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abc"}}, test, ""),  # nor this one
+        ({"data": "VOC", "split": "validation", "drawn": None}, val, "trained on validation"),
+        ({"data": "VOC", "split": "all", "drawn": None}, val, "trained on all"),
+        ({"data": "VOC", "split": "trainval"}, replace(val, split="all"), "trained on trainval"),
+        # the data set was renamed; what it holds is the same
+        ({"data": "old", "split": "train", "drawn": {"seed": 7, "images": "abc", "split": ""}}, drawn, ""),
+        ({"data": "old", "split": "", "drawn": None}, drawn, ""),
         # train --split trainval without a split to measure on: four images of five of it, so some of val
         ({"data": "VOC", "split": "train", "drawn": {"seed": 7, "images": "abc", "split": "trainval"}}, val,
          "trained on trainval"),

@@ -78,7 +78,24 @@ def test_windows_of_images_that_were_moved(home: str) -> None:
     with pytest.raises(KeyError):
         stored["/mnt/copy/test/1.jpg"]
     one = StoredProposals({f"{home}/train/1.jpg": BOXES})
-    assert len(one["/mnt/images/1.jpg"]) == len(BOXES)
+    assert len(one["/mnt/train/1.jpg"]) == len(BOXES)
+    with pytest.raises(KeyError):  # it may be another image
+        one["/mnt/val/1.jpg"]
+
+
+def test_windows_of_images_that_lie_beside_others() -> None:
+    """Nothing was moved: those asked for are others."""
+    stored = StoredProposals({f"/srv/camA/frames/{k}.jpg": BOXES for k in range(3)})
+    with pytest.raises(KeyError):
+        stored["/srv/camB/frames/1.jpg"]
+    assert len(stored["/mnt/frames/1.jpg"]) == len(BOXES)
+    stored = StoredProposals({"/srv/d/1.jpg": BOXES[:1], "/srv/d/night/1.jpg": BOXES})
+    assert len(stored["night/1.jpg"]) == len(BOXES)
+    assert len(stored["/srv/d/1.jpg"]) == 1
+    # as `sppnet proposals` names images of one name in several folders
+    stored = StoredProposals({"srv/a/data/train/1.jpg": BOXES[:1], "srv/a/data/val/1.jpg": BOXES})
+    assert len(stored["/mnt/copy/val/1.jpg"]) == len(BOXES)
+    assert len(stored["/srv/a/data/train/1.jpg"]) == 1
 
 
 def test_mat_files_of_rcnn(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def test_a_class_that_is_gone_is_not_exported(tmp_path: Path) -> None:
     detector, names = worker._present({10: "cat", 12: "cow", 13: "new"})
     assert names == detector.class_names_ == ("cat", "cow")
     np.testing.assert_array_equal(detector.weights_.class_weight, weights.class_weight[[0, 2]])
+    with pytest.raises(ArgumentError, match="still being learned"):  # not the classes of the detector to start from
+        worker._present({13: "new"})
     np.testing.assert_array_equal(detector.weights_.box_bias, weights.box_bias[[0, 1, 2, 3, 8, 9, 10, 11]])
 
 

@@ -54,15 +54,23 @@ def training_splits(arguments: argparse.Namespace, begun: SPPDetector | None = N
     """
     from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.training_splits import load_training_splits
-    from sppnet.detection.measure import split_seed
+    from sppnet.detection.measure import split_seed, trained_on
 
     raw = read_dataset(arguments.data, **reading(arguments))
-    again = begun is not None and begun.metadata_.get("training", {}).get("data") == raw.name
-    return load_training_splits(
-        raw, arguments.split, arguments.val_split, class_names=arguments.classes,
-        seed=split_seed(begun) if again and begun is not None else arguments.seed,
-        on_error=arguments.on_error,
-    )  # fmt: skip
+
+    def splits(seed: int) -> TrainingSplits:
+        return load_training_splits(
+            raw, arguments.split, arguments.val_split, class_names=arguments.classes, seed=seed,
+            on_error=arguments.on_error,
+        )  # fmt: skip
+
+    if begun is None:
+        return splits(arguments.seed)
+    seed = split_seed(begun)
+    chosen = splits(seed)
+    if chosen.train.drawn is None or seed == arguments.seed or trained_on(begun, chosen.train):
+        return chosen
+    return splits(arguments.seed)
 
 
 def maps_parameters(arguments: argparse.Namespace) -> dict[str, Any]:

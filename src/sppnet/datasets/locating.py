@@ -11,8 +11,8 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.walking import walk_files
 
-__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "closest", "folders_near", "home_of", "is_comment", "name_key"]
+__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "folders_near", "home_of", "likeness", "name_key"]
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "Images", "img", "imgs", "image")
 """Names of folders in which images are looked for first."""
@@ -36,6 +36,7 @@ _MAX_NAME = 4096
 _MAX_FILES = 2_000_000
 _HASHED = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts eight digits before the name of an upload
 _DRIVE = re.compile(r"[A-Za-z]:[/\\]")
+_NUMBER = re.compile(r"\d+")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -62,6 +63,25 @@ class _Spelling:
 
     parts: tuple[str, ...]
     foreign: bool
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """An image that may be the one of a name.
+
+    Attributes:
+        path: of the image.
+        rank: how many of the last parts of the name fit.
+        parts: of the name.
+        request: which name it is.
+        near: the folder of its annotation.
+    """
+
+    path: Path
+    rank: int
+    parts: tuple[str, ...]
+    request: int = -1
+    near: Path = Path()
 
 
 def home_of(root: Path) -> Path:
@@ -113,8 +133,6 @@ class ImageIndex:
         self._given = (home, images)
         # where annotations in a folder surely have images: one of another folder that is only called alike isn't theirs
         self._own: dict[Path, set[Path]] = defaultdict(set)
-        self._stems: dict[Path, set[str]] | None = None
-        self._are_alike: dict[tuple[Path, Path], bool] = {}
         self._allowed = [p for base in (self.home, self.images) if base is not None
                          for p in (base, Path(os.path.realpath(base)))]  # fmt: skip
 
@@ -143,12 +161,13 @@ class ImageIndex:
                 table[key].append(file)
         return tables
 
-    def locate(self, requests: Sequence[tuple[str, Sequence[Path]]]) -> list[Location]:
+    def locate(self, requests: Sequence[tuple[str, Sequence[Path]]], *, taken: Collection[Path] = ()) -> list[Location]:
         """Find the image of each name.
 
         Args:
             requests: a name, and the folders that it may be relative to, the likeliest first. Names of one
                 file belong together: an image that one of them means exactly isn't guessed for another.
+            taken: images that other names mean; they aren't guessed either.
 
         Returns:
             A location for each, in the same order.
@@ -159,25 +178,27 @@ class ImageIndex:
             found.append(place)
             if folders:
                 self._learn_home(name, folders, place)
-        taken = {place.path for place in found if place is not None and not place.outside}
+        known = {place.path for place in found if place is not None and not place.outside}
+        homes = {folder: _Homes(self._series, own) for folder, own in self._own.items()}
         shared = _shared_folders([name for name, _ in requests])
-        guesses: dict[Path, list[tuple[int, int]]] = defaultdict(list)
+        guesses: list[_Guess] = []
         for i, (name, folders) in enumerate(requests):
             exact = found[i]
             if exact is not None and not exact.outside:
                 continue
-            place, rank = self._search(name, self.places(folders), shared)
-            homes = self._own.get(folders[0]) if folders else None
-            if place.found and rank == 1 and self._is_anothers(place.path, homes):
-                place = self._of_another(name, folders, place.path)
-            if exact is not None and (not place.found or rank < 2):
+            guess, missing = self._search(name, self.places(folders), shared)
+            if exact is not None and (guess is None or guess.rank < 2):
                 continue  # a file outside fits better than the last part of a name
-            found[i] = place
-            if place.found:
-                guesses[place.path].append((rank, i))
-        self._drop_worse(guesses, found, requests)
-        for path, ranked in guesses.items():
-            self._settle(path, ranked, taken, found, requests)
+            near = folders[0] if folders else self.home
+            if guess is None:
+                found[i] = Location(self._expected(name, folders), False, missing=missing)
+            elif guess.rank == 1 and near in homes and homes[near].is_anothers(guess.path):
+                found[i] = self._of_another(name, folders, guess.path)
+            else:
+                found[i] = Location(guess.path)
+                guesses.append(replace(guess, request=i, near=near))
+        self._drop_strange(guesses, found, requests)
+        self._settle([guess for guess in guesses if _is_found(found[guess.request])], {*taken, *known}, found, requests)
         return [place if place is not None else Location(self.home, False) for place in found]
 
     def _learn_home(self, name: str, folders: Sequence[Path], place: Location | None) -> None:
@@ -191,79 +212,82 @@ class ImageIndex:
             if len(sure) == 1:
                 self._own[folders[0]].add(self._shown(sure[0]).parent)
 
-    def _is_anothers(self, path: Path, homes: set[Path] | None) -> bool:
-        """Whether an image outside of ``homes`` is that of other annotations: its folder is numbered like these."""
-        if not homes or path.parent in homes:
-            return False
-        return any(self._alike(path.parent, home) for home in homes)
-
-    def _alike(self, one: Path, two: Path) -> bool:
-        pair = (one, two)
-        if pair not in self._are_alike:
-            self._are_alike[pair] = not self._stems_of(one).isdisjoint(self._stems_of(two))
-        return self._are_alike[pair]
-
-    def _stems_of(self, folder: Path) -> set[str]:
-        if self._stems is None:
-            self._stems = defaultdict(set)
-            for file in self.files:
-                self._stems[self._shown(file).parent].add(name_key(file.stem))
-        return self._stems.get(folder, set())
+    @cached_property
+    def _series(self) -> dict[Path, tuple[set[str], set[str]]]:
+        """Of each folder with images: keys of their names without extension, and these with all numbers alike."""
+        found: dict[Path, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+        for file in self.files:
+            key = name_key(file.stem)
+            names, numbered = found[self._shown(file).parent]
+            names.add(key)
+            numbered.add(_NUMBER.sub("#", key))
+        return dict(found)
 
     def _of_another(self, name: str, folders: Sequence[Path], path: Path) -> Location:
         why = f"{path} is called like it, but the other images of this annotation lie elsewhere"
         return Location(self._expected(name, folders), False, missing=why)
 
-    def _drop_worse(
-        self,
-        guesses: dict[Path, list[tuple[int, int]]],
-        found: list[Location | None],
-        requests: Sequence[tuple[str, Sequence[Path]]],
+    def _drop_strange(
+        self, guesses: list[_Guess], found: list[Location | None], requests: Sequence[tuple[str, Sequence[Path]]]
     ) -> None:
-        """Of names with folders of another machine: those that fit less well than their neighbours, elsewhere."""
-        best: dict[tuple[Path, ...], int] = defaultdict(int)
-        homes: dict[tuple[Path, ...], set[Path]] = defaultdict(set)
-        for path, ranked in guesses.items():
-            for rank, i in ranked:
-                near = tuple(requests[i][1][:1])
-                if rank > best[near]:
-                    best[near], homes[near] = rank, set()
-                if rank == best[near]:
-                    homes[near].add(path.parent)
-        for path in list(guesses):
-            kept = []
-            for rank, i in guesses[path]:
-                near = tuple(requests[i][1][:1])
-                if rank < best[near] and self._is_anothers(path, homes[near]):
-                    found[i] = self._of_another(*requests[i], path)
-                else:
-                    kept.append((rank, i))
-            guesses[path] = kept
-            if not kept:
-                del guesses[path]
+        """Of names that fit in part: those that lie elsewhere than their neighbours, which fit better, say."""
+        best: dict[Path, int] = defaultdict(int)
+        partly = [guess for guess in guesses if guess.rank < len(guess.parts)]
+        for guess in partly:
+            best[guess.near] = max(best[guess.near], guess.rank)
+        homes: dict[Path, set[Path]] = defaultdict(set)
+        moved: dict[Path, dict[tuple[str, ...], set[str]]] = defaultdict(lambda: defaultdict(set))
+        for guess in partly:
+            if guess.rank == best[guess.near]:
+                homes[guess.near].add(guess.path.parent)
+                # where the folders of the other machine are here, as far as both aren't called alike
+                base = name_key(str(guess.path.parents[guess.rank - 1]))
+                moved[guess.near][guess.parts[: -guess.rank]].add(base)
+        known = {near: _Homes(self._series, own) for near, own in homes.items()}
+        for guess in partly:
+            near, parts = guess.near, guess.parts
+            if guess.rank == best[near] or not known[near].is_anothers(guess.path):
+                continue
+            here = name_key(str(guess.path.parent))
+            if not any(
+                name_key(str(Path(base).joinpath(*parts[k:-1]))) == here
+                for k in range(len(parts))
+                for base in moved[near].get(parts[:k], ())
+            ):
+                found[guess.request] = self._of_another(*requests[guess.request], guess.path)
 
     def _settle(
         self,
-        path: Path,
-        ranked: list[tuple[int, int]],
-        taken: set[Path],
+        guesses: list[_Guess],
+        taken: Collection[Path],
         found: list[Location | None],
         requests: Sequence[tuple[str, Sequence[Path]]],
     ) -> None:
         """Of several names that fit one image only in part, the best keeps it; of equally good ones none does."""
-        best = max(rank for rank, _ in ranked)
-        # two annotations of one image may lie in folders of their own; where these have images, they mean two
-        winners = {(requests[i][0], tuple(f for f in requests[i][1][:1] if self._own.get(f))) for rank, i in ranked
-                   if rank == best}  # fmt: skip
-        for rank, i in ranked:
-            if path in taken or rank < best or len(winners) > 1:
-                why = f"only {path} is called like it, and that is the image of another name"
-                found[i] = Location(self._expected(*requests[i]), False, missing=why)
+        by_image: dict[Path, list[_Guess]] = defaultdict(list)
+        for guess in guesses:
+            by_image[guess.path].append(guess)
+        own = {near: frozenset(self._own.get(near, ())) for near in {guess.near for guess in guesses}}
+        for path, rivals in by_image.items():
+            best = max(guess.rank for guess in rivals)
+            nearest = set(_closest([guess.near / "-" for guess in rivals if guess.rank == best], path.parent))
+            kept = [guess for guess in rivals if guess.rank == best and guess.near / "-" in nearest]
+            winners = {guess.request for guess in kept}
+            # two annotations of one image may lie in folders of their own; where these have other images, they mean two
+            meant = {(requests[guess.request][0], own[guess.near]) for guess in kept}
+            for guess in rivals:
+                if path in taken or len(meant) > 1 or guess.request not in winners:
+                    why = f"only {path} is called like it, and that is the image of another name"
+                    found[guess.request] = Location(self._expected(*requests[guess.request]), False, missing=why)
 
     def places(self, folders: Sequence[Path]) -> list[Path]:
         """Give the folders that are looked into for names that may be relative to ``folders``."""
         absolute = [_absolute(folder) for folder in folders]
         return list(dict.fromkeys([*([self.images] if self.images is not None else []), *absolute]))
+
+    def has(self, name: str, folders: Sequence[Path]) -> bool:
+        """Whether there is an image of that name."""
+        return self.locate([(name, folders)])[0].found
 
     def inside(self, path: Path) -> bool:
         """Whether a path lies in the data set's folders, by its name."""
@@ -300,8 +324,8 @@ class ImageIndex:
                 outside = outside or Location(path, outside=True)
         return outside
 
-    def _search(self, name: str, folders: Sequence[Path], shared: int) -> tuple[Location, int]:
-        """The image that fits ``name`` best, and how many of its last parts fit."""
+    def _search(self, name: str, folders: Sequence[Path], shared: int) -> tuple[_Guess | None, str]:
+        """The image that fits ``name`` best; or why there is none, where more is known than that."""
         missing = ""
         if _sane(name):
             for spelling in _spellings(name):
@@ -310,10 +334,10 @@ class ImageIndex:
                 if not found:
                     found, rank = self._by_tail(spelling, folders)
                 if len(found) == 1:
-                    return Location(self._shown(found[0])), rank
+                    return _Guess(self._shown(found[0]), rank, spelling.parts), ""
                 if found and not missing:
                     missing = f"several images are called like it: {found[0]} and {found[1]}"
-        return Location(self._expected(name, folders), False, missing=missing), 0
+        return None, missing
 
     def _by_folder(self, spelling: _Spelling, folders: Sequence[Path], shared: int) -> list[Path]:
         """Images in one of ``folders``, with all parts of the name; or without leading folders that all names share."""
@@ -347,19 +371,41 @@ class ImageIndex:
                 best = max(rank for rank, _ in ranked)
                 found = [path for rank, path in ranked if rank == best]
                 if len(found) > 1 and folders:
-                    found = closest(found, folders[0])
+                    found = _closest(found, folders[0])
                 return _nearest_case(found, spelling.parts[-1]), best
         return [], 0
 
 
-def is_comment(text: str, folders: Sequence[Path]) -> bool:
-    """Whether a line that begins with the name ``text`` is a comment: it begins with #, and no image is called so."""
-    if not text.startswith("#"):
-        return False
-    try:
-        return not any((folder / text).is_file() for folder in folders) if _sane(text) else True
-    except (OSError, ValueError):  # a name too long
-        return True
+class _Homes:
+    """The folders in which an annotation has its images.
+
+    Args:
+        series: of :class:`ImageIndex`.
+        homes: the folders.
+    """
+
+    def __init__(self, series: Mapping[Path, tuple[set[str], set[str]]], homes: Collection[Path]) -> None:
+        self._series, self._homes = series, frozenset(homes)
+
+    @cached_property
+    def _names(self) -> tuple[set[str], set[str]]:
+        found = [self._series[home] for home in self._homes if home in self._series]
+        return set().union(*(names for names, _ in found)), set().union(*(numbered for _, numbered in found))
+
+    def is_anothers(self, path: Path) -> bool:
+        """Whether an image is that of other annotations: it lies elsewhere, and its folder is numbered alike.
+
+        Below one of the folders the numbers may go on; there it must have a name twice.
+        """
+        folder = path.parent
+        if not self._homes or folder in self._homes or folder not in self._series:
+            return False
+        below = any(parent in self._homes for parent in folder.parents)
+        return not self._series[folder][not below].isdisjoint(self._names[not below])
+
+
+def _is_found(place: Location | None) -> bool:
+    return place is not None and place.found
 
 
 def _absolute(path: Path) -> Path:
@@ -405,17 +451,16 @@ def _nearest_case(found: list[Path], name: str) -> list[Path]:
     return same
 
 
-def closest(found: list[Path], folder: Path) -> list[Path]:
+def likeness(one: Sequence[str], two: Sequence[str]) -> int:
+    """How many folders of two have the same place in both, from the beginning or from the end."""
+    head = _common_head(one, two)
+    return head + _common_tail(one[head:], two[head:])
+
+
+def _closest(found: list[Path], folder: Path) -> list[Path]:
     """Those whose folders have most in common with ``folder``, at its beginning and at its end."""
-    target = list(folder.parts)
-
-    def likeness(path: Path) -> int:
-        folders = list(path.parts[:-1])
-        head = _common_head(folders, target)
-        return head + _common_tail(folders[head:], target[head:])
-
-    best = max(map(likeness, found), default=0)
-    return [path for path in found if likeness(path) == best]
+    alike = [likeness(path.parts[:-1], folder.parts) for path in found]
+    return [path for path, value in zip(found, alike, strict=True) if value == max(alike)]
 
 
 def _shared_folders(names: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 
 from sppnet._types import I64, OnError, Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.splits import TEST, TRAIN, VALIDATION
 from sppnet.detection.detections import Detections
 from sppnet.detection.identity import identity_of_detector
 from sppnet.detection.run import detect_many
@@ -35,6 +36,7 @@ __all__ = [
     "measured_table",
     "metrics_of",
     "split_seed",
+    "trained_on",
 ]
 
 _log = logging.getLogger(__name__)
@@ -145,9 +147,11 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
     training: dict[str, Any] = metadata.get("training", {})
     doubts = []
     drawn = training.get("drawn")
-    learned = drawn.get("split", "") if drawn else training.get("split")
+    learned = drawn.get("split") if drawn else training.get("split")
+    if drawn and learned is None:  # a file of an earlier version: it says whether, but not from what
+        learned = "" if dataset.drawn is not None else None
     asked = dataset.drawn.split if dataset.drawn is not None else dataset.split
-    if training.get("data") == dataset.name and _may_share(learned, asked):
+    if trained_on(detector, dataset) and _may_share(learned, asked):
         if dataset.drawn is None:
             what = learned or "the whole data set"
             doubts.append(f"the detector was trained on {what}, so it may have learned from these")
@@ -170,11 +174,27 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
     return [f"figures may be too good: {doubt}" for doubt in doubts]
 
 
+def trained_on(detector: SPPDetector, dataset: DetectionDataset) -> bool:
+    """Whether ``detector`` was trained on this data set: it has its name, or was drawn from the very same images."""
+    training: dict[str, Any] = detector.metadata_.get("training", {})
+    drawn = training.get("drawn")
+    same = drawn is not None and dataset.drawn is not None and drawn["images"] == dataset.drawn.images
+    return same or training.get("data") == dataset.name
+
+
 def _may_share(one: str | None, two: str) -> bool:
     """Whether two splits of a data set may have images in common; an empty name is the whole, None isn't known."""
     if one is None:
         return False
+    one, two = _plain_split(one), _plain_split(two)
     return not one or not two or one == two or one in _COVERS.get(two, ()) or two in _COVERS.get(one, ())
+
+
+def _plain_split(name: str) -> str:
+    """The split by one of its names; empty for the whole."""
+    name = name.strip().lower()
+    known = next((names[0] for names in (TRAIN, VALIDATION, TEST) if name in names), name)
+    return "" if known == "all" else known
 
 
 def split_seed(detector: SPPDetector) -> int:

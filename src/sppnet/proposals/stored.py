@@ -9,7 +9,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -55,34 +55,49 @@ class FixedProposals:
         return inside
 
 
-def _may_be(stored: tuple[str, ...], asked: tuple[str, ...]) -> bool:
-    """Whether folders agree as far as both name them: ``a/1.jpg`` isn't ``b/1.jpg``."""
+def _agreement(stored: tuple[str, ...], asked: tuple[str, ...]) -> int | None:
+    """How many folders two names share, where they agree as far as both name them: ``a/1.jpg`` isn't ``b/1.jpg``."""
     both = min(len(stored), len(asked))
-    return not both or stored[-both:] == asked[-both:]
+    return both if not both or stored[-both:] == asked[-both:] else None
 
 
-def _is_foreign(folders: tuple[str, ...]) -> bool:
-    """Whether the folders of a name are those of one machine, as they are where it is absolute or goes upwards."""
-    return bool(folders) and (folders[0] == "/" or ".." in folders or folders[0].endswith(":"))
+def _shared_head(one: tuple[str, ...], two: tuple[str, ...]) -> int:
+    return next((k for k, (a, b) in enumerate(zip(one, two, strict=False)) if a != b), min(len(one), len(two)))
 
 
-def _telling_folders(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The folders that tell images apart: of names of one machine without the leading ones that all of them share."""
-    folders = {name: PurePosixPath(name.replace("\\", "/")).parts[:-1] for name in names}
-    foreign = {name: parts for name, parts in folders.items() if _is_foreign(parts)}
-    if not foreign:
-        return folders
-    first, last = min(foreign.values()), max(foreign.values())  # of sorted ones, these differ most
-    shared = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return folders | {name: parts[shared:] for name, parts in foreign.items()}
+class _Moved:
+    """Finds names where the images were moved as a whole: the leading folders that all stored names share don't count.
+
+    Args:
+        folders: of the stored names.
+    """
+
+    def __init__(self, folders: Collection[tuple[str, ...]]) -> None:
+        named = [parts for parts in folders if parts]
+        # of sorted ones, these differ most
+        self.shared = min(named)[: _shared_head(min(named), max(named))] if named else ()
+        kept = len(self.shared)
+        if any(len(parts) == kept for parts in named):
+            kept -= 1  # the last one may tell ``train`` from ``val``
+        # names of images in a folder that was given in full: they begin at the root of a disk, or have many folders
+        first = self.shared[:1]
+        whole = bool(first) and (first[0].startswith("/") or first[0].endswith(":") or ".." in self.shared)
+        self.kept = max(kept, 0) if whole or len(self.shared) > 2 else 0
+
+    def agreement(self, stored: tuple[str, ...], asked: tuple[str, ...]) -> int | None:
+        """As of :func:`_agreement`; None also where ``asked`` lies beside the stored ones, not elsewhere."""
+        if not self.kept or 2 * _shared_head(self.shared, asked) > self.kept:
+            return None
+        rest = stored[self.kept :]
+        return len(rest) if rest and asked[-len(rest) :] == rest else None
 
 
 class StoredProposals(Mapping[str, F32]):
     """Windows of many images, by name: ``stored["000005.jpg"]`` is float32 ``(K, 4)``.
 
     A name is found as it is stored, else by its file name, else by its file name without extension (the VOC ids of the
-    R-CNN files), where the folders agree as far as both name them; leading folders that all names share don't count
-    where these are absolute, as the images may have been moved. :meth:`proposer` gives what a detector takes.
+    R-CNN files), where the folders agree as far as both name them. Where none do, leading folders that all names share
+    don't count, as the images may have been moved. :meth:`proposer` gives what a detector takes.
     """
 
     def __init__(self, windows: Mapping[str, ArrayLike], source: str = "windows") -> None:
@@ -93,7 +108,8 @@ class StoredProposals(Mapping[str, F32]):
             except ArgumentError as error:
                 raise ProposalError(f"{source}: {error}") from None
         self._source = source
-        self._folders = _telling_folders(self._windows)
+        self._folders = {name: PurePosixPath(name.replace("\\", "/")).parts[:-1] for name in self._windows}
+        self._moved = _Moved(self._folders.values())
         self._by_file: dict[str, list[str]] = {}
         self._by_stem: dict[str, list[str]] = {}
         for name in self._windows:
@@ -106,12 +122,18 @@ class StoredProposals(Mapping[str, F32]):
         if key in self._windows:
             return self._windows[key]
         path = PurePosixPath(key.replace("\\", "/"))
+        asked = path.parts[:-1]
         for index, part in ((self._by_file, path.name), (self._by_stem, path.stem)):
-            found = [name for name in index.get(part, []) if _may_be(self._folders[name], path.parts[:-1])]
-            if len(found) == 1:
-                return self._windows[found[0]]
-            if found:
-                raise ProposalError(f"{self._source}: {key!r} could be any of {', '.join(found[:4])}; name it in full")
+            for agreement in (_agreement, self._moved.agreement):
+                fits = {name: agreement(self._folders[name], asked) for name in index.get(part, [])}
+                best = max((fit for fit in fits.values() if fit is not None), default=None)
+                found = [name for name, fit in fits.items() if fit == best] if best is not None else []
+                if len(found) == 1:
+                    return self._windows[found[0]]
+                if found:
+                    raise ProposalError(
+                        f"{self._source}: {key!r} could be any of {', '.join(found[:4])}; name it in full"
+                    )
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:

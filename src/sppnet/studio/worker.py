@@ -22,7 +22,7 @@ from sppnet.detection.detector import SPPDetector
 from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, measure_held_out
 from sppnet.detection.teaching import HeadTeacher, Lesson
 from sppnet.detection.weights import DetectorWeights
-from sppnet.errors import SppnetError
+from sppnet.errors import ArgumentError, SppnetError
 from sppnet.studio.answers import Answers
 from sppnet.studio.describe import Describer, Description
 from sppnet.studio.measured import quality_event
@@ -124,7 +124,8 @@ class Worker:
     def on_images(self, images: list[tuple[str, str]]) -> None:
         """All images of the project."""
         # a file may be whole now, or its disk there again
-        self.todo_lessons.extend(key for key in self.broken if key in self.labels and key not in self.todo_lessons)
+        waiting = set(self.todo_lessons)
+        self.todo_lessons.extend(sorted(key for key in self.broken if key in self.labels and key not in waiting))
         if self.front in self.broken:
             self.front_fresh = False
         self.broken.clear()
@@ -408,7 +409,9 @@ class Worker:
     def _present(self, names: dict[int, str]) -> tuple[SPPDetector, tuple[str, ...]]:
         """The detector as it was taught, without classes that are gone since."""
         kept = [c for c, number in enumerate(self.taught_classes) if number in names]
-        taught = self.taught.of_classes(kept) if self.taught is not None and kept else None
+        if self.taught is not None and not kept:
+            raise ArgumentError("the classes that there are now are still being learned; try again in a moment")
+        taught = None if self.taught is None else self.taught.of_classes(kept)
         return self.answers.present(
             taught, tuple(names[self.taught_classes[c]] for c in kept), self.suggester.calibration
         )

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.formats.csv_columns import Columns, columns_of, split_line
-from sppnet.datasets.locating import ImageIndex, folders_near, home_of, is_comment
+from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject, left_alone
 from sppnet.datasets.splits import canonical_split, split_of_name
@@ -104,8 +104,11 @@ def _read_table(file: Path, collection: Collection, table_split: str) -> None:
         what = f"has no column for the class, so every object is of the class {_NO_CLASS!r}"
         collection.problems.append(Problem("warning", "no class", str(file), what, "add a column label"))
     names = _class_descriptions(file.parent, collection.home) if "labelname" in header else {}
-    near = collection.index.places(folders_near(file.parent, collection.home, table_split))
-    rows = _rows(file, text, separator, columns, names, near)
+
+    def is_image(name: str, split: str) -> bool:
+        return collection.index.has(name, folders_near(file.parent, collection.home, split or table_split))
+
+    rows = _rows(file, text, separator, columns, names, is_image)
     fractions = columns.fractions or _are_fractions(rows)
     splits = {name: found.split or table_split for name, found in rows.items()}
     requests = [(name, folders_near(file.parent, collection.home, splits[name])) for name in rows]
@@ -119,18 +122,21 @@ def _read_table(file: Path, collection: Collection, table_split: str) -> None:
 
 
 def _rows(
-    file: Path, text: str, separator: str, columns: Columns, names: dict[str, str], folders: Sequence[Path]
+    file: Path, text: str, separator: str, columns: Columns, names: dict[str, str], is_image: Callable[[str, str], bool]
 ) -> dict[str, _Rows]:
     """The rows of each image, in the order of the table."""
     images: dict[str, _Rows] = {}
     for number, row in _lines(file, text, separator, columns.header):
-        comment = row[0].startswith("#") and (columns.places["image"] != 0 or is_comment(row[0].strip(), folders))
-        if not any(map(str.strip, row)) or comment:
+        if not any(map(str.strip, row)):
             continue
         cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.places.items()}
         split = canonical_split(cells.get("split", ""))
         split = "" if split.lower() in _NO_SPLIT else split
         image = cells["image"]
+        # a comment, unless there is all that a row of a box has: an image may be called so
+        short_row = len(row) <= max(columns.places.values())
+        if row[0].startswith("#") and (short_row or (image.startswith("#") and not is_image(image, split))):
+            continue
         where = f"line {number}"
         found = images.setdefault(image, _Rows(split))
         if found.split != split:

@@ -7,12 +7,13 @@ the file or in a folder above it. An image without objects stands by itself on i
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sppnet.datasets.collecting import Collection, split_of_place
 from sppnet.datasets.formats.yolo_yaml import read_names
-from sppnet.datasets.locating import ImageIndex, folders_near, home_of, is_comment
+from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_name
@@ -69,7 +70,8 @@ def read_keras_yolo(root: Path, images: Path | None = None) -> RawDataset:
         known += [] if names is None else names.values()
         split = split_of_place(file, home) or split_of_name(file.stem)
         near = folders_near(file.parent, home, split)
-        collection.add_located(_read_lines(file, names, collection.index.places(near)), near, split)
+        is_image = partial(collection.index.has, folders=near)
+        collection.add_located(_read_lines(file, names, is_image), near, split)
     if not declared:
         what = "nothing names the classes (_classes.txt): they are called by their numbers"
         collection.problems.append(
@@ -106,11 +108,13 @@ def _parts(line: str) -> tuple[str, list[str]]:
     return line, boxes
 
 
-def _read_lines(file: Path, names: dict[int, str] | None, folders: Sequence[Path]) -> list[tuple[RawImage, str]]:
+def _read_lines(
+    file: Path, names: dict[int, str] | None, is_image: Callable[[str], bool]
+) -> list[tuple[RawImage, str]]:
     found = []
     for number, line in enumerate(read_text(file, _EXPECTED).splitlines(), 1):
         name, boxes = _parts(line.strip())
-        if not line.strip() or is_comment(name, folders):
+        if not line.strip() or (name.startswith("#") and not is_image(name)):
             continue
         objects: list[RawObject] = []
         problems: list[Problem] = []

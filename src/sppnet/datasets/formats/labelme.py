@@ -96,7 +96,8 @@ def _places(read: list[tuple[RawImage, str, object]], collection: Collection) ->
     names = [name or image.file.stem for image, name, _ in read]
     places = collection.index.locate(list(zip(names, near, strict=True)))
     lost = [k for k, place in enumerate(places) if not place.found]
-    found = collection.index.locate([(read[k][0].file.stem, near[k][:1]) for k in lost])
+    taken = {place.path for place in places if place.found}
+    found = collection.index.locate([(read[k][0].file.stem, near[k][:1]) for k in lost], taken=taken)
     for k, place in zip(lost, found, strict=True):
         if place.found:
             places[k] = place

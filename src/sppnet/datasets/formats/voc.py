@@ -119,7 +119,9 @@ def _read(
     places = collection.index.locate(requests)
     lost = [k for k, place in enumerate(places) if not place.found]
     called = [read[stem][1] or "?" for stem in files]
-    for k, place in zip(lost, collection.index.locate([(called[k], requests[k][1]) for k in lost]), strict=True):
+    taken = {place.path for place in places if place.found}
+    again = collection.index.locate([(called[k], requests[k][1]) for k in lost], taken=taken)
+    for k, place in zip(lost, again, strict=True):
         if place.found:
             places[k] = place
     identified: dict[str, RawImage] = {}

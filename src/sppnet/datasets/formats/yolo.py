@@ -95,6 +95,12 @@ def read_yolo(root: Path, images: Path | None = None) -> RawDataset:
     _warn_of_equal_splits(file or home, splits, collection)
     names = Names(home, data.names)
     read = _read_all(paths, labels, names, data.keypoints, collection)
+    for label, about in sorted(labels.shared.items()):
+        if len(about) < 2:
+            continue
+        what = f"is taken for the labels of {about[0]} and {about[1]}, which are called alike"
+        advice = "fine if these are copies; else put it beside its image"
+        collection.problems.append(Problem("warning", "shared label file", str(label), what, advice))
     for split, found in splits.items():
         for place in found:
             collection.add(read[place.path], split)

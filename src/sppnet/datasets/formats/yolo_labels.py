@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sppnet.datasets.formats.yolo_yaml import read_names
-from sppnet.datasets.locating import closest, name_key
+from sppnet.datasets.locating import likeness, name_key
 from sppnet.datasets.parsing import as_number, bounding_box, read_head, read_text, short
 from sppnet.datasets.raw import RawObject
 from sppnet.storage.walking import files_in, walk_files
@@ -19,6 +21,7 @@ __all__ = ["LabelFiles", "Line", "Names", "is_label_file", "is_pose", "read_line
 _NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "classes.names", "labels.names", "predefined_classes.txt")
 _MAX_LABEL_BYTES = 64 << 20
 _MAX_CLASS = 10_000
+_MANY_FOLDERS = 64
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,21 @@ class LabelFiles:
 
     Args:
         home: the folder of the data set.
+
+    Attributes:
+        shared: label files that may be about several images of their name, and these.
     """
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self.shared: dict[Path, list[Path]] = {}
         self._images_of: dict[Path, set[str]] = defaultdict(set)
         self._swapped: dict[Path, Path | None] = {}
         self._entries: dict[Path, dict[str, Path]] = {}
         self._stems: dict[Path, dict[str, Path]] = {}
-        self._named: dict[str, set[Path]] = defaultdict(set)
+        self._folders_of: dict[str, dict[Path, None]] = defaultdict(dict)
+        self._known: dict[Path, Path] = {}
+        self._fits: dict[tuple[Path, Path], tuple[int, int, int]] = {}
         self._names_in: dict[Path, set[str]] = defaultdict(set)
         self._beside: dict[Path, bool] = {}
         self._used: set[Path] = set()
@@ -112,12 +121,19 @@ class LabelFiles:
         """Tell which images there are: whether labels lie beside them is decided folder by folder."""
         for path in images:
             self._images_of[path.parent].add(name_key(path.stem))
-            self._named[name_key(path.stem)].add(path)
+            self._folders_of[name_key(path.stem)][path.parent] = None
             self._names_in[path.parent].add(path.stem)
-        self._beside.clear()
+        for known in (self._beside, self._known, self._fits, self.shared):
+            known.clear()
 
     def of(self, image: Path) -> Path:
         """Return the label file of an image, or where it would be."""
+        if image not in self._known:
+            self._known[image] = self._of(image)
+            self._used.add(self._known[image])
+        return self._known[image]
+
+    def _of(self, image: Path) -> Path:
         folder = self._folder(image.parent)
         if folder is not None:
             found = self._find(folder, image) or self._find(image.parent, image)
@@ -126,7 +142,6 @@ class LabelFiles:
             file = self._find(image.parent, image) or image.with_suffix(".txt")
         else:
             file = self._elsewhere(image) or image.with_suffix(".txt")
-        self._used.add(file)
         return file
 
     def without_image(self, images: Sequence[Path]) -> list[Path]:
@@ -169,13 +184,38 @@ class LabelFiles:
         return found
 
     def _elsewhere(self, image: Path) -> Path | None:
-        """The label file of that name in the folder most like the image's, and most like it of those of that name."""
+        """The label file of that name in another folder, where this and the image's fit each other best."""
         key = name_key(image.stem)
-        files = closest(self._anywhere.get(key, []), image.parent)
-        if len(files) != 1:
+        files = self._anywhere.get(key, {})
+        folders = self._best(files, image.parent, lambda folder: self._fit(image.parent, folder))
+        if len(folders) != 1:
             return None
-        images = sorted(self._named[key])
-        return files[0] if not images or image in closest(images, files[0].parent) else None
+        (folder,) = folders
+        rivals = self._best(self._folders_of[key], folder, lambda other: self._fit(other, folder))
+        if image.parent not in rivals:
+            return None
+        if len(rivals) > 1:
+            self.shared.setdefault(files[folder], []).append(image)
+        return files[folder]
+
+    @staticmethod
+    def _best(folders: Collection[Path], target: Path, fit: Callable[[Path], tuple[int, int, int]]) -> list[Path]:
+        """The folders that fit ``target`` best; of many only those that are called like it are looked at."""
+        if len(folders) > _MANY_FOLDERS:
+            folders = [folder for folder in folders if folder.name == target.name]
+        if len(folders) < 2:
+            return list(folders)
+        fits = {folder: fit(folder) for folder in folders}
+        return [folder for folder in folders if fits[folder] == max(fits.values())]
+
+    def _fit(self, images: Path, labels: Path) -> tuple[int, int, int]:
+        """How well folders of images and labels fit: by their places, by words in their names, by names they share."""
+        if (images, labels) not in self._fits:
+            one, two = Path(os.path.abspath(images)).parts, Path(os.path.abspath(labels)).parts  # noqa: PTH100
+            words = len(_words(one) & _words(two))
+            shared = len(self._images_of[images] & self._in(labels).keys())
+            self._fits[images, labels] = likeness(one, two), words, shared
+        return self._fits[images, labels]
 
     def _in(self, folder: Path) -> dict[str, Path]:
         """Label files in a folder by the key of their stem."""
@@ -186,13 +226,17 @@ class LabelFiles:
         return self._entries[folder]
 
     @cached_property
-    def _anywhere(self) -> dict[str, list[Path]]:
-        """Label files in the whole data set by the key of their stem."""
-        found: dict[str, list[Path]] = defaultdict(list)
+    def _anywhere(self) -> dict[str, dict[Path, Path]]:
+        """Label files in the whole data set by the key of their stem and their folder."""
+        found: dict[str, dict[Path, Path]] = defaultdict(dict)
         for file in walk_files(self._home):
             if is_label_like(file) and (is_label_file(file) or not file.stat().st_size):
-                found[name_key(file.stem)].append(file)
-        return found
+                found[name_key(file.stem)].setdefault(file.parent, file)
+        return dict(found)
+
+
+def _words(parts: Sequence[str]) -> set[str]:
+    return {word for part in parts for word in re.split(r"[^a-z0-9]+", name_key(part)) if word}
 
 
 def is_label_like(file: Path) -> bool:
@@ -226,7 +270,7 @@ def is_pose(lines: Sequence[Line], keypoints: tuple[int, int] | None) -> bool:
 
     ``keypoints`` of ``data.yaml`` says it. Otherwise all long lines must have the same length, and either every third
     number behind the box is 0, 1 or 2 (whether the point is visible), or in at least three lines all points lie in
-    the box. Four points that are mostly parallelograms are corners.
+    the box. Points that mostly go round a convex shape, as four corners do, are an outline.
     """
     long = [line for line in lines if len(line.fields) > 5]
     if keypoints is not None:
@@ -241,18 +285,21 @@ def is_pose(lines: Sequence[Line], keypoints: tuple[int, int] | None) -> bool:
         return False
     if more % 3 == 0 and all(value in (0, 1, 2) for row in values for value in row[6::3]):
         return True
-    if more == 4 and sum(map(_is_parallelogram, values)) * 2 > len(values):  # the corners of a turned box
-        return False
-    if all(row[:2] == row[-2:] for row in values):  # an outline that is closed
-        return False
+    if more % 2 or all(row[:2] == row[-2:] for row in values) or sum(map(_is_convex, values)) * 2 > len(values):
+        return False  # an outline: one that is closed, or that goes round a shape, as the corners of a turned box do
     # a box may stick out of the image, most don't
     inside = sum(map(_box_in_image, values)) >= 0.8 * len(values)
-    return more % 2 == 0 and more > 2 and len(long) >= 3 and inside and all(map(_points_in_box, values))
+    return more > 2 and len(long) >= 3 and inside and all(map(_points_in_box, values))
 
 
-def _is_parallelogram(row: list[float]) -> bool:
-    x0, y0, x1, y1, x2, y2, x3, y3 = row
-    return abs(x0 + x2 - x1 - x3) + abs(y0 + y2 - y1 - y3) < 0.01
+def _is_convex(row: list[float]) -> bool:
+    """Whether numbers are the corners of a convex shape, in order; box and keypoints seldom are."""
+    points = list(zip(row[::2], row[1::2], strict=True))
+    if (0, 0) in points[2:]:  # a keypoint that isn't there
+        return False
+    triples = zip(points, points[1:] + points[:1], points[2:] + points[:2], strict=True)
+    turns = [(x1 - x0) * (y2 - y1) - (y1 - y0) * (x2 - x1) for (x0, y0), (x1, y1), (x2, y2) in triples]
+    return min(turns) >= -1e-6 or max(turns) <= 1e-6
 
 
 def _box_in_image(row: list[float]) -> bool:
