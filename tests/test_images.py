@@ -21,6 +21,7 @@ from PIL import Image, ImageFile
 
 from sppnet import image_files, images
 from sppnet.errors import ImageError, SppnetError
+from sppnet.image_modes import upright_rgb
 from sppnet.images import image_size, load_image
 
 # 3 x 4 pixels, all different, in each channel.
@@ -107,6 +108,8 @@ def test_transparent_colour_of_rgb_and_gray(tmp_path: Path) -> None:
     two = np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8)
     check(save(Image.fromarray(two), tmp_path / "t.png", transparency=(1, 2, 3)), np.array([[[255] * 3, [4, 5, 6]]]))
     check(save(Image.fromarray(two[:, :, 0]), tmp_path / "g.png", transparency=4), gray3(np.array([[1, 255]])))
+    wide = np.array([[0, 26729, 65535]], np.uint16)
+    check(save(Image.fromarray(wide), tmp_path / "w.png", transparency=26729), gray3(np.array([[0, 255, 255]])))
 
 
 def test_16_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
@@ -224,6 +227,18 @@ def test_exif_orientation_of_16_bit_gray(tmp_path: Path) -> None:
     exif[0x0112] = 6
     upright = GRAY.astype(np.uint16) * 257
     check(save(Image.fromarray(np.rot90(upright).copy()), tmp_path / "a.png", exif=exif), gray3(GRAY))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_blocks_of_large_images_begin_at_the_upright_corner(orientation: int, rng: np.random.Generator) -> None:
+    """So that a box times the factor is the box in the file; in strips, too."""
+    upright = rng.integers(0, 256, (37, 29, 3), np.uint8)
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    expected = np.asarray(Image.fromarray(upright).reduce(8))
+    for pixels in (1 << 24, 1):  # at once, and strip by strip
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sppnet.image_modes._STRIP_PIXELS", pixels)
+            assert np.array_equal(upright_rgb(stored, orientation, "x", 8), expected)
 
 
 @pytest.mark.parametrize("value", [0, 9, 4711])

@@ -20,6 +20,7 @@ __all__ = [
     "VIDEO_EXTENSIONS",
     "as_path",
     "check_budget",
+    "check_name",
     "decoding",
     "open_header",
     "open_image_file",
@@ -169,6 +170,18 @@ def open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         image = Image.open(file, formats=[item for item in formats if item in Image.OPEN])
         check_budget(name, image.size, max_pixels)
     return image
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Refuse an image whose name no file in UTF-8 can hold.
+
+    Raises:
+        ImageError: so it is.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise ImageError(f"{os.fspath(path)!a}: its name isn't UTF-8, so no results could name it; rename it") from None
 
 
 def check_budget(name: str, size: tuple[int, int], max_pixels: int) -> None:

@@ -44,7 +44,7 @@ def upright_rgb(image: Image.Image, orientation: int, name: str, factor: int = 1
         ImageError: gray values out of range.
     """
     if image.mode.startswith("I"):
-        convert = _from_16_bit(_extrema(image), name, bits_12=True)
+        convert = _from_16_bit(_extrema(image), name, bits_12=True, transparent=image.info.get("transparency"))
     elif image.mode == "F":
         convert = _from_float(_extrema(image), name)
     else:
@@ -52,13 +52,15 @@ def upright_rgb(image: Image.Image, orientation: int, name: str, factor: int = 1
     width, height = (-(-side // factor) for side in image.size)
     result = np.empty((width, height, 3) if orientation >= 5 else (height, width, 3), np.uint8)
     target = _as_stored(result, orientation)
-    for top, strip in _strips(image, factor):
+    from_end = factor > 1 and orientation in (3, 4, 6, 7)  # the last rows come first, and so do their blocks
+    for top, strip in _strips(image, factor, from_end):
+        # Pillow turns a strip in a third of the time that it takes to copy it into a turned array
+        pixels = _as_rgb(convert(strip.transpose(_TURNS[orientation]) if orientation in _TURNS else strip))
+        rows = -(-strip.height // factor)
+        first = len(target) - -(-(image.height - top) // factor) if from_end else top // factor
         if factor > 1:
-            pixels = np.asarray(Image.fromarray(np.ascontiguousarray(_as_rgb(convert(strip)))).reduce(factor))
-            target[top // factor : top // factor + len(pixels)] = pixels
-        else:  # Pillow turns a strip in a third of the time that it takes to copy it into a turned array
-            turned = strip.transpose(_TURNS[orientation]) if orientation in _TURNS else strip
-            _upright(target[top : top + strip.height], orientation)[:] = _as_rgb(convert(turned))
+            pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(factor))
+        _upright(target[first : first + rows], orientation)[:] = pixels
     return result
 
 
@@ -86,15 +88,22 @@ def rgb_of_array(array: NDArray[Any]) -> U8:
     return np.ascontiguousarray(_as_rgb(array))
 
 
-def _strips(image: Image.Image, multiple: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """Strips of ``image`` from the top, each a multiple of so many rows high, with their first rows."""
+def _strips(image: Image.Image, multiple: int = 1, from_end: bool = False) -> Iterator[tuple[int, Image.Image]]:
+    """Strips of ``image`` from the top, with their first rows, each but the last a multiple of so many rows high.
+
+    Args:
+        image: to be cut.
+        multiple: of rows.
+        from_end: the first one has another height instead of the last one.
+    """
     width, height = image.size
     rows = max(1, _STRIP_PIXELS // (width * multiple)) * multiple
     if rows >= height:
         yield 0, image
         return
-    for top in range(0, height, rows):
-        yield top, image.crop((0, top, width, min(top + rows, height)))
+    edges = [0, *range(height % rows or rows, height, rows)] if from_end else list(range(0, height, rows))
+    for top, bottom in zip(edges, [*edges[1:], height], strict=True):
+        yield top, image.crop((0, top, width, bottom))
 
 
 def _extrema(image: Image.Image) -> tuple[float, float]:
@@ -116,8 +125,11 @@ def _from_8_bit(image: Image.Image) -> U8:
     return np.array(image.convert("RGB"))
 
 
-def _from_16_bit(extrema: tuple[float, float], name: str, *, bits_12: bool = False) -> Any:
-    """A function from 16-bit gray to 8-bit. ``bits_12``: values from 256 to 4095 mean 12 bits."""
+def _from_16_bit(extrema: tuple[float, float], name: str, *, bits_12: bool = False, transparent: object = None) -> Any:
+    """A function from 16-bit gray to 8-bit; ``transparent`` shows white.
+
+    ``bits_12``: values from 256 to 4095 mean 12 bits.
+    """
     low, high = extrema
     if low < 0 or high > 65535:
         raise ImageError(
@@ -126,7 +138,11 @@ def _from_16_bit(extrema: tuple[float, float], name: str, *, bits_12: bool = Fal
     most = 4095 if bits_12 and 255 < high <= 4095 else 65535
 
     def convert(values: Any) -> U8:
-        return ((np.asarray(values).astype(np.uint32) * 255 + most // 2) // most).astype(np.uint8)
+        numbers = np.asarray(values).astype(np.uint32)
+        gray: U8 = ((numbers * 255 + most // 2) // most).astype(np.uint8)
+        if isinstance(transparent, int):
+            gray[numbers == transparent] = 255
+        return gray
 
     return convert
 

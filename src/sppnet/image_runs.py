@@ -12,6 +12,7 @@ from typing import Generic, Self, TypeVar
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.errors import SppnetError
+from sppnet.storage.names import in_utf8
 
 __all__ = ["FailedImage", "Failures", "ImageRun"]
 
@@ -58,8 +59,8 @@ class Failures:
         if self.on_error == "fail" or isinstance(error, BrokenPipeError):
             raise error
         message = str(error) or "not enough memory; make the image smaller, or use smaller scales"
-        if str(path) not in message:
-            message = f"{path}: {message}"
+        if str(path) not in message and ascii(str(path)) not in message:
+            message = f"{in_utf8(str(path))}: {message}"
         self.failed.append(FailedImage(Path(path), message))
         _log.warning(message)
 

@@ -173,3 +173,18 @@ def test_wrong_use_is_told() -> None:
         view_vectors(network, _image(64, 64), [])
     with pytest.raises(ArgumentError, match=r"image: expected \(3, H, W\)"):
         network.windows(torch.zeros(1, 3, 64, 64), [[0, 0, 9, 9]])
+
+
+def test_windows_are_as_large_as_the_squares_that_were_trained_on() -> None:
+    """Such a network looks at whole images at 256/224 of that size by itself; that isn't done twice."""
+    bone = load_backbone("zf5@0.05", pretrained=False)
+    network = SPPClassifier(bone, (1,), 2, hidden=())
+    for how, window in (("crop", 64), ("full", 73)):
+        options = {"sizes_px": (64, 48), "how": how}
+        classifier = ImageClassifier.from_network(
+            network, ("a", "b"), (View(73),), metadata={"training": {"options": options}}
+        )
+        (views,) = classifier.with_views("10").views
+        assert isinstance(views, MapViews)
+        assert (views.window_px, views.scales_px) == (window, (round(window * 256 / 224),))
+        assert classifier.with_views("full").views == (View(73),)

@@ -6,6 +6,7 @@ import multiprocessing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sppnet.backbones.base import Backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.curves import plot_history
 from sppnet.classification.multisize import aspects_of_groups, augment, batches_of_epoch
-from sppnet.classification.options import GradientOptions
+from sppnet.classification.options import GradientOptions, NetworkOptions
 from sppnet.classification.training import train_network
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.errors import ArgumentError, ModelFileError
@@ -205,7 +206,7 @@ def test_augmentation_shows_the_same_square_at_every_size() -> None:
 
 
 def test_options_are_checked(toy_folder: Path) -> None:
-    with pytest.raises(ArgumentError, match="positive"):
+    with pytest.raises(ArgumentError, match="epochs: got 0"):
         GradientOptions(epochs=0)
     with pytest.raises(ArgumentError, match="precision"):
         GradientOptions(precision="int4")  # type: ignore[arg-type]
@@ -217,3 +218,31 @@ def test_options_are_checked(toy_folder: Path) -> None:
         ArgumentError, match=r"no longer a number, in epoch 1, step 2 of 5; take a smaller one than 1e\+25"
     ):
         train_network(_network(), data, replace(OPTIONS, learning_rate=1e25, clip_norm=1e30))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"momentum": -1}, "momentum"), ({"seed": -1}, "seed"), ({"label_smoothing": 2}, "label_smoothing"),
+     ({"epochs": 1.5}, "epochs"), ({"clip_norm": 0}, "clip_norm"), ({"warmup_epochs": float("nan")}, "warmup_epochs"),
+     ({"learning_rate": float("inf")}, "learning_rate"), ({"sizes_px": ()}, "sizes_px")],
+)  # fmt: skip
+def test_each_option_has_a_range(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{name}: got"):
+        GradientOptions(**options)
+
+
+def test_without_a_pyramid_its_options_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="pyramid: got False with mode 'avg'"):
+        NetworkOptions(pyramid=False, mode="avg")
+    with pytest.raises(ArgumentError, match="hidden"):
+        NetworkOptions(hidden=(-1,))
+
+
+def test_no_batch_of_one_is_left() -> None:
+    """Batch normalisation can't learn from one image whose map is one cell."""
+    for count in (17, 32, 33, 49):
+        batches = batches_of_epoch(count, 16, (64,))
+        assert sorted(i for batch in batches for i in batch.indices) == list(range(count))
+        sizes = [len(batch.indices) for batch in batches]
+        assert max(sizes) <= 16
+        assert max(sizes) - min(sizes) <= 1

@@ -227,7 +227,7 @@ def test_parts_in_folders_in_lists_and_without_pyramid(
     for name, numbers in (("train", range(8)), ("val", range(8, 12))):
         lists[name].write_text("".join(f"{c}/{i:02}.png\n" for c in ("green", "red", "striped") for i in numbers))
     options = ["--train-list", str(lists["train"]), "--val-list", str(lists["val"]), "--cache", str(tmp_path / "kept")]
-    fixed = [option for option in SMALL if option != "48"]
+    fixed = [option for option in SMALL if option not in ("48", "--levels", "2", "1")]
     assert _train(toy_folder, model, *fixed, "--epochs", "1", "--no-pyramid", *options) == 0
     assert (tmp_path / "kept" / "training.safetensors").exists()
     classifier = ImageClassifier.load(model)
@@ -353,7 +353,13 @@ def test_wrong_use_is_one_clear_message(toy_folder: Path, tmp_path: Path, capsys
         (toys, ["--method", "sgd", "--costs", "1"], "--costs: isn't an option of --method sgd"),
         (toys, ["--method", "sgd", "--backbone", "zf5"], "random weights (--from-scratch)"),
         (toys, ["--method", "sgd", "--view", "warp"], "--view warp"),
-        (toys, [*SMALL, "--no-pyramid"], "sizes 64 48 px: a network without pyramid takes one size"),
+        (toys, ["--method", "sgd", "--no-pyramid", "--mode", "avg"], "--mode: there is no pyramid"),
+        (toys, ["--method", "sgd", "--no-pyramid", "--levels", "9"], "--levels: there is no pyramid"),
+        (
+            toys,
+            ["--method", "sgd", "--from-scratch", "--scales", "64", "48", "--no-pyramid"],
+            "sizes 64 48 px: a network without pyramid takes one size",
+        ),
         (toys, ["--learning-rate", "-1"], "got '-1', expected a number above 0"),
     ]
     if not torch.cuda.is_available():

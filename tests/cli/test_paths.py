@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -300,3 +301,29 @@ def test_a_link_of_a_derived_name_leads_nothing_elsewhere(
     assert main(command) in (0, 2), capsys.readouterr().err
     assert (home / "mine").read_text() == "mine"
     assert [(home / place).is_symlink() for place in taken] == [True] * len(taken)
+
+
+@pytest.mark.parametrize(
+    "options", [["--json", "x", "--results", "x", "--format", "coco"], ["--json", "x", "--journal", "./x"]]
+)
+def test_two_outputs_of_one_name_are_refused(
+    home: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    assert main([*DETECT, *options]) == 2
+    assert "is --json, too; name another file" in capsys.readouterr().err
+    assert not (home / "x").exists()
+
+
+def test_one_name_that_is_not_utf8_costs_the_others_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = next((home / "photos").iterdir())
+    try:
+        shutil.copy(source, os.fsdecode(os.fsencode(home / "photos") + b"/caf\xe9.jpg"))
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert main([*DETECT, "--json", "found.json"]) == 1
+    document = json.loads((home / "found.json").read_text())
+    assert len(document["images"]) == 3
+    assert [item["image"] for item in document["failed"]] == [r"caf\udce9.jpg"]
+    assert main(["features", "photos", "--model", "m.safetensors", "-o", "v.safetensors", "-q"]) == 1
+    assert (home / "v.safetensors").is_file()
+    assert r"caf\udce9.jpg" in capsys.readouterr().err

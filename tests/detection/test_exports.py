@@ -19,7 +19,7 @@ from pycocotools.coco import COCO
 from sppnet.datasets.loading import load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS, format_of, write_results
-from sppnet.detection.results import ImageResult
+from sppnet.detection.results import FailedImage, ImageResult
 from sppnet.errors import ArgumentError, MissingDependencyError, OutputError
 
 NAMES = ("cat", "cüp & <saucer>")
@@ -246,3 +246,38 @@ def test_annotations_of_the_user_stay(format: str, found: list[ImageResult], tmp
     mine.unlink()
     for _ in range(2):
         assert mine in write_results(out, found, NAMES, format=format)
+
+
+def test_ids_of_images_count_those_that_failed(found: list[ImageResult], tmp_path: Path) -> None:
+    """And are those of the sorted names, in whatever order the images came."""
+    failed = [FailedImage(tmp_path / "photos" / "aa.jpg", "is damaged")]
+    for results in (found, found[::-1]):
+        for format in ("coco-results", "coco"):
+            target = tmp_path / f"{format}.json"
+            write_results(target, results, NAMES, format=format, root=tmp_path / "photos", failed=failed)
+            document = json.loads(target.read_text())
+            boxes = document if format == "coco-results" else document["annotations"]
+            assert {(b["image_id"], b["score"]) for b in boxes} == {(1, 0.875), (1, 0.5), (4, 0.875)}
+
+
+def test_a_failed_image_whose_name_is_not_utf8(found: list[ImageResult], tmp_path: Path) -> None:
+    failed = [FailedImage(tmp_path / "photos" / "caf\udce9.jpg", "caf\udce9.jpg: rename it")]
+    write_results(tmp_path / "r.json", found, NAMES, root=tmp_path / "photos", failed=failed)
+    (told,) = json.loads((tmp_path / "r.json").read_text())["failed"]
+    assert told == {"image": r"caf\udce9.jpg", "error": r"caf\udce9.jpg: rename it"}
+
+
+@pytest.mark.parametrize("format", ["voc", "yolo"])
+def test_results_of_images_of_one_name_are_read_back(format: str, tmp_path: Path) -> None:
+    images, results = tmp_path / "images", []
+    for k, folder in enumerate(("", "sub")):
+        (images / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (100 + 50 * k, 80)).save(images / folder / "a.png")
+        boxes = np.array([[10, 10, 40 + 60 * k, 50]], np.float32)
+        item = Detections(boxes, np.array([0.9], np.float32), np.array([0]), ("cat",))
+        results.append(ImageResult(images / folder / "a.png", 100 + 50 * k, 80, item))
+    write_results(tmp_path / "out", results, ("cat",), format=format, root=images)
+    data = load_dataset(tmp_path / "out", images=images)
+    assert [record.path.relative_to(images).as_posix() for record in data] == ["a.png", "sub/a.png"]
+    for record, result in zip(data, results, strict=True):
+        np.testing.assert_allclose(record.boxes, result.detections.xyxy, atol=1)

@@ -119,3 +119,16 @@ def test_boxes_of_very_large_images_are_in_pixels_of_the_file(
     assert boxes.max() > full.width / 2
     assert (boxes >= 0).all()
     assert (boxes <= (full.width, full.height) * 2).all()
+
+
+def test_a_run_that_goes_on_draws_what_it_found(detector: SPPDetector, photos: Path, tmp_path: Path) -> None:
+    """Drawings of another run, with another threshold, aren't taken for those of this one."""
+    out, journal = tmp_path / "out", tmp_path / "j"
+    found_in(detector, photos, draw_to=out, threshold=1.0)
+    bare = (out / "0.jpg").read_bytes()
+    with detect_many(detector, [photos], threshold=0.0, journal=journal, keep_journal=True) as done:
+        assert len(list(done)) == 6  # nothing was drawn
+    for resumed in (0, 6):
+        with detect_many(detector, [photos], threshold=0.0, journal=journal, keep_journal=True, draw_to=out) as done:
+            assert sum(result.resumed for result in done) == resumed
+        assert (out / "0.jpg").read_bytes() != bare

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ def found(boxes: Any, scores: Any, labels: Any, names: tuple[str, ...] = ("a", "
 
 def test_by_hand() -> None:
     data = DetectionDataset([record(0, [[0, 0, 50, 50], [100, 100, 150, 150]], [0, 0])], ("a", "b"), "toy", "val")
+    for label in (0.7, True):
+        item = SimpleNamespace(xyxy=np.array([[0, 0, 50, 40]]), confidence=np.array([0.9]), class_id=np.array([label]))
+        with pytest.raises(ArgumentError, match="expected whole numbers"):
+            evaluate_coco([item], data)
     perfect = evaluate_coco([found([[0, 0, 50, 50], [100, 100, 150, 150]], [0.9, 0.8], [0, 0])], data)
     assert perfect.ap[0] == pytest.approx(1)
     assert np.isnan(perfect.ap[1])

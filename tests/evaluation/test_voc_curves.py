@@ -30,3 +30,13 @@ def test_a_plot_a_class(tmp_path: Path) -> None:
     assert any(blue > red + 80 for red, _, blue in shades)  # the lines
     with pytest.raises(ArgumentError, match=r"\.png, \.svg or \.pdf"):
         plot_curves(result, tmp_path / "curves.txt")
+
+
+def test_a_name_that_looks_like_a_formula_is_drawn_as_it_is(tmp_path: Path) -> None:
+    record = ImageRecord(
+        Path("a.jpg"), np.array([[0, 0, 9, 9]], np.float32), np.array([0]), np.array([False]), 20, 20, "a"
+    )
+    data = DetectionDataset([record], ("$\\foo$",), name="$\\bar$")
+    found = Detections(record.boxes, np.ones(1, np.float32), record.labels, data.class_names)
+    plot_curves(evaluate_voc([found], data), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000

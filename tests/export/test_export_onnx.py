@@ -338,3 +338,11 @@ def test_backbones(small: Exported, tmp_path: Path) -> None:
     (path,) = export_onnx(copy.copy(small.detector).set_params(backbone=engine), tmp_path / "d.onnx")
     (same,) = export_onnx(small.detector, tmp_path / "e.onnx")
     assert path.read_bytes() == same.read_bytes()
+
+
+def test_levels_whose_bins_differ_in_long_maps(tmp_path: Path, rng: np.random.Generator) -> None:
+    """MaxRoiPool computes in float32: at level 7 it takes another cell from 57 cells on, as a wide image has."""
+    detector = make_detector(levels=(7,), short_sides_px=(608,), precision="float32")
+    image = rng.integers(0, 256, (600, 1000, 3), np.uint8)
+    windows = np.array([[0, 0, width, 600] for width in range(880, 960, 10)], np.float32)
+    Exported(detector, tmp_path / "d.onnx").check(image, windows)

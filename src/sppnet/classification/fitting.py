@@ -14,6 +14,7 @@ import torch
 from sppnet._types import Progress, no_progress
 from sppnet.backbones.engines.load import has_engine, load_engine
 from sppnet.backbones.registry import backbone_spec, load_backbone
+from sppnet.checking import check_number, check_whole
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
 from sppnet.classification.networks import EngineNetwork, Network
@@ -57,6 +58,10 @@ def fit_frozen(
 ) -> Fitted:
     """Do what :meth:`ImageClassifier.fit` says, with the parameters of ``classifier``, which isn't changed."""
     counts = dataset.counts()
+    check_whole("folds", classifier.folds, 2, 1 << 20)
+    check_whole("seed", classifier.seed, 0, 2**63 - 1)
+    for cost in classifier.costs:
+        check_number("costs", cost, 1e-12, 1e12)
     if len(counts) < 2:
         raise DatasetError(f"{dataset!r}: expected at least two classes")
     if counts.min() < 2:

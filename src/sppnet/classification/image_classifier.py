@@ -239,7 +239,10 @@ class ImageClassifier:
         if choice in ("10", "96") and not self._fitted().has_pyramid:
             raise ArgumentError(f"views {choice}: this model has no pyramid, so it can't pool windows of a feature map")
         other = copy.copy(self)
-        other.views = choose_views(self.views, choice, scales_px)
+        options = self.metadata_.get("training", {}).get("options", {})
+        # a network that was trained on squares looks at larger images by itself; windows are those squares
+        trained = max(options["sizes_px"]) if options.get("how") == "crop" and options.get("sizes_px") else None
+        other.views = choose_views(self.views, choice, scales_px, window_px=trained)
         return other
 
     @survives_fork

@@ -104,7 +104,8 @@ def batches_of_epoch(
 
     Args:
         count: number of images.
-        batch_size: images in a batch, over all processes together.
+        batch_size: images in a batch at most, over all processes together. They are divided evenly, so that no batch
+            of few is left, whose statistics would mislead batch normalisation.
         sizes: sides in pixels.
         how: as of :func:`size_of`.
         epoch: number of the epoch.
@@ -129,7 +130,7 @@ def batches_of_epoch(
     order = rng.permutation(count)
     batches: list[tuple[I64, float | None]] = []
     if aspects is None:
-        batches = [(order[start : start + batch_size], None) for start in range(0, count, batch_size)]
+        batches = [(part, None) for part in np.array_split(order, -(-count // batch_size))]
     else:
         for aspect in np.unique(aspects):
             group = order[aspects[order] == aspect]

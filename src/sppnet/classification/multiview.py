@@ -112,7 +112,11 @@ def view_from_dict(values: dict[str, Any]) -> AnyView:
 
 
 def choose_views(
-    own: Sequence[AnyView], choice: str | None = None, scales_px: Sequence[int] | None = None
+    own: Sequence[AnyView],
+    choice: str | None = None,
+    scales_px: Sequence[int] | None = None,
+    *,
+    window_px: int | None = None,
 ) -> tuple[AnyView, ...]:
     """Choose views other than a classifier's own.
 
@@ -121,6 +125,7 @@ def choose_views(
         choice: ``full``: all of the image at once. ``10`` or ``96``: so many windows of its feature maps. None: as
             ``own``.
         scales_px: short sides of the image for each kind of view. None: those of ``choice`` or ``own``.
+        window_px: side of the windows of ``10`` and ``96``. None: the smallest of ``own``.
 
     Returns:
         The views.
@@ -132,7 +137,7 @@ def choose_views(
         raise ArgumentError(f"views: got {choice!r}, expected full, 10 or 96")
     side = min(view.side_px if isinstance(view, View) else view.window_px for view in own)
     if choice in ("10", "96"):
-        windows = (TEN_VIEWS if choice == "10" else VIEWS_96).scaled(side)
+        windows = (TEN_VIEWS if choice == "10" else VIEWS_96).scaled(window_px or side)
         return (replace(windows, scales_px=tuple(scales_px)) if scales_px else windows,)
     views = (View(side),) if choice == "full" else tuple(own)
     if not scales_px:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from sppnet.checking import check_number, check_one_of, check_whole, check_wholes
 from sppnet.errors import ArgumentError
 
 __all__ = ["FROZEN_BACKBONE", "PRECISIONS", "GradientOptions", "NetworkOptions"]
@@ -33,7 +34,7 @@ class NetworkOptions:
         dropout: probability before each of them.
 
     Raises:
-        ArgumentError: random weights and a weights file are both asked for.
+        ArgumentError: random weights and a weights file are both asked for, or a value is out of its range.
     """
 
     backbone: str = FROZEN_BACKBONE
@@ -48,6 +49,15 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         if self.from_scratch and self.weights is not None:
             raise ArgumentError(f"weights: got {os.fspath(self.weights)} with from_scratch=True; give one of them")
+        check_wholes("levels", self.levels, 1, 256)
+        check_wholes("hidden", self.hidden, 1, 1 << 16, empty=True)
+        check_number("dropout", self.dropout, 0, 1)
+        check_one_of("mode", self.mode, ("avg", "max"))
+        if not self.pyramid and (self.mode != "max" or tuple(self.levels) != (3, 2, 1)):
+            raise ArgumentError(
+                f"pyramid: got False with mode {self.mode!r} and levels {tuple(self.levels)}, but without a pyramid "
+                "the maximum of a fixed window is taken; leave mode and levels out"
+            )
 
 
 @dataclass(frozen=True)
@@ -91,8 +101,16 @@ class GradientOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.sizes_px or min(self.epochs, self.batch_size, *self.sizes_px) < 1 or not self.learning_rate > 0:
-            raise ArgumentError(f"expected positive epochs, batch_size, sizes_px and learning_rate, got {self}")
+        for name in ("epochs", "batch_size"):
+            check_whole(name, getattr(self, name), 1, 1 << 20)
+        check_wholes("sizes_px", self.sizes_px, 1, 1 << 14)
+        check_whole("seed", self.seed, 0, 2**63 - 1)
+        for name, high in (("learning_rate", 1e3), ("clip_norm", 1e12)):
+            check_number(name, getattr(self, name), 0, high)
+            if not getattr(self, name):
+                raise ArgumentError(f"{name}: got 0, with which nothing is learned; expected a positive number")
+        for name, high in (("momentum", 1), ("label_smoothing", 1), ("weight_decay", 1e3), ("warmup_epochs", 1e6)):
+            check_number(name, getattr(self, name), 0, high)
         for name, known in (("size_choice", ("alternate", "random")), ("how", ("crop", "full")),
                             ("precision", tuple(PRECISIONS))):  # fmt: skip
             if getattr(self, name) not in known:

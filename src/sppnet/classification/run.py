@@ -11,8 +11,10 @@ from typing import Any
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.classification.image_classifier import Guess, ImageClassifier
 from sppnet.errors import ArgumentError
+from sppnet.image_files import check_name
 from sppnet.image_runs import FailedImage, ImageRun
 from sppnet.images import find_images
+from sppnet.storage.names import in_utf8
 
 __all__ = ["ClassifiedImage", "classes_document", "classify_many"]
 
@@ -62,6 +64,7 @@ def classify_many(
         raise ArgumentError(f"top: got {top}, expected at least 1")
 
     def work(path: Path) -> ClassifiedImage:
+        check_name(path)
         return ClassifiedImage(path, tuple(classifier.classify(path, top)))
 
     return ImageRun(find_images(images), work, "classifying", on_error=on_error, progress=progress)
@@ -81,7 +84,7 @@ def classes_document(
         "classes": len(classifier.class_names_),
         "views": [view.to_dict() for view in classifier.views],
         "images": [{"image": str(r.path), "classes": [_plain(guess) for guess in r.guesses]} for r in results],
-        "failed": [{"image": str(item.path), "error": item.message} for item in failed],
+        "failed": [{"image": in_utf8(str(item.path)), "error": in_utf8(item.message)} for item in failed],
     }
 
 

@@ -70,7 +70,7 @@ def add_parser(subparsers: Any) -> None:
         "efficientnet-lite0+stride32)")  # fmt: skip
     add("--weights", metavar="FILE", help="your own weights for the convolutions (.safetensors, or .pth for nets like "
         "vgg16 that have no published ones)")  # fmt: skip
-    add("--levels", type=positive_int, nargs="+", default=(3, 2, 1), metavar="N",
+    add("--levels", type=positive_int, nargs="+", metavar="N",
         help="of the pyramid: NxN bins each (default: 3 2 1)")  # fmt: skip
     add("--mode", choices=("avg", "max"), help="of pooling (default: avg for svm, max for sgd)")
     add_scales(parser, "short sides of the images in pixels. svm: vectors are averaged over them (default: 224). sgd: "
@@ -127,7 +127,10 @@ def _fill_in(arguments: argparse.Namespace) -> None:
     for name in others:
         if getattr(arguments, name) is not None:
             raise ArgumentError(f"--{name.replace('_', '-')}: isn't an option of --method {arguments.method}")
-    for name, value in mine.items():
+    if arguments.no_pyramid and (arguments.levels is not None or arguments.mode is not None):
+        given = "--levels" if arguments.levels is not None else "--mode"
+        raise ArgumentError(f"{given}: there is no pyramid with --no-pyramid, and it takes maxima; leave it out")
+    for name, value in {**mine, "levels": (3, 2, 1)}.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, value)
     if arguments.method == "sgd" and arguments.view == "warp":

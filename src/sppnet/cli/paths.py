@@ -45,6 +45,7 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
             )
     if arguments.verb == "scale":  # it writes folders, and looks whether they are
         return
+    _refuse_twice(arguments)
     for option, example in _WRITTEN.items():
         value = getattr(arguments, option, None)
         if not isinstance(value, str) or not os.path.isfile(value):  # noqa: PTH113 - it raises nothing
@@ -65,6 +66,18 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
             with contextlib.suppress(OSError):
                 if read.samefile(written):
                     raise ArgumentError(f"{title} {written}: is read by this command; name another file")
+
+
+def _refuse_twice(arguments: argparse.Namespace) -> None:
+    """Refuse two outputs of one name."""
+    known: dict[str, str] = {}
+    for option, example in _WRITTEN.items():
+        value = getattr(arguments, option, None)
+        if not isinstance(value, str):
+            continue
+        other = known.setdefault(os.path.realpath(value), option)
+        if other != option:
+            raise ArgumentError(f"--{option} {value}: is --{other}, too; name another file, as {example}")
 
 
 def _other_kind(verb: str, option: str, real: Path) -> str:

@@ -283,7 +283,13 @@ class ImageIndex:
     def places(self, folders: Sequence[Path]) -> list[Path]:
         """Give the folders that are looked into for names that may be relative to ``folders``."""
         absolute = [_absolute(folder) for folder in folders]
-        return list(dict.fromkeys([*([self.images] if self.images is not None else []), *absolute]))
+        if self.images is None:
+            return list(dict.fromkeys(absolute))
+        below: tuple[str, ...] = ()
+        if absolute and absolute[0].is_relative_to(self.home):
+            below = absolute[0].relative_to(self.home).parts  # the images may lie as the annotations do
+        mirrored = [self.images.joinpath(*below[k:]) for k in range(len(below) + 1)]
+        return list(dict.fromkeys([*mirrored, *absolute]))
 
     def has(self, name: str, folders: Sequence[Path]) -> bool:
         """Whether there is an image of that name."""

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sppnet.datasets.formats.coco import coco_document, coco_image
 from sppnet.datasets.formats.csv import CSV_COLUMNS
@@ -62,7 +63,7 @@ def write_results(
         class_names: all that the detector knows; the ids of formats that number classes follow their order.
         format: one of :data:`EXPORT_FORMATS`. None: by the ending of ``path``.
         root: names of images in the files are relative to this folder. None: the folder that holds them all.
-        failed: images that could not be done; ``json`` lists them.
+        failed: images that could not be done; ``json`` lists them, and ids of COCO count them.
         thresholds: minimum confidence of each class; ``json`` holds them.
         image_url: Label Studio: put before these names.
         model: name of the detector, for ``json`` and the predictions of Label Studio.
@@ -79,10 +80,10 @@ def write_results(
         document = results_document(results, class_names, root=root, failed=failed, thresholds=thresholds, model=model)
         files = {Path(path): to_json(document)}
     elif format in _WRITERS:
-        names = result_names(results, root)
-        files = _WRITERS[format](
-            Path(path), results, names, list(class_names), {"image_url": image_url, "model": model}
-        )
+        every = result_names(results, root, failed)
+        names = every[: len(results)]
+        more: dict[str, Any] = {"image_url": image_url, "model": model, "ids": _image_ids(every)}
+        files = _WRITERS[format](Path(path), results, names, list(class_names), more)
     else:
         raise ArgumentError(f"format: got {format!r}, expected one of {', '.join(EXPORT_FORMATS)}")
     if format not in FOLDER_FORMATS:
@@ -140,14 +141,14 @@ def _check_xml(*names: str) -> None:
 
 
 def _jsonl(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     lines = [json.dumps(image_record(f, n), ensure_ascii=False) + "\n" for f, n in zip(found, names, strict=True)]
     return {path: "".join(lines)}
 
 
 def _csv(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -163,10 +164,11 @@ def _csv(
 
 
 def _coco(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     document = coco_document(classes)
-    for i, (f, name) in enumerate(zip(found, names, strict=True), 1):
+    for f, name in zip(found, names, strict=True):
+        i = options["ids"][name]
         document["images"].append(coco_image(i, name, f.width, f.height))
         for item in f.detections.to_coco(i):
             _, _, w, h = item["bbox"]
@@ -177,9 +179,15 @@ def _coco(
 
 
 def _coco_results(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
-    return {path: to_json([item for i, f in enumerate(found, 1) for item in f.detections.to_coco(i)])}
+    pairs = zip(found, names, strict=True)
+    return {path: to_json([item for f, name in pairs for item in f.detections.to_coco(options["ids"][name])])}
+
+
+def _image_ids(names: Sequence[str]) -> dict[str, int]:
+    """Numbers from 1 in the order of the sorted names: the same whatever failed, and in whatever order they came."""
+    return {name: i for i, name in enumerate(sorted(names, key=lambda name: PurePosixPath(name).parts), 1)}
 
 
 def _stems(names: Sequence[str]) -> list[str]:
@@ -202,7 +210,7 @@ def _stems(names: Sequence[str]) -> list[str]:
 
 
 def _voc(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     files = {}
     for f, name, stem in zip(found, names, _stems(names), strict=True):
@@ -217,7 +225,7 @@ def _voc(
 
 
 def _yolo(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     files = {}
     for f, stem in zip(found, _stems(names), strict=True):
@@ -228,7 +236,7 @@ def _yolo(
 
 
 def _label_studio(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     _check_xml(*classes)
     tasks = []
@@ -239,7 +247,7 @@ def _label_studio(
 
 
 def _cvat(
-    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, str]
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
     _check_xml(*classes, *names)
     tree = cvat_tree(classes, len(found))

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sppnet._types import Progress, no_progress
-from sppnet.datasets.parsing import is_utf8
 from sppnet.datasets.video import Frame, count_frames, frame_name, read_frames
 from sppnet.detection.results import ImageResult, journal_key, journal_record, result_of_record
 from sppnet.detection.run_images import Drawings
-from sppnet.drawing import draw_detections, encode_image
-from sppnet.errors import ImageError
+from sppnet.drawing import draw_detections
+from sppnet.image_files import check_name
 from sppnet.storage.journal import Journal
 from sppnet.storage.reading import file_state
 
@@ -52,8 +51,7 @@ def detect_frames(
         ImageError: there is no such file, it is no video, or it is damaged; frames before the damage are given out.
         OutputError: a drawing can't be written.
     """
-    if not is_utf8(str(path)):
-        raise ImageError(f"{str(path)!a}: its name isn't UTF-8, so no results could name it; rename it")
+    check_name(path)
     total = count_frames(path, every_s)
     state = file_state(path)
     for frame in progress(_read_ahead(path, every_s), "detecting in video frames", total=total):
@@ -62,7 +60,7 @@ def detect_frames(
             name = drawings.folder.free_name(frame_name(path, frame.time_s), drawings.taken)
             drawings.taken.add(name.lower())
         key = journal_key(path, frame.time_s)
-        if journal is not None and (drawings is None or drawings.folder.owns(name)):
+        if journal is not None and (drawings is None or drawings.has(name, journal.done.get(key))):
             known = result_of_record(journal.done.get(key), path, detector.class_names_, frame.time_s)
             if known is not None:
                 yield known
@@ -70,13 +68,14 @@ def detect_frames(
         found = detector.detect(frame.pixels, threshold)
         height, width = frame.pixels.shape[:2]
         result = ImageResult(path, width, height, found, time_s=frame.time_s)
+        digest = ""
         if drawings is not None:
             drawn = draw_detections(
                 frame.pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
             )
-            drawings.folder.write(name, encode_image(drawn), sync=True)
+            digest = drawings.write(name, drawn)
         if journal is not None:
-            journal.append(key, journal_record(result, state))
+            journal.append(key, journal_record(result, state, digest))
         yield result
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
+from sppnet.checking import check_number, check_one_of, check_whole, check_wholes
 from sppnet.errors import ArgumentError
 
 __all__ = [
@@ -54,13 +52,13 @@ class FeatureOptions:
 
     def __post_init__(self) -> None:
         """Check every value; sequences become tuples."""
-        _one_of("method", self.method, ("spp", "rcnn"))
-        object.__setattr__(self, "levels", _wholes("levels", self.levels, 1, 64))
-        object.__setattr__(self, "short_sides_px", _wholes("short_sides_px", self.short_sides_px, 16, 8192))
-        flip = _wholes("flip_short_sides_px", self.flip_short_sides_px, 16, 8192, empty=True)
+        check_one_of("method", self.method, ("spp", "rcnn"))
+        object.__setattr__(self, "levels", check_wholes("levels", self.levels, 1, 64))
+        object.__setattr__(self, "short_sides_px", check_wholes("short_sides_px", self.short_sides_px, 16, 8192))
+        flip = check_wholes("flip_short_sides_px", self.flip_short_sides_px, 16, 8192, empty=True)
         object.__setattr__(self, "flip_short_sides_px", flip)
-        _one_of("precision", self.precision, ("int8", "float32"))
-        _one_of("mirror", self.mirror, (False, True))
+        check_one_of("precision", self.precision, ("int8", "float32"))
+        check_one_of("mirror", self.mirror, (False, True))
 
 
 @dataclass(frozen=True)
@@ -91,14 +89,14 @@ class HeadOptions:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _whole("rank", self.rank, 1, 1 << 16)
-        _whole("hidden", self.hidden, 0, 1 << 16)
-        _number("dropout", self.dropout, 0, 1)
+        check_whole("rank", self.rank, 1, 1 << 16)
+        check_whole("hidden", self.hidden, 0, 1 << 16)
+        check_number("dropout", self.dropout, 0, 1)
         if self.dropout == 1:
             raise ArgumentError("dropout: got 1, which drops every unit; expected a share in [0, 1)")
-        _one_of("layers", self.layers, (1, 2))
-        _one_of("classifier", self.classifier, ("softmax", "svm"))
-        _one_of("box_regression", self.box_regression, ("joint", "ridge"))
+        check_one_of("layers", self.layers, (1, 2))
+        check_one_of("classifier", self.classifier, ("softmax", "svm"))
+        check_one_of("box_regression", self.box_regression, ("joint", "ridge"))
         if not self.hidden and (self.classifier, self.box_regression) != ("svm", "ridge"):
             raise ArgumentError(
                 f"hidden: got 0 (no fully connected layer) with classifier={self.classifier!r} and box_regression="
@@ -130,10 +128,10 @@ class SuppressionOptions:
 
     def __post_init__(self) -> None:
         """Check every value."""
-        _number("nms_iou", self.nms_iou, 0, 1)
-        _number("soft_sigma", self.soft_sigma, 0, 1)
-        _whole("refinements", self.refinements, 0, 10)
-        _one_of("box_voting", self.box_voting, (False, True))
+        check_number("nms_iou", self.nms_iou, 0, 1)
+        check_number("soft_sigma", self.soft_sigma, 0, 1)
+        check_whole("refinements", self.refinements, 0, 10)
+        check_one_of("box_voting", self.box_voting, (False, True))
 
 
 @dataclass(frozen=True)
@@ -162,10 +160,10 @@ class FinetuneOptions:
     def __post_init__(self) -> None:
         """Check every value."""
         for name in ("epochs", "images_per_batch", "windows_per_image"):
-            _whole(name, getattr(self, name), 1, 1 << 20)
-        _number("foreground_share", self.foreground_share, 0, 1)
-        _number("learning_rate", self.learning_rate, 0, 1e3)
-        _number("weight_decay", self.weight_decay, 0, 1e3)
+            check_whole(name, getattr(self, name), 1, 1 << 20)
+        check_number("foreground_share", self.foreground_share, 0, 1)
+        check_number("learning_rate", self.learning_rate, 0, 1e3)
+        check_number("weight_decay", self.weight_decay, 0, 1e3)
 
 
 @dataclass(frozen=True)
@@ -210,22 +208,22 @@ class TuningOptions:
     def __post_init__(self) -> None:
         """Check every value."""
         for name in ("epochs", "images_per_batch", "windows_per_image"):
-            _whole(name, getattr(self, name), 1, 1 << 20)
+            check_whole(name, getattr(self, name), 1, 1 << 20)
         for name in ("learning_rate", "head_learning_rate", "weight_decay"):
-            _number(name, getattr(self, name), 0, 1e3)
-        _number("foreground_share", self.foreground_share, 0, 1)
-        _number("average", self.average, 0, 1)
-        _whole("blocks", self.blocks, 1, 64)
+            check_number(name, getattr(self, name), 0, 1e3)
+        check_number("foreground_share", self.foreground_share, 0, 1)
+        check_number("average", self.average, 0, 1)
+        check_whole("blocks", self.blocks, 1, 64)
         both = tuple(self.scale_range) if isinstance(self.scale_range, Sequence) else ()
         if len(both) != 2:
             raise ArgumentError(f"scale_range: got {self.scale_range!r}, expected the least and the greatest factor")
         for value in both:
-            _number("scale_range", value, 0.1, 10)
+            check_number("scale_range", value, 0.1, 10)
         if both[0] > both[1]:
             raise ArgumentError(f"scale_range: got {both}, expected the least factor first")
         object.__setattr__(self, "scale_range", both)
-        _number("colour", self.colour, 0, 1)
-        _one_of("precision", self.precision, ("auto", "bfloat16", "float32"))
+        check_number("colour", self.colour, 0, 1)
+        check_one_of("precision", self.precision, ("auto", "bfloat16", "float32"))
 
 
 @dataclass(frozen=True)
@@ -266,38 +264,11 @@ class SvmOptions:
     def __post_init__(self) -> None:
         """Check every value."""
         for name in ("c", "bias_scale", "positive_weight", "feature_norm"):
-            _number(name, getattr(self, name), 1e-12, 1e12)
+            check_number(name, getattr(self, name), 1e-12, 1e12)
         for name in ("negative_iou", "positive_iou", "box_iou"):
-            _number(name, getattr(self, name), 0, 1)
+            check_number(name, getattr(self, name), 0, 1)
         for name in ("add_above", "drop_below"):
-            _number(name, getattr(self, name), -1e6, 1e6)
+            check_number(name, getattr(self, name), -1e6, 1e6)
         for name in ("per_image", "retrain_every"):
-            _whole(name, getattr(self, name), 1, 1 << 40)
-        _number("box_regularisation", self.box_regularisation, 0, 1e12)
-
-
-def _one_of(name: str, value: object, known: Sequence[object]) -> None:
-    if not any(type(value) is type(one) and value == one for one in known):
-        raise ArgumentError(f"{name}: got {value!r}, expected one of {', '.join(map(str, known))}")
-
-
-def _whole(name: str, value: object, low: int, high: int) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not low <= value <= high:
-        raise ArgumentError(f"{name}: got {value!r}, expected a whole number from {low} to {high}")
-    return int(value)
-
-
-def _number(name: str, value: object, low: float, high: float) -> None:
-    good = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not good or not math.isfinite(float(value)) or not low <= float(value) <= high:  # type: ignore[arg-type]  # good
-        raise ArgumentError(f"{name}: got {value!r}, expected a number from {low:g} to {high:g}")
-
-
-def _wholes(name: str, values: object, low: int, high: int, *, empty: bool = False) -> tuple[int, ...]:
-    if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray):
-        raise ArgumentError(f"{name}: got {values!r}, expected whole numbers from {low} to {high}")
-    if not len(values) and not empty:
-        raise ArgumentError(f"{name}: got none, expected at least one whole number from {low} to {high}")
-    if len(values) > 64:
-        raise ArgumentError(f"{name}: got {len(values)} of them, expected at most 64")
-    return tuple(_whole(name, value, low, high) for value in values)
+            check_whole(name, getattr(self, name), 1, 1 << 40)
+        check_number("box_regularisation", self.box_regularisation, 0, 1e12)

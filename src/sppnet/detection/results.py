@@ -13,6 +13,7 @@ import numpy as np
 from sppnet.datasets.video import frame_name
 from sppnet.detection.detections import Detections
 from sppnet.image_runs import FailedImage
+from sppnet.storage.names import in_utf8
 from sppnet.storage.reading import FileState, file_state
 
 __all__ = ["RESULTS_FORMAT", "RESULTS_VERSION", "FailedImage", "ImageResult", "image_record", "journal_key",
@@ -111,12 +112,13 @@ def journal_key(path: Path, time_s: float | None = None) -> str:
     return f"{path.absolute()}" if time_s is None else f"{path.absolute()}#t={time_s:.3f}"
 
 
-def journal_record(result: ImageResult, state: FileState) -> dict[str, Any]:
+def journal_record(result: ImageResult, state: FileState, drawing: str = "") -> dict[str, Any]:
     """What a journal notes of an image that is done.
 
     Args:
         result: what was found.
         state: of the file that was read.
+        drawing: SHA-256 of the drawing; empty where nothing was drawn.
     """
     d = result.detections
     return {
@@ -127,6 +129,7 @@ def journal_record(result: ImageResult, state: FileState) -> dict[str, Any]:
         "class_id": d.class_id.tolist(),
         "seconds": {name: round(value, 6) for name, value in d.seconds.items()},
         "window_count": d.window_count,
+        "drawing": drawing,
     }
 
 
@@ -187,6 +190,7 @@ def results_document(
         "box_format": "x0, y0, x1, y1 in pixels of the upright image, half-open",
         "images": [image_record(result, name) for result, name in zip(results, names, strict=False)],
         "failed": [
-            {"image": name, "error": item.message} for item, name in zip(failed, names[len(results) :], strict=True)
+            {"image": in_utf8(name), "error": in_utf8(item.message)}
+            for item, name in zip(failed, names[len(results) :], strict=True)
         ],
     }

@@ -236,7 +236,7 @@ class DetectionRun:
         todo, ahead = self._todo, 2 * self._workers
         memory = MemoryBudget()
         reading: deque[Future[tuple[LoadedImage, float]]] = deque()
-        drawing: deque[tuple[ImageResult, FileState, Future[None]]] = deque()
+        drawing: deque[tuple[ImageResult, FileState, Future[str]]] = deque()
         # drawing has threads of its own: those that read may all be waiting for memory, which drawing gives back
         with ThreadPoolExecutor(self._workers) as pool, ThreadPoolExecutor(self._workers) as artists:
 
@@ -249,9 +249,9 @@ class DetectionRun:
                 while len(drawing) > left:
                     result, state, drawn = drawing.popleft()
                     try:
-                        drawn.result()
+                        digest = drawn.result()
                         if self._journal is not None:
-                            self._journal.append(journal_key(result.path), journal_record(result, state))
+                            self._journal.append(journal_key(result.path), journal_record(result, state, digest))
                     except (SppnetError, OSError, MemoryError) as error:
                         self._failures.note(result.path, error)
                     else:
@@ -292,9 +292,10 @@ def _known(
     """Images that the journal has and that haven't changed since, with their drawings in place."""
     known = {}
     for path in paths:
-        if is_video(path) or (drawings is not None and not drawings.folder.owns(drawings.names[path])):
+        record = journal.done.get(journal_key(path))
+        if is_video(path) or (drawings is not None and not drawings.has(drawings.names[path], record)):
             continue
-        result = result_of_record(journal.done.get(journal_key(path)), path, class_names)
+        result = result_of_record(record, path, class_names)
         if result is not None:
             known[path] = result
     return known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -10,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from sppnet._types import U8
 from sppnet.boxes import clip_boxes
-from sppnet.datasets.parsing import is_utf8
 from sppnet.datasets.video import is_video
 from sppnet.detection.detections import Detections
 from sppnet.drawing import draw_detections, encode_image
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.image_budget import MemoryBudget, give_back_memory
+from sppnet.image_files import check_name
 from sppnet.images import LoadedImage, list_images, load_bounded
 from sppnet.storage.names import real_path
 from sppnet.storage.output_folder import OutputFolder
@@ -87,6 +89,17 @@ class Drawings:
     names: dict[Path, str]
     taken: set[str] = field(default_factory=set)
 
+    def write(self, name: str, drawn: Image.Image) -> str:
+        """Write a drawing; returns its SHA-256."""
+        data = encode_image(drawn)
+        self.folder.write(name, data, sync=True)
+        return hashlib.sha256(data).hexdigest()
+
+    def has(self, name: str, record: object) -> bool:
+        """Whether the drawing that a record of the journal tells of is there."""
+        digest = record.get("drawing") if isinstance(record, dict) else None
+        return isinstance(digest, str) and self.folder.holds(name, digest)
+
 
 def drawings_for(paths: Sequence[Path], folder: str | os.PathLike[str] | None) -> Drawings | None:
     """Choose a name for each drawing: ``stem.jpg``, or ``stem-2.jpg`` where that name is taken.
@@ -127,8 +140,7 @@ def read_image(path: Path, index: int, memory: MemoryBudget) -> tuple[LoadedImag
     Raises:
         ImageError: it can't be read.
     """
-    if not is_utf8(str(path)):
-        raise ImageError(f"{str(path)!a}: its name isn't UTF-8, so no results could name it; rename it")
+    check_name(path)
     waited = 0.0
 
     def reserve(size: int) -> None:
@@ -156,8 +168,12 @@ def enlarged(found: Detections, height: int, width: int, factor: int) -> Detecti
 
 def draw_image(
     waiting: list[U8], found: Detections, path: Path, drawings: Drawings | None, index: int, memory: MemoryBudget
-) -> None:
-    """Draw the only image in ``waiting``, and forget it before its memory goes to the next one."""
+) -> str:
+    """Draw the only image in ``waiting``, and forget it before its memory goes to the next one.
+
+    Returns:
+        SHA-256 of the drawing; empty where nothing is drawn.
+    """
     pixels, drawn = waiting.pop(), None
     large = pixels.nbytes > LARGE_BYTES
     try:
@@ -165,7 +181,8 @@ def draw_image(
             drawn = draw_detections(
                 pixels, found.xyxy, list(found.class_name), found.confidence, class_names=found.class_names
             )
-            drawings.folder.write(drawings.names[path], encode_image(drawn), sync=True)
+            return drawings.write(drawings.names[path], drawn)
+        return ""
     finally:
         del pixels, drawn
         if large:

@@ -14,6 +14,7 @@ import numpy as np
 from sppnet._types import F32, OnError, Progress, no_progress
 from sppnet.detection.vectors import VectorKind, vector_length, window_vectors
 from sppnet.errors import ArgumentError
+from sppnet.image_files import check_name
 from sppnet.image_runs import FailedImage, Failures, ImageRun
 from sppnet.images import find_images, unique_names
 from sppnet.proposals.stored import StoredProposals
@@ -133,6 +134,7 @@ def write_vectors(
     names = unique_names([*plan.windows, *(item.path for item in plan.failed)])
 
     def work(image: Path) -> tuple[str, F32, F32]:
+        check_name(image)
         return names[image], *window_vectors(detector, image, plan.windows[image], kind=plan.kind)
 
     run = ImageRun(list(plan.windows), work, "vectors", on_error=on_error, progress=progress)

@@ -197,10 +197,11 @@ def _found(detections: Sequence[DetectionsLike], dataset: DetectionDataset) -> l
                 f"class_id {label.shape}; "
                 "expected as many of each, none NaN"
             )
-        if len(label) and (label.min() < 0 or label.max() >= len(dataset.class_names)):
+        whole = not len(label) or np.issubdtype(label.dtype, np.integer)
+        if not whole or (len(label) and (label.min() < 0 or label.max() >= len(dataset.class_names))):
             raise ArgumentError(
                 f"detections of {record.image_id}: class_id {label.min()}..{label.max()}, "
-                f"expected 0..{len(dataset.class_names) - 1}"
+                f"expected whole numbers 0..{len(dataset.class_names) - 1}"
             )
         for box, s, c in zip(boxes, score, label, strict=True):
             size = np.maximum(box[2:] - box[:2], 0)

@@ -265,12 +265,12 @@ def plot_curves(result: VocResult, path: str | Path) -> None:
     ):
         axis.plot(recall, precision, linewidth=1.2)
         axis.set(xlim=(0, 1), ylim=(0, 1.02))
-        axis.set_title(f"{name}  {ap:.3f}", fontsize=9)
+        axis.set_title(f"{name}  {ap:.3f}", fontsize=9, parse_math=False)
         axis.grid(alpha=0.3)
     figure.supxlabel("recall", fontsize=9)
     figure.supylabel("precision", fontsize=9)
     title = f"{result.dataset} ({result.num_images} images): AP by {result.protocol}, IoU > {result.iou:g}"
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     save_figure(figure, path, 110)
 
 

@@ -152,12 +152,12 @@ def _whole_graph(detector: SPPDetector, engine: LiteEngine, suppression: bool) -
     limit_rows = steps.joined(*(steps("Unsqueeze", limit, np.array([0])) for limit in limits))
     index = add_scale_choice(steps, windows, scale_rows)
     cells = add_cells(steps, windows, scale_rows, limit_rows, index, engine.stride, engine.offset)
-    longest = max(
+    longest = max(  # in cells
         round(_longest_px(detector, side) / engine.size_multiple) for side in detector.features.short_sides_px
     )
     vectors = add_pyramid(
         steps, _stacked(steps, maps, limits), cells, index, detector.features.levels, engine.channels,
-        longest // engine.stride + 2,
+        longest + 2,
     )  # fmt: skip
     if engine.precision == "int8":
         vectors = steps.cast(vectors, "uint8")

@@ -10,6 +10,7 @@ from pathlib import Path
 __all__ = [
     "MAX_CLASSES",
     "class_names_problem",
+    "in_utf8",
     "name_problem",
     "printable",
     "printable_lines",
@@ -32,6 +33,11 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\
 def real_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links. One in a circle stays as it is; ``Path.resolve`` raises RuntimeError."""
     return Path(os.path.realpath(path))
+
+
+def in_utf8(name: str) -> str:
+    r"""Return ``name`` as a file in UTF-8 can hold it: a byte of another encoding becomes ``\\udce9`` and the like."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def printable(text: object) -> str:

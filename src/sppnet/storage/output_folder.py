@@ -81,6 +81,18 @@ class OutputFolder:
         with open_regular(path, size) as file:
             return (size, hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest()) in known
 
+    def holds(self, name: str, digest: str) -> bool:
+        """Whether the file ``name`` is there, ours, and has the SHA-256 ``digest``."""
+        path = self._path(name)
+        sizes = {size for size, other in self._known(name) if other == digest}
+        if path.is_symlink() or not path.is_file() or path.stat().st_size not in sizes:
+            return False
+        size = path.stat().st_size
+        if not any(length == size and other != digest for length, other in self._known(name)):
+            return True
+        with open_regular(path, size) as file:  # another version of it had the same size
+            return hashlib.file_digest(cast(BufferedReader, file), "sha256").hexdigest() == digest
+
     def free_name(self, name: str, taken: Collection[str] = ()) -> str:
         """Give ``name``, or ``STEM-2.EXTENSION`` and so on where a file of the user's has it.
 

@@ -75,17 +75,20 @@ def read_yolo(root: Path, images: Path | None = None) -> RawDataset:
     file = find_yaml(root)
     home = home_of(root)
     collection = Collection(root, home, "yolo", ImageIndex(home, images))
-    data = read_data_yaml(file) if file is not None else read_data_file(home)
+    elsewhere = images is not None
+    data = read_data_yaml(file, images_elsewhere=elsewhere) if file is not None else read_data_file(home)
     splits: dict[str, list[_Place]] = {}
     for split, entries in data.splits.items():
         places = [place for entry in entries for place in _images(entry, collection, data.bases)]
         splits[split] = list({place.path: place for place in places}.values())
-    for split, why in data.broken.items():
+    if images is not None and not any(place.found for found in splits.values() for place in found):
+        splits, broken = {"": [_Place(path) for path in list_images([images])]}, {}
+    else:
+        broken = data.broken
+    for split, why in broken.items():
         collection.broken_splits[split] = why
         what, _, advice = why.removeprefix(f"{file}: ").rpartition("; ")
         collection.problems.append(Problem("warning", "split", str(file or home), what, advice))
-    if images is not None and not any(place.found for found in splits.values() for place in found):
-        splits = {"": [_Place(path) for path in list_images([images])]}
     labels = LabelFiles(home)
     if not splits:
         splits = _by_folders(home, collection.index.files, labels)

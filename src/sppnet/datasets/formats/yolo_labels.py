@@ -188,15 +188,18 @@ class LabelFiles:
         key = name_key(image.stem)
         files = self._anywhere.get(key, {})
         folders = self._best(files, image.parent, lambda folder: self._fit(image.parent, folder))
+        rivals = {folder: self._rivals(key, folder) for folder in folders}
+        folders = [folder for folder in folders if image.parent in rivals[folder]]
         if len(folders) != 1:
             return None
         (folder,) = folders
-        rivals = self._best(self._folders_of[key], folder, lambda other: self._fit(other, folder))
-        if image.parent not in rivals:
-            return None
-        if len(rivals) > 1:
+        if len(rivals[folder]) > 1:
             self.shared.setdefault(files[folder], []).append(image)
         return files[folder]
+
+    def _rivals(self, key: str, labels: Path) -> list[Path]:
+        """Folders of images with a name that fit a folder of labels best."""
+        return self._best(self._folders_of[key], labels, lambda images: self._fit(images, labels))
 
     @staticmethod
     def _best(folders: Collection[Path], target: Path, fit: Callable[[Path], tuple[int, int, int]]) -> list[Path]:

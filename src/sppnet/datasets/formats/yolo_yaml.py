@@ -73,8 +73,12 @@ def find_yaml(root: Path) -> Path | None:
     return None
 
 
-def read_data_yaml(file: Path) -> Data:
+def read_data_yaml(file: Path, *, images_elsewhere: bool = False) -> Data:
     """Read ``data.yaml``.
+
+    Args:
+        file: to read.
+        images_elsewhere: its folders needn't be there.
 
     Raises:
         DatasetError: it isn't one, or none of the folders that it names is there.
@@ -109,9 +113,9 @@ def read_data_yaml(file: Path) -> Data:
                 raise DatasetError(f"{file}: {key} is {short(entry)}, a folder above the data set; correct it")
             else:
                 splits.setdefault(key, []).append(Entry(path))
-    if not splits and broken:
+    if not splits and broken and not images_elsewhere:
         raise DatasetError(next(iter(broken.values())))
-    if not splits:
+    if not splits and not broken:
         raise DatasetError(f"{file}: has none of train, val and test; expected {EXPECTED}")
     return Data(names, splits, broken, tuple(bases), _keypoints(document.get("kpt_shape")))
 
