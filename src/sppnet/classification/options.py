@@ -105,7 +105,7 @@ class GradientOptions:
             check_whole(name, getattr(self, name), 1, 1 << 20)
         check_wholes("sizes_px", self.sizes_px, 1, 1 << 14)
         check_whole("seed", self.seed, 0, 2**63 - 1)
-        for name, high in (("learning_rate", 1e3), ("clip_norm", 1e12)):
+        for name, high in (("learning_rate", 1e38), ("clip_norm", 1e38)):
             check_number(name, getattr(self, name), 0, high)
             if not getattr(self, name):
                 raise ArgumentError(f"{name}: got 0, with which nothing is learned; expected a positive number")
