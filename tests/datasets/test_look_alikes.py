@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -14,8 +16,10 @@ from PIL import Image
 from sppnet.datasets.duplicates import duplicate_groups
 from sppnet.datasets.folder_splits import load_folder_splits
 from sppnet.datasets.loading import load_dataset, read_dataset
+from sppnet.datasets.locating import ImageIndex
 from sppnet.drawing import encode_image
 from sppnet.errors import ArgumentError, DatasetError
+from sppnet.images import load_image
 
 
 def photo(path: Path, width: int = 100, height: int = 100) -> None:
@@ -198,7 +202,9 @@ def test_images_of_one_annotation_in_several_folders(tmp_path: Path) -> None:
         photo(tmp_path / f"{name}.png")
     (tmp_path / "annotations.json").write_text(coco(["a1.png", "a2.png", "b1.png", "b2.png"]))
     assert found_in(tmp_path) == [f"images/{name}.png" for name in ("a1", "a2", "night/b1", "night/b2")]
-    photo(tmp_path / "images" / "night" / "a1.png")  # so is a1 of the night another one, and perhaps b1 of the day
+    different(
+        tmp_path / "images" / "night" / "a1.png", 1
+    )  # so is a1 of the night another one, and perhaps b1 of the day
     assert found_in(tmp_path) == ["images/a1.png", "images/a2.png"]
 
 
@@ -296,6 +302,131 @@ def test_two_folders_of_annotations_of_the_same_images(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         labelme(tmp_path / folder / "1.json", "1.png")
     assert len(found_in(tmp_path, format="labelme")) == 1
+
+
+def test_a_split_whose_images_are_gone_is_not_guessed_into_another(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        for name in ("1.png", "2.png"):
+            if split == "train":
+                photo(tmp_path / "coco" / split / name)
+                photo(tmp_path / "csv" / "data" / name)
+        (tmp_path / "coco" / split).mkdir(exist_ok=True)
+        (tmp_path / "coco" / split / "_annotations.coco.json").write_text(coco(["1.png", "2.png"]))
+    assert found_in(tmp_path / "coco") == ["train/1.png", "train/2.png"]
+    assert len(read_dataset(tmp_path / "coco").problems) == 0
+    assert sum(not image.found for image in read_dataset(tmp_path / "coco").images.values()) == 2
+    for split, folder in (("train", "data/"), ("test", "gone/")):
+        rows = "".join(f"{folder}{k}.png,10,10,50,50,cat\n" for k in (1, 2))
+        (tmp_path / "csv" / f"{split}.csv").write_text(f"image,x0,y0,x1,y1,label\n{rows}")
+    assert found_in(tmp_path / "csv") == ["data/1.png", "data/2.png"]
+
+
+def test_missing_images_of_one_name_are_counted_each(tmp_path: Path) -> None:
+    for k in (1, 2, 3):
+        photo(tmp_path / "images" / "camA" / f"{k}.png")
+    names = [f"cam{c}/{k}.png" for c in "ABC" for k in (1, 2, 3)]
+    (tmp_path / "annotations.json").write_text(coco(names))
+    assert sum(not image.found for image in read_dataset(tmp_path).images.values()) == 6
+    with pytest.raises(DatasetError, match="6 of 9"):
+        load_dataset(tmp_path, on_error="skip", limit_bad=True)
+
+
+def different(path: Path, shade: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (100, 100), (shade, 90, 90)).save(path)
+
+
+def test_numbers_of_one_annotation_in_two_folders(tmp_path: Path) -> None:
+    """Names of a phone, or running numbers; a folder of which every image is asked for is no other camera's."""
+    for k in range(1, 7):
+        different(tmp_path / ("images" if k < 4 else "more") / f"IMG_{k}.png", k)
+    (tmp_path / "annotations.json").write_text(coco([f"IMG_{k}.png" for k in range(1, 7)]))
+    assert len(found_in(tmp_path)) == 6
+    different(tmp_path / "more" / "IMG_7.png", 7)  # one that nobody asks for
+    assert len(found_in(tmp_path)) == 3
+
+
+def test_an_image_that_was_copied_beside_its_annotation(tmp_path: Path) -> None:
+    for k in (1, 2, 3):
+        different(tmp_path / "pics" / f"{k}.png", k)
+        labelme(tmp_path / "json" / f"{k}.json", f"{k}.png")
+    different(tmp_path / "json" / "1.png", 1)
+    assert found_in(tmp_path, format="labelme") == ["json/1.png", "pics/2.png", "pics/3.png"]
+
+
+def test_an_image_without_labels_gets_none_of_another_camera(tmp_path: Path) -> None:
+    for name in ("A/img/1", "B/img/1", "B/img/2"):
+        photo(tmp_path / f"{name}.png")
+    for name in ("A/txt/1", "A/txt/2", "B/txt/1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [cat]\n")
+    assert found_in(tmp_path, format="yolo") == ["A/img/1.png", "B/img/1.png"]
+
+
+def test_two_cameras_are_not_two_annotators(tmp_path: Path) -> None:
+    photo(tmp_path / "B" / "pics" / "1.png")
+    for camera in "AB":
+        labelme(tmp_path / "json" / camera / "1.json", "1.png")
+    assert [len(record) for record in load_dataset(tmp_path, format="labelme", on_error="skip")] == [1]
+
+
+def test_what_is_certain_comes_before_a_guess(tmp_path: Path) -> None:
+    """The image in a LabelMe file, and the one that a VOC file names."""
+    different(tmp_path / "labelme" / "camB" / "1.png", 200)
+    labelme(tmp_path / "labelme" / "camA" / "1.json", "1.png")
+    file = tmp_path / "labelme" / "camA" / "1.json"
+    buffer = io.BytesIO()
+    Image.new("RGB", (100, 100), (1, 2, 3)).save(buffer, "PNG")
+    document = json.loads(file.read_text()) | {"imageData": base64.b64encode(buffer.getvalue()).decode()}
+    file.write_text(json.dumps(document))
+    (record,) = load_dataset(tmp_path / "labelme", format="labelme")
+    assert load_image(record.path)[0, 0].tolist() == [1, 2, 3]
+    photo(tmp_path / "voc" / "JPEGImages" / "photo_1.png")
+    photo(tmp_path / "voc" / "docs" / "1.png")
+    (tmp_path / "voc" / "Annotations").mkdir()
+    box = "<bndbox><xmin>10</xmin><ymin>10</ymin><xmax>50</xmax><ymax>50</ymax></bndbox>"
+    (tmp_path / "voc" / "Annotations" / "1.xml").write_text(
+        f"<annotation><filename>photo_1.png</filename><object><name>cat</name>{box}</object></annotation>"
+    )
+    assert found_in(tmp_path / "voc") == ["JPEGImages/photo_1.png"]
+
+
+def test_a_row_that_was_taken_out(tmp_path: Path) -> None:
+    """It costs the others nothing, though its image is there."""
+    for k in (1, 2, 3):
+        photo(tmp_path / "A" / f"{k}.png")
+    rows = [f"data/A/{k}.png,10,10,50,50,cat" for k in (1, 2, 3)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,x0,y0,x1,y1,label", *rows, "#data/A/1.png,1,1,9,9,cat"]))
+    assert [len(record) for record in load_dataset(tmp_path)] == [1, 1, 1]
+
+
+def test_more_folders_of_one_name_than_are_compared(tmp_path: Path) -> None:
+    for k in range(70):
+        photo(tmp_path / f"s{k:02}" / "pics" / "1.png")
+        (tmp_path / f"s{k:02}" / "txt").mkdir()
+        (tmp_path / f"s{k:02}" / "txt" / "1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: .\nnames: [cat]\n")
+    assert len(found_in(tmp_path, format="yolo")) == 70
+
+
+def test_a_root_that_is_the_folder_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is written as a relative path."""
+    photo(tmp_path / "images" / "1.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "1.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "images" / "data.yaml").write_text("train: .\nnames: [cat]\n")
+    monkeypatch.chdir(tmp_path / "images")
+    for root in (Path(), tmp_path / "images"):
+        assert [len(record) for record in load_dataset(root, format="yolo")] == [1]
+
+
+def test_folders_that_nobody_asks_for_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every name is exact."""
+    photo(tmp_path / "images" / "1.png")
+    (tmp_path / "annotations.json").write_text(coco(["1.png"]))
+    monkeypatch.setattr(ImageIndex, "files", property(lambda self: pytest.fail("it looked")))
+    assert found_in(tmp_path) == ["images/1.png"]
 
 
 def test_annotations_that_are_left_alone_are_told_of(tmp_path: Path) -> None:

@@ -92,6 +92,10 @@ def test_windows_of_images_that_lie_beside_others() -> None:
     stored = StoredProposals({"/srv/d/1.jpg": BOXES[:1], "/srv/d/night/1.jpg": BOXES})
     assert len(stored["night/1.jpg"]) == len(BOXES)
     assert len(stored["/srv/d/1.jpg"]) == 1
+    for folder, asked in (("data/train/a", "../data/val/a"), ("/mnt/d/2021/a", "/data/2022/a")):
+        stored = StoredProposals({f"{folder}/{k}.jpg": BOXES for k in (1, 2)})
+        with pytest.raises(KeyError):
+            stored[f"{asked}/1.jpg"]
     # as `sppnet proposals` names images of one name in several folders
     stored = StoredProposals({"srv/a/data/train/1.jpg": BOXES[:1], "srv/a/data/val/1.jpg": BOXES})
     assert len(stored["/mnt/copy/val/1.jpg"]) == len(BOXES)

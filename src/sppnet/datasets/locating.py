@@ -7,16 +7,18 @@ or one of another machine, the last parts count: as many as fit.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from sppnet.datasets.splits import TEST, TRAIN, VALIDATION, split_of_folders
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.walking import walk_files
 
@@ -49,12 +51,14 @@ class Location:
         found: whether there is one.
         outside: it lies outside the data set.
         missing: why there is none, where more is known than that.
+        guessed: it lies where nothing says that images are; only its name fits.
     """
 
     path: Path
     found: bool = True
     outside: bool = False
     missing: str = ""
+    guessed: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class _Guess:
         parts: of the name.
         request: which name it is.
         near: the folder of its annotation.
+        anywhere: it lies where nothing says that images are.
     """
 
     path: Path
@@ -82,6 +87,7 @@ class _Guess:
     parts: tuple[str, ...]
     request: int = -1
     near: Path = Path()
+    anywhere: bool = False
 
 
 def home_of(root: Path) -> Path:
@@ -133,6 +139,7 @@ class ImageIndex:
         self._given = (home, images)
         # where annotations in a folder surely have images: one of another folder that is only called alike isn't theirs
         self._own: dict[Path, set[Path]] = defaultdict(set)
+        self._meant: set[Path] = set()
         self._allowed = [p for base in (self.home, self.images) if base is not None
                          for p in (base, Path(os.path.realpath(base)))]  # fmt: skip
 
@@ -173,13 +180,14 @@ class ImageIndex:
             A location for each, in the same order.
         """
         found: list[Location | None] = []
+        lost: dict[Path, set[str]] = defaultdict(set)
         for name, folders in requests:
             place = self._exact(name, self.places(folders))
             found.append(place)
-            if folders:
-                self._learn_home(name, folders, place)
+            if not folders or not self._learn_home(name, folders, place):
+                lost[folders[0] if folders else self.home].add(_stem_key(name))
         known = {place.path for place in found if place is not None and not place.outside}
-        homes = {folder: _Homes(self._series, own) for folder, own in self._own.items()}
+        homes = {folder: _Homes(self, own) for folder, own in self._own.items()}
         shared = _shared_folders([name for name, _ in requests])
         guesses: list[_Guess] = []
         for i, (name, folders) in enumerate(requests):
@@ -192,17 +200,37 @@ class ImageIndex:
             near = folders[0] if folders else self.home
             if guess is None:
                 found[i] = Location(self._expected(name, folders), False, missing=missing)
-            elif guess.rank == 1 and near in homes and homes[near].is_anothers(guess.path):
+            elif guess.rank == 1 and (
+                (near in homes and homes[near].is_anothers(guess.path, lost[near]))
+                or (guess.anywhere and self._of_another_split(near, guess.path))
+            ):
                 found[i] = self._of_another(name, folders, guess.path)
             else:
-                found[i] = Location(guess.path)
+                found[i] = Location(guess.path, guessed=guess.anywhere and guess.rank == 1)
                 guesses.append(replace(guess, request=i, near=near))
         self._drop_strange(guesses, found, requests)
-        self._settle([guess for guess in guesses if _is_found(found[guess.request])], {*taken, *known}, found, requests)
+        left = [guess for guess in guesses if _is_found(found[guess.request])]
+        self._settle(left, {*taken, *known, *self._meant}, found, requests)
         return [place if place is not None else Location(self.home, False) for place in found]
 
-    def _learn_home(self, name: str, folders: Sequence[Path], place: Location | None) -> None:
-        """Remember the folder of an image that is surely the one meant by annotations in the first of ``folders``."""
+    def note(self, requests: Sequence[tuple[str, Sequence[Path]]]) -> None:
+        """Remember the images that these names of some file mean exactly: they aren't guessed for names of others."""
+        for name, folders in requests:
+            place = self._exact(name, self.places(folders))
+            if place is not None and not place.outside:
+                self._meant.add(place.path)
+
+    def _of_another_split(self, near: Path, path: Path) -> bool:
+        """Whether the folders of an annotation and an image are called like different splits."""
+        one, two = (_split_below(folder, self.home) for folder in (near, path.parent))
+        return bool(one and two and one != two)
+
+    def _learn_home(self, name: str, folders: Sequence[Path], place: Location | None) -> bool:
+        """Remember the folder of an image that is surely the one meant by annotations in the first of ``folders``.
+
+        Returns:
+            Whether there is such an image.
+        """
         if place is not None:
             if not place.outside:
                 self._own[folders[0]].add(place.path.parent)
@@ -211,16 +239,15 @@ class ImageIndex:
             sure = self._by_folder(spelling, self.places(folders), 0)
             if len(sure) == 1:
                 self._own[folders[0]].add(self._shown(sure[0]).parent)
+                return True
+        return place is not None
 
     @cached_property
-    def _series(self) -> dict[Path, tuple[set[str], set[str]]]:
-        """Of each folder with images: keys of their names without extension, and these with all numbers alike."""
-        found: dict[Path, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    def series(self) -> dict[Path, dict[str, Path]]:
+        """Of each folder with images: these by the key of their names without extension."""
+        found: dict[Path, dict[str, Path]] = defaultdict(dict)
         for file in self.files:
-            key = name_key(file.stem)
-            names, numbered = found[self._shown(file).parent]
-            names.add(key)
-            numbered.add(_NUMBER.sub("#", key))
+            found[self._shown(file).parent].setdefault(name_key(file.stem), file)
         return dict(found)
 
     def _of_another(self, name: str, folders: Sequence[Path], path: Path) -> Location:
@@ -243,10 +270,14 @@ class ImageIndex:
                 # where the folders of the other machine are here, as far as both aren't called alike
                 base = name_key(str(guess.path.parents[guess.rank - 1]))
                 moved[guess.near][guess.parts[: -guess.rank]].add(base)
-        known = {near: _Homes(self._series, own) for near, own in homes.items()}
+        known = {near: _Homes(self, own) for near, own in homes.items()}
+        lost: dict[Path, set[str]] = defaultdict(set)
+        for guess in partly:
+            if guess.rank < best[guess.near]:
+                lost[guess.near].add(name_key(guess.path.stem))
         for guess in partly:
             near, parts = guess.near, guess.parts
-            if guess.rank == best[near] or not known[near].is_anothers(guess.path):
+            if guess.rank == best[near] or not known[near].is_anothers(guess.path, lost[near]):
                 continue
             here = name_key(str(guess.path.parent))
             if not any(
@@ -270,7 +301,8 @@ class ImageIndex:
         own = {near: frozenset(self._own.get(near, ())) for near in {guess.near for guess in guesses}}
         for path, rivals in by_image.items():
             best = max(guess.rank for guess in rivals)
-            nearest = set(_closest([guess.near / "-" for guess in rivals if guess.rank == best], path.parent))
+            places = list({guess.near / "-": None for guess in rivals if guess.rank == best})
+            nearest = set(_closest(places, path.parent, words=True))
             kept = [guess for guess in rivals if guess.rank == best and guess.near / "-" in nearest]
             winners = {guess.request for guess in kept}
             # two annotations of one image may lie in folders of their own; where these have other images, they mean two
@@ -292,7 +324,16 @@ class ImageIndex:
         return list(dict.fromkeys([*mirrored, *absolute]))
 
     def has(self, name: str, folders: Sequence[Path]) -> bool:
-        """Whether there is an image of that name."""
+        """Whether there is an image of a name that begins with #, or it is a comment."""
+        places = self.places(folders)
+        exact = self._exact(name, places)
+        if exact is not None and not exact.outside:
+            return True
+        if _sane(name) and self._by_folder(next(_spellings(name)), places, 0):
+            return True
+        plain = name.lstrip("# ")
+        if plain and self.locate([(plain, folders)])[0].found:
+            return False  # a row that was taken out
         return self.locate([(name, folders)])[0].found
 
     def inside(self, path: Path) -> bool:
@@ -308,8 +349,9 @@ class ImageIndex:
         return path
 
     def _expected(self, name: str, folders: Sequence[Path]) -> Path:
-        last = PurePosixPath(name.replace("\\", "/").replace("\0", "?")).name[-200:] or "?"
-        return (folders[0] if folders else self.home) / last
+        # with its last folders, so that two that are missing aren't taken for one
+        parts = _plain_parts(_DRIVE.sub("/", name, count=1).replace("\\", "/").replace("\0", "?"))[-4:]
+        return (folders[0] if folders else self.home).joinpath(*(part[-200:] for part in parts or ("?",)))
 
     def _exact(self, name: str, folders: Sequence[Path]) -> Location | None:
         """The file of that very name; one outside the data set only where there is none inside."""
@@ -336,11 +378,11 @@ class ImageIndex:
         if _sane(name):
             for spelling in _spellings(name):
                 found = self._by_folder(spelling, folders, shared)
-                rank = len(spelling.parts)
+                rank, anywhere = len(spelling.parts), not found
                 if not found:
                     found, rank = self._by_tail(spelling, folders)
                 if len(found) == 1:
-                    return _Guess(self._shown(found[0]), rank, spelling.parts), ""
+                    return _Guess(self._shown(found[0]), rank, spelling.parts, anywhere=anywhere), ""
                 if found and not missing:
                     missing = f"several images are called like it: {found[0]} and {found[1]}"
         return None, missing
@@ -386,28 +428,58 @@ class _Homes:
     """The folders in which an annotation has its images.
 
     Args:
-        series: of :class:`ImageIndex`.
+        index: of all images.
         homes: the folders.
     """
 
-    def __init__(self, series: Mapping[Path, tuple[set[str], set[str]]], homes: Collection[Path]) -> None:
-        self._series, self._homes = series, frozenset(homes)
+    def __init__(self, index: ImageIndex, homes: Collection[Path]) -> None:
+        self._index, self._homes = index, frozenset(homes)
+        self._known: dict[Path, bool] = {}
 
     @cached_property
-    def _names(self) -> tuple[set[str], set[str]]:
-        found = [self._series[home] for home in self._homes if home in self._series]
-        return set().union(*(names for names, _ in found)), set().union(*(numbered for _, numbered in found))
+    def _names(self) -> dict[str, Path]:
+        series = self._index.series
+        return {key: file for home in sorted(self._homes) for key, file in series.get(home, {}).items()}
 
-    def is_anothers(self, path: Path) -> bool:
+    @cached_property
+    def _numbered(self) -> set[str]:
+        return _numbered(self._names)
+
+    def is_anothers(self, path: Path, lost: set[str]) -> bool:
         """Whether an image is that of other annotations: it lies elsewhere, and its folder is numbered alike.
 
-        Below one of the folders the numbers may go on; there it must have a name twice.
+        Below one of the folders the numbers may go on; there it must have a name twice. A folder all of whose images
+        are among the ``lost`` names of the annotation isn't another's either; copies of those in the folders don't
+        count.
         """
         folder = path.parent
-        if not self._homes or folder in self._homes or folder not in self._series:
+        if not self._homes or folder in self._homes or folder not in self._index.series:
             return False
-        below = any(parent in self._homes for parent in folder.parents)
-        return not self._series[folder][not below].isdisjoint(self._names[not below])
+        if folder not in self._known:
+            self._known[folder] = self._is_anothers(folder, lost)
+        return self._known[folder]
+
+    def _is_anothers(self, folder: Path, lost: set[str]) -> bool:
+        names = self._index.series[folder]
+        common = names.keys() & self._names.keys()
+        rest = names.keys() - common
+        if len(rest) > 1 and rest <= lost and all(_same_file(names[key], self._names[key]) for key in sorted(common)):
+            return False
+        if any(parent in self._homes for parent in folder.parents):
+            return bool(common)
+        return not _numbered(names).isdisjoint(self._numbered)
+
+
+def _numbered(names: Iterable[str]) -> set[str]:
+    """The names with all numbers alike."""
+    return {_NUMBER.sub("#", name) for name in names}
+
+
+def _same_file(one: Path, two: Path) -> bool:
+    try:
+        return filecmp.cmp(one, two, shallow=False)
+    except OSError:
+        return False
 
 
 def _is_found(place: Location | None) -> bool:
@@ -463,10 +535,32 @@ def likeness(one: Sequence[str], two: Sequence[str]) -> int:
     return head + _common_tail(one[head:], two[head:])
 
 
-def _closest(found: list[Path], folder: Path) -> list[Path]:
-    """Those whose folders have most in common with ``folder``, at its beginning and at its end."""
-    alike = [likeness(path.parts[:-1], folder.parts) for path in found]
-    return [path for path, value in zip(found, alike, strict=True) if value == max(alike)]
+def _closest(found: list[Path], folder: Path, *, words: bool = False) -> list[Path]:
+    """Those whose folders have most in common with ``folder``, at its beginning and at its end.
+
+    Of equal ones with ``words`` those that share most names of folders at any place, and have fewest others.
+    """
+    target = folder.parts
+    known = set(map(name_key, target))
+    alike = [
+        (likeness(parts, target), *((len(known & set(map(name_key, parts))), -len(parts)) if words else ()))
+        for parts in (path.parts[:-1] for path in found)
+    ]
+    best = max(alike, default=())
+    return [path for path, value in zip(found, alike, strict=True) if value == best]
+
+
+def _stem_key(name: str) -> str:
+    """The key of the last part of a name without the extension of an image."""
+    last = next(_spellings(name)).parts[-1] if _sane(name) else ""
+    return name_key(PurePosixPath(last).stem if PurePosixPath(last).suffix.lower() in IMAGE_EXTENSIONS else last)
+
+
+def _split_below(folder: Path, home: Path) -> str:
+    """The split that a folder of a data set is called like, by one of its names; or an empty text."""
+    absolute = _absolute(folder)
+    split = split_of_folders(absolute.relative_to(home).parts) if absolute.is_relative_to(home) else ""
+    return next((names[0] for names in (TRAIN, VALIDATION, TEST) if split in names), split)
 
 
 def _shared_folders(names: Sequence[str]) -> int:

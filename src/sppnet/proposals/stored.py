@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import struct
 import zipfile
 import zlib
@@ -26,6 +27,8 @@ __all__ = ["FixedProposals", "StoredProposals", "encode_proposals", "load_propos
 
 F32 = NDArray[np.float32]
 
+_NUMBER = re.compile(r"\d+")
+_SPLITS = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 _FILE_BYTES = 1 << 30  # of a file, and of what is compressed in it
 _JSON_BYTES = 1 << 28  # takes about ten times its size in memory
 
@@ -89,7 +92,13 @@ class _Moved:
         if not self.kept or 2 * _shared_head(self.shared, asked) > self.kept:
             return None
         rest = stored[self.kept :]
-        return len(rest) if rest and asked[-len(rest) :] == rest else None
+        if not rest or asked[-len(rest) :] != rest:
+            return None
+        one, two = self.shared[self.kept - 1], asked[-len(rest) - 1] if len(asked) > len(rest) else ""
+        numbered = _NUMBER.sub("#", one) == _NUMBER.sub("#", two)
+        if one != two and (numbered or {one.lower(), two.lower()} <= _SPLITS):
+            return None  # 2021/a isn't 2022/a, and train/a isn't val/a
+        return len(rest)
 
 
 class StoredProposals(Mapping[str, F32]):

@@ -86,12 +86,15 @@ def read_coco(root: Path, images: Path | None = None) -> RawDataset:
     collection = Collection(root, home, "coco", ImageIndex(home, images))
     collection.problems += _left_alone([file for file, _ in documents], root)
     names: list[str] = []
-    for file, document in documents:
+    # A lone file called anything (instances_default) isn't a split of something
+    splits = [_split(file, root) if several else split_of_name(_split(file, root)) for file, _ in documents]
+    for (file, document), split in zip(documents, splits, strict=True):
+        folders = _folders(file, home, split)
+        items = [item for item in document["images"] if isinstance(item, dict)] if several else []
+        collection.index.note([(_name_of(item), folders) for item in items])
+    for (file, document), split in zip(documents, splits, strict=True):
         categories = _read_categories(file, document, collection.problems)
         names += [name for name in categories.values() if name not in names]
-        # A lone file called anything (instances_default) isn't a split of something
-        split = _split(file, root)
-        split = split if several else split_of_name(split)
         for image in _read_images(file, document, categories, collection, split):
             collection.add(image, split)
     return collection.finish(names, declared=True, rule=_RULE)

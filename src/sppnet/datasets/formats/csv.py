@@ -89,12 +89,35 @@ def read_csv(root: Path, images: Path | None = None) -> RawDataset:
             file for folder in sorted({file.parent for file in files}) for file in files_in(folder, ".csv", ".tsv")
         ]
         collection.problems += [left_alone(file) for file in beside if file not in files and is_table(file)]
-    for file in files:
-        _read_table(file, collection, _split(file) if len(files) > 1 else "")
+    tables = [_read_table(file, collection, _split(file) if len(files) > 1 else "") for file in files]
+    for table in tables:
+        collection.index.note(table.requests)
+    for table in tables:
+        table.add_to(collection)
     return collection.finish()
 
 
-def _read_table(file: Path, collection: Collection, table_split: str) -> None:
+@dataclass
+class _Table:
+    """The rows of a table, and where their images are looked for."""
+
+    file: Path
+    rows: dict[str, _Rows]
+    splits: dict[str, str]
+    fractions: bool
+    requests: list[tuple[str, list[Path]]]
+
+    def add_to(self, collection: Collection) -> None:
+        places = collection.index.locate(self.requests)
+        for (name, found), place in zip(self.rows.items(), places, strict=True):
+            image = RawImage(
+                "", place.path, self.file, found.size, tuple(found.objects), tuple(found.problems),
+                fractions=self.fractions, readable=bool(name),
+            )  # fmt: skip
+            collection.add(located(image, place), self.splits[name])
+
+
+def _read_table(file: Path, collection: Collection, table_split: str) -> _Table:
     text = read_text(file, _EXPECTED)
     header, separator = split_line(text)
     columns = columns_of(header)
@@ -112,13 +135,7 @@ def _read_table(file: Path, collection: Collection, table_split: str) -> None:
     fractions = columns.fractions or _are_fractions(rows)
     splits = {name: found.split or table_split for name, found in rows.items()}
     requests = [(name, folders_near(file.parent, collection.home, splits[name])) for name in rows]
-    places = collection.index.locate(requests)
-    for (name, found), place in zip(rows.items(), places, strict=True):
-        image = RawImage(
-            "", place.path, file, found.size, tuple(found.objects), tuple(found.problems), fractions=fractions,
-            readable=bool(name),
-        )  # fmt: skip
-        collection.add(located(image, place), splits[name])
+    return _Table(file, rows, splits, fractions, requests)
 
 
 def _rows(
@@ -126,7 +143,10 @@ def _rows(
 ) -> dict[str, _Rows]:
     """The rows of each image, in the order of the table."""
     images: dict[str, _Rows] = {}
-    for number, row in _lines(file, text, separator, columns.header):
+    lines = list(_lines(file, text, separator, columns.header))
+    whole = [row for _, row in lines if len(row) > max(columns.places.values())]
+    all_marked = all(row[0].startswith("#") for row in whole)  # then it is a part of the names
+    for number, row in lines:
         if not any(map(str.strip, row)):
             continue
         cells = {name: row[place].strip() if place < len(row) else "" for name, place in columns.places.items()}
@@ -135,7 +155,8 @@ def _rows(
         image = cells["image"]
         # a comment, unless there is all that a row of a box has: an image may be called so
         short_row = len(row) <= max(columns.places.values())
-        if row[0].startswith("#") and (short_row or (image.startswith("#") and not is_image(image, split))):
+        named = image.startswith("#") and not all_marked
+        if row[0].startswith("#") and (short_row or (named and not is_image(image, split))):
             continue
         where = f"line {number}"
         found = images.setdefault(image, _Rows(split))

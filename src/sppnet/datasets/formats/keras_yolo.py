@@ -63,6 +63,7 @@ def read_keras_yolo(root: Path, images: Path | None = None) -> RawDataset:
     home = home_of(root)
     collection = Collection(root, home, "keras-yolo", ImageIndex(home, images))
     known: list[str] = []
+    read: list[tuple[list[tuple[RawImage, str]], list[Path], str]] = []
     declared = True
     for file in files:
         names = _names(file, home)
@@ -70,8 +71,11 @@ def read_keras_yolo(root: Path, images: Path | None = None) -> RawDataset:
         known += [] if names is None else names.values()
         split = split_of_place(file, home) or split_of_name(file.stem)
         near = folders_near(file.parent, home, split)
-        is_image = partial(collection.index.has, folders=near)
-        collection.add_located(_read_lines(file, names, is_image), near, split)
+        lines = _read_lines(file, names, partial(collection.index.has, folders=near))
+        collection.index.note([(name, near) for _, name in lines])
+        read.append((lines, near, split))
+    for lines, near, split in read:
+        collection.add_located(lines, near, split)
     if not declared:
         what = "nothing names the classes (_classes.txt): they are called by their numbers"
         collection.problems.append(

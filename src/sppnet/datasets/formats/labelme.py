@@ -13,6 +13,8 @@ from math import hypot
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sppnet.datasets.collecting import Collection, located, split_of_place, unreadable_image
 from sppnet.datasets.embedded import embedded_image
 from sppnet.datasets.locating import ImageIndex, Location, folders_near, home_of
@@ -20,7 +22,8 @@ from sppnet.datasets.parsing import as_number, bounding_box, read_json, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.splits import split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects, to_json
-from sppnet.errors import DatasetError
+from sppnet.errors import DatasetError, SppnetError
+from sppnet.images import load_image
 from sppnet.storage.walking import walk_files
 
 __all__ = ["is_labelme", "labelme_files", "read_labelme", "write_labelme"]
@@ -76,13 +79,23 @@ def read_labelme(root: Path, images: Path | None = None) -> RawDataset:
         expected = "" if detail else f"; expected {_EXPECTED}"
         raise DatasetError(f"{root}: no LabelMe annotations{detail}{expected}")
     for (image, _, data), place in zip(read, _places(read, collection), strict=True):
-        if image.readable and not place.found and isinstance(data, str) and data:
+        if image.readable and (not place.found or place.guessed) and isinstance(data, str) and data:
             try:
-                place = Location(embedded_image(data))
+                embedded = embedded_image(data)
+                if not place.found or not _same_pixels(place.path, embedded):
+                    place = Location(embedded)
             except ValueError as error:
-                place = Location(place.path, False, missing=f"and that in imageData can't be used: {error}")
+                if not place.found:
+                    place = Location(place.path, False, missing=f"and that in imageData can't be used: {error}")
         collection.add(located(image, place) if image.readable else image, split_of_place(image.file, home))
     return collection.finish(rule=_RULE)
+
+
+def _same_pixels(one: Path, two: Path) -> bool:
+    try:
+        return np.array_equal(load_image(one), load_image(two))
+    except SppnetError:
+        return False
 
 
 def _image_of(document: dict[str, Any]) -> tuple[str, object]:

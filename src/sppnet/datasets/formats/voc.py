@@ -117,12 +117,12 @@ def _read(
     read = {stem: _read_annotation(file, collection.extras) for stem, file in files.items()}
     requests = [(file.stem, folders_near(file.parent, layout.home)) for file in files.values()]
     places = collection.index.locate(requests)
-    lost = [k for k, place in enumerate(places) if not place.found]
+    lost = [k for k, place in enumerate(places) if not place.found or place.guessed]
     called = [read[stem][1] or "?" for stem in files]
     taken = {place.path for place in places if place.found}
     again = collection.index.locate([(called[k], requests[k][1]) for k in lost], taken=taken)
     for k, place in zip(lost, again, strict=True):
-        if place.found:
+        if place.found and not (places[k].found and place.guessed):
             places[k] = place
     identified: dict[str, RawImage] = {}
     for (stem, (image, _)), place in zip(read.items(), places, strict=True):

@@ -101,7 +101,7 @@ def read_yolo(root: Path, images: Path | None = None) -> RawDataset:
     for label, about in sorted(labels.shared.items()):
         if len(about) < 2:
             continue
-        what = f"is taken for the labels of {about[0]} and {about[1]}, which are called alike"
+        what = f"is taken for the labels of {about[0]} and {about[1]}, which are called alike and look so"
         advice = "fine if these are copies; else put it beside its image"
         collection.problems.append(Problem("warning", "shared label file", str(label), what, advice))
     for split, found in splits.items():

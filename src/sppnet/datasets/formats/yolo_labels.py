@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 from collections import Counter, defaultdict
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from sppnet.datasets.duplicates import duplicate_groups, hash_images
 from sppnet.datasets.formats.yolo_yaml import read_names
 from sppnet.datasets.locating import likeness, name_key
 from sppnet.datasets.parsing import as_number, bounding_box, read_head, read_text, short
@@ -111,8 +113,11 @@ class LabelFiles:
         self._entries: dict[Path, dict[str, Path]] = {}
         self._stems: dict[Path, dict[str, Path]] = {}
         self._folders_of: dict[str, dict[Path, None]] = defaultdict(dict)
+        self._paths: dict[tuple[Path, str], Path] = {}
         self._known: dict[Path, Path] = {}
         self._fits: dict[tuple[Path, Path], tuple[int, int, int]] = {}
+        self._near: dict[Path, list[Path]] = {}
+        self._placed: dict[tuple[str, str], dict[str | Path, list[Path]]] = {}
         self._names_in: dict[Path, set[str]] = defaultdict(set)
         self._beside: dict[Path, bool] = {}
         self._used: set[Path] = set()
@@ -122,8 +127,9 @@ class LabelFiles:
         for path in images:
             self._images_of[path.parent].add(name_key(path.stem))
             self._folders_of[name_key(path.stem)][path.parent] = None
+            self._paths.setdefault((path.parent, name_key(path.stem)), path)
             self._names_in[path.parent].add(path.stem)
-        for known in (self._beside, self._known, self._fits, self.shared):
+        for known in (self._beside, self._known, self._fits, self._near, self._placed, self.shared):
             known.clear()
 
     def of(self, image: Path) -> Path:
@@ -159,15 +165,22 @@ class LabelFiles:
         """The folder of labels that belongs to a folder of images by the rule of images and labels."""
         if images not in self._swapped:
             self._swapped[images] = None
-            parts = images.parts
+            parts = _absolute(images).parts
             for k in range(len(parts) - 1, -1, -1):
                 if parts[k].lower() == "images":
                     base = Path(*parts[:k])
                     exact = [base / name for name in ("labels", "Labels", "LABELS") if (base / name).is_dir()]
-                    if exact:
-                        self._swapped[images] = exact[0].joinpath(*parts[k + 1 :])
+                    place = exact[0].joinpath(*parts[k + 1 :]) if exact else None
+                    # above the data set there may be labels of something else
+                    if place is not None and (k >= len(_absolute(self._home).parts) or place.is_dir()):
+                        self._swapped[images] = self._home_shown(place)
                     break
         return self._swapped[images]
+
+    def _home_shown(self, folder: Path) -> Path:
+        """Return ``folder`` as the caller wrote the data set's: relative where that was relative."""
+        home = _absolute(self._home)
+        return self._home / folder.relative_to(home) if folder.is_relative_to(home) else folder
 
     def _lie_beside(self, folder: Path) -> bool:
         if folder not in self._beside:
@@ -187,34 +200,58 @@ class LabelFiles:
         """The label file of that name in another folder, where this and the image's fit each other best."""
         key = name_key(image.stem)
         files = self._anywhere.get(key, {})
-        folders = self._best(files, image.parent, lambda folder: self._fit(image.parent, folder))
+        folders = self._best_labels(key, image.parent)
         rivals = {folder: self._rivals(key, folder) for folder in folders}
         folders = [folder for folder in folders if image.parent in rivals[folder]]
         if len(folders) != 1:
             return None
         (folder,) = folders
-        if len(rivals[folder]) > 1:
+        fit = self._fit(image.parent, folder)[:2]
+        if any(self._fit(image.parent, other)[:2] > fit for other in self._label_folders(image.parent)):
+            return None  # labels of other images of its folder lie elsewhere: it has none
+        others = [other for other in rivals[folder] if folder in self._best_labels(key, other)]
+        if len(others) > 1:
+            if not all(_look_alike(image, self._paths[other, key]) for other in others):
+                return None  # whose it is can't be told
             self.shared.setdefault(files[folder], []).append(image)
         return files[folder]
 
+    def _best_labels(self, key: str, images: Path) -> list[Path]:
+        """Folders of labels with a name that fit a folder of images best."""
+        near = self._few(("labels", key), self._anywhere.get(key, {}), images)
+        return _best(near, lambda folder: self._fit(images, folder))
+
     def _rivals(self, key: str, labels: Path) -> list[Path]:
         """Folders of images with a name that fit a folder of labels best."""
-        return self._best(self._folders_of[key], labels, lambda images: self._fit(images, labels))
+        near = self._few(("images", key), self._folders_of[key], labels)
+        return _best(near, lambda images: self._fit(images, labels))
 
-    @staticmethod
-    def _best(folders: Collection[Path], target: Path, fit: Callable[[Path], tuple[int, int, int]]) -> list[Path]:
-        """The folders that fit ``target`` best; of many only those that are called like it are looked at."""
-        if len(folders) > _MANY_FOLDERS:
-            folders = [folder for folder in folders if folder.name == target.name]
-        if len(folders) < 2:
+    def _label_folders(self, images: Path) -> list[Path]:
+        """Folders of labels with a name of one of the images in a folder, near to it if there are many."""
+        if images not in self._near:
+            found: dict[Path, None] = {}
+            for key in sorted(self._images_of[images]):
+                found |= dict.fromkeys(self._few(("labels", key), self._anywhere.get(key, {}), images))
+            self._near[images] = list(found)
+        return self._near[images]
+
+    def _few(self, which: tuple[str, str], folders: Collection[Path], target: Path) -> list[Path]:
+        """The ``folders``; of many only those that are called like ``target``, or lie beside it."""
+        if len(folders) <= _MANY_FOLDERS:
             return list(folders)
-        fits = {folder: fit(folder) for folder in folders}
-        return [folder for folder in folders if fits[folder] == max(fits.values())]
+        if which not in self._placed:
+            placed: dict[str | Path, list[Path]] = defaultdict(list)
+            for folder in folders:
+                placed[folder.name].append(folder)
+                placed[_absolute(folder).parent].append(folder)
+            self._placed[which] = placed
+        placed = self._placed[which]
+        return list(dict.fromkeys([*placed.get(target.name, []), *placed.get(_absolute(target).parent, [])]))
 
     def _fit(self, images: Path, labels: Path) -> tuple[int, int, int]:
         """How well folders of images and labels fit: by their places, by words in their names, by names they share."""
         if (images, labels) not in self._fits:
-            one, two = Path(os.path.abspath(images)).parts, Path(os.path.abspath(labels)).parts  # noqa: PTH100
+            one, two = _absolute(images).parts, _absolute(labels).parts
             words = len(_words(one) & _words(two))
             shared = len(self._images_of[images] & self._in(labels).keys())
             self._fits[images, labels] = likeness(one, two), words, shared
@@ -236,6 +273,28 @@ class LabelFiles:
             if is_label_like(file) and (is_label_file(file) or not file.stat().st_size):
                 found[name_key(file.stem)].setdefault(file.parent, file)
         return dict(found)
+
+
+def _best(folders: Sequence[Path], fit: Callable[[Path], tuple[int, int, int]]) -> list[Path]:
+    """The folders that fit best."""
+    if len(folders) < 2:
+        return list(folders)
+    fits = [fit(folder) for folder in folders]
+    best = max(fits)
+    return [folder for folder, value in zip(folders, fits, strict=True) if value == best]
+
+
+def _look_alike(one: Path, two: Path) -> bool:
+    """Whether two images are copies, perhaps of another size."""
+    try:
+        same = one == two or filecmp.cmp(one, two, shallow=False)
+    except OSError:
+        return False
+    return same or len(set(duplicate_groups(hash_images([one, two])))) == 1
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() follows links)
 
 
 def _words(parts: Sequence[str]) -> set[str]:
