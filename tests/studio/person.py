@@ -66,7 +66,9 @@ class Studio:
 
     def __init__(self, folder: Path, port: int, state_home: Path, options: Sequence[str] = ()) -> None:
         self.folder, self.port, self.options = folder, port, options
-        self.env = os.environ | {"XDG_STATE_HOME": str(state_home), "OMP_NUM_THREADS": "1"}
+        # as a user starts it: Python keeps back what is printed into a pipe
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        self.env = env | {"XDG_STATE_HOME": str(state_home), "OMP_NUM_THREADS": "1"}
         self.address = ""
         self.start()
 

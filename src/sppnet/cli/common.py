@@ -76,8 +76,9 @@ with suppress(KeyError, ValueError):
 
 
 def say(text: str = "") -> None:
-    """Print a result on stdout, above any progress bar."""
+    """Print a result on stdout, above any progress bar; at once, also into a file or a pipe."""
     tqdm.write(printable_lines(text), file=sys.stdout)
+    sys.stdout.flush()
 
 
 def warn(text: str, start: str = "") -> None:
