@@ -7,22 +7,36 @@ or one of another machine, the last parts count: as many as fit.
 
 from __future__ import annotations
 
-import filecmp
 import os
 import re
-import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from urllib.parse import parse_qs, unquote, urlsplit
 
-from sppnet.datasets.splits import TEST, TRAIN, VALIDATION, split_of_folders
+from sppnet.datasets.spelling import (
+    DRIVE,
+    Spelling,
+    absolute_path,
+    closest,
+    common_tail,
+    folder_keys,
+    is_sane,
+    last_part,
+    name_key,
+    nearest_case,
+    plain_parts,
+    same_file,
+    shared_folders,
+    spellings,
+    stem_key,
+)
+from sppnet.datasets.splits import plain_split, split_of_folders
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.walking import walk_files
 
-__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "folders_near", "home_of", "likeness", "name_key"]
+__all__ = ["IMAGE_FOLDERS", "ImageIndex", "Location", "folders_near", "home_of"]
 
 IMAGE_FOLDERS = ("images", "JPEGImages", "Images", "img", "imgs", "image")
 """Names of folders in which images are looked for first."""
@@ -34,12 +48,8 @@ _ANNOTATION_FOLDERS = frozenset(
         *("xml", "xmls", "json", "jsons", "csv", "meta"),
     )
 )
-_MAX_NAME = 4096
 _MAX_FILES = 2_000_000
-_HASHED = re.compile(r"[0-9a-f]{8}-(?=.)")  # Label Studio puts eight digits before the name of an upload
-_DRIVE = re.compile(r"[A-Za-z]:[/\\]")
 _NUMBER = re.compile(r"\d+")
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,14 +69,6 @@ class Location:
     outside: bool = False
     missing: str = ""
     guessed: bool = False
-
-
-@dataclass(frozen=True)
-class _Spelling:
-    """One way to read a name: its parts, and whether it is of another machine."""
-
-    parts: tuple[str, ...]
-    foreign: bool
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,6 @@ def home_of(root: Path) -> Path:
     return folder
 
 
-def name_key(name: str) -> str:
-    """Return ``name`` so that names which differ in case or Unicode form only are equal."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-
-
 def folders_near(folder: Path, home: Path, split: str = "") -> list[Path]:
     """List where the images of an annotation in ``folder`` may be, the likeliest first.
 
@@ -133,8 +130,8 @@ class ImageIndex:
     """
 
     def __init__(self, home: Path, images: Path | None = None) -> None:
-        self.home = _absolute(home)
-        self.images = _absolute(images) if images is not None else None
+        self.home = absolute_path(home)
+        self.images = absolute_path(images) if images is not None else None
         self.unreadable: list[Path] = []
         self._given = (home, images)
         # where annotations in a folder surely have images: one of another folder that is only called alike isn't theirs
@@ -164,7 +161,7 @@ class ImageIndex:
         for file in self.files:
             whole = name_key(str(file))
             stem = name_key(str(file.with_suffix("")))
-            for table, key in zip(tables, (whole, stem, _last(whole), _last(stem)), strict=True):
+            for table, key in zip(tables, (whole, stem, last_part(whole), last_part(stem)), strict=True):
                 table[key].append(file)
         return tables
 
@@ -185,10 +182,10 @@ class ImageIndex:
             place = self._exact(name, self.places(folders))
             found.append(place)
             if not folders or not self._learn_home(name, folders, place):
-                lost[folders[0] if folders else self.home].add(_stem_key(name))
+                lost[folders[0] if folders else self.home].add(stem_key(name))
         known = {place.path for place in found if place is not None and not place.outside}
         homes = {folder: _Homes(self, own) for folder, own in self._own.items()}
-        shared = _shared_folders([name for name, _ in requests])
+        shared = shared_folders([name for name, _ in requests])
         guesses: list[_Guess] = []
         for i, (name, folders) in enumerate(requests):
             exact = found[i]
@@ -234,8 +231,8 @@ class ImageIndex:
         if place is not None:
             if not place.outside:
                 self._own[folders[0]].add(place.path.parent)
-        elif _sane(name):
-            spelling = next(_spellings(name))
+        elif is_sane(name):
+            spelling = next(spellings(name))
             sure = self._by_folder(spelling, self.places(folders), 0)
             if len(sure) == 1:
                 self._own[folders[0]].add(self._shown(sure[0]).parent)
@@ -302,7 +299,7 @@ class ImageIndex:
         for path, rivals in by_image.items():
             best = max(guess.rank for guess in rivals)
             places = list({guess.near / "-": None for guess in rivals if guess.rank == best})
-            nearest = set(_closest(places, path.parent, words=True))
+            nearest = set(closest(places, path.parent, words=True))
             kept = [guess for guess in rivals if guess.rank == best and guess.near / "-" in nearest]
             winners = {guess.request for guess in kept}
             # two annotations of one image may lie in folders of their own; where these have other images, they mean two
@@ -314,7 +311,7 @@ class ImageIndex:
 
     def places(self, folders: Sequence[Path]) -> list[Path]:
         """Give the folders that are looked into for names that may be relative to ``folders``."""
-        absolute = [_absolute(folder) for folder in folders]
+        absolute = [absolute_path(folder) for folder in folders]
         if self.images is None:
             return list(dict.fromkeys(absolute))
         below: tuple[str, ...] = ()
@@ -329,7 +326,7 @@ class ImageIndex:
         exact = self._exact(name, places)
         if exact is not None and not exact.outside:
             return True
-        if _sane(name) and self._by_folder(next(_spellings(name)), places, 0):
+        if is_sane(name) and self._by_folder(next(spellings(name)), places, 0):
             return True
         plain = name.lstrip("# ")
         if plain and self.locate([(plain, folders)])[0].found:
@@ -338,7 +335,7 @@ class ImageIndex:
 
     def inside(self, path: Path) -> bool:
         """Whether a path lies in the data set's folders, by its name."""
-        absolute = _absolute(path)
+        absolute = absolute_path(path)
         return any(absolute.is_relative_to(base) for base in self._allowed)
 
     def _shown(self, path: Path) -> Path:
@@ -350,12 +347,12 @@ class ImageIndex:
 
     def _expected(self, name: str, folders: Sequence[Path]) -> Path:
         # with its last folders, so that two that are missing aren't taken for one
-        parts = _plain_parts(_DRIVE.sub("/", name, count=1).replace("\\", "/").replace("\0", "?"))[-4:]
+        parts = plain_parts(DRIVE.sub("/", name, count=1).replace("\\", "/").replace("\0", "?"))[-4:]
         return (folders[0] if folders else self.home).joinpath(*(part[-200:] for part in parts or ("?",)))
 
     def _exact(self, name: str, folders: Sequence[Path]) -> Location | None:
         """The file of that very name; one outside the data set only where there is none inside."""
-        if not _sane(name):
+        if not is_sane(name):
             return None
         outside: Location | None = None
         texts = list(dict.fromkeys([name, name.replace("\\", "/")]))
@@ -375,8 +372,8 @@ class ImageIndex:
     def _search(self, name: str, folders: Sequence[Path], shared: int) -> tuple[_Guess | None, str]:
         """The image that fits ``name`` best; or why there is none, where more is known than that."""
         missing = ""
-        if _sane(name):
-            for spelling in _spellings(name):
+        if is_sane(name):
+            for spelling in spellings(name):
                 found = self._by_folder(spelling, folders, shared)
                 rank, anywhere = len(spelling.parts), not found
                 if not found:
@@ -387,7 +384,7 @@ class ImageIndex:
                     missing = f"several images are called like it: {found[0]} and {found[1]}"
         return None, missing
 
-    def _by_folder(self, spelling: _Spelling, folders: Sequence[Path], shared: int) -> list[Path]:
+    def _by_folder(self, spelling: Spelling, folders: Sequence[Path], shared: int) -> list[Path]:
         """Images in one of ``folders``, with all parts of the name; or without leading folders that all names share."""
         whole, stem, _, _ = self._tables
         variants = [spelling.parts]
@@ -400,18 +397,18 @@ class ImageIndex:
                     key = name_key(path)
                     if table is stem and Path(path).suffix.lower() in IMAGE_EXTENSIONS:
                         key = name_key(str(Path(path).with_suffix("")))
-                    if found := _nearest_case(table.get(key, []), parts[-1]):
+                    if found := nearest_case(table.get(key, []), parts[-1]):
                         return found
         return []
 
-    def _by_tail(self, spelling: _Spelling, folders: Sequence[Path]) -> tuple[list[Path], int]:
+    def _by_tail(self, spelling: Spelling, folders: Sequence[Path]) -> tuple[list[Path], int]:
         """Images anywhere in the data set whose last parts are those of the name, and how many are."""
         _, _, names, stems = self._tables
         parts = [name_key(part) for part in spelling.parts]
         suffix = PurePosixPath(parts[-1]).suffix
         bare = parts[-1].removesuffix(suffix) if suffix in IMAGE_EXTENSIONS else parts[-1]
         for table, last in ((names, parts[-1]), (stems, bare)):
-            ranked = [(_common_tail(parts[:-1], _folders_of(path)) + 1, path) for path in table.get(last, [])]
+            ranked = [(common_tail(parts[:-1], folder_keys(path)) + 1, path) for path in table.get(last, [])]
             if not spelling.foreign:
                 # The parts above the data set's folder may be in the name, too
                 ranked = [(rank, path) for rank, path in ranked if rank == len(parts)]
@@ -419,8 +416,8 @@ class ImageIndex:
                 best = max(rank for rank, _ in ranked)
                 found = [path for rank, path in ranked if rank == best]
                 if len(found) > 1 and folders:
-                    found = _closest(found, folders[0])
-                return _nearest_case(found, spelling.parts[-1]), best
+                    found = closest(found, folders[0])
+                return nearest_case(found, spelling.parts[-1]), best
         return [], 0
 
 
@@ -463,7 +460,7 @@ class _Homes:
         names = self._index.series[folder]
         common = names.keys() & self._names.keys()
         rest = names.keys() - common
-        if len(rest) > 1 and rest <= lost and all(_same_file(names[key], self._names[key]) for key in sorted(common)):
+        if len(rest) > 1 and rest <= lost and all(same_file(names[key], self._names[key]) for key in sorted(common)):
             return False
         if any(parent in self._homes for parent in folder.parents):
             return bool(common)
@@ -475,138 +472,12 @@ def _numbered(names: Iterable[str]) -> set[str]:
     return {_NUMBER.sub("#", name) for name in names}
 
 
-def _same_file(one: Path, two: Path) -> bool:
-    try:
-        return filecmp.cmp(one, two, shallow=False)
-    except OSError:
-        return False
-
-
 def _is_found(place: Location | None) -> bool:
     return place is not None and place.found
 
 
-def _absolute(path: Path) -> Path:
-    """``path`` from the root on, without ``..``; links are kept, for folders of links are data sets too."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() follows links)
-
-
-def _sane(name: str) -> bool:
-    return bool(name) and "\0" not in name and len(name) <= _MAX_NAME
-
-
-def _last(key: str) -> str:
-    return key.rpartition("/")[2].rpartition(os.sep)[2]
-
-
-def _folders_of(path: Path) -> list[str]:
-    return [name_key(part) for part in path.parts[:-1]]
-
-
-def _common_tail(one: Sequence[str], two: Sequence[str]) -> int:
-    count = 0
-    for a, b in zip(reversed(one), reversed(two), strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
-
-
-def _common_head(one: Sequence[str], two: Sequence[str]) -> int:
-    return _common_tail(one[::-1], two[::-1])
-
-
-def _nearest_case(found: list[Path], name: str) -> list[Path]:
-    """Of images whose names differ in case, form or extension: the one written like ``name``, else JPEG."""
-    if len(found) < 2 or len({path.parent for path in found}) > 1:
-        return found
-    stem = unicodedata.normalize("NFC", PurePosixPath(name).stem if Path(name).suffix.lower() in IMAGE_EXTENSIONS
-                                 else name)  # fmt: skip
-    same = [path for path in found if unicodedata.normalize("NFC", path.stem) == stem] or found
-    jpeg = [path for path in same if path.suffix.lower() == ".jpg"]
-    if len({name_key(path.stem) for path in same}) == 1 and len({path.stem for path in same}) == 1:
-        return (jpeg or sorted(same))[:1]
-    return same
-
-
-def likeness(one: Sequence[str], two: Sequence[str]) -> int:
-    """How many folders of two have the same place in both, from the beginning or from the end."""
-    head = _common_head(one, two)
-    return head + _common_tail(one[head:], two[head:])
-
-
-def _closest(found: list[Path], folder: Path, *, words: bool = False) -> list[Path]:
-    """Those whose folders have most in common with ``folder``, at its beginning and at its end.
-
-    Of equal ones with ``words`` those that share most names of folders at any place, and have fewest others.
-    """
-    target = folder.parts
-    known = set(map(name_key, target))
-    alike = [
-        (likeness(parts, target), *((len(known & set(map(name_key, parts))), -len(parts)) if words else ()))
-        for parts in (path.parts[:-1] for path in found)
-    ]
-    best = max(alike, default=())
-    return [path for path, value in zip(found, alike, strict=True) if value == best]
-
-
-def _stem_key(name: str) -> str:
-    """The key of the last part of a name without the extension of an image."""
-    last = next(_spellings(name)).parts[-1] if _sane(name) else ""
-    return name_key(PurePosixPath(last).stem if PurePosixPath(last).suffix.lower() in IMAGE_EXTENSIONS else last)
-
-
 def _split_below(folder: Path, home: Path) -> str:
     """The split that a folder of a data set is called like, by one of its names; or an empty text."""
-    absolute = _absolute(folder)
+    absolute = absolute_path(folder)
     split = split_of_folders(absolute.relative_to(home).parts) if absolute.is_relative_to(home) else ""
-    return next((names[0] for names in (TRAIN, VALIDATION, TEST) if split in names), split)
-
-
-def _shared_folders(names: Sequence[str]) -> int:
-    """How many leading folders all names share; of a single name, all but the last."""
-    different = {name for name in names if _sane(name)}
-    if not different:
-        return 0
-    if len(different) == 1:
-        return max(0, len(next(iter(_spellings(different.pop()))).parts) - 2)
-    split = sorted(next(iter(_spellings(name))).parts[:-1] for name in different)
-    return _common_head(split[0], split[-1])  # of sorted ones, the first and last differ most
-
-
-def _spellings(name: str) -> Iterator[_Spelling]:
-    """Yield the ways to read a name, the likeliest first; at least one."""
-    texts = [name]
-    if "?" in name and (values := parse_qs(urlsplit(name.replace("\\", "/")).query).get("d")):
-        texts.append(f"//{values[0]}")  # local files of Label Studio; parse_qs has undone the escapes
-    if _SCHEME.match(name):
-        texts.append(f"//{unquote(urlsplit(name).path)}")
-    if "%" in name:
-        texts.append(unquote(name))
-    seen = set()
-    hashed = []
-    for text in texts:
-        foreign = text.startswith(("/", "\\\\")) or bool(_DRIVE.match(text)) or bool(_SCHEME.match(text))
-        parts = _plain_parts(_DRIVE.sub("/", text, count=1).replace("\\", "/"))
-        # What Label Studio stores is named by its own folders
-        foreign = foreign or "upload" in parts[:-1]
-        spelling = _Spelling(parts, foreign)
-        if parts and spelling not in seen:
-            seen.add(spelling)
-            yield spelling
-            if _HASHED.match(parts[-1]):
-                hashed.append(_Spelling((*parts[:-1], _HASHED.sub("", parts[-1], count=1)), foreign))
-    yield from hashed
-    if not seen:
-        yield _Spelling((name,), False)
-
-
-def _plain_parts(text: str) -> tuple[str, ...]:
-    """The parts of a path without ``.``, and without ``..`` where it can be undone or comes first."""
-    parts: list[str] = []
-    for part in text.split("/"):
-        if part == ".." and parts:
-            parts.pop()
-        elif part not in ("", ".", ".."):
-            parts.append(part)
-    return tuple(parts)
+    return plain_split(split)

@@ -15,6 +15,7 @@ __all__ = [
     "canonical_split",
     "check_split_name",
     "first_split",
+    "plain_split",
     "split_of_folders",
     "split_of_name",
     "split_order",
@@ -53,6 +54,16 @@ def canonical_split(name: str) -> str:
     """Return ``train`` for ``TRAIN``: the known names in lower case; others as they are, without blanks around."""
     name = name.strip()
     return name.lower() if name.lower() in SPLIT_NAMES else name
+
+
+def plain_split(name: str) -> str:
+    """Return ``val`` for ``valid``, ``validation`` and ``VAL``: the first of the names of a split.
+
+    >>> plain_split("Validation")
+    'val'
+    """
+    lower = name.strip().lower()
+    return next((names[0] for names in (TRAIN, VALIDATION, TEST) if lower in names), lower)
 
 
 def check_split_name(name: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sppnet._types import I64, OnError, Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
-from sppnet.datasets.splits import TEST, TRAIN, VALIDATION
+from sppnet.datasets.splits import plain_split
 from sppnet.detection.detections import Detections
 from sppnet.detection.identity import identity_of_detector
 from sppnet.detection.run import detect_many
@@ -186,15 +186,8 @@ def _may_share(one: str | None, two: str) -> bool:
     """Whether two splits of a data set may have images in common; an empty name is the whole, None isn't known."""
     if one is None:
         return False
-    one, two = _plain_split(one), _plain_split(two)
+    one, two = ("" if name == "all" else name for name in map(plain_split, (one, two)))
     return not one or not two or one == two or one in _COVERS.get(two, ()) or two in _COVERS.get(one, ())
-
-
-def _plain_split(name: str) -> str:
-    """The split by one of its names; empty for the whole."""
-    name = name.strip().lower()
-    known = next((names[0] for names in (TRAIN, VALIDATION, TEST) if name in names), name)
-    return "" if known == "all" else known
 
 
 def split_seed(detector: SPPDetector) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import filecmp
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -13,9 +11,9 @@ from pathlib import Path
 
 from sppnet.datasets.duplicates import duplicate_groups, hash_images
 from sppnet.datasets.formats.yolo_yaml import read_names
-from sppnet.datasets.locating import likeness, name_key
 from sppnet.datasets.parsing import as_number, bounding_box, read_head, read_text, short
 from sppnet.datasets.raw import RawObject
+from sppnet.datasets.spelling import absolute_path, likeness, name_key, same_file
 from sppnet.storage.walking import files_in, walk_files
 
 __all__ = ["LabelFiles", "Line", "Names", "is_label_file", "is_pose", "read_line", "read_lines"]
@@ -165,21 +163,21 @@ class LabelFiles:
         """The folder of labels that belongs to a folder of images by the rule of images and labels."""
         if images not in self._swapped:
             self._swapped[images] = None
-            parts = _absolute(images).parts
+            parts = absolute_path(images).parts
             for k in range(len(parts) - 1, -1, -1):
                 if parts[k].lower() == "images":
                     base = Path(*parts[:k])
                     exact = [base / name for name in ("labels", "Labels", "LABELS") if (base / name).is_dir()]
                     place = exact[0].joinpath(*parts[k + 1 :]) if exact else None
                     # above the data set there may be labels of something else
-                    if place is not None and (k >= len(_absolute(self._home).parts) or place.is_dir()):
+                    if place is not None and (k >= len(absolute_path(self._home).parts) or place.is_dir()):
                         self._swapped[images] = self._home_shown(place)
                     break
         return self._swapped[images]
 
     def _home_shown(self, folder: Path) -> Path:
         """Return ``folder`` as the caller wrote the data set's: relative where that was relative."""
-        home = _absolute(self._home)
+        home = absolute_path(self._home)
         return self._home / folder.relative_to(home) if folder.is_relative_to(home) else folder
 
     def _lie_beside(self, folder: Path) -> bool:
@@ -243,15 +241,15 @@ class LabelFiles:
             placed: dict[str | Path, list[Path]] = defaultdict(list)
             for folder in folders:
                 placed[folder.name].append(folder)
-                placed[_absolute(folder).parent].append(folder)
+                placed[absolute_path(folder).parent].append(folder)
             self._placed[which] = placed
         placed = self._placed[which]
-        return list(dict.fromkeys([*placed.get(target.name, []), *placed.get(_absolute(target).parent, [])]))
+        return list(dict.fromkeys([*placed.get(target.name, []), *placed.get(absolute_path(target).parent, [])]))
 
     def _fit(self, images: Path, labels: Path) -> tuple[int, int, int]:
         """How well folders of images and labels fit: by their places, by words in their names, by names they share."""
         if (images, labels) not in self._fits:
-            one, two = _absolute(images).parts, _absolute(labels).parts
+            one, two = absolute_path(images).parts, absolute_path(labels).parts
             words = len(_words(one) & _words(two))
             shared = len(self._images_of[images] & self._in(labels).keys())
             self._fits[images, labels] = likeness(one, two), words, shared
@@ -286,15 +284,7 @@ def _best(folders: Sequence[Path], fit: Callable[[Path], tuple[int, int, int]]) 
 
 def _look_alike(one: Path, two: Path) -> bool:
     """Whether two images are copies, perhaps of another size."""
-    try:
-        same = one == two or filecmp.cmp(one, two, shallow=False)
-    except OSError:
-        return False
-    return same or len(set(duplicate_groups(hash_images([one, two])))) == 1
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 (resolve() follows links)
+    return one == two or same_file(one, two) or len(set(duplicate_groups(hash_images([one, two])))) == 1
 
 
 def _words(parts: Sequence[str]) -> set[str]:

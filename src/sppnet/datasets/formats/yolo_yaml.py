@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from sppnet.datasets.locating import name_key
 from sppnet.datasets.parsing import read_head, read_text, short, whole_text
+from sppnet.datasets.spelling import name_key
 from sppnet.datasets.splits import split_of_name
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
