@@ -31,13 +31,14 @@ from sppnet.detection.model_file import read_stored
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
 from sppnet.detection.training.fit import fit_detector
 from sppnet.detection.training.images import TrainingImages
-from sppnet.detection.training.tuning import ViewSource, jitter_colours, tunable_engine
+from sppnet.detection.training.tuning import ViewSource, jitter_colours, tunable_engine, tune
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.export.detector import export_onnx
 from sppnet.proposals.search import SelectiveSearch
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.envelope import write_envelope
 from sppnet.storage.feature_cache import FeatureCache
+from sppnet.threads import threads_limited
 from toy_data import write_toy_voc
 
 T = TypeVar("T")
@@ -249,6 +250,22 @@ def test_engines_of_a_device(train: DetectionDataset, cache: Path) -> None:
     )
     assert result.tuned is not None
     assert result.tuned.precision == "float32"
+
+
+def test_any_number_of_threads_tunes_the_same(train: DetectionDataset, cache: Path, one_thread: None) -> None:
+    """Each image of a step is worked on by one thread, and gradients are added up in the order of the images."""
+    frozen = in_floats()
+    data = frozen.training_images(train.subset(range(4)), cache)
+    engine = tunable_engine(data.features, "float32", TUNING.blocks)
+    results = []
+    for threads in (1, 2):
+        torch.manual_seed(0)
+        head = FcHead(data.features.dims, len(train.class_names), rank=8, hidden=16)
+        with threads_limited(threads, torch_too=True):
+            tuned, losses = tune(head, data, replace(TUNING, epochs=1), engine, seed=3)
+        results.append([*tuned.arrays().values(), *head.weights().arrays().values(), np.array(losses)])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_images_with_nothing_to_learn_from(train: DetectionDataset, cache: Path) -> None:

@@ -69,23 +69,30 @@ class FcHead(nn.Module):
             new |= {"fc7.weight": arrays["fc7_weight"], "fc7.bias": arrays["fc7_bias"]}
         self.load_state_dict(new, strict=False)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """``x (n, D)`` -> fc features ``(n, hidden)``, logits ``(n, classes + 1)``, deltas ``(n, classes, 4)``."""
         h = self.reduce((x - self.mean) * self.scale)
-        h = functional.dropout(functional.relu(self.fc6(h)), self.dropout, self.training)
+        h = self._drop(functional.relu(self.fc6(h)), generator)
         if self.fc7 is not None:
-            h = functional.dropout(functional.relu(self.fc7(h)), self.dropout, self.training)
+            h = self._drop(functional.relu(self.fc7(h)), generator)
         return h, self.logits(h), self.deltas(h).view(-1, self.num_classes, 4)
 
-    def loss(self, x: Tensor, labels: Tensor, deltas: Tensor) -> Tensor:
+    def _drop(self, h: Tensor, generator: torch.Generator | None) -> Tensor:
+        if not self.training or not self.dropout:
+            return h
+        kept = torch.empty_like(h).bernoulli_(1 - self.dropout, generator=generator)
+        return h * kept.div_(1 - self.dropout)
+
+    def loss(self, x: Tensor, labels: Tensor, deltas: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Softmax loss over all windows plus smooth-L1 loss of the boxes over the foreground.
 
         Args:
             x: ``(n, D)``.
             labels: ``(n,)`` int64, ``num_classes`` for background.
             deltas: ``(n, 4)`` targets.
+            generator: of what is dropped; None: torch's own of the device.
         """
-        _, logits, predicted = self(x)
+        _, logits, predicted = self(x, generator)
         scale = deltas.new_tensor(DELTA_SCALE)
         foreground = torch.nonzero(labels < self.num_classes).flatten()
         mine = predicted[foreground, labels[foreground]]

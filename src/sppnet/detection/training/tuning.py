@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from sppnet.pooling.tensors.windows import pool_tensor_windows
 from sppnet.processes import Processes, alone
 from sppnet.solvers.adamw import AdamW
 from sppnet.storage.checkpoints import Checkpoints
+from sppnet.threads import num_threads, threads_limited
 
 __all__ = ["ViewSource", "jitter_colours", "product_precision", "seconds_a_view", "tunable_engine", "tune"]
 
@@ -169,7 +171,8 @@ class _Joint(torch.nn.Module):
         self.stride, self.offset = features.engine.stride, features.engine.offset
         self.dtype = dtype
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: View, seed: int) -> Tensor:
+        """The loss of one image; ``seed`` is that of what is dropped."""
         device = next(self.head.parameters()).device
         early = torch.from_numpy(view.early).to(device).permute(2, 0, 1)[None]
         pooled = pool_tensor_windows(
@@ -177,7 +180,55 @@ class _Joint(torch.nn.Module):
             stride=self.stride, offset=self.offset, map_index=None, out=None,
         )  # fmt: skip
         labels, deltas = (torch.from_numpy(v).to(device) for v in (view.labels, view.deltas))
-        return self.head.loss(pooled.flatten(1), labels, deltas)
+        generator = torch.Generator(device).manual_seed(seed)
+        return self.head.loss(pooled.flatten(1), labels, deltas, generator)
+
+
+class _Gradients:
+    """Adds up the gradients of the images of a step. On the CPU each image is worked on by one thread.
+
+    So the result depends on no number of threads, and two threads are nearly twice as fast. (Two threads for one image
+    are as fast as one: a third of the time goes into small operations.)
+
+    Args:
+        joint: what is trained.
+        batch: how many images a step has in all processes.
+    """
+
+    def __init__(self, joint: _Joint, batch: int) -> None:
+        self.joint, self.batch = joint, batch
+        self.parameters = list(joint.parameters())
+        self.device = self.parameters[0].device.type
+
+    def __enter__(self) -> Self:
+        threads = num_threads()
+        self.workers = ThreadPoolExecutor(
+            max(1, min(threads, self.batch)), "sppnet-tuning", torch.set_num_threads, (1,)
+        )
+        self.limited = threads_limited(1 if self.device == "cpu" else None, torch_too=True)
+        self.limited.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.workers.shutdown(cancel_futures=True)
+        self.limited.__exit__(None, None, None)
+
+    def add(self, views: Sequence[tuple[View, int]]) -> Tensor:
+        """Set ``grad`` of each parameter to the sum over ``views``, each with its seed; returns the sum of losses."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        total = torch.zeros(1)
+        mapped = map if self.device != "cpu" or len(views) == 1 else self.workers.map
+        for loss, gradients in mapped(self._of_one, *zip(*views, strict=True)) if views else ():
+            total += loss
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                if gradient is not None:
+                    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+        return total
+
+    def _of_one(self, view: View, seed: int) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        loss = self.joint(view, seed) / self.batch
+        return loss.detach().cpu(), torch.autograd.grad(loss, self.parameters, allow_unused=True)
 
 
 def tune(
@@ -194,8 +245,8 @@ def tune(
 ) -> tuple[TunedConvolutions, list[float]]:
     """Train ``head``, which has been trained already, and the last convolutions together.
 
-    Deterministic for a seed, a number of threads and a precision of the products. Goes on from ``checkpoints`` where an
-    earlier run was stopped, and ends with the same result.
+    Deterministic for a seed and a precision of the products, with any number of threads. Goes on from ``checkpoints``
+    where an earlier run was stopped, and ends with the same result.
 
     Args:
         head: is changed.
@@ -244,7 +295,7 @@ def seconds_a_view(
         options: how it will be trained.
         head: which layers there are.
         engine: of :func:`tunable_engine`.
-        count: how many views.
+        count: how many steps.
 
     Returns:
         Seconds each, without the first one.
@@ -257,17 +308,15 @@ def seconds_a_view(
     layers = FcHead(data.features.dims, len(data.dataset.class_names), head.rank, head.hidden, layers=head.layers)
     joint = _Joint(tail, layers, data.features, _TORCH_TYPES[product_precision(options, device)]).to(device)
     optimiser = AdamW([joint.parameters()], [1e-3])
-    started = time.perf_counter()
-    for k in range(count + 1):
-        if k == 1:
-            started = time.perf_counter()
-        optimiser.zero_grad()
-        view = views.view(0, k % len(data))
-        if len(view.windows):
-            joint(view).backward()
-        if k % options.images_per_batch == 0:
+    batch = min(options.images_per_batch, len(data))
+    shown = [views.view(0, k % len(data)) for k in range(batch * (count + 1))]
+    with _Gradients(joint, batch) as gradients:
+        for k in range(count + 1):
+            if k == 1:
+                started = time.perf_counter()
+            gradients.add([(view, 0) for view in shown[k * batch : (k + 1) * batch] if len(view.windows)])
             optimiser.step()
-    return (time.perf_counter() - started) / count
+    return (time.perf_counter() - started) / (count * batch)
 
 
 def product_precision(options: TuningOptions, device: str) -> str:
@@ -321,7 +370,7 @@ def _train(
     joint.train()
     mine = len(processes.share(batch))
     source = order()
-    with ThreadPoolExecutor(1, "sppnet-views") as reader, torch.random.fork_rng(devices=[]):
+    with ThreadPoolExecutor(1, "sppnet-views") as reader, _Gradients(joint, batch) as gradients:
         coming: list[tuple[int, int, Future[View]]] = []
 
         def ahead() -> None:
@@ -333,20 +382,15 @@ def _train(
                 coming.append((step, i, reader.submit(views.view, epoch, i)))
 
         for step in progress(range(first, steps), "convolutions", total=steps - first):
-            optimiser.zero_grad()
-            total = torch.zeros(1)
+            shown: list[tuple[View, int]] = []
             for _ in range(mine):
                 ahead()
                 _, i, coming_view = coming.pop(0)
                 view = coming_view.result()
-                if not len(view.windows):  # all of them lie on difficult objects: there is nothing to learn
-                    continue
-                # dropout depends on the step and the image, not on the process
-                torch.manual_seed(int(np.random.default_rng([seed, step, i]).integers(1 << 62)))
-                loss = joint(view) / batch
-                loss.backward()
-                total += loss.detach().cpu()
-            total = processes.total(total)
+                if len(view.windows):  # otherwise all of them lie on difficult objects: there is nothing to learn
+                    # dropout depends on the step and the image, not on the process
+                    shown.append((view, int(np.random.default_rng([seed, step, i]).integers(1 << 62))))
+            total = processes.total(gradients.add(shown))
             if not math.isfinite(float(total)):
                 raise ArgumentError(
                     f"tuning: the loss is no longer a number at step {step}; take a smaller learning_rate than "
