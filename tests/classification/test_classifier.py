@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from itertools import product
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -89,8 +91,17 @@ def test_fixed_pooling_takes_one_size() -> None:
             network(_images((72, 40)))
     with pytest.raises(ArgumentError, match="at least 6 rows"):
         FixedPool(6, 2, (5, 9))
-    with pytest.raises(ArgumentError, match="kernel, stride"):
+    for size in ([5, 9], np.array([5, 9])):
+        same: Any = FixedPool(np.int64(3), 2, size)  # type: ignore[arg-type]
+        assert same.map_size == (5, 9)
+        with torch.no_grad():
+            torch.testing.assert_close(same(network.backbone.layers(x)), network.pooled(x))
+    with pytest.raises(ArgumentError, match="stride: got 0, expected a whole number"):
         FixedPool(3, 0, (5, 9))
+    with pytest.raises(ArgumentError, match="map_size: got 5"):
+        FixedPool(3, 2, 5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match=r"map_size: got \(5, 9, 9\), expected two numbers"):
+        FixedPool(3, 2, (5, 9, 9))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -128,5 +139,28 @@ def test_wrong_images_are_told() -> None:
         network([torch.zeros(3, 8, 8), torch.zeros(1, 8, 8)])
     with pytest.raises(ArgumentError, match="number 0 is str"):
         network(["cat.jpg"])
-    with pytest.raises(ArgumentError, match="num_classes"):
-        SPPClassifier(_backbone(), num_classes=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_classes": 0}, "num_classes: got 0"),
+        ({"num_classes": 3.0}, "num_classes: got 3.0"),
+        ({"levels": (n for n in (2, 1))}, "levels: expected a sequence"),
+        ({"levels": (2.0, 1)}, "levels: expected ints"),
+        ({"hidden": 8}, "hidden: got 8"),
+        ({"hidden": (-1,)}, "hidden: got -1"),
+        ({"dropout": 1.5}, "dropout: got 1.5"),
+        ({"backbone": "zf5"}, "backbone: got str"),
+    ],
+)
+def test_wrong_parameters_are_told(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        SPPClassifier(**{"backbone": _backbone()} | values)
+
+
+def test_numbers_of_numpy_make_the_same_network() -> None:
+    levels: Any = np.array([[2, 3], [1, 1]])
+    network = SPPClassifier(_backbone(), levels, np.int64(4), hidden=np.array([8]), dropout=np.float32(0.25))  # type: ignore[arg-type]
+    assert (network.pool.levels, network.dims) == (((2, 3), (1, 1)), 7 * 7)
+    assert json.dumps([network.hidden, network.dropout, network.num_classes]) == "[[8], 0.25, 4]"

@@ -54,8 +54,9 @@ def test_is_classify_on_each_image(classifier: ImageClassifier, images: Path) ->
 
 
 def test_wrong_arguments(classifier: ImageClassifier, images: Path, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="top: got 0"):
-        classify_many(classifier, images, top=0)
+    for top in (0, 1.5, True):
+        with pytest.raises(ArgumentError, match=f"top: got {top}, expected a whole number"):
+            classify_many(classifier, images, top=top)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match=r"3\.jpg"):
         list(classify_many(classifier, images, on_error="fail"))
     (tmp_path / "empty").mkdir()

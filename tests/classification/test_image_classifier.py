@@ -19,13 +19,13 @@ from sppnet._types import U8
 from sppnet.backbones.base import Backbone
 from sppnet.backbones.classic import alexnet
 from sppnet.backbones.registry import load_backbone
-from sppnet.classification import torch_network
+from sppnet.classification import fitting, torch_network
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.classifier_file import FORMAT, FORMAT_VERSION
 from sppnet.classification.frozen import cross_validate, fit_scale, folds_of
 from sppnet.classification.image_classifier import IMAGENET_VIEWS, ImageClassifier
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier
-from sppnet.classification.multiview import AnyView
+from sppnet.classification.multiview import AnyView, MapViews
 from sppnet.classification.torch_network import view_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
@@ -215,14 +215,18 @@ def test_wrong_use_is_told(fitted: ImageClassifier, data: ImageFolder, tmp_path:
         ImageClassifier().classify(data.paths[0])
     with pytest.raises(NotFittedError):
         ImageClassifier().save(tmp_path / "x")
-    with pytest.raises(ArgumentError, match="top: got 0"):
-        fitted.classify(data.paths[0], 0)
+    for top in (0, 1.5, 2.0, "3"):
+        with pytest.raises(ArgumentError, match=f"top: got {top!r}, expected a whole number"):
+            fitted.classify(data.paths[0], top)  # type: ignore[arg-type]
+    assert len(fitted.classify(data.paths[0], np.int64(2))) == 2  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="missing"):
         fitted.classify(tmp_path / "missing.jpg")
     with pytest.raises(DatasetError, match="at least two classes"):
         ImageClassifier().fit(ImageFolder(data.paths[:2], np.array([0, 0]), ("green",)))
     with pytest.raises(DatasetError, match="class 'red' has 1 images"):
         ImageClassifier().fit(ImageFolder(data.paths[:3], np.array([0, 0, 1]), ("green", "red")))
+    with pytest.raises(ArgumentError, match="views: got 'full'"):
+        ImageClassifier.from_network(_tiny(), "abc", "full")  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="got 1 for 3 outputs"):
         ImageClassifier.from_network(_tiny(), ("a",))
     own = Backbone("mine", nn.Conv2d(3, 4, 3), channels=4, stride=1, offset=1.5, trainable=True)
@@ -256,6 +260,8 @@ def test_folds_and_costs() -> None:
     assert fit_scale(margins, drawn) == pytest.approx(3, rel=0.1)
     with pytest.raises(ArgumentError, match="costs"):
         cross_validate(vectors, labels, 3, ())
+    same = cross_validate(vectors, labels, 3, np.array([10.0, 0.1]), folds=np.int64(3))  # type: ignore[arg-type]
+    assert list(same.accuracy) == [0.1, 10.0]
     with pytest.raises(DatasetError, match="class number 2 has 0 images"):
         cross_validate(vectors[:17], labels[:17], 3)
 
@@ -298,6 +304,82 @@ def test_frozen_convolutions_with_weights_of_ones_own(data: ImageFolder, tmp_pat
     assert np.mean(right) > 0.8  # even random convolutions tell the toys apart on images that were trained on
     same = classifier.as_saved()
     np.testing.assert_allclose(same.scores(data.paths[0]), classifier.scores(data.paths[0]), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["new file", "file without parameters"])
+def test_parameters_come_back_so_a_loaded_one_can_be_fitted_again(
+    data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, old: bool
+) -> None:
+    some = data.subset([i for i in range(36) if i % 12 < 3])
+    parameters: dict[str, Any] = {"levels": np.array([2, 1]), "mode": "max", "costs": np.array([10.0, 1.0]),
+                                  "folds": np.int64(3), "seed": np.int64(7)}  # fmt: skip
+    first = ImageClassifier(views=[View(np.int64(48))], **parameters).fit(some)  # type: ignore[arg-type]
+    if old:
+        del first.metadata_["training"]["parameters"]
+    first.save(tmp_path / "toys.safetensors")
+    by_engine = ImageClassifier.load(tmp_path / "toys.safetensors")
+    by_torch = ImageClassifier.from_network(by_engine.network_, some.class_names, [View(48)], metadata=first.metadata_)
+    for loaded in (by_engine, by_torch, by_engine.as_saved()):
+        assert (loaded.levels, loaded.mode, loaded.folds, loaded.seed) == ((2, 1), "max", 3, 7)
+        assert sorted(loaded.costs) == [1.0, 10.0]
+        assert loaded.views == (View(48),)
+    again = by_engine.fit(some)
+    assert torch.equal(again.network_.last.weight, first.network_.last.weight)
+    assert again.scale_ == first.scale_
+
+
+def test_loads_what_was_trained_otherwise(tmp_path: Path, data: ImageFolder) -> None:
+    for training in (3, {"parameters": 3}, {"parameters": {"costs": [-1]}}, {"cross_validation": {"x": 1}}):
+        bare = ImageClassifier.from_network(_tiny(), "abc", (View(64),), metadata={"training": training})
+        assert (bare.costs, bare.folds, bare.seed) == ((1.0, 10.0, 100.0), 5, 0)
+        assert (bare.levels, bare.mode) == ((2, 1), "max")
+    pairs = ImageClassifier.from_network(_tiny(pool=((2, 3), 1)), "abc", (View(64),), scale=np.float32(2))  # type: ignore[arg-type]
+    assert pairs.as_saved().levels == ((2, 3), 1)
+    assert pairs.as_saved().scale_ == 2
+    with pytest.raises(ArgumentError, match=r"weights: this classifier has convolutions zf5@0\.05 of its own"):
+        pairs.fit(data)
+    fixed = ImageClassifier.from_network(_tiny(pool=FixedPool(2, 1, (3, 3))), "abc", (View(64, "warp"),))
+    with pytest.raises(ArgumentError, match="has a network without pyramid"):
+        fixed.fit(data)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"levels": (65,)}, r"levels: got \(\(65, 65\),\), expected at most 16, of at most 64 rows"),
+        ({"levels": (1,) * 17}, "levels: got .*can be saved"),
+        ({"levels": 3}, "levels: expected a sequence"),
+        ({"levels": (2.0,)}, "levels: expected ints"),
+        ({"mode": "median"}, "mode: got 'median'"),
+        ({"views": (View(48),) * 17}, "views: got 17, expected at most 16"),
+        ({"views": (View(2000),)}, r"views: got View\(side_px=2000.*pixels.*can be saved"),
+        ({"views": (MapViews((64,) * 17),)}, "views: got MapViews.*16 scales"),
+        ({"views": View(48)}, r"views: got View\(side_px=48.*expected a sequence"),
+        ({"views": "full"}, "views: got 'full', expected a sequence"),
+        ({"views": ("full",)}, "views: got 'full' among them"),
+        ({"views": ()}, r"views: got \(\)"),
+        ({"costs": ()}, r"costs: got \(\)"),
+        ({"costs": 10.0}, r"costs: got 10\.0"),
+        ({"costs": np.array([1.0, -1.0])}, "costs: got .*-1"),
+        ({"folds": 3.0}, r"folds: got 3\.0"),
+        ({"folds": 1}, "folds: got 1"),
+        ({"seed": 0.0}, r"seed: got 0\.0"),
+    ],
+)
+def test_what_no_file_holds_is_refused_before_training(
+    data: ImageFolder, monkeypatch: pytest.MonkeyPatch, parameters: dict[str, Any], message: str
+) -> None:
+    monkeypatch.setattr(fitting, "load_backbone", None)  # nothing is loaded or computed before
+    with pytest.raises(ArgumentError, match=message):
+        ImageClassifier(**parameters).fit(data)
+
+
+def test_class_names_that_no_file_holds_are_refused_before_training(
+    data: ImageFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "load_backbone", None)
+    with pytest.raises(DatasetError, match="control character"):
+        ImageClassifier().fit(ImageFolder(data.paths, data.labels, ("green", "red\n", "striped")))
 
 
 def test_autocast_of_the_caller_changes_nothing(fitted: ImageClassifier, data: ImageFolder) -> None:

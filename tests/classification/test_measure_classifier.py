@@ -13,11 +13,12 @@ from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.measure import measure_classifier
-from sppnet.classification.recipes import readable_splits
+from sppnet.classification.options import GradientOptions, NetworkOptions
+from sppnet.classification.recipes import readable_splits, train_by_gradient, train_frozen
 from sppnet.classification.views import View
-from sppnet.datasets.folder import load_image_folder
-from sppnet.datasets.folder_splits import load_folder_splits
-from sppnet.errors import DatasetError, ImageError
+from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.folder_splits import FolderSplits, load_folder_splits
+from sppnet.errors import DatasetError, ImageError, NotFittedError
 from sppnet.evaluation.classification import evaluate_classification
 
 
@@ -54,6 +55,36 @@ def test_measures_what_scores_say(classifier: ImageClassifier, root: Path) -> No
     assert np.array_equal(result.confusion, expected.confusion)
     assert len(problems) == 1
     assert "red/03.png" in problems[0]
+
+
+@pytest.mark.parametrize("names", [("striped", "green", "red"), ("striped", "red")])
+def test_classes_are_compared_by_name(classifier: ImageClassifier, root: Path, names: tuple[str, ...]) -> None:
+    data = load_image_folder(root)
+    named = np.array([data.class_names[label] in names for label in data.labels])
+    usual = data.subset(named)
+    expected, _ = measure_classifier(classifier, usual)
+    labels = [names.index(usual.class_names[label]) for label in usual.labels]
+    result, _ = measure_classifier(classifier, ImageFolder(usual.paths, np.array(labels), names))
+    assert result.class_names == ("green", "red", "striped")
+    assert np.array_equal(result.confusion, expected.confusion)
+    assert result.confusion.sum(1).tolist() == [12 * (name in names) for name in result.class_names]
+    assert result.top1 == expected.top1
+
+
+def test_unknown_classes_are_refused(classifier: ImageClassifier, root: Path, tmp_path: Path) -> None:
+    data = load_image_folder(root)
+    foreign = ImageFolder(data.paths, data.labels, ("green", "blue", "striped"), "toys")
+    with pytest.raises(
+        DatasetError, match=r"toys.*doesn't know 1 of its classes \(blue\).*its 3 \(green, red, striped"
+    ):
+        measure_classifier(classifier, foreign)
+    with pytest.raises(NotFittedError):
+        measure_classifier(ImageClassifier(), data)
+    splits = FolderSplits(data, foreign, "", ())  # and before anything is trained
+    with pytest.raises(DatasetError, match="blue"):
+        train_frozen(splits, ImageClassifier())
+    with pytest.raises(DatasetError, match="blue"):
+        train_by_gradient(splits, NetworkOptions(), GradientOptions(), checkpoint=tmp_path / "state")
 
 
 def test_more_than_a_tenth(classifier: ImageClassifier, root: Path, tmp_path: Path) -> None:

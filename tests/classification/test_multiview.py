@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.imagenet import imagenet_classifier
-from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, view_from_dict
+from sppnet.classification.multiview import TEN_VIEWS, VIEWS_96, MapViews, choose_views, view_from_dict
 from sppnet.classification.torch_network import view_vectors
 from sppnet.classification.views import View
 from sppnet.errors import ArgumentError
@@ -28,7 +29,7 @@ from sppnet.images import resize_short_side
 
 def _backbone(layers: nn.Sequential, channels: int) -> Backbone:
     field = receptive_field(layers, (64, 64))
-    return Backbone("tiny", layers, channels=channels, stride=int(field.stride[0]), offset=field.offset[0] + 0.5)
+    return Backbone("tiny", layers, channels=channels, stride=int(field.stride[0]), offset=field.offset[0])
 
 
 def _image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -96,7 +97,7 @@ def test_with_padding_the_border_differs_and_the_inside_does_not() -> None:
     n = side // 4
     assert alone.shape[2:] == (n, n)
     same = (whole[:, :, y0 // 4 : y0 // 4 + n, x0 // 4 : x0 // 4 + n] - alone).abs().amax((0, 1)) < 1e-5
-    low = field.offset[0] + 4 * torch.arange(n) - (field.size[0] - 1) / 2  # first and last pixel that a unit sees
+    low = field.offset[0] + 4 * torch.arange(n) - field.size[0] / 2  # first and last pixel that a unit sees
     inside = (low >= 0) & (low + field.size[0] <= side)
     assert same[inside][:, inside].all()
     assert not same[~inside].any(1).all()  # what is told of the border is true of this network
@@ -151,16 +152,36 @@ def test_are_kept_in_model_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"scales_px": ()}, "positive scales_px"),
-        ({"scales_px": (0,)}, "positive scales_px"),
-        ({"window_px": 0}, "window_px"),
+        ({"scales_px": ()}, "scales_px: got none"),
+        ({"scales_px": (0,)}, "scales_px: got 0"),
+        ({"scales_px": 224}, "scales_px: got 224"),
+        ({"window_px": 0}, "window_px: got 0"),
+        ({"window_px": 224.0}, r"window_px: got 224\.0"),
         ({"places": 7}, "places: got 7"),
-        ({"max_aspect": 0.5}, "max_aspect"),
+        ({"places": "9"}, "places: got '9'"),
+        ({"max_aspect": 0.5}, "max_aspect: got 0.5"),
+        ({"flip": 1}, "flip: got 1"),
+        ({"side_px": 64.5}, "side_px: got 64.5"),
+        ({"side_px": "64"}, "side_px: got '64'"),
+        ({"side_px": 64, "how": ["full"]}, r"how: got \['full'\]"),
+        ({"side_px": 64, "max_aspect": float("nan")}, "max_aspect: got nan"),
+        ({"side_px": 64, "flip": None}, "flip: got None"),
     ],
 )
 def test_wrong_views_are_told(values: dict[str, Any], message: str) -> None:
+    kind: Any = View if "side_px" in values else MapViews
     with pytest.raises(ArgumentError, match=message):
-        MapViews(**values)
+        kind(**values)
+
+
+def test_numbers_of_numpy_make_the_same_views() -> None:
+    whole = View(np.int64(64), flip=np.bool_(True), max_aspect=np.float32(2))  # type: ignore[arg-type]
+    assert json.dumps(whole.to_dict()) == json.dumps(View(64, flip=True, max_aspect=2.0).to_dict())
+    windows = MapViews(np.array([64, 80]), np.int64(48), np.int32(5))  # type: ignore[arg-type]
+    assert json.dumps(windows.to_dict()) == json.dumps(MapViews((64, 80), 48, 5).to_dict())
+    assert choose_views((View(32),), scales_px=np.array([48, 64])) == (View(48), View(64))  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="scales_px: got 48, expected whole numbers"):
+        choose_views((View(32),), scales_px=48)  # type: ignore[arg-type]
 
 
 def test_wrong_use_is_told() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.curves import plot_history
 from sppnet.classification.multisize import aspects_of_groups, augment, batches_of_epoch
 from sppnet.classification.options import GradientOptions, NetworkOptions
+from sppnet.classification.recipes import train_by_gradient
 from sppnet.classification.training import train_network
 from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.folder_splits import FolderSplits
 from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.storage.envelope import read_envelope, write_envelope
 
@@ -229,6 +232,37 @@ def test_options_are_checked(toy_folder: Path) -> None:
 def test_each_option_has_a_range(options: dict[str, Any], name: str) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}: got"):
         GradientOptions(**options)
+
+
+def test_numbers_of_numpy_are_kept_as_plain_ones() -> None:
+    options: dict[str, Any] = {"epochs": np.int64(2), "seed": np.uint32(7), "sizes_px": np.array([32, 24]),
+                               "learning_rate": np.float32(0.5)}  # fmt: skip
+    plain = GradientOptions(epochs=2, seed=7, sizes_px=(32, 24), learning_rate=0.5)
+    assert json.dumps(asdict(GradientOptions(**options))) == json.dumps(asdict(plain))
+    network: Any = NetworkOptions(levels=np.array([2, 1]), hidden=[np.int64(8)], dropout=np.float32(0))  # type: ignore[arg-type]
+    assert json.dumps(asdict(network)) == json.dumps(asdict(NetworkOptions(levels=(2, 1), hidden=(8,), dropout=0.0)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"levels": (65,)}, "levels: got 65"), ({"levels": (1,) * 17}, "levels: got 17 of them"),
+     ({"hidden": (4,) * 9}, "hidden: got 9 of them"), ({"hidden": (8.0,)}, "hidden: got 8.0")],
+)  # fmt: skip
+def test_networks_that_no_file_holds_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        NetworkOptions(**options)
+
+
+def test_what_does_not_fit_is_told_before_training(toy_folder: Path, tmp_path: Path) -> None:
+    data = load_image_folder(toy_folder)
+    network = _network()
+    network = SPPClassifier(network.backbone, (1,), 2, hidden=())
+    with pytest.raises(ArgumentError, match="network: got 2 outputs, expected at least 3"):
+        train_network(network, data, OPTIONS)
+    sides = replace(OPTIONS, sizes_px=(2000,))
+    small = NetworkOptions("zf5@0.05", from_scratch=True, levels=(1,), hidden=())
+    with pytest.raises(ArgumentError, match=r"views: got View\(side_px=2286.*can be saved"):
+        train_by_gradient(FolderSplits(data, None, "", ()), small, sides, checkpoint=tmp_path / "state")
 
 
 def test_without_a_pyramid_its_options_are_refused() -> None:

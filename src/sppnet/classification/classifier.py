@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from sppnet.backbones.base import Backbone
+from sppnet.checking import check_number, check_whole, check_wholes
+from sppnet.classification.checks import check_levels
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import DEFAULT_LEVELS, Levels
 from sppnet.pooling.cells import Windows
@@ -40,12 +42,15 @@ class FixedPool(nn.Module):
 
     def __init__(self, kernel: int, stride: int, map_size: tuple[int, int]) -> None:
         super().__init__()
-        if kernel < 1 or stride < 1:
-            raise ArgumentError(f"kernel, stride: got {kernel}, {stride}, expected at least 1")
-        self.kernel, self.stride, self.map_size = kernel, stride, map_size
-        rows, columns = ((cells - kernel) // stride + 1 for cells in map_size)
+        self.kernel = check_whole("kernel", kernel, 1, 512)
+        self.stride = check_whole("stride", stride, 1, 512)
+        size = check_wholes("map_size", map_size, 1, 512)
+        if len(size) != 2:
+            raise ArgumentError(f"map_size: got {map_size!r}, expected two numbers, rows and columns")
+        self.map_size = size[0], size[1]
+        rows, columns = ((cells - self.kernel) // self.stride + 1 for cells in self.map_size)
         if min(rows, columns) < 1:
-            raise ArgumentError(f"map_size: got {map_size}, expected at least {kernel} rows and columns")
+            raise ArgumentError(f"map_size: got {self.map_size}, expected at least {self.kernel} rows and columns")
         self.bins = rows * columns
 
     def forward(self, features: Tensor) -> Tensor:
@@ -93,7 +98,7 @@ class SPPClassifier(nn.Module):
         normalise: scale every pooled vector to unit length, as linear SVMs need it.
 
     Raises:
-        ArgumentError: no outputs.
+        ArgumentError: a value of another kind, or out of its range.
     """
 
     def __init__(
@@ -108,18 +113,20 @@ class SPPClassifier(nn.Module):
         normalise: bool = False,
     ) -> None:
         super().__init__()
-        if num_classes < 1:
-            raise ArgumentError(f"num_classes: got {num_classes}, expected at least 1")
+        if not isinstance(backbone, Backbone):
+            raise ArgumentError(f"backbone: got {type(backbone).__name__}, expected one that load_backbone returns")
+        num_classes = check_whole("num_classes", num_classes, 1, 1 << 20)
+        check_number("dropout", dropout, 0, 1)
         self.backbone = backbone
-        self.pool: Any = levels if isinstance(levels, FixedPool) else SpatialPyramidPool(levels, mode)
-        self.normalise = normalise
-        self.hidden = tuple(hidden)
-        self.dropout = dropout
+        self.pool: Any = levels if isinstance(levels, FixedPool) else SpatialPyramidPool(check_levels(levels), mode)
+        self.normalise = bool(normalise)
+        self.hidden = check_wholes("hidden", hidden, 1, 1 << 16, empty=True)
+        self.dropout = float(dropout)
         self.num_classes = num_classes
         widths = [self.pool.out_features(backbone.channels), *self.hidden]
         parts: list[nn.Module] = []
         for inputs, outputs in pairwise(widths):
-            parts += [nn.Dropout(dropout), nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
+            parts += [nn.Dropout(self.dropout), nn.Linear(inputs, outputs), nn.ReLU(inplace=True)]
         self.fc = nn.Sequential(*parts, nn.Linear(widths[-1], num_classes))
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,22 +13,32 @@ import numpy as np
 
 from sppnet.backbones.engines.lite import lite_network
 from sppnet.backbones.engines.load import has_engine, load_engine
+from sppnet.classification.checks import MAX_BINS, MAX_HIDDEN, MAX_LEVELS, MAX_WIDTH
 from sppnet.classification.multiview import AnyView, view_from_dict
 from sppnet.classification.networks import EngineNetwork
 from sppnet.errors import ArgumentError, ModelFileError
-from sppnet.pooling.bins import check_mode, normalise_levels, num_bins
+from sppnet.pooling.bins import Level, check_mode, normalise_levels, num_bins
 from sppnet.storage.envelope import Array, read_envelope, write_envelope
 from sppnet.storage.names import class_names_problem
 
 if TYPE_CHECKING:
     from sppnet.classification.classifier import SPPClassifier
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "StoredClassifier", "check_shapes", "read_classifier", "write_classifier"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "StoredClassifier",
+    "check_shapes",
+    "check_storable_levels",
+    "check_storable_views",
+    "read_classifier",
+    "write_classifier",
+]
 
 # 1: without a digest. 2: with one
 FORMAT, FORMAT_VERSION = "sppnet-classifier", 2
 
-_MAX_VIEW_PIXELS = 8 << 20
+_MAX_VIEWS, _MAX_VIEW_SIDE, _MAX_VIEW_PIXELS = 16, 4096, 8 << 20
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,37 @@ def check_shapes(where: str, expected: Mapping[str, tuple[int, ...]], stored: Ma
             )
 
 
+def check_storable_levels(levels: Sequence[Level]) -> None:
+    """Refuse levels that no file holds, before a network with them is trained.
+
+    Raises:
+        ArgumentError: one is refused.
+    """
+    if not _pool({"levels": [list(level) for level in levels]}):
+        raise ArgumentError(
+            f"levels: got {tuple(levels)}, expected at most {MAX_LEVELS}, of at most {MAX_BINS} rows and columns each, "
+            "so that the classifier can be saved"
+        )
+
+
+def check_storable_views(views: Sequence[AnyView]) -> None:
+    """Refuse views that no file holds, before a classifier with them is trained.
+
+    Raises:
+        ArgumentError: one is refused.
+    """
+    if len(views) > _MAX_VIEWS:
+        raise ArgumentError(
+            f"views: got {len(views)}, expected at most {_MAX_VIEWS}, so that the classifier can be saved"
+        )
+    for view in views:
+        if not _view(view.to_dict()):
+            raise ArgumentError(
+                f"views: got {view}, expected at most 16 scales, sides of at most {_MAX_VIEW_SIDE} px, and at most "
+                f"{_MAX_VIEW_PIXELS} pixels (side * side * max_aspect), so that the classifier can be saved"
+            )
+
+
 def write_classifier(path: str | os.PathLike[str], stored: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
     """Write a classifier.
 
@@ -245,8 +286,8 @@ def _pool(value: Any) -> bool:
     levels = value.get("levels")
     return (
         isinstance(levels, list)
-        and 0 < len(levels) <= 16
-        and all(isinstance(v, list) and len(v) == 2 and all(_whole(n, 1, 64) for n in v) for v in levels)
+        and 0 < len(levels) <= MAX_LEVELS
+        and all(isinstance(v, list) and len(v) == 2 and all(_whole(n, 1, MAX_BINS) for n in v) for v in levels)
     )
 
 
@@ -257,7 +298,7 @@ def _view(value: Any) -> bool:
     return (
         isinstance(sides, list)
         and 0 < len(sides) <= 16
-        and all(_whole(side, 1, 4096) and side * side * value.get("max_aspect", 3.0) <= _MAX_VIEW_PIXELS
+        and all(_whole(side, 1, _MAX_VIEW_SIDE) and side * side * value.get("max_aspect", 3.0) <= _MAX_VIEW_PIXELS
                 for side in (*sides, value.get("window_px", 224)))
         and isinstance(value.get("flip", False), bool)
         and _text(value.get("how", "full"))
@@ -271,10 +312,13 @@ def _list(good: Callable[[Any], bool], least: int, most: int) -> Callable[[Any],
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": (_backbone, "an object with name, weights_sha256 and weights_in_file"),
     "pool": (_pool, "levels of up to 64 rows and columns, or a fixed pooling"),
-    "hidden": (_list(lambda v: _whole(v, 1, 1 << 16), 0, 8), "up to 8 whole numbers in [1, 65536]"),
+    "hidden": (
+        _list(lambda v: _whole(v, 1, MAX_WIDTH), 0, MAX_HIDDEN),
+        f"up to {MAX_HIDDEN} whole numbers in [1, {MAX_WIDTH}]",
+    ),
     "dropout": (lambda v: _number(v, 0, 1), "a number in [0, 1]"),
     "normalise": (lambda v: isinstance(v, bool), "true or false"),
     "class_names": (lambda v: isinstance(v, list) and len(v) > 0, "a list of names"),
-    "views": (_list(_view, 1, 16), f"up to 16 views of at most {_MAX_VIEW_PIXELS} pixels"),
+    "views": (_list(_view, 1, _MAX_VIEWS), f"up to {_MAX_VIEWS} views of at most {_MAX_VIEW_PIXELS} pixels"),
     "scale": (lambda v: _number(v, -1e6, 1e6), "a number"),
 }

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from sppnet._types import I64
-from sppnet.errors import ArgumentError, DatasetError
+from sppnet.checking import check_whole
+from sppnet.classification.checks import FOLDS, SEEDS, check_costs
+from sppnet.errors import DatasetError
 from sppnet.solvers.svm import LinearSVMs, train_svms
 
 __all__ = ["SvmChoice", "cross_validate", "fit_least_squares", "fit_scale", "fit_svms", "folds_of"]
@@ -140,23 +142,22 @@ def cross_validate(
 
     Raises:
         DatasetError: a class has fewer than two images.
-        ArgumentError: no costs, or one that isn't positive.
+        ArgumentError: no costs, or one that isn't positive; or folds or a seed that are no whole numbers.
     """
-    if not costs or not all(c > 0 for c in costs):
-        raise ArgumentError(f"costs: got {costs!r}, expected positive numbers")
+    tried = sorted(check_costs(costs))
+    folds, seed = check_whole("folds", folds, *FOLDS), check_whole("seed", seed, *SEEDS)
     counts = np.bincount(labels, minlength=classes)
     smallest = int(counts.min())
     if smallest < 2:
         raise DatasetError(f"class number {int(counts.argmin())} has {smallest} images, expected at least 2")
     folds = max(2, min(folds, smallest))
     fold = folds_of(labels, folds, seed)
-    costs = sorted(costs)
-    margins = {c: torch.zeros(len(labels), classes) for c in costs}
+    margins = {c: torch.zeros(len(labels), classes) for c in tried}
     for k in range(folds):
         kept, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
         x = vectors[torch.from_numpy(kept)]
         svms: LinearSVMs | None = None
-        for c in costs:
+        for c in tried:
             if least_squares:
                 svms = fit_least_squares(x, labels[kept], classes, c)
             else:  # the solution at a smaller cost is a good start
@@ -164,7 +165,7 @@ def cross_validate(
             margins[c][held] = vectors[torch.from_numpy(held)] @ svms.weight.T + svms.bias
             step()
     accuracy = {c: _mean_class_accuracy(m, labels, classes) for c, m in margins.items()}
-    best = max(costs, key=lambda c: (round(accuracy[c], 6), -c))
+    best = max(tried, key=lambda c: (round(accuracy[c], 6), -c))
     return SvmChoice(best, accuracy, margins[best])
 
 

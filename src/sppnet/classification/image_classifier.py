@@ -15,6 +15,8 @@ import numpy as np
 
 import sppnet
 from sppnet._types import F32, Progress, no_progress
+from sppnet.checking import check_number, check_whole
+from sppnet.classification.checks import check_views, short_levels, svm_parameters
 from sppnet.classification.classifier_file import StoredClassifier, read_classifier, write_classifier
 from sppnet.classification.imagenet import imagenet_class_names, imagenet_classifier, imagenet_engine
 from sppnet.classification.multiview import AnyView, choose_views
@@ -27,11 +29,15 @@ from sppnet.detection.parts import survives_fork
 from sppnet.devices import as_device, check_device, check_torch
 from sppnet.errors import ArgumentError, NotFittedError
 from sppnet.images import ImageSource, load_image
+from sppnet.pooling.bins import Level, Levels
 
 if TYPE_CHECKING:
     from sppnet.classification.classifier import SPPClassifier
 
-__all__ = ["IMAGENET_VIEWS", "Guess", "ImageClassifier"]
+__all__ = ["IMAGENET_VIEWS", "MAX_TOP", "Guess", "ImageClassifier"]
+
+MAX_TOP = 1 << 31
+"""The most classes that may be asked for; no more than there are come."""
 
 IMAGENET_VIEWS = (View(224), View(224, "crop"))
 """All of the image, and its middle, where photographers put the subject and for which the weights were trained."""
@@ -85,7 +91,7 @@ class ImageClassifier:
     def __init__(
         self,
         backbone: str = FROZEN_BACKBONE,
-        levels: Sequence[int] = (3, 2, 1),
+        levels: Levels = (3, 2, 1),
         mode: str = "avg",
         views: Sequence[AnyView] = (View(),),
         costs: Sequence[float] = (1.0, 10.0, 100.0),
@@ -129,14 +135,17 @@ class ImageClassifier:
             The classifier itself.
 
         Raises:
-            ArgumentError: the convolutions have neither published weights nor a weights file; or there is no such
-                device.
-            DatasetError: fewer than two classes, or a class with fewer than two images.
+            ArgumentError: the convolutions have neither published weights nor a weights file; there is no such device;
+                a parameter is out of its range, or no model file could hold it; or the classifier was loaded and has a
+                network that was trained otherwise.
+            DatasetError: fewer than two classes, a class with fewer than two images, or a name that no file could hold.
             ImageError: an image can't be read.
         """
         check_torch()
-        from sppnet.classification.fitting import fit_frozen
+        from sppnet.classification.fitting import fit_frozen, refuse_other_network
 
+        if self._network is not None:
+            refuse_other_network(self, self._network)
         done = fit_frozen(self, dataset, cache=cache, progress=progress)
         self._computes, self._network, self._stored = done.computes, done.network, None
         self.class_names_, self.scale_, self.metadata_ = dataset.class_names, done.scale, {"training": done.training}
@@ -192,18 +201,23 @@ class ImageClassifier:
             The classifier.
 
         Raises:
-            ArgumentError: the number of names isn't that of the outputs, or there is no such device.
+            ArgumentError: the number of names isn't that of the outputs; views are none; or there is no such device.
         """
+        views = check_views(views)
+        check_number("scale", scale, -1e6, 1e6)
         if len(class_names) != network.num_classes:
             raise ArgumentError(f"class_names: got {len(class_names)} for {network.num_classes} outputs")
+        from sppnet.classification.classifier import FixedPool
         from sppnet.classification.torch_network import TorchNetwork
 
         device = str(network.last.weight.device) if device is None else device
-        classifier = cls(network.backbone.name, views=tuple(views), device=device)
+        pyramid = None if isinstance(network.pool, FixedPool) else (network.pool.levels, network.pool.mode)
+        parameters = _parameters(pyramid, metadata or {})
+        classifier = cls(network.backbone.name, views=views, device=device, **parameters)
         classifier._network = network.eval().to(as_device(device))
         classifier._computes = TorchNetwork(classifier._network)
         classifier.class_names_ = tuple(class_names)
-        classifier.scale_ = scale
+        classifier.scale_ = float(scale)
         classifier.metadata_ = metadata or {}
         return classifier
 
@@ -287,10 +301,9 @@ class ImageClassifier:
         Raises:
             ImageError: the image can't be read.
             NotFittedError: neither trained nor loaded.
-            ArgumentError: ``top`` is less than 1.
+            ArgumentError: ``top`` is no whole number from 1.
         """
-        if top < 1:
-            raise ArgumentError(f"top: got {top}, expected at least 1")
+        top = check_whole("top", top, 1, MAX_TOP)
         scores = self.scores(image).astype(np.float64) * self.scale_
         p = np.exp(scores - scores.max())
         p /= p.sum()
@@ -344,7 +357,9 @@ class ImageClassifier:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "classifier.safetensors"
             self.save(path)
-            return self.load(path, device=self.device)
+            loaded = self.load(path, device=self.device)
+        loaded.weights = self.weights  # so that it can be fitted again
+        return loaded
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None, *, device: str = "cpu") -> ImageClassifier:
@@ -388,7 +403,14 @@ class ImageClassifier:
         metadata: dict[str, Any],
         stored: StoredClassifier | None,
     ) -> ImageClassifier:
-        classifier = cls(network.name, views=tuple(views))
+        parameters = _parameters((network.levels, network.mode), metadata)
+        classifier = cls(network.name, views=tuple(views), **parameters)
         classifier._computes, classifier._stored = network, stored
         classifier.class_names_, classifier.scale_, classifier.metadata_ = class_names, scale, metadata
         return classifier
+
+
+def _parameters(pyramid: tuple[Sequence[Level], str] | None, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Give the parameters of a network that is there, as far as they are known, so that it can be fitted again."""
+    known = svm_parameters(metadata.get("training"))
+    return known if pyramid is None else known | {"levels": short_levels(pyramid[0]), "mode": pyramid[1]}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sppnet._types import OnError, Progress, no_progress
+from sppnet.classification.checks import labels_by_name
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.datasets.folder import ImageFolder
 from sppnet.datasets.folder_splits import load_folder_test
@@ -67,11 +68,11 @@ def measure_classifier(
     on_error: OnError = "skip",
     progress: Progress = no_progress,
 ) -> tuple[ClassificationResult, list[str]]:
-    """Measure a classifier on images whose classes are in its order.
+    """Measure a classifier on images. Their classes are compared with its own by name, in whatever order they are.
 
     Args:
         classifier: trained or loaded.
-        data: the images.
+        data: the images; some of the classifier's classes may be missing.
         processes: each looks at its share of the images, and all get the same figures. None: this process alone.
         on_error: ``skip`` leaves out images that can't be read; ``fail`` raises.
         progress: shows how far it is.
@@ -81,8 +82,11 @@ def measure_classifier(
 
     Raises:
         ImageError: an image can't be read, with ``on_error="fail"``.
-        DatasetError: more than a tenth of the images can't be read, or none can.
+        DatasetError: the classifier doesn't know a class; more than a tenth of the images can't be read; or none can.
+        NotFittedError: the classifier is neither trained nor loaded.
     """
+    classifier.check_fitted()
+    labels = labels_by_name(classifier.class_names_, data)
     scores = np.zeros((len(data), len(classifier.class_names_)), np.float32)
     bad = np.zeros(len(data), np.float32)
     problems = []
@@ -108,5 +112,5 @@ def measure_classifier(
     if not read.any():
         first = f"; the first: {problems[0]}" if problems else ""
         raise DatasetError(f"{data!r}: no image to measure on can be read{first}")
-    figures = evaluate_classification(scores[read], np.asarray(data.labels)[read], classifier.class_names_)
+    figures = evaluate_classification(scores[read], labels[read], classifier.class_names_)
     return figures, problems

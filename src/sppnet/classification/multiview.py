@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from sppnet._types import I64
-from sppnet.classification.views import View
+from sppnet.checking import check_number, check_whole, check_wholes
+from sppnet.classification.views import MAX_ASPECT, MAX_SIDE_PX, View, check_flip
 from sppnet.errors import ArgumentError
 
 __all__ = ["TEN_VIEWS", "VIEWS_96", "AnyView", "MapViews", "choose_views", "view_from_dict"]
@@ -49,11 +50,14 @@ class MapViews:
     max_aspect: float = 3.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales_px", tuple(self.scales_px))
-        if not self.scales_px or min(*self.scales_px, self.window_px) < 1 or not self.max_aspect >= 1:
-            raise ArgumentError(f"expected positive scales_px and window_px, and max_aspect >= 1, got {self}")
+        object.__setattr__(self, "scales_px", check_wholes("scales_px", self.scales_px, 1, MAX_SIDE_PX))
+        object.__setattr__(self, "window_px", check_whole("window_px", self.window_px, 1, MAX_SIDE_PX))
+        object.__setattr__(self, "places", check_whole("places", self.places, 5, 9))
         if self.places not in (5, 9):
             raise ArgumentError(f"places: got {self.places!r}, expected 5 (centre, corners) or 9")
+        object.__setattr__(self, "flip", check_flip(self.flip))
+        check_number("max_aspect", self.max_aspect, 1, MAX_ASPECT)
+        object.__setattr__(self, "max_aspect", float(self.max_aspect))
 
     def windows(self, height: int, width: int) -> I64:
         """Make the windows of a resized image.
@@ -131,10 +135,12 @@ def choose_views(
         The views.
 
     Raises:
-        ArgumentError: an unknown choice.
+        ArgumentError: an unknown choice, or scales that aren't whole numbers.
     """
     if choice not in (None, "full", "10", "96"):
         raise ArgumentError(f"views: got {choice!r}, expected full, 10 or 96")
+    if scales_px is not None:
+        scales_px = check_wholes("scales_px", scales_px, 1, MAX_SIDE_PX, empty=True)
     side = min(view.side_px if isinstance(view, View) else view.window_px for view in own)
     if choice in ("10", "96"):
         windows = (TEN_VIEWS if choice == "10" else VIEWS_96).scaled(window_px or side)

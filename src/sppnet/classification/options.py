@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sppnet.checking import check_number, check_one_of, check_whole, check_wholes
+from sppnet.classification.checks import MAX_BINS, MAX_HIDDEN, MAX_LEVELS, MAX_WIDTH, SEEDS
 from sppnet.errors import ArgumentError
 
 __all__ = ["FROZEN_BACKBONE", "PRECISIONS", "GradientOptions", "NetworkOptions"]
@@ -49,13 +50,17 @@ class NetworkOptions:
     def __post_init__(self) -> None:
         if self.from_scratch and self.weights is not None:
             raise ArgumentError(f"weights: got {os.fspath(self.weights)} with from_scratch=True; give one of them")
-        check_wholes("levels", self.levels, 1, 256)
-        check_wholes("hidden", self.hidden, 1, 1 << 16, empty=True)
+        for name, high, most in (("levels", MAX_BINS, MAX_LEVELS), ("hidden", MAX_WIDTH, MAX_HIDDEN)):
+            numbers = check_wholes(name, getattr(self, name), 1, high, empty=name == "hidden")
+            if len(numbers) > most:  # no model file would hold it
+                raise ArgumentError(f"{name}: got {len(numbers)} of them, expected at most {most}")
+            object.__setattr__(self, name, numbers)
         check_number("dropout", self.dropout, 0, 1)
+        object.__setattr__(self, "dropout", float(self.dropout))
         check_one_of("mode", self.mode, ("avg", "max"))
-        if not self.pyramid and (self.mode != "max" or tuple(self.levels) != (3, 2, 1)):
+        if not self.pyramid and (self.mode != "max" or self.levels != (3, 2, 1)):
             raise ArgumentError(
-                f"pyramid: got False with mode {self.mode!r} and levels {tuple(self.levels)}, but without a pyramid "
+                f"pyramid: got False with mode {self.mode!r} and levels {self.levels}, but without a pyramid "
                 "the maximum of a fixed window is taken; leave mode and levels out"
             )
 
@@ -102,15 +107,17 @@ class GradientOptions:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            check_whole(name, getattr(self, name), 1, 1 << 20)
-        check_wholes("sizes_px", self.sizes_px, 1, 1 << 14)
-        check_whole("seed", self.seed, 0, 2**63 - 1)
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), 1, 1 << 20))
+        object.__setattr__(self, "sizes_px", check_wholes("sizes_px", self.sizes_px, 1, 1 << 14))
+        object.__setattr__(self, "seed", check_whole("seed", self.seed, *SEEDS))
         for name, high in (("learning_rate", 1e38), ("clip_norm", 1e38)):
             check_number(name, getattr(self, name), 0, high)
             if not getattr(self, name):
                 raise ArgumentError(f"{name}: got 0, with which nothing is learned; expected a positive number")
         for name, high in (("momentum", 1), ("label_smoothing", 1), ("weight_decay", 1e3), ("warmup_epochs", 1e6)):
             check_number(name, getattr(self, name), 0, high)
+        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "label_smoothing", "clip_norm"):
+            object.__setattr__(self, name, float(getattr(self, name)))  # JSON holds no numbers of NumPy
         for name, known in (("size_choice", ("alternate", "random")), ("how", ("crop", "full")),
                             ("precision", tuple(PRECISIONS))):  # fmt: skip
             if getattr(self, name) not in known:

@@ -11,7 +11,9 @@ import torch
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.backbones.registry import backbone_spec, load_backbone
+from sppnet.classification.checks import labels_by_name
 from sppnet.classification.classifier import FixedPool, SPPClassifier
+from sppnet.classification.classifier_file import check_storable_views
 from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.classification.measure import measure_classifier
 from sppnet.classification.options import GradientOptions, NetworkOptions
@@ -110,8 +112,10 @@ def train_frozen(
 
     Raises:
         ArgumentError: options that don't fit together.
+        DatasetError: images to measure on have a class that those to train on lack.
         ImageError: an image can't be read.
     """
+    _check_validation(splits)
     classifier.fit(splits.train, cache=cache, progress=progress)
     classifier.metadata_["training"]["drawn_from"] = splits.sha256
     return classifier
@@ -167,11 +171,13 @@ def train_by_gradient(
 
     Raises:
         ArgumentError: options that don't fit together; or the loss is no longer a number.
+        DatasetError: images to measure on have a class that those to train on lack.
         ModelFileError: the checkpoint is of another training.
         ImageError: an image can't be read.
     """
     processes = processes or alone()
     names, sizes = splits.train.class_names, options.sizes_px
+    _check_validation(splits)
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         network = new_network(network_options, len(names), sizes).to(processes.device)
@@ -181,6 +187,7 @@ def train_by_gradient(
         view = View(max(sizes))
     else:  # what is in the image is as large as in the square crops of it
         view = View(round(max(sizes) * 256 / 224))
+    check_storable_views((view,))
     validation = splits.validation
 
     def validate(network: SPPClassifier) -> dict[str, float]:
@@ -206,6 +213,12 @@ def train_by_gradient(
         "processes": processes.world,
     }
     return ImageClassifier.from_network(network, names, (view,), metadata={"training": training})
+
+
+def _check_validation(splits: FolderSplits) -> None:
+    """Refuse classes that won't be known, before hours of training."""
+    if splits.validation is not None:
+        labels_by_name(splits.train.class_names, splits.validation)
 
 
 def new_network(options: NetworkOptions, num_classes: int, sizes_px: tuple[int, ...]) -> SPPClassifier:

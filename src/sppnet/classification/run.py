@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sppnet._types import OnError, Progress, no_progress
-from sppnet.classification.image_classifier import Guess, ImageClassifier
-from sppnet.errors import ArgumentError
+from sppnet.checking import check_whole
+from sppnet.classification.image_classifier import MAX_TOP, Guess, ImageClassifier
 from sppnet.image_files import check_name
 from sppnet.image_runs import FailedImage, ImageRun
 from sppnet.images import find_images
@@ -58,10 +58,9 @@ def classify_many(
 
     Raises:
         ImageError: there are no images; or one can't be read, with ``on_error="fail"``.
-        ArgumentError: ``top`` is less than 1.
+        ArgumentError: ``top`` is no whole number from 1.
     """
-    if top < 1:
-        raise ArgumentError(f"top: got {top}, expected at least 1")
+    top = check_whole("top", top, 1, MAX_TOP)
 
     def work(path: Path) -> ClassifiedImage:
         check_name(path)

@@ -80,8 +80,8 @@ def train_network(
     Raises:
         ModelFileError: the checkpoint is of another network, or of other options or images.
         ImageError: an image can't be read.
-        ArgumentError: ``fp16`` without CUDA; whole images for a network without pyramid; or the loss is no longer a
-            number (the checkpoint is removed then).
+        ArgumentError: the network has fewer outputs than there are classes; ``fp16`` without CUDA; whole images for a
+            network without pyramid; or the loss is no longer a number (the checkpoint is removed then).
     """
     trainer = _Trainer(network, data, options)
     history = trainer.state.resume(checkpoint) if checkpoint is not None else []
@@ -116,6 +116,11 @@ class _Trainer:
     """A network with everything that trains it, in this process."""
 
     def __init__(self, network: SPPClassifier, data: ImageFolder, options: GradientOptions) -> None:
+        if network.num_classes < len(data.class_names):
+            raise ArgumentError(
+                f"network: got {network.num_classes} outputs, expected at least {len(data.class_names)}, one for each "
+                f"class of {data!r}"
+            )
         self.device = next(network.parameters()).device
         if options.precision == "fp16" and self.device.type != "cuda":
             raise ArgumentError("precision: fp16 needs CUDA; take bf16 or float32 on this machine")

@@ -14,9 +14,12 @@ import numpy as np
 from PIL import Image
 
 from sppnet._types import U8
-from sppnet.errors import ArgumentError
+from sppnet.checking import check_number, check_one_of, check_whole
 
-__all__ = ["View", "full_size"]
+__all__ = ["MAX_ASPECT", "MAX_SIDE_PX", "View", "check_flip", "full_size"]
+
+MAX_SIDE_PX, MAX_ASPECT = 1 << 14, 100
+"""Of a view. A model file holds smaller ones only."""
 
 _HOWS = ("full", "crop", "warp")
 
@@ -43,10 +46,11 @@ class View:
     max_aspect: float = 3.0
 
     def __post_init__(self) -> None:
-        if self.how not in _HOWS:
-            raise ArgumentError(f"how: got {self.how!r}, expected one of {', '.join(_HOWS)}")
-        if self.side_px < 1 or not self.max_aspect >= 1:
-            raise ArgumentError(f"expected side_px >= 1 and max_aspect >= 1, got {self.side_px}, {self.max_aspect}")
+        object.__setattr__(self, "side_px", check_whole("side_px", self.side_px, 1, MAX_SIDE_PX))
+        check_one_of("how", self.how, _HOWS)
+        object.__setattr__(self, "flip", check_flip(self.flip))
+        check_number("max_aspect", self.max_aspect, 1, MAX_ASPECT)
+        object.__setattr__(self, "max_aspect", float(self.max_aspect))
 
     def apply(self, image: U8, multiple: int = 1) -> U8:
         """Make the view of an image.
@@ -81,6 +85,17 @@ class View:
     def to_dict(self) -> dict[str, Any]:
         """Return the view as JSON can hold it; ``View(**d)`` makes it again."""
         return {"side_px": self.side_px, "how": self.how, "flip": self.flip, "max_aspect": self.max_aspect}
+
+
+def check_flip(flip: object) -> bool:
+    """Refuse what is neither true nor false; returns it as a bool.
+
+    Raises:
+        ArgumentError: something else.
+    """
+    plain = bool(flip) if isinstance(flip, np.bool_) else flip
+    check_one_of("flip", plain, (False, True))
+    return bool(plain)
 
 
 def full_size(height: int, width: int, side_px: int, multiple: int, max_aspect: float = 3.0) -> tuple[int, int]:
