@@ -12,6 +12,7 @@ from PIL import Image
 from sppnet.cli.main import main
 from sppnet.datasets.check import check_dataset
 from sppnet.datasets.duplicates import look_alikes, perceptual_hash
+from sppnet.datasets.example import make_example
 from sppnet.datasets.loading import load_dataset, read_dataset
 from sppnet.datasets.readable import without_damaged
 from sppnet.datasets.records import DetectionDataset, ImageRecord
@@ -158,6 +159,16 @@ def test_split_is_stratified_and_seeded() -> None:
         split_dataset(drawn([[0]], 1))
     with pytest.raises(ArgumentError, match="shares"):
         split_dataset(data, (1, -1))
+    with pytest.raises(ArgumentError, match=r"names: got None for 4 splits, .* up to 3 .* give 4 names"):
+        split_dataset(data, (1, 1, 1, 1))
+    assert [part.split for part in split_dataset(data, (1, 1, 1, 1), names="abcd")] == list("abcd")
+    with pytest.raises(ArgumentError, match="names: got 1, expected one for each of 2 splits"):
+        split_dataset(data, names=["train"])
+    for wrong in (-1, 0.5, None):
+        with pytest.raises(ArgumentError, match=r"seed: got .*, expected a whole number from 0"):
+            split_dataset(data, seed=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="seed: got -1"):
+        make_example(Path("nowhere"), seed=-1)
 
 
 def test_parts(tmp_path: Path) -> None:

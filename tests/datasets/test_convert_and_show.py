@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,8 @@ def test_the_sheet_shows_what_was_asked_for(tmp_path: Path) -> None:
         draw_dataset(data, class_name="cow")
     with pytest.raises(DatasetError, match="no images to show"):
         draw_dataset(data.subset([]))
+    with pytest.raises(ArgumentError, match="on_error: got 'raise', expected one of fail, skip"):
+        draw_dataset(data, on_error="raise")  # type: ignore[arg-type]
 
 
 def test_a_damaged_image_is_left_out_of_the_sheet(tmp_path: Path) -> None:
@@ -90,3 +93,15 @@ def test_the_example_can_be_read_again(tmp_path: Path) -> None:
     made = write_example(tmp_path / "out", "yolo", images=4, classes=2)
     read = load_dataset(tmp_path / "out")
     assert (len(read), sum(map(len, read))) == (4, sum(map(len, made)))
+
+
+@pytest.mark.parametrize("format", ["voc", "coco"])
+def test_a_broken_image_of_a_split_is_left_out(format: str, toy_voc: Path, tmp_path: Path) -> None:
+    """Its id is in a list of the source, but nothing of it is written."""
+    shutil.copytree(toy_voc, tmp_path / "in")
+    first = load_dataset(tmp_path / "in", "train")[0]
+    first.path.write_text("no image")
+    done = convert_dataset(tmp_path / "in", tmp_path / "out", format, placement="symlink")
+    assert first.image_id not in {record.image_id for record in done.dataset}
+    assert any(str(first.path) in problem for problem in done.dataset.problems)
+    assert len(load_dataset(tmp_path / "out", "train")) == len(load_dataset(toy_voc, "train")) - 1

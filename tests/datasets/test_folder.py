@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sppnet.datasets.folder import ImageFolder, load_image_folder
-from sppnet.errors import DatasetError, ImageError
+from sppnet.errors import ArgumentError, DatasetError, ImageError
 
 
 @pytest.fixture
@@ -106,10 +106,18 @@ def test_subsets(root: Path) -> None:
     assert _names(data.subset(data.labels == 1), root) == [("dog/a.jpg", 1), ("dog/b.png", 1)]
     assert len(data.subset([])) == 0
     assert data.subset([2]).class_names == data.class_names
-    with pytest.raises(DatasetError, match="from 0 to 4, of 4 images"):
+    assert _names(data.subset([False, False, True, False]), root) == [("dog/a.jpg", 1)]
+    with pytest.raises(DatasetError, match="index 4 is out of range for 4 images"):
         data.subset([0, 4])
-    with pytest.raises(DatasetError, match="mask"):
+    with pytest.raises(DatasetError, match=r"got a mask \(1,\), expected \(4,\)"):
         data.subset(np.array([True]))
+    with pytest.raises(DatasetError, match="got float64"):
+        data.subset([0.7])  # type: ignore[list-item]
+
+
+def test_a_misspelt_on_error_is_refused(root: Path) -> None:
+    with pytest.raises(ArgumentError, match="on_error: got 'raise', expected one of fail, skip"):
+        load_image_folder(root, on_error="raise")  # type: ignore[arg-type]
 
 
 def test_labels_are_checked() -> None:

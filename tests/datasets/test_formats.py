@@ -311,6 +311,22 @@ def test_names_of_splits(tmp_path: Path, pictures: list[Path]) -> None:
         load_dataset(tmp_path, format="yolov5", on_error="fail")
 
 
+@pytest.mark.parametrize("format", WRITTEN_FORMATS)
+def test_ids_of_splits(format: str, pictures: list[Path], tmp_path: Path) -> None:
+    data = dataset_of(pictures, [[]] * 4)
+    unknown = {"train": ["p0", "nope", *(f"x{i}" for i in range(6))], "val": ["p1"]}
+    with pytest.raises(
+        DatasetError, match=r"split train: 7 of its 8 ids belong to no image .*\('nope', 'x0', .*\.\.\."
+    ):
+        write_dataset(data, tmp_path / "out", format, splits=unknown)
+    assert not (tmp_path / "out").exists()
+    losses = write_dataset(data, tmp_path / "out", format, splits={"train": ["p0", "p0"], "val": ["p1"]})
+    assert sum("2 images are in no split" in loss for loss in losses) == 1
+    if format == "voc":
+        assert (tmp_path / "out" / "ImageSets" / "Main" / "train.txt").read_text() == "p0\n"
+        assert len(list((tmp_path / "out" / "Annotations").iterdir())) == 4
+
+
 @pytest.mark.parametrize(
     "wrong", ["Person sitting 0.00 0 -1.57 1 2 20 18 1 1 1 1 1 1 1", "cat 0 0 0 1 2 20 x 1 1 1 1 1 1 1"]
 )

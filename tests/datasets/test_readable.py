@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from sppnet.datasets.background import load_background
 from sppnet.datasets.loading import load_dataset
 from sppnet.datasets.readable import DecodedImages, damage_of, find_damage, refuse_problems, without_damaged
-from sppnet.errors import DatasetError, ImageError
+from sppnet.errors import ArgumentError, DatasetError, ImageError
 
 
 @pytest.fixture
@@ -99,3 +100,26 @@ def test_background(data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError):
         load_background(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_record_of_another_size_is_left_out(known: bool, toy_voc: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(toy_voc).subset(range(4))
+    decoded = DecodedImages(tmp_path) if known else None
+    if decoded is not None:
+        decoded.add(record.path for record in dataset)
+    first = dataset[1]
+    assert (first.width, first.height) == (320, 240)
+    wrong = replace(dataset, records=[dataset[0], replace(first, width=321, height=240), *dataset[2:]])
+    left = without_damaged(wrong, known=decoded)
+    assert [r.image_id for r in left] == [dataset[i].image_id for i in (0, 2, 3)]
+    assert left.problems[-1].startswith(f"{first.path}: its record says 321x240, but the upright image is 320x240")
+    with pytest.raises(DatasetError, match="its record says 321x240"):
+        without_damaged(wrong, known=decoded, on_error="fail")
+
+
+def test_a_misspelt_on_error_is_refused(data: Path) -> None:
+    with pytest.raises(ArgumentError, match="on_error: got 'raise', expected one of fail, skip"):
+        without_damaged(load_dataset(data), on_error="raise")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="on_error: got 'raise'"):
+        load_background(data, on_error="raise")  # type: ignore[arg-type]

@@ -83,6 +83,26 @@ def test_dataset_is_a_sequence() -> None:
     assert [item.image_id for item in part] == ["c", "a", "d"]
     assert (part.class_names, part.name, part.split) == (("cat", "dog"), "Pets", "train")
     assert len(dataset.subset([])) == 0
+    some = dataset[1:3]
+    assert [item.image_id for item in some] == ["b", "c"]
+    assert (some.class_names, some.name, some.split) == (("cat", "dog"), "Pets", "train")
+    assert [item.image_id for item in dataset[::-2]] == ["d", "b"]
+    assert len(dataset[9:]) == 0
+
+
+def test_masks() -> None:
+    dataset = DetectionDataset([record(image_id=name) for name in "abc"], ("cat", "dog"), "Pets")
+    for mask in ([False, True, True], np.array([False, True, True]), list(np.array([False, True, True]))):
+        assert [item.image_id for item in dataset.subset(mask)] == ["b", "c"]
+    assert [item.image_id for item in dataset.subset(np.array([2, 0], np.uint8))] == ["c", "a"]
+    assert [item.image_id for item in dataset.subset(i for i in (1,))] == ["b"]
+    assert len(dataset.subset([False] * 3)) == 0
+    for mask in ([False, True], np.zeros(0, bool), np.ones((3, 1), bool)):
+        with pytest.raises(DatasetError, match=r"Pets: indices: got a mask .* expected \(3,\)"):
+            dataset.subset(mask)
+    for wrong in ([0.7], ["a"], 3, "ab", [[0], [1, 2]], [[0]]):
+        with pytest.raises(DatasetError, match=r"Pets: indices: got .* expected a list of whole numbers"):
+            dataset.subset(wrong)  # type: ignore[arg-type]
 
 
 def test_bad_datasets() -> None:

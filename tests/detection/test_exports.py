@@ -281,3 +281,42 @@ def test_results_of_images_of_one_name_are_read_back(format: str, tmp_path: Path
     assert [record.path.relative_to(images).as_posix() for record in data] == ["a.png", "sub/a.png"]
     for record, result in zip(data, results, strict=True):
         np.testing.assert_allclose(record.boxes, result.detections.xyxy, atol=1)
+
+
+def test_classes_are_known_by_their_names(found: list[ImageResult], tmp_path: Path) -> None:
+    """In another order, and with more classes than the detector's, every format says the same."""
+    names = (NAMES[1], "dog", NAMES[0])  # positions 0 and 2; they were 1 and 0
+    told: dict[str, list[str]] = {}
+    for format in EXPORT_FORMATS:
+        write_results(tmp_path / format, found[:1], names, format=format, root=tmp_path / "photos")
+    assert found[0].detections.class_names == NAMES  # what was given stays as it was
+    document = json.loads((tmp_path / "coco").read_text(encoding="utf-8"))
+    category = {item["id"]: item["name"] for item in document["categories"]}
+    assert category == {1: names[0], 2: "dog", 3: names[2]}
+    told["coco"] = [category[item["category_id"]] for item in document["annotations"]]
+    told["coco-results"] = [category[b["category_id"]] for b in json.loads((tmp_path / "coco-results").read_text())]
+    lines = (tmp_path / "yolo" / "labels" / "a.txt").read_text().splitlines()
+    told["yolo"] = [names[int(line.split()[0])] for line in lines]
+    document = json.loads((tmp_path / "json").read_text(encoding="utf-8"))
+    assert document["class_names"] == list(names)
+    for format, image in (("json", document["images"][0]), ("jsonl", json.loads((tmp_path / "jsonl").read_text()))):
+        assert [names[d["class_id"]] for d in image["detections"]] == [d["class_name"] for d in image["detections"]]
+        told[format] = [d["class_name"] for d in image["detections"]]
+    with (tmp_path / "csv").open(encoding="utf-8", newline="") as file:
+        told["csv"] = [row["label"] for row in csv.DictReader(file)]
+    told["voc"] = [o.findtext("name", "") for o in root(tmp_path / "voc" / "a.xml").iter("object")]
+    told["cvat"] = [box.get("label", "") for box in root(tmp_path / "cvat").iter("box")]
+    boxes = json.loads((tmp_path / "label-studio").read_text(encoding="utf-8"))[0]["predictions"][0]["result"]
+    told["label-studio"] = [box["value"]["rectanglelabels"][0] for box in boxes]
+    assert told.keys() == set(EXPORT_FORMATS)
+    assert all(got == [NAMES[1], NAMES[0]] for got in told.values())
+
+
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
+def test_a_class_without_a_name_is_refused(format: str, found: list[ImageResult], tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"class_names: got 1 \(cat\), but .*a\.jpg has a 'cüp & <saucer>'"):
+        write_results(tmp_path / "out", found, ("cat",), format=format)
+    with pytest.raises(ArgumentError, match="class_names: got 'cat' twice"):
+        write_results(tmp_path / "out", found, ("cat", "cat", NAMES[1]), format=format)
+    assert not (tmp_path / "out").exists()
+    write_results(tmp_path / "out", found[1:], ("cat",), format=format)  # nothing of the other class was found

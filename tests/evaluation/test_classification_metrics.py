@@ -66,6 +66,11 @@ def test_wrong_input_is_told() -> None:
         evaluate_classification(np.zeros((0, 2)), [], ["a", "b"])
     with pytest.raises(ArgumentError, match="from 0 to 2, expected 0 to 1"):
         evaluate_classification(np.zeros((2, 2)), [0, 2], ["a", "b"])
+    for labels in ([0.7, 1.9], ["a", "b"], [True, False]):
+        with pytest.raises(ArgumentError, match=r"labels: got .*, expected integers 0 to 1"):
+            evaluate_classification(np.eye(2), labels, ["a", "b"])
+    with pytest.raises(ArgumentError, match="scores, labels: can't be made"):
+        evaluate_classification([["good", "bad"]], [0], ["a", "b"])
     with pytest.raises(ArgumentError, match="image 1 has scores that are not numbers"):
         evaluate_classification(np.array([[0, 1], [np.nan, 1]]), [0, 1], ["a", "b"])
 

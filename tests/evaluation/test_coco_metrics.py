@@ -128,3 +128,13 @@ def test_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingDependencyError, match=r"pip install 'sppnet\[coco\]'"):
         evaluate_coco([found([], [], [])], data)
+
+
+def test_a_generator_of_detections_and_nothing_at_all() -> None:
+    data = DetectionDataset([record(0, [[0, 0, 50, 50]], [0])], ("a", "b"))
+    assert evaluate_coco(iter([found([[0, 0, 50, 50]], [0.9], [0])]), data).ap[0] == pytest.approx(1)
+    for names in ((), ("a",)):
+        nothing = evaluate_coco([], DetectionDataset([], names))
+        assert (len(nothing.ap), nothing.num_images) == (len(names), 0)
+        assert np.isnan(nothing.map)
+        assert "0 images" in format_coco_table(nothing)

@@ -87,6 +87,15 @@ def test_best_overlaps_is_the_running_maximum() -> None:
     assert (np.diff(best) >= 0).all()
 
 
+def test_no_window_covers_nothing() -> None:
+    objects, windows = [[0, 0, 10, 10]], [[0, 0, 10, 5], [0, 0, 10, 10]]
+    assert best_overlaps(objects, windows, [0, 1, 2, 7]).tolist() == [[0, 0.5, 1, 1]]
+    assert best_overlaps(objects, np.zeros((0, 4)), [0, 3]).tolist() == [[0, 0]]
+    for wrong in (-1, 1.5):
+        with pytest.raises(ArgumentError, match=r"counts: got .*, expected a whole number from 0"):
+            best_overlaps(objects, windows, [1, wrong])  # type: ignore[list-item]
+
+
 def test_bad_arguments(records: list[ImageRecord]) -> None:
     with pytest.raises(ArgumentError, match="max_windows"):
         evaluate_proposals(records, windows, max_windows=0)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sppnet.datasets.formats.voc import load_voc
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import ArgumentError
-from sppnet.evaluation.voc import evaluate_voc, format_table
+from sppnet.evaluation.voc import evaluate_voc, format_table, plot_curves
 
 
 @dataclass
@@ -394,3 +394,17 @@ def test_curves_against_pycocotools(rng: np.random.Generator) -> None:
         assert np.abs(ours - theirs).max() < 1e-9
         assert evaluation.eval["recall"][0, i, 0, 0] == pytest.approx(result.recall[i][-1])
         assert 0.1 < ours.mean() < 0.95
+
+
+def test_a_generator_of_detections_and_nothing_at_all(tmp_path: Path) -> None:
+    data = DetectionDataset([image([A, B]), image([C], name="b")], ("cat",))
+    results = [found((A, 0.9)), found((C, 0.8))]
+    got = evaluate_voc((item for item in results), data)
+    assert got.ap.tolist() == evaluate_voc(results, data).ap.tolist() == [pytest.approx(7 / 11)]
+    for names in ((), ("cat",)):
+        nothing = evaluate_voc([], DetectionDataset([], names))
+        assert (len(nothing.ap), len(nothing.recall), nothing.num_images) == (len(names), len(names), 0)
+        assert np.isnan(nothing.map)
+        assert "0 images" in format_table(nothing)
+        pytest.importorskip("matplotlib", reason="matplotlib (the extra 'plot') is not installed")
+        plot_curves(nothing, tmp_path / "curves.png")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sppnet._types import OnError
+from sppnet.checking import check_one_of
 from sppnet.datasets.loading import load_dataset
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import DatasetError, ImageError, UnknownFormatError
@@ -24,8 +25,10 @@ def load_background(path: str | os.PathLike[str], *, on_error: OnError = "skip")
         on_error: ``skip`` leaves out what can't be read and lists it in ``problems``; ``fail`` raises.
 
     Raises:
+        ArgumentError: ``on_error`` is neither "skip" nor "fail".
         DatasetError: there are no images in it. ImageError: one can't be read, with ``on_error="fail"``.
     """
+    check_one_of("on_error", on_error, ("fail", "skip"))
     try:
         return load_dataset(path, on_error=on_error, limit_bad=True)
     except UnknownFormatError:

@@ -68,6 +68,7 @@ def convert_dataset(
     losses = [f"{what}: {count}" for what, count in raw.extras.items() if count]
     if dropped := [name for name in raw.splits if name not in names]:
         losses.append(f"lists whose images are in other splits too: {', '.join(dropped)}")
-    splits = {name: raw.splits[name] for name in names}
+    written = {record.image_id for record in dataset}  # an image that is wrong was left out
+    splits = {name: [image_id for image_id in raw.splits[name] if image_id in written] for name in names}
     losses += write_dataset(dataset, destination, to, splits=splits, placement=placement, progress=progress)
     return Conversion(dataset, raw.format, tuple(losses))

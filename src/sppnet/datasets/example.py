@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sppnet.checking import check_whole
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.writing import write_dataset
 from sppnet.drawing import encode_image
@@ -32,7 +33,7 @@ def make_example(folder: str | os.PathLike[str], images: int = 48, classes: int 
     Args:
         folder: where to write.
         images: how many.
-        seed: of the drawing.
+        seed: of the drawing, at least 0.
         classes: 1 to 10: the digits ``zero``, ``one`` ... up to that many.
 
     Raises:
@@ -40,6 +41,7 @@ def make_example(folder: str | os.PathLike[str], images: int = 48, classes: int 
     """
     if not 1 <= classes <= 10 or images < 1:
         raise ArgumentError(f"got {images=}, {classes=}; expected at least 1 image and 1 to 10 classes")
+    seed = check_whole("seed", seed, 0, 2**63 - 1)
     photos, digits, values = _sources()
     rng = np.random.default_rng(seed)
     home = Path(folder)

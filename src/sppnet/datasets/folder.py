@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet._types import OnError
+from sppnet.checking import check_one_of
+from sppnet.datasets.choosing import chosen_indices
 from sppnet.errors import DatasetError, ImageError, did_you_mean
 from sppnet.images import image_size, list_images
 from sppnet.storage.names import real_path
@@ -83,20 +85,13 @@ class ImageFolder:
             digest.update(f"{self.class_names[label]}/{path.name}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
-    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> ImageFolder:
+    def subset(self, indices: Iterable[int] | NDArray[np.integer] | NDArray[np.bool_]) -> ImageFolder:
         """The images at ``indices``, in that order, with the same classes. A mask of booleans ``(n,)`` does, too.
 
         Raises:
-            DatasetError: an index out of range, or a mask of another length.
+            DatasetError: an index out of range or that is no whole number, or a mask of another length.
         """
-        chosen = np.asarray(indices)
-        if chosen.dtype == bool:
-            if chosen.shape != (len(self),):
-                raise DatasetError(f"indices: got a mask {chosen.shape}, expected ({len(self)},)")
-            chosen = np.flatnonzero(chosen)
-        chosen = chosen.astype(np.int64)
-        if len(chosen) and not (chosen.min() >= -len(self) and chosen.max() < len(self)):
-            raise DatasetError(f"indices: from {chosen.min()} to {chosen.max()}, of {len(self)} images")
+        chosen = np.array(chosen_indices(indices, len(self)), np.int64)
         return ImageFolder(
             tuple(self.paths[i] for i in chosen), self.labels[chosen], self.class_names, self.name, self.split
         )
@@ -127,10 +122,12 @@ def load_image_folder(
             ``problems``.
 
     Raises:
+        ArgumentError: ``on_error`` is neither "skip" nor "fail".
         DatasetError: there is no folder, no class, no image; a class isn't among ``class_names``; or the list names
             an image that isn't there.
         ImageError: an image can't be read, and ``on_error`` is "fail".
     """
+    check_one_of("on_error", on_error, ("fail", "skip"))
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; expected one with a folder of images for each class")

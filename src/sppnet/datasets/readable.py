@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from sppnet._types import OnError, Progress, no_progress
+from sppnet.checking import check_one_of
 from sppnet.datasets.judging import refuse_many_bad
-from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.errors import DatasetError, ImageError
-from sppnet.images import load_image
+from sppnet.images import image_size, load_image
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.storage.names import real_path
 
-__all__ = ["DecodedImages", "damage_of", "find_damage", "refuse_problems", "without_damaged"]
+__all__ = ["DecodedImages", "damage_of", "find_damage", "refuse_problems", "size_problem", "without_damaged"]
 
 # A message that lists more problems isn't read
 _LISTED = 5
@@ -78,6 +79,24 @@ def damage_of(path: Path) -> str:
     return ""
 
 
+def size_problem(record: ImageRecord) -> str:
+    """Say that the size of a record isn't that of its upright image, or that nobody can tell; otherwise nothing.
+
+    Readers of data sets take the size from the file's header, which is all that is looked at here. A record that was
+    made by hand may have another, and then nobody knows of which image its boxes are.
+    """
+    try:
+        height, width = image_size(record.path)
+    except ImageError as error:
+        return str(error)
+    if (width, height) == (record.width, record.height):
+        return ""
+    return (
+        f"{record.path}: its record says {record.width}x{record.height}, but the upright image is {width}x{height}; "
+        "write that size into the record, with boxes in its pixels"
+    )
+
+
 def find_damage(
     paths: Sequence[Path], *, known: DecodedImages | None = None, threads: int = 2, progress: Progress = no_progress
 ) -> list[str]:
@@ -111,7 +130,7 @@ def without_damaged(
     threads: int = 2,
     progress: Progress = no_progress,
 ) -> DetectionDataset:
-    """``dataset`` without the images that can't be decoded.
+    """``dataset`` without the images that can't be decoded, or whose records have another size than the file.
 
     Every image is decoded once: hours of training shouldn't end at the last file.
 
@@ -123,11 +142,14 @@ def without_damaged(
         progress: shows how far it is.
 
     Raises:
+        ArgumentError: ``on_error`` is neither "skip" nor "fail".
         DatasetError: images are damaged, with ``on_error="fail"``; or more than a tenth of them is, or
             all.
     """
+    check_one_of("on_error", on_error, ("fail", "skip"))
     paths = [record.path for record in dataset]
     damage = find_damage(paths, known=known, threads=threads, progress=progress)
+    damage = [text or size_problem(record) for text, record in zip(damage, dataset, strict=True)]
     problems = [text for text in damage if text]
     if on_error == "fail":
         refuse_problems(problems)

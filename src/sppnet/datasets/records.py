@@ -6,11 +6,12 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sppnet.datasets.choosing import chosen_indices
 from sppnet.errors import DatasetError, did_you_mean
 from sppnet.storage.names import class_names_problem
 
@@ -105,7 +106,7 @@ class Drawn:
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset:
-    """Images with boxes, and the names of the classes. A sequence of :class:`ImageRecord`.
+    """Images with boxes, and the names of the classes. A sequence of :class:`ImageRecord`; a slice is a data set.
 
     Attributes:
         records: the images, in a fixed order.
@@ -148,7 +149,14 @@ class DetectionDataset:
         """Number of images."""
         return len(self.records)
 
-    def __getitem__(self, index: int) -> ImageRecord:
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> DetectionDataset: ...
+    def __getitem__(self, index: int | slice) -> ImageRecord | DetectionDataset:
+        """The image at ``index``; of a slice, these images as :meth:`subset` gives them."""
+        if isinstance(index, slice):
+            return self.subset(range(*index.indices(len(self))))
         return self.records[operator.index(index)]
 
     def __iter__(self) -> Iterator[ImageRecord]:
@@ -162,16 +170,18 @@ class DetectionDataset:
     def _title(self) -> str:
         return " ".join(part for part in (self.name, self.split) if part) or "data set"
 
-    def subset(self, indices: Iterable[int]) -> DetectionDataset:
+    def subset(self, indices: Iterable[int] | NDArray[np.integer] | NDArray[np.bool_]) -> DetectionDataset:
         """The images at ``indices`` (in that order, none twice), with the same classes and names.
 
+        A mask of booleans ``(n,)`` does, too: the images where it is true.
+
         Raises:
-            DatasetError: an index is out of range or comes twice.
+            DatasetError: an index is out of range, comes twice or is no whole number, or a mask has another length.
         """
-        chosen = [operator.index(index) for index in indices]
-        for index in chosen:
-            if not -len(self) <= index < len(self):
-                raise DatasetError(f"{self._title()}: index {index} is out of range for {len(self)} images")
+        try:
+            chosen = chosen_indices(indices, len(self))
+        except DatasetError as error:
+            raise DatasetError(f"{self._title()}: {error}") from None
         records = [self.records[i] for i in chosen]
         return DetectionDataset(records, self.class_names, self.name, self.split, drawn=self.drawn)
 

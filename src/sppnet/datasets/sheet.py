@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from sppnet._types import OnError, Progress, no_progress
+from sppnet.checking import check_one_of
 from sppnet.datasets.contact_sheet import contact_sheet, record_tile
 from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import ArgumentError, DatasetError, did_you_mean
@@ -54,10 +55,11 @@ def draw_dataset(
         progress: shows how far it is.
 
     Raises:
-        ArgumentError: there is no such class.
+        ArgumentError: there is no such class, or ``on_error`` is neither "skip" nor "fail".
         DatasetError: there are no images to show.
         ImageError: an image can't be read, with ``on_error="fail"``.
     """
+    check_one_of("on_error", on_error, ("fail", "skip"))
     chosen = dataset
     if class_name is not None:
         if class_name not in dataset.class_names:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from sppnet.checking import check_whole
 from sppnet.datasets.folder import ImageFolder
 from sppnet.datasets.records import DetectionDataset
 from sppnet.errors import ArgumentError, DatasetError
@@ -33,8 +34,8 @@ def split_dataset(
     Args:
         dataset: what to divide.
         shares: positive; they are divided by their sum.
-        seed: of the drawing.
-        names: of the splits; by default train and val (and test).
+        seed: of the drawing, at least 0.
+        names: of the splits, one for each share; by default train and val (and test). More than three need names.
         groups: a number for each image; images of one number stay together, which may leave a split without a class.
             Use it for images that look alike (:func:`sppnet.datasets.duplicates.duplicate_groups`) or are of one
             patient, place or video.
@@ -43,7 +44,8 @@ def split_dataset(
         The splits, each in the order of ``dataset``.
 
     Raises:
-        ArgumentError: shares that aren't positive, or not one group for each image.
+        ArgumentError: shares that aren't positive, not one name for each share or group for each image, or a seed
+            below 0.
         DatasetError: fewer images or groups than splits.
     """
     classes = len(dataset.class_names)
@@ -77,6 +79,7 @@ def split_folder(
     return _divided(data, present, [path.as_posix() for path in data.paths], shares, seed, names, groups)
 
 
+_TITLES = ("train", "val", "test")
 _Data = TypeVar("_Data", DetectionDataset, ImageFolder)
 
 
@@ -85,10 +88,16 @@ def _divided(
     names: Sequence[str] | None, groups: Sequence[int] | None,
 ) -> tuple[_Data, ...]:  # fmt: skip
     """``present (n, classes)``: which classes are in which image. ``ids``: of the images."""
+    seed = check_whole("seed", seed, 0, 2**63 - 1)
     weights = np.asarray(shares, np.float64)
     if weights.ndim != 1 or not len(weights) or not np.isfinite(weights).all() or weights.min() <= 0:
         raise ArgumentError(f"shares: got {shares!r}, expected positive numbers, one a split")
-    titles = tuple(names) if names is not None else ("train", "val", "test")[: len(weights)]
+    if names is None and len(weights) > len(_TITLES):
+        raise ArgumentError(
+            f"names: got None for {len(weights)} splits, but only up to {len(_TITLES)} have names by themselves; "
+            f"give {len(weights)} names"
+        )
+    titles = tuple(names) if names is not None else _TITLES[: len(weights)]
     if len(titles) != len(weights):
         raise ArgumentError(f"names: got {len(titles)}, expected one for each of {len(weights)} splits")
     if groups is not None and len(groups) != len(ids):

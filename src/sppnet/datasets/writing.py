@@ -60,7 +60,8 @@ def write_dataset(
 
     Raises:
         ArgumentError: ``destination`` isn't empty, or an unknown format.
-        DatasetError: a name that the format can't hold, or the name of a split that leads elsewhere.
+        DatasetError: a name that the format can't hold, the name of a split that leads elsewhere, or an id in a split
+            that no image has.
         OSError: it can't be written.
     """
     if format not in _WRITERS:
@@ -86,12 +87,27 @@ def write_dataset(
 def _indices(
     dataset: DetectionDataset, splits: Mapping[str, Sequence[str]], format: str, losses: list[str]
 ) -> dict[str, list[int]]:
-    """Indices of each split. Except in VOC, whose lists may overlap, an image is in one; the rest is ``other``."""
+    """Indices of each split. Except in VOC, whose lists may overlap, an image is in one; the rest is ``other``.
+
+    Raises:
+        DatasetError: a split has an id that no image has.
+    """
     index = {record.image_id: i for i, record in enumerate(dataset)}
     if not splits:
         return {"": list(range(len(dataset)))}
-    listed = {name: [index[i] for i in ids if i in index] for name, ids in splits.items()}
+    for name, ids in splits.items():
+        unknown = [i for i in ids if i not in index]
+        if unknown:
+            few = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+            raise DatasetError(
+                f"split {name}: {len(unknown)} of its {len(ids)} ids belong to no image of {dataset!r} ({few}); "
+                "expected the image_id of its records"
+            )
+    listed = {name: [index[i] for i in dict.fromkeys(ids)] for name, ids in splits.items()}
     if format == "voc":
+        alone = len(dataset) - len({i for items in listed.values() for i in items})
+        if alone:
+            losses.append(f"{alone} images are in no split; they are written, but no list in ImageSets/Main has them")
         return listed
     taken: set[int] = set()
     found: dict[str, list[int]] = {}

@@ -18,7 +18,14 @@ from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corne
 from sppnet.datasets.formats.yolo import data_yaml, label_line
 from sppnet.datasets.loading import detect_format
 from sppnet.datasets.write_job import to_json, xml_text
-from sppnet.detection.results import FailedImage, ImageResult, image_record, result_names, results_document
+from sppnet.detection.results import (
+    FailedImage,
+    ImageResult,
+    image_record,
+    result_names,
+    results_document,
+    with_class_names,
+)
 from sppnet.errors import ArgumentError, DatasetError, UnknownFormatError
 from sppnet.storage.atomic import write_text
 from sppnet.storage.marked import write_beside
@@ -60,7 +67,8 @@ def write_results(
     Args:
         path: a file; a folder for ``voc`` and ``yolo``.
         results: of :func:`sppnet.detection.run.detect_many`.
-        class_names: all that the detector knows; the ids of formats that number classes follow their order.
+        class_names: all that the detector knows. Classes are known by name; the ids of formats that number classes
+            follow this order.
         format: one of :data:`EXPORT_FORMATS`. None: by the ending of ``path``.
         root: names of images in the files are relative to this folder. None: the folder that holds them all.
         failed: images that could not be done; ``json`` lists them, and ids of COCO count them.
@@ -72,10 +80,12 @@ def write_results(
         The files written.
 
     Raises:
-        ArgumentError: an unknown format, or a name that XML can't hold.
+        ArgumentError: an unknown format, a class of what was found that isn't among ``class_names``, one of them
+            twice, or a name that XML can't hold.
         OutputError: it can't be written, or a folder has a file of that name that sppnet didn't write.
     """
     format = format_of(path) if format is None else format
+    results = with_class_names(results, class_names)
     if format == "json":
         document = results_document(results, class_names, root=root, failed=failed, thresholds=thresholds, model=model)
         files = {Path(path): to_json(document)}

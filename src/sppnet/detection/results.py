@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 
 from sppnet.datasets.video import frame_name
 from sppnet.detection.detections import Detections
+from sppnet.errors import ArgumentError, did_you_mean
 from sppnet.image_runs import FailedImage
 from sppnet.storage.names import in_utf8
 from sppnet.storage.reading import FileState, file_state
 
 __all__ = ["RESULTS_FORMAT", "RESULTS_VERSION", "FailedImage", "ImageResult", "image_record", "journal_key",
-           "journal_record", "relative_names", "result_names", "result_of_record", "results_document"]  # fmt: skip
+           "journal_record", "relative_names", "result_names", "result_of_record", "results_document",
+           "with_class_names"]  # fmt: skip
 
 RESULTS_FORMAT = "sppnet-results"
 """Value of ``format`` in the JSON document."""
@@ -93,6 +95,39 @@ def result_names(
                 names[i], number = wish.with_name(f"{wish.stem}-{number}{wish.suffix}").as_posix(), number + 1
             taken.add(names[i])
     return names
+
+
+def with_class_names(results: Sequence[ImageResult], class_names: Sequence[str]) -> list[ImageResult]:
+    """Give the same results with ``class_id`` as an index into ``class_names``. Classes are known by their names.
+
+    Args:
+        results: of each image.
+        class_names: at least the classes of what was found, in any order.
+
+    Raises:
+        ArgumentError: a class of what was found isn't among them, or one of them comes twice.
+    """
+    names = tuple(class_names)
+    place = {name: i for i, name in enumerate(names)}
+    if len(place) < len(names):
+        twice = next(name for i, name in enumerate(names) if place[name] != i)
+        raise ArgumentError(f"class_names: got {twice!r} twice, expected each class once")
+    return [_renumbered(result, names, place) for result in results]
+
+
+def _renumbered(result: ImageResult, names: tuple[str, ...], place: Mapping[str, int]) -> ImageResult:
+    found = result.detections
+    if found.class_names == names:
+        return result
+    for name in dict.fromkeys(found.class_names[i] for i in found.class_id):
+        if name not in place:
+            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise ArgumentError(
+                f"class_names: got {len(names)} ({listed}), but {result.path} has a {name!r}; "
+                f"{did_you_mean(name, names)}expected every class that was found, as detector.class_names_ has them"
+            )
+    new = np.array([place.get(name, -1) for name in found.class_names] or [-1], np.int64)
+    return replace(result, detections=replace(found, class_id=new[found.class_id], class_names=names))
 
 
 def image_record(result: ImageResult, name: str) -> dict[str, Any]:
@@ -174,12 +209,16 @@ def results_document(
 
     Args:
         results: of each image.
-        class_names: all that the detector knows, in the order of ``class_id``.
+        class_names: all that the detector knows; ``class_id`` in the document is an index into them.
         root: names of images in the document are relative to this folder. None: the folder that holds them all.
         failed: images that could not be done.
         thresholds: minimum confidence of each class.
         model: name of the detector.
+
+    Raises:
+        ArgumentError: a class of what was found isn't among ``class_names``, or one of them comes twice.
     """
+    results = with_class_names(results, class_names)
     names = result_names(results, root, failed)
     return {
         "format": RESULTS_FORMAT,

@@ -70,24 +70,32 @@ def evaluate_classification(scores: ArrayLike, labels: ArrayLike, class_names: S
 
     Args:
         scores: ``(n, classes)``, higher is better. Of equal scores the first class is taken.
-        labels: ``(n,)``, the true class indices.
+        labels: integers ``(n,)``, the true class indices.
         class_names: of the classes.
 
     Returns:
         Accuracies and the confusion matrix.
 
     Raises:
-        ArgumentError: shapes that don't fit, no image, a label out of range, or scores that aren't numbers.
+        ArgumentError: shapes that don't fit, no image, a label out of range or that is no integer, or scores that
+            aren't numbers.
 
     >>> result = evaluate_classification([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
     >>> round(result.top1, 3), result.mean_class_accuracy, result.confused()["dog"]
     (0.667, 0.75, {'cat': 1, 'dog': 1})
     """
-    s, y = np.asarray(scores, np.float64), np.asarray(labels, np.int64)
+    try:
+        s, y = np.asarray(scores, np.float64), np.asarray(labels)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"scores, labels: can't be made arrays of numbers ({error})") from None
     classes = len(class_names)
     if s.ndim != 2 or s.shape[1] != classes or y.shape != s.shape[:1] or not len(y):
         raise ArgumentError(
             f"scores, labels: expected (n, {classes}) and (n,) with n >= 1, got {s.shape} and {y.shape}"
+        )
+    if y.dtype.kind not in "iu":
+        raise ArgumentError(
+            f"labels: got {y.dtype} such as {y[0]!s}, expected integers 0 to {classes - 1}, indices into class_names"
         )
     if y.min() < 0 or y.max() >= classes:
         raise ArgumentError(f"labels: from {y.min()} to {y.max()}, expected 0 to {classes - 1}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class CocoResult:
         }
 
 
-def evaluate_coco(detections: Sequence[DetectionsLike], dataset: DetectionDataset) -> CocoResult:
+def evaluate_coco(detections: Iterable[DetectionsLike], dataset: DetectionDataset) -> CocoResult:
     """Compute COCO's average precision and recall of every class, of at most 100 detections a class and image.
 
     Difficult objects are treated as COCO's crowds: a detection that lies on one (the share of the detection counts) is
@@ -99,6 +99,7 @@ def evaluate_coco(detections: Sequence[DetectionsLike], dataset: DetectionDatase
         raise MissingDependencyError(
             f"the protocol coco needs pycocotools ({error}): pip install 'sppnet[coco]'"
         ) from None
+    detections = list(detections)
     check_detections(detections, dataset)
     classes = len(dataset.class_names)
     truth, found = _truth(dataset), _found(detections, dataset)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from sppnet._types import F32, F64, I64, U8
 from sppnet.boxes import as_boxes, box_iou
+from sppnet.checking import check_whole
 from sppnet.datasets.records import ImageRecord
 from sppnet.errors import ArgumentError
 from sppnet.images import load_image
@@ -92,17 +93,24 @@ def best_overlaps(objects: ArrayLike, windows: ArrayLike, counts: Sequence[int])
     Args:
         objects: boxes ``(n, 4)``.
         windows: boxes ``(K, 4)``, best first.
-        counts: numbers of windows.
+        counts: numbers of windows, at least 0.
 
     Returns:
-        float64 ``(n, counts)``; 0 where there are no windows.
+        float64 ``(n, counts)``; 0 where there are no windows, as for a count of 0.
+
+    Raises:
+        ArgumentError: malformed boxes, or a count that is no whole number of at least 0.
+
+    >>> best_overlaps([[0, 0, 10, 10]], [[0, 0, 10, 5], [0, 0, 10, 10]], [0, 1, 2, 9]).tolist()
+    [[0.0, 0.5, 1.0, 1.0]]
     """
+    counts = [check_whole("counts", count, 0, 2**31 - 1) for count in counts]
     objects = as_boxes(objects, "objects").astype(np.float64)
     windows = as_boxes(windows, "windows").astype(np.float64)
-    if not len(windows):
-        return np.zeros((len(objects), len(counts)))
-    best = np.maximum.accumulate(box_iou(objects, windows), axis=1)
-    return np.asarray(best[:, np.minimum(counts, len(windows)) - 1], np.float64)
+    best = np.zeros((len(objects), len(windows) + 1))  # of the first 0, 1, 2 ... windows
+    if len(windows):
+        np.maximum.accumulate(box_iou(objects, windows), axis=1, out=best[:, 1:])
+    return np.asarray(best[:, [min(count, len(windows)) for count in counts]], np.float64)
 
 
 def summarise(
@@ -172,8 +180,7 @@ def evaluate_proposals(
         ImageError: an image can't be read.
         ProposalError: the file has no windows of an image.
     """
-    if max_windows < 1:
-        raise ArgumentError(f"max_windows: expected a whole number >= 1, got {max_windows!r}")
+    max_windows = check_whole("max_windows", max_windows, 1, 2**31 - 1)
     if not thresholds or not all(0 < t <= 1 for t in thresholds):
         raise ArgumentError(f"thresholds: expected IoU values in (0, 1], got {thresholds!r}")
     counts = [*(c for c in COUNTS if c < max_windows), max_windows]

@@ -14,8 +14,9 @@ Boxes are half-open here, so that areas and IoU equal those of VOC's inclusive c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
@@ -138,7 +139,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def evaluate_voc(
-    detections: Sequence[DetectionsLike],
+    detections: Iterable[DetectionsLike],
     dataset: DetectionDataset,
     *,
     iou: float = 0.5,
@@ -166,6 +167,7 @@ def evaluate_voc(
         raise ArgumentError(f"protocol is {protocol!r}, expected one of {', '.join(get_args(VocProtocol))}")
     if not 0 <= iou < 1:
         raise ArgumentError(f"iou is {iou!r}, expected a number in [0, 1)")
+    detections = list(detections)
     check_detections(detections, dataset)
     classes = len(dataset.class_names)
     found = [_match(item, record, classes, iou) for item, record in zip(detections, dataset, strict=True)]
@@ -185,7 +187,7 @@ def evaluate_voc(
     # Sorted by class, then by falling score, then as given: one sort for all classes.
     order = np.lexsort((-scores, labels))
     ends = np.cumsum(np.bincount(labels, minlength=classes))
-    for index, (start, end) in enumerate(zip(np.concatenate([[0], ends[:-1]]), ends, strict=True)):
+    for index, (start, end) in enumerate(pairwise([0, *ends.tolist()])):  # nothing where there are no classes
         ranked = order[start:end]
         match = matches[ranked]
         counts = (match < 0) | ~difficult[match] if len(difficult) else np.ones(len(match), np.bool_)
@@ -254,8 +256,8 @@ def plot_curves(result: VocResult, path: str | Path) -> None:
         MissingDependencyError: matplotlib isn't installed.
         ArgumentError: another extension.
     """
-    columns = min(5, len(result.class_names))
-    rows = -(-len(result.class_names) // columns)
+    columns = max(1, min(5, len(result.class_names)))
+    rows = max(1, -(-len(result.class_names) // columns))
     path, figure = figure_for(path, (2.4 * columns, 2.2 * rows + 0.4))
     axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)).ravel()
     for axis in axes[len(result.class_names) :]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import sppnet
 from sppnet._types import Progress, no_progress
+from sppnet.datasets.readable import size_problem
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.features import WindowFeatures
 from sppnet.detection.maps import ImageMaps, flip_boxes, joined
@@ -148,8 +149,7 @@ class TrainingImages:
         """Compute what the cache lacks of image ``i``; returns how many entries that were.
 
         Raises:
-            ImageError: it can't be read.
-            OSError: likewise.
+            ImageError: it can't be read, or its record has another size than the file.
             OutputError: an entry can't be written.
         """
         pixels: NDArray[np.uint8] | None = None
@@ -188,7 +188,11 @@ class TrainingImages:
         return digest.hexdigest()
 
     def load(self, i: int, *, flip: bool = False) -> TrainingImage:
-        """Image ``i``, from the cache where it is there."""
+        """Image ``i``, from the cache where it is there.
+
+        Raises:
+            ImageError: it can't be read, was changed since, or its record has another size than the file.
+        """
         record = self.dataset[i]
         features = self.flip_features if flip else self.features
         if features is None:
@@ -223,8 +227,17 @@ class TrainingImages:
         if known not in self._keys:
             if what == "windows":
                 settings = (self._proposer_identity,)
-            self._states.setdefault(i, file_state(self.dataset[i].path))
-            self._keys[known] = self.cache.key(self.dataset[i].path, what, *settings)
+            path = self.dataset[i].path
+            try:
+                if i not in self._states:
+                    state = file_state(path)
+                    # also where the cache has everything of the file: the boxes would lie elsewhere in it
+                    if problem := size_problem(self.dataset[i]):
+                        raise ImageError(problem)
+                    self._states[i] = state
+                self._keys[known] = self.cache.key(path, what, *settings)
+            except OSError as error:
+                raise ImageError(f"{path}: can't be read ({error.strerror or error})") from None
         return self._keys[known]
 
     def pixels(self, i: int) -> NDArray[np.uint8]:
@@ -235,7 +248,11 @@ class TrainingImages:
         """
         path = self.dataset[i].path
         pixels = load_image(path)
-        if file_state(path) != self._states.get(i, file_state(path)):
+        try:
+            state = file_state(path)
+        except OSError as error:  # removed in between
+            raise ImageError(f"{path}: can't be read ({error.strerror or error})") from None
+        if state != self._states.get(i, state):
             raise ImageError(f"{path}: was changed while the training ran; start the training again")
         return pixels
 
