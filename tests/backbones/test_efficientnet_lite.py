@@ -134,7 +134,7 @@ def test_offset_is_that_of_the_receptive_field() -> None:
     net = load_backbone()
     field = receptive_field(net.layers, size=(224, 320))
     assert field.stride == (net.stride, net.stride)
-    assert field.offset == (net.offset - 0.5, net.offset - 0.5)  # pixel 15 is the one between 15 and 16
+    assert field.offset == (net.offset, net.offset)
 
 
 def test_backbone_is_frozen() -> None:

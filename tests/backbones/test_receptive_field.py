@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sppnet import pool_windows
 from sppnet.backbones.receptive_field import receptive_field
 from sppnet.errors import ArgumentError
+from sppnet.pooling.cells import window_to_cells
 
 
 class SameConv(nn.Module):
@@ -83,7 +88,7 @@ def test_units_change_with_exactly_the_pixels_they_see(name: str, size: tuple[in
     with torch.no_grad():
         base = module(image)
         for axis, length, dim in ((0, size[1], 3), (1, size[0], 2)):
-            first = field.offset[axis] - (field.size[axis] - 1) / 2
+            first = field.offset[axis] - field.size[axis] / 2
             for pixel in range(length):
                 changed = image.clone()
                 # 100: the maximum wherever it is seen. Along the other axis all pixels change.
@@ -112,7 +117,7 @@ def test_with_holes_the_ends_are_seen(name: str) -> None:
         base = module(image)
         unit = (base.shape[3] // 2, base.shape[2] // 2)
         for axis, dim in ((0, 3), (1, 2)):
-            centre = field.offset[axis] + field.stride[axis] * unit[axis]
+            centre = field.offset[axis] - 0.5 + field.stride[axis] * unit[axis]
             half = (field.size[axis] - 1) / 2
             for pixel, seen in ((-half - 1, False), (-half, True), (half, True), (half + 1, False)):
                 changed = image.clone()
@@ -121,7 +126,7 @@ def test_with_holes_the_ends_are_seen(name: str) -> None:
 
 
 def test_known_nets() -> None:
-    # SPP's padded ZF-5: offset 0 and stride 16, as the paper assumes; the released one without padding starts at 20.
+    # SPP's padded ZF-5: centred at pixel 0 with stride 16, as the paper assumes; the released one without padding not
     def net(pad: bool) -> nn.Module:
         p = int(pad)
         return nn.Sequential(
@@ -131,16 +136,38 @@ def test_known_nets() -> None:
 
     padded, released = receptive_field(net(True)), receptive_field(net(False))
     assert padded.stride == released.stride == (16.0, 16.0)
-    assert padded.offset == (0.0, 0.0)
-    assert released.offset == (21.0, 21.0)  # 3 + 2 + 8 + 8
+    assert padded.offset == (0.5, 0.5)
+    assert released.offset == (21.5, 21.5)  # 0.5 + 3 + 2 + 8 + 8
     assert [layer.stride[0] for layer in padded.layers] == [2, 2, 4, 8, 8, 16, 16]
     assert padded.layers[0].size == (7, 7)
     assert "MaxPool2d" in str(padded)
 
 
+def test_windows_of_pixels_pool_these_pixels() -> None:
+    """Of a map that is the image itself, a window of whole pixels takes just these."""
+    field = receptive_field(nn.Conv2d(3, 1, 1), (8, 8))
+    columns = torch.arange(8.0).expand(1, 8, 8)
+    windows = [[x0, x0, x1, x1] for x0 in range(8) for x1 in range(x0 + 1, 9)]
+    for sign, wanted in ((1, [x1 - 1 for _, _, x1, _ in windows]), (-1, [-x0 for x0, *_ in windows])):
+        got = pool_windows(sign * columns, windows, (1,), stride=field.stride, offset=field.offset)
+        assert got.flatten().tolist() == wanted
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_mirrored_windows_pool_mirrored_cells(data: st.DataObject) -> None:
+    """Cells of four convolutions of 2x2 with stride 2 lie evenly in the image."""
+    field = receptive_field(nn.Sequential(*(nn.Conv2d(3, 3, 2, 2) for _ in range(4))), (64, 64))
+    assert (field.stride[0], field.offset[0]) == (16, 8)
+    x0, x1 = sorted(data.draw(st.lists(st.floats(0, 64, width=32), min_size=2, max_size=2)))
+    assume(all(x % 16 != 8 and (64 - x) % 16 != 8 for x in (x0, x1)) and x1 - x0 >= 16)
+    cells = window_to_cells(np.array([[x0, 0, x1, 64], [64 - x1, 0, 64 - x0, 64]]), 16, field.offset, 4, 4)
+    assert cells[1].tolist() == [4 - cells[0][2], 0, 4 - cells[0][0], 4]
+
+
 def test_same_padding_depends_on_the_size() -> None:
     module = SameConv(3, 4, 3, 2)
-    assert receptive_field(module, (32, 33)).offset == (0.0, 1.0)  # width 33: one pixel on both sides
+    assert receptive_field(module, (32, 33)).offset == (0.5, 1.5)  # width 33: one pixel on both sides
 
 
 def test_gates_over_the_whole_map_are_left_out() -> None:

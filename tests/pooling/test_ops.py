@@ -11,10 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from pooling_cases import random_cells
+from sppnet import set_num_threads
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import bin_edges, normalise_levels, num_bins, parents
+from sppnet.pooling.pyramid import spatial_pyramid_pool
 from sppnet.pooling.tensors import ops
+from sppnet.pooling.tensors.pyramid import _compose
 from sppnet.pooling.windows import pool_windows
+from sppnet.threads import num_threads
 
 LEVELS = [3, 3, 2, 1, 1, 1]
 
@@ -26,6 +30,61 @@ def test_gradcheck(mode: str, rng: np.random.Generator) -> None:
     index = torch.tensor([1, 0, 2, 1])
     leaves = [m.requires_grad_() for m in maps]
     assert torch.autograd.gradcheck(lambda *m: ops.pyramid_pool(list(m), cells, index, LEVELS, mode), leaves)
+
+
+@pytest.mark.parametrize("mode", ["max", "avg"])
+def test_second_derivatives(mode: str) -> None:
+    maps = [torch.randn(2, 3, 5, 4, dtype=torch.float64), torch.randn(1, 3, 2, 7, dtype=torch.float64)]
+    cells = torch.tensor([[0, 0, 4, 5], [1, 1, 3, 2], [0, 0, 7, 2], [3, 4, 4, 5]])
+    index = torch.tensor([1, 0, 2, 1])
+    leaves = [m.requires_grad_() for m in maps]
+    assert torch.autograd.gradgradcheck(lambda *m: ops.pyramid_pool(list(m), cells, index, LEVELS, mode) ** 2, leaves)
+
+
+@pytest.mark.parametrize("mode", ["max", "avg"])
+def test_a_penalty_on_gradients_is_that_of_torchs_layers(mode: str) -> None:
+    """Of maps for which our kernels are taken; torch gave zero in silence."""
+    torch.manual_seed(0)
+    values = torch.randn(2, 16, 64, 65)
+    got = []
+    for ours in (True, False):
+        x = values.clone().requires_grad_()
+        pooled = spatial_pyramid_pool(x, (2, 1), mode) if ours else _compose(x, ((2, 2), (1, 1)), mode)
+        (gradient,) = torch.autograd.grad((pooled**2).sum(), x, create_graph=True)
+        got.append(torch.autograd.grad((gradient**2).sum(), x)[0])
+    assert got[1].norm() > 0
+    torch.testing.assert_close(got[0], got[1])
+
+
+def test_forward_derivatives_are_refused() -> None:
+    x = torch.randn(1, 8, 5, 6)
+    with pytest.raises(ArgumentError, match="jvp"):
+        torch.func.jvp(lambda m: pool_windows(m, [[0, 0, 3, 3]], (1,)), (x,), (x,))
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, x)
+        with pytest.raises(ArgumentError, match="jvp"):
+            pool_windows(dual, [[0, 0, 3, 3]], (1,))
+        assert pool_windows(x, [[0, 0, 3, 3]], (1,)).shape == (1, 1, 8)
+
+
+@pytest.mark.parametrize("mode", ["max", "avg"])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_any_number_of_threads_gives_the_same(mode: str, channels_last: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 64, 100, 101)
+    x = x.contiguous(memory_format=torch.channels_last) if channels_last else x
+    before = num_threads()
+    got = []
+    try:
+        for threads in (1, 2):
+            set_num_threads(threads)
+            leaf = x.clone().requires_grad_()
+            pooled = spatial_pyramid_pool(leaf, mode=mode)
+            got.append((pooled.detach(), *torch.autograd.grad((pooled**2).sum(), leaf)))
+    finally:
+        set_num_threads(before)
+    for one, two in zip(*got, strict=True):
+        assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("mode", ["max", "avg"])

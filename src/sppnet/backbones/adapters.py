@@ -70,7 +70,7 @@ def from_module(
         module,
         channels=channels,
         stride=int(strides[0]),
-        offset=offsets[0] + 0.5,  # receptive_field() counts from the centre of pixel 0, a backbone from the edge
+        offset=offsets[0],
         preprocess=preprocess,
         size_multiple=multiple,
         min_side_px=min_side_px,
@@ -109,7 +109,7 @@ def _even_cells(
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise ArgumentError(f"module: expected one that ends at a map (N, C, H, W), got {got}")
     y, x = (side / cells for side, cells in zip(size, output.shape[2:], strict=True))
-    return (x, y), ((x - 1) / 2, (y - 1) / 2), int(output.shape[1])
+    return (x, y), (x / 2, y / 2), int(output.shape[1])
 
 
 def from_torchvision(

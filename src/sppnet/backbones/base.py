@@ -72,8 +72,7 @@ class Backbone(nn.Module):
         channels: of the last layer's map.
         stride: pixels between neighbouring cells.
         offset: position of the centre of cell 0, in pixels from the left and top edge, for inputs whose sides are
-            multiples of ``size_multiple``. That is half a pixel more than
-            :func:`~sppnet.backbones.receptive_field.receptive_field` says, which counts from the centre of pixel 0.
+            multiples of ``size_multiple``: what :func:`~sppnet.backbones.receptive_field.receptive_field` says.
         preprocess: conversion of bytes to the network's input.
         size_multiple: input sides should be multiples of this many pixels. Default: the stride.
         min_side_px: the smallest side that still gives a cell. Smaller inputs are padded with zeros (the mean colour)

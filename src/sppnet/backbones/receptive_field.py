@@ -2,9 +2,9 @@
 
 Unit ``i`` of a map (along one axis) sees the pixels ``start + stride * i`` to ``start + stride * i + size - 1``, less
 those outside the image or dropped at the far edge by a layer on the way; its centre is ``offset + stride * i`` with
-``offset = start + (size - 1) / 2``. Pixels are counted from 0 and pixel ``p`` is centred at ``p``. A layer with padding
-``floor(k / 2)`` and odd ``k`` leaves the offset as it is, which is what the paper (appendix A) assumes of every layer;
-without padding it adds ``stride * (k - 1) / 2``.
+``offset = start + size / 2``. This is a coordinate of boxes: pixel ``p`` lies between ``p`` and ``p + 1``, so the image
+itself has offset 0.5. A layer with padding ``floor(k / 2)`` and odd ``k`` leaves the offset as it is, which is what the
+paper (appendix A) assumes of every layer; without padding it adds ``stride * (k - 1) / 2``.
 
 The module is run once on the meta device (shapes without numbers), and every operator on the way is looked at. So
 padding that a module computes from the size of its input ("SAME" of TensorFlow), ``torch.nn.functional`` calls and
@@ -36,7 +36,7 @@ class LayerField:
         name: of the layer in the module.
         kind: name of its class.
         stride: distance from unit to unit.
-        offset: position of the centre of unit 0.
+        offset: position of the centre of unit 0; 0.5 is the centre of pixel 0, as in boxes.
         size: pixels that a unit sees.
         map_size: number of units.
     """
@@ -55,7 +55,7 @@ class ReceptiveField:
 
     Attributes:
         stride: as of :class:`LayerField`; :func:`sppnet.pooling.windows.pool_windows` takes it.
-        offset: as of :class:`LayerField`, counted from the centre of pixel 0.
+        offset: as of :class:`LayerField`; ``pool_windows`` takes it, too.
         size: as of :class:`LayerField`.
         layers: every layer on the way.
     """
@@ -96,7 +96,7 @@ def receptive_field(module: nn.Module, size: tuple[int, int] = (224, 224), chann
 
     >>> field = receptive_field(nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.MaxPool2d(2)))
     >>> field.stride, field.offset, field.size
-    ((4.0, 4.0), (1.0, 1.0), (5, 5))
+    ((4.0, 4.0), (1.5, 1.5), (5, 5))
     """
     if len(size) != 2 or min(size) < 1:
         raise ArgumentError(f"size: expected height and width >= 1, got {size!r}")
@@ -162,7 +162,7 @@ def _layer(name: str, kind: str, field: _Field, output: Tensor) -> LayerField:
         name,
         kind,
         (float(x.stride), float(y.stride)),
-        ((x.first + x.last) / 2, (y.first + y.last) / 2),
+        ((x.first + x.last + 1) / 2, (y.first + y.last + 1) / 2),
         (x.last - x.first + 1, y.last - y.first + 1),
         (output.shape[-1], output.shape[-2]),
     )

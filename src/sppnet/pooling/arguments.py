@@ -148,4 +148,5 @@ def check_weight(weight: Any, bias: Any, bins: int, channels: int, dtype: Any) -
             f"got {tuple(getattr(weight, 'shape', ()))}, {getattr(weight, 'dtype', type(weight).__name__)}"
         )
     if bias is not None and (tuple(getattr(bias, "shape", ())) != (len(weight),) or bias.dtype != dtype):
-        raise ArgumentError(f"bias: expected shape ({len(weight)},), {dtype}, got {tuple(bias.shape)}, {bias.dtype}")
+        got = f"{tuple(getattr(bias, 'shape', ()))}, {getattr(bias, 'dtype', type(bias).__name__)}"
+        raise ArgumentError(f"bias: expected shape ({len(weight)},), {dtype}, got {got}")

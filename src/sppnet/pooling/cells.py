@@ -121,7 +121,7 @@ def _per_axis(value: Any, name: str) -> tuple[float, float]:
 def window_to_cells(windows: Any, stride: PerAxis, offset: PerAxis, height: Any, width: Any) -> Any:
     """Cells ``(K, 4)`` int64, half-open, of windows ``(K, 4)`` in pixels of the image that the map was made from.
 
-    Unit ``i`` of the map is centred at pixel coordinate ``offset + stride * i`` (pixel ``p`` has its centre at ``p``;
+    Unit ``i`` of the map is centred at coordinate ``offset + stride * i`` (pixel ``p`` has its centre at ``p + 0.5``;
     see :func:`sppnet.backbones.receptive_field.receptive_field`). A window edge maps as in the paper: the first unit
     is ``floor((x0 - offset) / stride) + 1`` and the last ``ceil((x1 - offset) / stride) - 1`` (its end, exclusive, is
     ``ceil((x1 - offset) / stride)``): the units whose centres lie strictly inside the window.
@@ -132,7 +132,7 @@ def window_to_cells(windows: Any, stride: PerAxis, offset: PerAxis, height: Any,
     Args:
         windows: ``(x0, y0, x1, y1)`` a row. Computed in float64.
         stride: pixels from unit to unit, > 0; one number or (x, y).
-        offset: pixel coordinate of unit 0's centre; one number or (x, y).
+        offset: coordinate of unit 0's centre; one number or (x, y).
         height: of the map, in cells, >= 1; an int, or ``(K,)`` for windows on maps of several sizes.
         width: likewise.
 

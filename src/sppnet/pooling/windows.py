@@ -90,8 +90,8 @@ def pool_windows(
         levels: ints or (rows, columns); any number of bins, also more than the window has cells.
         mode: ``max`` (NaN if the bin has one) or ``avg``.
         stride: pixels between the centres of neighbouring units of the map, > 0; a number or (x, y).
-        offset: pixel at which unit 0 is centred; a number or (x, y). Both come from
-            :func:`sppnet.backbones.receptive_field.receptive_field`.
+        offset: coordinate of the centre of unit 0, counted from the image's edge as boxes are (0.5 is the centre of
+            pixel 0); a number or (x, y). Both come from :func:`sppnet.backbones.receptive_field.receptive_field`.
         map_index: ``(K,)`` integers, the map of each window; must be given if there are several maps, unless
             ``windows`` say it.
         out: where to write: ``(K, bins, C)`` of the features' kind and dtype, contiguous over C, no part of the maps.
@@ -100,8 +100,8 @@ def pool_windows(
     Returns:
         ``(K, bins, C)`` (``out`` if it was given): an array of arrays, a tensor of tensors. That is differentiable with
         respect to the features: ``max`` sends a bin's gradient to its first maximum in row-major order, ``avg`` in
-        equal shares to all its cells; no second derivatives. The result and the gradient do not depend on the number
-        of threads, nor on ``torch.autocast``.
+        equal shares to all its cells; second derivatives are slow. The result and the gradient do not depend on the
+        number of threads, nor on ``torch.autocast``.
 
     Raises:
         ArgumentError: see :mod:`sppnet.errors`; the message names the argument.

@@ -55,7 +55,7 @@ class WindowPyramidPool(nn.Module):
         mode: ``max`` or ``avg``.
         stride: pixels between the centres of neighbouring units of the map, a number or (x, y). None: windows are in
             cells of the map, not in pixels of the image.
-        offset: pixel at which unit 0 is centred; a number or (x, y).
+        offset: where unit 0 is centred, counted from the image's edge; a number or (x, y).
 
     Raises:
         ArgumentError: an unknown mode, a level out of range, a stride that isn't positive, numbers that aren't finite.

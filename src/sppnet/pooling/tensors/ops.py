@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.nn import functional
 
 from sppnet.errors import ArgumentError
 from sppnet.pooling import launch
@@ -134,6 +136,55 @@ def _gradient(ctx: Any, grad: Tensor) -> Any:
 torch.library.register_autograd("sppnet::pyramid_pool", _gradient, setup_context=_setup_context, lib=_LIBRARY)
 
 
+def _setup_second(ctx: Any, inputs: Any, output: Any) -> None:
+    _setup_context(ctx, inputs[1:], output)
+
+
+def _second_gradient(ctx: Any, grads: Sequence[Tensor | None]) -> Any:
+    """The gradient is linear in the one that comes from above; on the maps it depends by steps, so not at all here."""
+    cells, map_index, *maps = ctx.saved_tensors
+    seen = [torch.zeros_like(m) if g is None else g for g, m in zip(grads, maps, strict=True)]
+    if ctx.mode == "avg":
+        result = pyramid_pool(seen, cells, map_index, ctx.levels, "avg")
+    else:
+        result = _at_maxima(seen, maps, cells, map_index, ctx.levels)
+    return result, [None] * len(maps), None, None, None, None
+
+
+def _at_maxima(
+    values: Sequence[Tensor], maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int]
+) -> Tensor:
+    """What ``values`` have where ``maps`` have the maximum of each bin, ``(K, bins, C)``. Slow: a loop over windows."""
+    where = [(i, n) for i, m in enumerate(maps) for n in range(m.shape[0])]
+    index = [0] * cells.shape[0] if map_index is None else map_index.tolist()
+    rows = []
+    for (x0, y0, x1, y1), number in zip(cells.tolist(), index, strict=True):
+        i, n = where[number]
+        window = maps[i][n, :, y0:y1, x0:x1].detach()
+        window = window if window.dtype == torch.float64 else window.float()
+        flat = values[i][n, :, y0:y1, x0:x1].flatten(1)
+        places = [functional.adaptive_max_pool2d(window, size, return_indices=True)[1] for size in _levels(levels)]
+        rows.append(torch.cat([flat.gather(1, place.flatten(1)) for place in places], 1).T)
+    return torch.stack(rows) if rows else maps[0].new_zeros((0, _bins(levels), maps[0].shape[1]))
+
+
+torch.library.register_autograd(
+    "sppnet::pyramid_pool_backward", _second_gradient, setup_context=_setup_second, lib=_LIBRARY
+)
+
+
+def _check_no_forward_derivatives(maps: Sequence[Tensor]) -> None:
+    """Refuse forward-mode derivatives, of which torch would make zeros.
+
+    Raises:
+        ArgumentError: one of the maps carries a tangent.
+    """
+    if not torch.compiler.is_compiling() and any(forward_ad.unpack_dual(m).tangent is not None for m in maps):
+        raise ArgumentError(
+            "features: got tensors of a forward-mode derivative (jvp), which pooling hasn't; take backward()"
+        )
+
+
 def pyramid_pool(
     maps: Sequence[Tensor], cells: Tensor, map_index: Tensor | None, levels: Sequence[int], mode: str
 ) -> Tensor:
@@ -148,7 +199,11 @@ def pyramid_pool(
 
     Returns:
         ``(K, bins, C)``, contiguous.
+
+    Raises:
+        ArgumentError: a map carries a tangent of forward-mode derivatives.
     """
+    _check_no_forward_derivatives(maps)
     result: Tensor = torch.ops.sppnet.pyramid_pool(maps, cells, map_index, levels, mode)
     return result
 

@@ -44,7 +44,8 @@ def _torch_is_faster(maps: Sequence[Tensor], mode: str) -> bool:
     if maps[0].device.type != "cpu" or not maps[0].is_floating_point():
         return False
     channels_last = maps[0].stride(1) == 1
-    if channels_last and num_threads() > 1:
+    exact = mode == "max" and not (torch.is_grad_enabled() and any(m.requires_grad for m in maps))
+    if exact and channels_last and num_threads() > 1:  # what is added up would depend on the number of threads
         return True
     work = maps[0].numel() if len(maps) == 1 else sum(m.numel() for m in maps) / len(maps)
     return work < (1 << 17 if mode == "max" and not channels_last else 1 << 20)
