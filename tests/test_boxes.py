@@ -180,3 +180,34 @@ def test_soft_nms_takes_each_box_once_and_never_raises_a_score(boxes: np.ndarray
     for place, k in enumerate(index):
         before = index[:place]
         assert after[place] == pytest.approx(scores[k] * np.exp(-(overlap[before, k] ** 2).sum() / sigma), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.uint8, None])
+def test_boxes_of_any_numbers(dtype: Any) -> None:
+    rows = [[0, 0, 200, 100], [0, 0, 100, 100]]
+    boxes = rows if dtype is None else np.array(rows, dtype)
+    assert box_iou(boxes, boxes).tolist() == [[1, 0.5], [0.5, 1]]
+    large = np.array([[0, 0, 500, 375]], np.float16)  # the area is no number of float16
+    assert box_iou(large, large).tolist() == [[1]]
+    assert nms(boxes, [1, 2]).tolist() == [1]
+    assert nms(boxes, np.array([0, 9], np.uint8), 0.5).tolist() == [1, 0]
+    assert nms([], []).tolist() == []
+    assert box_iou([], boxes).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores", "iou", "message"),
+    [
+        ([[0, 0, 1, 1]], [0.5, 0.4], 0.3, r"scores: got shape \(2,\), expected \(1,\)"),
+        ([[0, 0, 1, 1]] * 3, [0.5, 0.4], 0.3, r"scores: got shape \(2,\), expected \(3,\)"),
+        ([[0, 0, 1, 1], [np.nan] * 4], [0.5, 0.4], 0.3, "boxes: row 1 is not finite"),
+        ([[0, 0, 1, 1]], [np.nan], 0.3, "scores: row 0 is not finite"),
+        ([[0, 0, 1, 1]], ["a"], 0.3, "scores: expected a number a box"),
+        ([[0, 0, 1]], [1], 0.3, r"boxes: expected shape \(K, 4\)"),
+        ([["a", "b", "c", "d"]], [1], 0.3, r"boxes: expected numbers of shape \(K, 4\)"),
+        ([[0, 0, 1, 1]], [1], 5, "iou: got 5, expected a number from 0 to 1"),
+    ],
+)
+def test_what_nms_refuses(boxes: Any, scores: Any, iou: float, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        nms(boxes, scores, iou)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sppnet._types import F32
+from sppnet._types import F32, F64
+from sppnet.checking import check_number, check_whole
 from sppnet.errors import ArgumentError
 
 __all__ = [
@@ -48,19 +49,52 @@ def as_boxes(boxes: ArrayLike, name: str = "boxes") -> F32:
     return array
 
 
+def _float_boxes(boxes: ArrayLike, name: str) -> NDArray[np.floating]:
+    """Float32 and float64 as they are, everything else as float64; an empty sequence gives ``(0, 4)``."""
+    try:
+        array = np.asarray(boxes)
+        array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"{name}: expected numbers of shape (K, 4), got {type(boxes).__name__}: {error}") from None
+    if array.size == 0:
+        return array.reshape(0, 4)
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ArgumentError(f"{name}: expected shape (K, 4) with (x0, y0, x1, y1) a row, got shape {array.shape}")
+    return array
+
+
+def _scored_boxes(boxes: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.floating], F64]:
+    """Boxes and as many scores, all of them finite."""
+    array = _float_boxes(boxes, "boxes")
+    try:
+        values = np.asarray(scores, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"scores: expected a number a box, got {type(scores).__name__}: {error}") from None
+    if values.shape != (len(array),):
+        raise ArgumentError(f"scores: got shape {values.shape}, expected ({len(array)},), one for each box")
+    for name, good in (("boxes", np.isfinite(array).all(1)), ("scores", np.isfinite(values))):
+        if not good.all():
+            raise ArgumentError(f"{name}: row {int(np.flatnonzero(~good)[0])} is not finite")
+    return array, values
+
+
 def box_area(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     """Compute areas ``(K,)`` in square pixels; a reversed or thin box has area 0."""
     area: NDArray[np.floating] = np.maximum(boxes[:, 2] - boxes[:, 0], 0) * np.maximum(boxes[:, 3] - boxes[:, 1], 0)
     return area
 
 
-def box_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+def box_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.floating]:
     """Compute the intersection over union ``(A, B)`` of every pair, in [0, 1]; 0 where both boxes have no area.
 
     Args:
-        a: ``(A, 4)``.
-        b: ``(B, 4)``.
+        a: ``(A, 4)``. Float32 and float64 are computed as they are, other numbers as float64.
+        b: ``(B, 4)``, likewise.
+
+    Raises:
+        ArgumentError: another shape, or no numbers.
     """
+    a, b = _float_boxes(a, "a"), _float_boxes(b, "b")
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     side = np.maximum(bottom_right - top_left, 0)
@@ -104,7 +138,7 @@ def decode_deltas(windows: NDArray[np.floating], deltas: NDArray[np.floating]) -
     return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
 
 
-def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 0.3) -> NDArray[np.int64]:
+def nms(boxes: ArrayLike, scores: ArrayLike, iou: float = 0.3) -> NDArray[np.int64]:
     """Suppress boxes that overlap better ones (greedy non-maximum suppression); gives the rest, best first.
 
     A box is dropped when its IoU with a better kept one is above ``iou``. Equal scores keep their order (stable), so
@@ -117,9 +151,14 @@ def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 
 
     Returns:
         int64 ``(kept,)``.
+
+    Raises:
+        ArgumentError: boxes or scores of another shape, or that aren't finite; ``iou`` outside [0, 1].
     """
-    order = np.argsort(-scores, kind="stable")
-    x0, y0, x1, y1 = (np.ascontiguousarray(boxes[order, i], dtype=np.float64) for i in range(4))
+    array, values = _scored_boxes(boxes, scores)
+    check_number("iou", iou, 0, 1)
+    order = np.argsort(-values, kind="stable")
+    x0, y0, x1, y1 = (np.ascontiguousarray(array[order, i], dtype=np.float64) for i in range(4))
     area = np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0)
     alive = np.arange(len(order))
     kept = []
@@ -134,9 +173,7 @@ def nms(boxes: NDArray[np.floating], scores: NDArray[np.floating], iou: float = 
     return order[np.array(kept, np.int64)]
 
 
-def soft_nms(
-    boxes: NDArray[np.floating], scores: NDArray[np.floating], sigma: float = 0.5, most: int = 100
-) -> tuple[NDArray[np.int64], F32]:
+def soft_nms(boxes: ArrayLike, scores: ArrayLike, sigma: float = 0.5, most: int = 100) -> tuple[NDArray[np.int64], F32]:
     """Lower the scores of boxes that overlap better ones (soft non-maximum suppression, Bodla et al., 2017).
 
     The best box is taken, the scores of the others are multiplied by ``exp(-iou ** 2 / sigma)``, and so on. Among equal
@@ -150,10 +187,14 @@ def soft_nms(
 
     Returns:
         Indices of the boxes in the order taken, and their scores then.
+
+    Raises:
+        ArgumentError: boxes or scores of another shape, or that aren't finite; ``sigma`` or ``most`` out of range.
     """
-    left = np.array(scores, np.float64)
-    decay = np.exp(-(box_iou(boxes, boxes).astype(np.float64) ** 2) / sigma)
-    taken = np.zeros(min(most, len(left)), np.int64)
+    array, left = _scored_boxes(boxes, np.array(scores, copy=True))
+    check_number("sigma", sigma, 1e-12, 1e12)
+    decay = np.exp(-(box_iou(array, array).astype(np.float64) ** 2) / sigma)
+    taken = np.zeros(min(check_whole("most", most, 0, 1 << 40), len(left)), np.int64)
     final = np.zeros(len(taken), np.float32)
     for step in range(len(taken)):
         best = int(left.argmax())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 from sppnet._types import OnError, Progress, no_progress
+from sppnet.checking import check_one_of
 from sppnet.errors import SppnetError
 from sppnet.storage.names import in_utf8
 
@@ -32,13 +33,14 @@ class Failures:
     """Collects images that could not be done. Each is logged as a warning at once.
 
     Args:
-        on_error: ``fail`` raises the first error instead.
+        on_error: ``skip``, or ``fail``, which raises the first error instead.
 
     Attributes:
         failed: the images so far.
     """
 
     def __init__(self, on_error: OnError = "skip") -> None:
+        check_one_of("on_error", on_error, ("fail", "skip"))
         self.on_error = on_error
         self.failed: list[FailedImage] = []
 

@@ -207,8 +207,12 @@ def resize_short_side(image: U8, short_side_px: int, max_long_side_px: int | Non
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ImageError(f"image: expected uint8 (H, W, 3), got {image.dtype} {image.shape}: use load_image first")
-    if short_side_px < 1 or (max_long_side_px is not None and max_long_side_px < 1):
-        raise ImageError(f"sides must be at least 1 pixel, got {short_side_px=}, {max_long_side_px=}")
+    for side in (short_side_px, 1 if max_long_side_px is None else max_long_side_px):
+        if not isinstance(side, int | np.integer) or side < 1:
+            raise ImageError(
+                f"sides must be whole numbers of at least 1 pixel, got {short_side_px=}, {max_long_side_px=}"
+            )
+    short_side_px = int(short_side_px)
     height, width = image.shape[:2]
     target, base = short_side_px, min(height, width)
     if max_long_side_px is not None and max(height, width) * target > max_long_side_px * base:
@@ -234,7 +238,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]], *, videos: list[Path] |
         videos: gets the video files in folders. They are no images.
     """
     found: dict[Path, None] = {}
-    for path in map(Path, paths):
+    for path in map(as_path, paths):
         if not path.is_dir():
             found[path] = None
             continue

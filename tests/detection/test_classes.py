@@ -163,6 +163,8 @@ def test_refusals(both: SPPDetector, cats: SPPDetector, train: DetectionDataset)
         cats.add_classes(train, class_names=["mug"])
     with pytest.raises(ArgumentError, match="folds: got 1"):
         cats.add_classes(train, folds=1)
+    with pytest.raises(ArgumentError, match="seed: got -1"):
+        cats.add_classes(train, seed=-1)
     without = train.subset([i for i, r in enumerate(train) if not (r.labels == 1).any()])
     with pytest.raises(DatasetError, match="class 'cup' has no object"):
         cats.add_classes(without)

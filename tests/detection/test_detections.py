@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 from typing import Any
@@ -113,6 +114,7 @@ def test_merge(found: Detections) -> None:
     assert both.seconds == {"fc": 1.5, "NMS": 2.0}
     assert both.window_count == 120
     assert Detections.merge([found]) == found
+    assert Detections.merge(part for part in (found, other)) == Detections.merge([found, other])
 
 
 @pytest.mark.parametrize(
@@ -131,3 +133,9 @@ def test_merge(found: Detections) -> None:
 def test_wrong_parts(parts: tuple[Any, Any, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=re.escape(message)):
         Detections(*parts, NAMES)
+
+
+def test_category_ids_of_coco_are_plain_numbers(found: Detections) -> None:
+    assert json.dumps(found.to_coco(1, np.array([7, 8, 9]))) == json.dumps(found.to_coco(1, [7, 8, 9]))  # type: ignore[arg-type]  # an array is taken, too
+    with pytest.raises(ArgumentError, match=r"category_ids: got 7\.5"):
+        found.to_coco(1, [7.5, 8, 9])  # type: ignore[list-item]  # what is tested

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from sppnet import SPPDetector, detect_many
+from sppnet import Detections, SPPDetector, detect_many
+from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.detection.exports import write_results
+from sppnet.detection.options import FinetuneOptions
 from sppnet.detection.results import RESULTS_VERSION, FailedImage, ImageResult, results_document
 from sppnet.detection.run import DetectionRun, journal_beside
 from sppnet.errors import ArgumentError, ImageError
@@ -132,8 +136,13 @@ def test_wrong_arguments(detector: SPPDetector, images: Path, tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(ImageError, match="no images in"):
         detect_many(detector, tmp_path / "empty")
+    with pytest.raises(ImageError, match=r"expected a path, .* got ndarray"):
+        detect_many(detector, [np.zeros((9, 9, 3), np.uint8)])  # type: ignore[list-item]  # what is tested
     for arguments, message in (
         ({"workers": 0}, "workers: got 0"),
+        ({"workers": 1.5}, "workers: got 1.5, expected a whole number"),
+        ({"threshold": "0.5"}, "threshold: got '0.5', expected a number"),
+        ({"on_error": "raise"}, "on_error: got 'raise', expected one of fail, skip"),
         ({"threshold": 1.5}, "threshold: got 1.5"),
         ({"draw_to": tmp_path / "file"}, "can't be used as a folder"),
     ):
@@ -176,3 +185,45 @@ def test_folders_of_labels_replace_nothing_of_the_users(detector: SPPDetector, i
     with pytest.raises(OSError, match=r"0\.txt: is there already"):
         write_results(folder, results, detector.class_names_, format="yolo")
     assert (folder / "labels" / "0.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("threshold", [7, float("nan"), "0.5", {}, np.array([0.1, 0.2])])
+def test_a_threshold_is_a_number(detector: SPPDetector, threshold: Any) -> None:
+    image = np.zeros((40, 50, 3), np.uint8)
+    with pytest.raises(ArgumentError, match=r"threshold: got .* expected a number from 0 to 1"):
+        detector.detect(image, threshold)
+    with pytest.raises(ArgumentError, match=r"threshold: got .* expected a number from 0 to 1"):
+        detector.detect_windows(detector.feature_maps(image), [[0, 0, 30, 30]], threshold)
+
+
+def test_an_array_of_paths_is_several_images(detector: SPPDetector, images: Path) -> None:
+    paths = sorted(str(path) for path in images.rglob("*.png"))[:2] or sorted(str(p) for p in images.rglob("*.jpg"))[:2]
+    assert len(paths) == 2
+    for dtype in (str, object):
+        found = detector.detect(np.array(paths, dtype), 0.0)
+        assert found == [detector.detect(path, 0.0) for path in paths]
+
+
+def test_numbers_of_numpy_are_saved(detector: SPPDetector, tmp_path: Path) -> None:
+    mine = copy.copy(detector).set_params(seed=np.int64(3), finetune=FinetuneOptions(epochs=np.int64(2)))  # type: ignore[arg-type]  # is taken, too
+    mine.metadata_ = {**mine.metadata_, "score": np.float32(0.5)}
+    mine.save(tmp_path / "numpy.safetensors")
+    loaded = SPPDetector.load(tmp_path / "numpy.safetensors")
+    assert (loaded.seed, loaded.finetune.epochs, loaded.metadata_["score"]) == (3, 2, 0.5)
+
+
+def test_calibration_takes_results_of_its_own_classes_alone(detector: SPPDetector, images: Path) -> None:
+    names = detector.class_names_
+    path = next(path for path in images.rglob("*") if path.suffix in (".png", ".jpg"))
+    box = np.array([[0, 0, 9, 9]], np.float32)
+    record = ImageRecord(path, box, np.zeros(1, np.int64), np.zeros(1, bool), 50, 40, "a")
+    data = DetectionDataset([record], names, "mine", "val")
+    before = detector.thresholds_
+    for found, message in (
+        ([], "got detections of 0 images, but the data set has 1"),
+        ([Detections.empty(names[::-1])], "detections: their classes are"),
+        ([Detections.empty((*names, "fork"))], "detections: their classes are"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            detector.calibrate(found, data)
+    assert detector.thresholds_ == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sppnet._types import F32, I64
+from sppnet.checking import check_whole
 from sppnet.errors import ArgumentError, MissingDependencyError
 
 __all__ = ["Detection", "Detections"]
@@ -79,12 +80,13 @@ class Detections:
         return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), tuple(class_names))
 
     @classmethod
-    def merge(cls, parts: Sequence[Detections]) -> Detections:
+    def merge(cls, parts: Iterable[Detections]) -> Detections:
         """All detections of ``parts`` in the order given, for example of the tiles of one image.
 
         Class names of all parts are joined: a name that several parts share is one class. Seconds and window counts
         are added.
         """
+        parts = list(parts)
         names = tuple(dict.fromkeys(name for part in parts for name in part.class_names))
         if not parts:
             return cls.empty()
@@ -177,9 +179,10 @@ class Detections:
             category_ids: of each class, in the order of ``class_names``. None counts from 1.
 
         Raises:
-            ArgumentError: the number of category ids is not the number of classes.
+            ArgumentError: the category ids aren't one whole number for each class.
         """
-        ids = list(range(1, len(self.class_names) + 1)) if category_ids is None else list(category_ids)
+        given = range(1, len(self.class_names) + 1) if category_ids is None else category_ids
+        ids = [check_whole("category_ids", number, 0, 2**63 - 1) for number in given]
         if len(ids) != len(self.class_names):
             raise ArgumentError(
                 f"category_ids: got {len(ids)}, expected one for each of {len(self.class_names)} classes"

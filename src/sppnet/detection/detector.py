@@ -16,6 +16,7 @@ from PIL import Image
 from sppnet._types import F32, U8
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.boxes import as_boxes
+from sppnet.checking import check_number
 from sppnet.detection.building import build_features
 from sppnet.detection.calibration import DEFAULT_THRESHOLD
 from sppnet.detection.detections import Detections
@@ -103,13 +104,15 @@ class SPPDetector(TrainableDetector):
             NotFittedError: the detector is neither trained nor loaded.
             ArgumentError: ``threshold`` is not in [0, 1].
         """
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise ArgumentError(f"threshold: got {threshold}, expected a number in [0, 1]")
+        if threshold is not None:
+            check_number("threshold", threshold, 0, 1)
         self._fitted()
-        one = isinstance(image, str | bytes | os.PathLike | Image.Image | np.ndarray) or hasattr(image, "dtype")
-        if one or hasattr(image, "__array_interface__") or not isinstance(image, Iterable):
+        one = isinstance(image, str | bytes | os.PathLike | Image.Image) or not isinstance(image, Iterable)
+        if hasattr(image, "dtype") or hasattr(image, "__array_interface__"):  # an image, if it isn't an array of paths
+            one = getattr(getattr(image, "dtype", None), "kind", None) not in ("O", "U", "S")
+        if one:
             return self._detect_one(cast(ImageSource, image), threshold)
-        return list(self._detect_each(image, threshold))
+        return list(self._detect_each(cast(Iterable[ImageSource], image), threshold))
 
     @survives_fork
     def propose(self, image: ImageSource) -> F32:
@@ -135,8 +138,11 @@ class SPPDetector(TrainableDetector):
 
         Raises:
             ArgumentError: maps of other convolutions, or without those of the mirror image where ``features.mirror``
-                asks for them, or windows that aren't finite numbers ``(K, 4)``. Maps in the other precision are taken.
+                asks for them, or windows that aren't finite numbers ``(K, 4)``; ``threshold`` is not in [0, 1]. Maps in
+                the other precision are taken.
         """
+        if threshold is not None:
+            check_number("threshold", threshold, 0, 1)
         features = self.window_features()
         mirrored = maps.mirrored if isinstance(maps, ImageMaps) else None
         maps = features.accepted(maps)

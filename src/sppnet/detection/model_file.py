@@ -98,7 +98,8 @@ def write_model(
     """
     if precision not in PRECISIONS:
         raise ArgumentError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    problem = metadata_problem(json.loads(json.dumps(metadata, allow_nan=False)))
+    metadata = json.loads(json.dumps(metadata, allow_nan=False, default=_plain_number))
+    problem = metadata_problem(metadata)
     if problem:
         raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
     stored: dict[str, Array] = {}
@@ -118,6 +119,13 @@ def write_model(
     if problem:
         raise ArgumentError(f"{os.fspath(path)}: can't be saved: {problem}")
     write_envelope(path, stored, metadata, _KIND, FORMAT_VERSION, named=True)
+
+
+def _plain_number(value: object) -> object:
+    """Numbers of NumPy, of which JSON knows nothing: seeds and options may be some."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
 
 
 def read_model(path: str | os.PathLike[str]) -> tuple[dict[str, F32], dict[str, Any]]:

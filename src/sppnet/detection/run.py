@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from sppnet._types import OnError, Progress, no_progress
+from sppnet.checking import check_number, check_whole
 from sppnet.datasets.video import is_video
 from sppnet.detection.frames import detect_frames
 from sppnet.detection.identity import identity_of_detector
@@ -87,10 +88,9 @@ def detect_many(
         ArgumentError: ``draw_to`` is a file or the folder of the images; another process writes the journal.
     """
     given = [images] if isinstance(images, str | os.PathLike) else list(images)
-    if workers < 1:
-        raise ArgumentError(f"workers: got {workers}, expected at least 1")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise ArgumentError(f"threshold: got {threshold}, expected a number from 0 to 1")
+    workers = check_whole("workers", workers, 1, 1 << 20)
+    if threshold is not None:
+        check_number("threshold", threshold, 0, 1)
     if not 0 <= every_s < float("inf"):
         raise ArgumentError(f"every_s: got {every_s}, expected seconds, 0 or more")
     paths = input_images(given, None if draw_to is None else Path(draw_to))

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from sppnet._types import Progress, no_progress
 from sppnet.backbones.engines.engine import MapEngine
 from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.backbones.sources import DEFAULT_BACKBONE
+from sppnet.checking import check_whole
 from sppnet.detection import classes
 from sppnet.detection.building import build_engine, build_features, build_head, check_backbone
 from sppnet.detection.calibration import calibrate_scores, rescore
@@ -106,9 +105,7 @@ class TrainableDetector(Parameters):
             raise ArgumentError(
                 f"proposer: got {values['proposer']!r}, expected a function from an image to boxes (K, 4)"
             )
-        seed = values["seed"]
-        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-            raise ArgumentError(f"seed: got {seed!r}, expected a whole number of at least 0")
+        check_whole("seed", values["seed"], 0, 2**63 - 1)
         check_device(values["device"])
 
     # --- training ----------------------------------------------------------------------------------------------------
@@ -269,11 +266,16 @@ class TrainableDetector(Parameters):
             ``found`` with the new confidences: what :meth:`detect` gives from now on.
 
         Raises:
+            ArgumentError: ``found`` isn't one result for each image, of this detector's classes.
             DatasetError: ``dataset`` lacks a class of the detector. Their order may differ.
             NotFittedError: the detector isn't trained.
         """
         weights = self._fitted()
         dataset = dataset.with_classes(self.class_names_)
+        from sppnet.evaluation.voc import check_detections
+
+        found = list(found)
+        check_detections(found, dataset)
         new = calibrate_scores(found, dataset, weights.slope, weights.offset)
         self.weights_ = replace(weights, slope=new.slope, offset=new.offset)
         self.metadata_ = copy.deepcopy(self.metadata_) | {

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sppnet._types import F32, Progress, no_progress
+from sppnet.checking import check_whole
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.building import build_head
 from sppnet.detection.calibration import calibrate_scores
@@ -67,8 +68,7 @@ def add_classes(
         seed: of the windows and folds that are drawn.
         progress: shows how far each stage is.
     """
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
-        raise ArgumentError(f"folds: got {folds!r}, expected a whole number of at least 2")
+    folds, seed = check_whole("folds", folds, 2, 1 << 20), check_whole("seed", seed, 0, 2**63 - 1)
     old = fitted.weights
     new_names = _new_names(fitted.class_names, dataset, class_names)
     merged = _merge(dataset.with_classes(new_names), background)
