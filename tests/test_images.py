@@ -498,3 +498,9 @@ def test_message_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(ImageError) as caught:
             load_image(tmp_path / name)
         assert not re.search(r"[\r\n]", str(caught.value)), name
+
+
+def test_the_order_of_bytes_of_an_array_does_not_matter() -> None:
+    for values in (np.array([[0, 300, 65535]], np.uint16), np.array([[0, 0.25, 1]], np.float32)):
+        other = values.astype(values.dtype.newbyteorder())
+        np.testing.assert_array_equal(load_image(other), load_image(values))

@@ -70,6 +70,7 @@ def rgb_of_array(array: NDArray[Any]) -> U8:
     Raises:
         ImageError: another dtype, or values out of range.
     """
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)  # another processor's order of bytes is fine
     if array.dtype == np.uint16:
         array = _from_16_bit((int(array.min()), int(array.max())), "array")(array)
     elif array.dtype == np.bool_:

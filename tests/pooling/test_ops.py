@@ -161,6 +161,21 @@ def test_parents(levels: tuple[int, ...], expected: list[int]) -> None:
                     assert tiles == bin_edges(length, n)
 
 
+def test_levels_of_numpy() -> None:
+    for levels in (
+        np.array([3, 1]),
+        [np.int64(3), 1],
+        [(np.int32(3), 3), (1, np.int64(1))],
+        np.array([[3, 3], [1, 1]]),
+    ):
+        pyramid = normalise_levels(levels)  # type: ignore[arg-type]  # is taken, too
+        assert pyramid == ((3, 3), (1, 1))
+        assert {type(n) for level in pyramid for n in level} == {int}
+    for wrong in (np.array([3.0]), np.array(3), [np.float64(2)], [True], [np.array(3)]):
+        with pytest.raises(ArgumentError, match="levels: expected"):
+            normalise_levels(wrong)  # type: ignore[arg-type]  # what is tested
+
+
 def test_number_of_bins() -> None:
     assert num_bins((6, 3, 2, 1)) == 50
     assert num_bins(((2, 3), 1)) == 7

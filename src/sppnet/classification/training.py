@@ -178,7 +178,7 @@ class _Trainer:
         )  # fmt: skip
         totals = torch.zeros(4, dtype=torch.float64)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(options.seed * 1_000_003 + epoch * 101 + self.rank)  # dropout
+            torch.manual_seed((options.seed * 1_000_003 + epoch * 101 + self.rank) % 2**63)  # dropout
             for step, batch in enumerate(progress(batches, f"epoch {epoch + 1}", total=len(batches))):
                 rate = _learning_rate(options, epoch + step / len(batches))
                 for group in self.optimizer.param_groups:

@@ -161,7 +161,7 @@ class HeadTeacher:
         if not examples.foreground:
             raise ArgumentError("lessons: no image has an object; label one first")
         rng = np.random.default_rng((self.seed, self.rounds))
-        dropout = torch.Generator().manual_seed(self.seed * 1_000_003 + self.rounds)
+        dropout = torch.Generator().manual_seed((self.seed * 1_000_003 + self.rounds) % 2**63)
         self.rounds += 1
         parameters = [*self._fc.parameters(), *self._classes.parameters(), *self._boxes.parameters()]
         optimiser = AdamW([parameters], [options.learning_rate], options.weight_decay)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeAlias
 
+import numpy as np
+
 from sppnet.errors import ArgumentError
 
 __all__ = [
@@ -42,19 +44,24 @@ def normalise_levels(levels: Levels) -> tuple[Level, ...]:
     Raises:
         ArgumentError: no level, or one that is not an int or a pair of ints in [1, 1024].
     """
-    if isinstance(levels, int | str) or not isinstance(levels, Sequence):
+    plain: object = levels.tolist() if isinstance(levels, np.ndarray) else levels
+    if isinstance(plain, str) or not isinstance(plain, Sequence):
         raise ArgumentError(f"levels: expected a sequence such as (6, 3, 2, 1), got {levels!r}")
     result: list[Level] = []
-    for level in levels:
-        pair = (level, level) if isinstance(level, int) else tuple(level) if isinstance(level, Sequence) else ()
-        if len(pair) != 2 or not all(type(n) is int and 1 <= n <= _LARGEST for n in pair):
+    for level in plain:
+        pair = tuple(level) if isinstance(level, Sequence) and not isinstance(level, str) else (level, level)
+        if len(pair) != 2 or not all(_is_whole(n) and 1 <= n <= _LARGEST for n in pair):
             raise ArgumentError(
                 f"levels: expected ints or (rows, columns) from 1 to {_LARGEST}, got {level!r} in {levels!r}"
             )
-        result.append((pair[0], pair[1]))
+        result.append((int(pair[0]), int(pair[1])))
     if not result:
         raise ArgumentError("levels: expected at least one level, got none")
     return tuple(result)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def num_bins(levels: Levels) -> int:
