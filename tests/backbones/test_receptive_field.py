@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -205,3 +207,9 @@ def test_branches_of_unequal_stride_are_refused() -> None:
 
     with pytest.raises(ArgumentError, match="one stride"):
         receptive_field(Odd(), (32, 32))
+
+
+@pytest.mark.parametrize("size", [64, (64,), (0, 64), (64.0, 64), "64", (1, 2, 3)])
+def test_sizes_that_are_none(size: Any) -> None:
+    with pytest.raises(ArgumentError, match="size: got"):
+        receptive_field(nn.Conv2d(3, 1, 1), size)

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from sppnet.checking import check_wholes
 from sppnet.errors import ArgumentError
 
 __all__ = ["LayerField", "ReceptiveField", "receptive_field"]
@@ -98,10 +99,11 @@ def receptive_field(module: nn.Module, size: tuple[int, int] = (224, 224), chann
     >>> field.stride, field.offset, field.size
     ((4.0, 4.0), (1.5, 1.5), (5, 5))
     """
-    if len(size) != 2 or min(size) < 1:
-        raise ArgumentError(f"size: expected height and width >= 1, got {size!r}")
+    sides = check_wholes("size", size, 1, 1 << 24)
+    if len(sides) != 2:
+        raise ArgumentError(f"size: got {size!r}, expected height and width")
     dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)
-    image = torch.empty(1, channels, size[0], size[1], device="meta", dtype=dtype)
+    image = torch.empty(1, channels, *sides, device="meta", dtype=dtype)
     tracker = _Tracker()
     tracker.fields[image] = (_Axis(1, 0, 0), _Axis(1, 0, 0))
     layers: list[LayerField] = []
