@@ -12,7 +12,8 @@ from typing import Generic, Self, TypeVar
 
 from sppnet._types import OnError, Progress, no_progress
 from sppnet.checking import check_one_of
-from sppnet.errors import SppnetError
+from sppnet.errors import OutputError, SppnetError
+from sppnet.storage.atomic import FULL
 from sppnet.storage.names import in_utf8
 
 __all__ = ["FailedImage", "Failures", "ImageRun"]
@@ -56,9 +57,11 @@ class Failures:
         """Add an image that failed.
 
         Raises:
-            Exception: ``error`` itself, with ``on_error="fail"``, or where nobody reads the output any more.
+            Exception: ``error`` itself, with ``on_error="fail"``, where a disk is full, or where nobody reads the
+                output any more.
         """
-        if self.on_error == "fail" or isinstance(error, BrokenPipeError):
+        full = isinstance(error, OutputError) and error.errno in FULL  # all others would fail, too, once computed
+        if self.on_error == "fail" or full or isinstance(error, BrokenPipeError):
             raise error
         message = str(error) or "not enough memory; make the image smaller, or use smaller scales"
         if str(path) not in message and ascii(str(path)) not in message:

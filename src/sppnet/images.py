@@ -231,25 +231,30 @@ def list_images(paths: Iterable[str | os.PathLike[str]], *, videos: list[Path] |
     Folders are walked in sorted order (:func:`sppnet.storage.walking.walk_files`), links to folders included. Of their
     files those count whose extension is in :data:`IMAGE_EXTENSIONS` (any case) and whose names don't begin with a dot.
     A file named outright is taken whatever it is called, also when it is missing: loading it gives the error. So is a
-    folder that can't be read. A second mention is dropped.
+    folder that can't be read. A second mention is dropped, also one by another name (``a`` and ``b/../a``).
 
     Args:
         paths: files and folders.
         videos: gets the video files in folders. They are no images.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}  # by the absolute path: one file may be named in several ways
+
+    def add(path: Path) -> None:
+        found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - no link is followed
+
     for path in map(as_path, paths):
         if not path.is_dir():
-            found[path] = None
+            add(path)
             continue
         unreadable: list[Path] = []
         for file in walk_files(path, unreadable=unreadable):
             if file.suffix.lower() in IMAGE_EXTENSIONS:
-                found[file] = None
+                add(file)
             elif videos is not None and file.suffix.lower() in VIDEO_EXTENSIONS:
                 videos.append(file)
-        found |= dict.fromkeys(unreadable)
-    return list(found)
+        for file in unreadable:
+            add(file)
+    return list(found.values())
 
 
 def find_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from PIL import Image
 
 from sppnet import SPPDetector, images
-from sppnet.detection import run
+from sppnet.datasets.video import Frame
+from sppnet.detection import frames, run
 from sppnet.detection.run import detect_many
 from sppnet.errors import OutputError
 from sppnet.image_budget import MemoryBudget
+from sppnet.storage.journal import Journal
 from sppnet.storage.output_folder import OutputFolder
 from tiny_model import save_tiny_model
 
@@ -72,6 +75,58 @@ def test_a_drawing_that_fails_is_not_noted_as_done(
     done = found_in(detector, photos, **options)
     assert [name for name, result in done.items() if not result.resumed] == ["3.jpg"]
     assert (tmp_path / "out" / "3.jpg").is_file()
+
+
+def test_a_full_disk_ends_the_run(
+    detector: SPPDetector, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is computed next would be lost, too; the same command goes on when there is space."""
+
+    def full(self: object, *arguments: object, **options: object) -> None:
+        error = OutputError("out: can't be written (No space left on device); free some space")
+        error.errno = errno.ENOSPC
+        raise error
+
+    looked_at: list[int] = []
+    detect = SPPDetector.detect
+
+    def counting(self: SPPDetector, pixels: Any, threshold: float | None = None) -> Any:
+        looked_at.append(1)
+        return detect(self, pixels, threshold)
+
+    many = [photos / name for name in ("0.jpg", "2.jpg", "3.jpg")] + [photos]
+    monkeypatch.setattr(SPPDetector, "detect", counting)
+    for owner, name in ((Journal, "_put"), (OutputFolder, "write")):
+        with monkeypatch.context() as patch:
+            many_at_once = detect_many(detector, many, draw_to=tmp_path / "out", journal=tmp_path / "j", workers=1)
+            patch.setattr(owner, name, full)
+            with pytest.raises(OutputError, match="can't be written"), many_at_once:
+                list(many_at_once)
+            assert many_at_once.failed == []
+    monkeypatch.undo()
+    assert 2 <= len(looked_at) <= 6  # a few ahead, not all
+    assert len(found_in(detector, *many, journal=tmp_path / "j")) == 6
+
+
+def test_frames_of_one_moment_keep_their_own_results(
+    detector: SPPDetector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    shots = [rng.integers(0, 255, (60, 80, 3)).astype(np.uint8) for _ in range(3)]
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"")
+    given = [Frame(k, 0.0, pixels, k) for k, pixels in enumerate(shots)]
+    monkeypatch.setattr(frames, "read_frames", lambda path, every_s: iter(given))
+    monkeypatch.setattr(frames, "count_frames", lambda path, every_s: len(given))
+    both = []
+    for _ in range(2):
+        with detect_many(
+            detector, clip, threshold=0.0, every_s=0, journal=tmp_path / "j", keep_journal=True
+        ) as of_clip:
+            both.append(list(of_clip))
+    assert [result.resumed for result in both[1]] == [True] * 3
+    assert [a.detections for a in both[0]] == [b.detections for b in both[1]]
+    assert both[0][0].detections != both[0][1].detections
 
 
 def test_an_image_that_is_replaced_while_the_run_goes_on_is_done_again(

@@ -45,11 +45,13 @@ class Frame:
         number: of the frame among those that are given out, from 0.
         time_s: when it is shown, in seconds from the beginning.
         pixels: uint8 ``(H, W, 3)`` RGB, upright.
+        index: of the frame among all that are in the file, from 0.
     """
 
     number: int
     time_s: float
     pixels: U8
+    index: int
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
@@ -125,7 +127,7 @@ def read_frames(
             due = int((time_s + 1e-3) / every_s) + 1 if every_s else 0
             turns = round(-(getattr(frame, "rotation", 0) or 0) / 90) % 4
             pixels = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), -turns))
-            yield Frame(number, round(time_s, 3), pixels)
+            yield Frame(number, round(time_s, 3), pixels, k)
             number += 1
 
 

@@ -49,7 +49,7 @@ def detect_frames(
     Raises:
         MissingDependencyError: PyAV isn't installed.
         ImageError: there is no such file, it is no video, or it is damaged; frames before the damage are given out.
-        OutputError: a drawing can't be written.
+        OutputError: a drawing or the journal can't be written.
     """
     check_name(path)
     total = count_frames(path, every_s)
@@ -59,7 +59,7 @@ def detect_frames(
         if drawings is not None:
             name = drawings.folder.free_name(frame_name(path, frame.time_s), drawings.taken)
             drawings.taken.add(name.lower())
-        key = journal_key(path, frame.time_s)
+        key = journal_key(path, frame.index)
         if journal is not None and (drawings is None or drawings.has(name, journal.done.get(key))):
             known = result_of_record(journal.done.get(key), path, detector.class_names_, frame.time_s)
             if known is not None:

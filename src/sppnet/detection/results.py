@@ -142,9 +142,9 @@ def image_record(result: ImageResult, name: str) -> dict[str, Any]:
     }
 
 
-def journal_key(path: Path, time_s: float | None = None) -> str:
-    """What a journal calls an image, or a frame of a video."""
-    return f"{path.absolute()}" if time_s is None else f"{path.absolute()}#t={time_s:.3f}"
+def journal_key(path: Path, frame: int | None = None) -> str:
+    """What a journal calls an image, or a frame of a video by its number in the file (times may be equal)."""
+    return f"{path.absolute()}" if frame is None else f"{path.absolute()}#frame={frame}"
 
 
 def journal_record(result: ImageResult, state: FileState, drawing: str = "") -> dict[str, Any]:

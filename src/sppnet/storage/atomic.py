@@ -26,7 +26,10 @@ _CAN_ASK_WHO_LIVES = os.name != "nt"  # on Windows os.kill(process, 0) kills
 # A temporary file of a process that can't be asked is rubbish when nothing was written to it for so long
 _RUBBISH_S = 24 * 3600.0
 # .NAME-PROCESS-PLACE+RANDOM.part.EXTENSION
-_TEMPORARY = re.compile(r"\..*-(\d+)-([0-9a-f]{4})[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
+_TEMPORARY = re.compile(r"\..*-(\d+)-([0-9a-f]{16})[0-9a-f]{8}\.part(\..*)?", re.DOTALL)
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Numbers of errors with which nothing more can be written at a place, whatever its name."""
 
 _swept: set[Path] = set()  # folders in which this process has looked for rubbish
 _busy: set[str] = set()  # names of temporary files that this process is writing
@@ -39,7 +42,7 @@ def _place() -> str:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
     with contextlib.suppress(OSError):
         parts.append(str(Path("/proc/self/ns/pid").readlink()))
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:4]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
 _PLACE = _place()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from sppnet.errors import ArgumentError, OutputError
+from sppnet.storage.atomic import FULL
 from sppnet.storage.reading import read_regular
 
 __all__ = ["Journal", "identity_of"]
@@ -121,7 +123,9 @@ class Journal:
 
     def _failed(self, error: OSError) -> OutputError:
         what = error.strerror or str(error)
-        return OutputError(f"{self.path}: progress can't be saved ({what}); free some space, or name another place")
+        result = OutputError(f"{self.path}: progress can't be saved ({what}); free some space, or name another place")
+        result.errno = error.errno if error.errno in FULL else errno.ENOSPC  # of no image alone, whatever it is
+        return result
 
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and remove it where all is done."""
