@@ -74,7 +74,7 @@ def test_find_images(tmp_path: Path) -> None:
         find_images(tmp_path)
     (tmp_path / "a.jpg").touch()
     assert find_images(tmp_path) == find_images(str(tmp_path)) == [tmp_path / "a.jpg"]
-    same = [tmp_path / "a.jpg", tmp_path, tmp_path / "b" / ".." / "a.jpg", f"{tmp_path}/./a.jpg"]
+    same = [tmp_path / "a.jpg", tmp_path, tmp_path / "b" / ".." / "a.jpg", tmp_path / "." / "a.jpg"]
     assert find_images(same) == [tmp_path / "a.jpg"]
     assert find_images([tmp_path, "missing.jpg"]) == [tmp_path / "a.jpg", Path("missing.jpg")]
 
