@@ -108,9 +108,9 @@ def test_an_image_that_is_named_again_is_told(tmp_path: Path, caplog: pytest.Log
     """Two images of a table of bytes may have one name by mistake; the second was left out in silence."""
     table = tmp_path / "t.parquet"
     pq.write_table(pa.table({"path": ["a", "b"], "bytes": [b"1", b"2"]}), table)
-    assert (keys(table), caplog.messages) == (["a", "b"], [])
+    assert (keys(table), caplog.messages) == ([f"{tmp_path}/a", f"{tmp_path}/b"], [])
     pq.write_table(pa.table({"path": ["a", "a", None, "a"], "bytes": [b"1", b"2", b"3", b"4"]}), table)
-    assert keys(table) == ["a", f"{table}#2"]
+    assert keys(table) == [f"{tmp_path}/a", f"{table}#2"]
     (message,) = caplog.messages
     assert message.startswith(f"{table}: 2 rows or lines name an image again, and are left out")
 
@@ -252,3 +252,15 @@ def test_what_began_it_is_told() -> None:
         raise RuntimeError("\x1b[36mray::MapWorker(pid=1)\x1b[39m") from KeyError("wrong")
     with pytest.raises(SppnetError, match=r"^Ray stopped \(RuntimeError: alone\); "), nullcontext(), one_line():
         raise RuntimeError("alone")
+    # Of an error in a worker Ray has its own classes, and the traceback as a text
+    raised = "builtins.AttributeError: 'pyarrow.lib.DictionaryScalar' has no 'as_buffer'\nmore: of it"
+    text = f'\x1b[36mray::MapWorker(pid=1)\x1b[39m\n  File "x.py", line 1, in work\n    x: y\n{raised}'
+    wrapper = type("UserCodeException", (Exception,), {"__module__": "ray.exceptions"})
+    for error, cause in ((wrapper(text), wrapper()), (wrapper(text), None), (RuntimeError(text), None)):
+        with (
+            pytest.raises(SppnetError, match=r"^Ray stopped \(builtins.AttributeError: .* no 'as_buffer'\); "),
+            one_line(),
+        ):
+            raise error from cause
+    with pytest.raises(SppnetError, match=r"^Ray stopped \(OwnerDied: it is gone\); "), one_line():
+        raise type("OwnerDied", (Exception,), {"__module__": "ray.exceptions"})("it is gone") from wrapper()

@@ -120,6 +120,7 @@ def test_options_of_an_address() -> None:
     assert split_options("s3://b/k?region=x&scheme=http") == ("s3://b/k", "region=x&scheme=http")
     assert split_options("s3://b/what?.jpg") == ("s3://b/what?.jpg", "")
     assert split_options("s3://b/k") == ("s3://b/k", "")
+    assert split_options("https://host/a.txt?key=1") == ("https://host/a.txt?key=1", "")
 
 
 def test_a_run_that_goes_on_has_every_image_once(

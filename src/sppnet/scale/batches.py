@@ -242,7 +242,10 @@ def _images(table: Any) -> Iterator[tuple[str, str | None, Any]]:
     kinds = check_columns(table.schema)
     for i in range(table.num_rows):
         path = table.column("path")[i].as_py() if "path" in kinds else None
-        data = table.column("bytes")[i].as_buffer() if "bytes" in kinds and table.column("bytes")[i].is_valid else None
+        cell = table.column("bytes")[i] if "bytes" in kinds else None
+        if isinstance(cell, pa.DictionaryScalar):  # one cell at a time: the whole column may not fit in memory
+            cell = cell.value
+        data = cell.as_buffer() if cell is not None and cell.is_valid else None
         yield path or f"image {i + 1} of the batch", path, data
 
 

@@ -19,6 +19,9 @@ __all__ = ["Stage", "connected", "import_ray", "one_line", "pool_sizes", "run_st
 
 _STORE_BYTES = 200_000_000  # enough for names of images, which are all that most runs send
 _MAX_BLOCKS = 2000
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_TRACEBACK = re.compile(r"^ +File \".*\", line \d+", re.MULTILINE)
+_RAISED = re.compile(r"^[A-Za-z_][\w.]*(?:: .+)?$", re.MULTILINE)  # what a traceback ends with: it isn't indented
 _WAIT_S = 30.0
 """A cluster may just be starting. Ray itself would ask for five minutes."""
 
@@ -214,21 +217,27 @@ def one_line() -> Iterator[None]:
         # Of what the constructor of an actor raised, Ray brings the traceback only, as a text
         if ours := re.findall(r"^sppnet\.errors\.\w+: (.+)$", str(error), re.MULTILINE):
             raise SppnetError(ours[-1]) from error
-        deepest = _deepest(error)
         raise SppnetError(
-            f"Ray stopped ({type(deepest).__name__}: {_first_line(deepest)}); what was done is written: run the same "
-            "command again"
+            f"Ray stopped ({_what_began(error)}); what was done is written: run the same command again"
         ) from error
 
 
-def _deepest(error: BaseException) -> BaseException:
-    """What began it: of an error in a worker, what Ray brought of it."""
+def _what_began(error: BaseException) -> str:
+    """Type and message of what began it: of an error in a worker, what Ray brought of it."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
         cause = getattr(cause, "cause", None) or cause.__cause__
-    return seen[-1]
+    if not type(seen[-1]).__module__.startswith("ray.") and not _TRACEBACK.search(str(seen[-1])):
+        return f"{type(seen[-1]).__name__}: {_first_line(seen[-1])}"
+    for wrapper in reversed(seen):  # Ray brings the traceback as a text: after the last file it names what was raised
+        text = _COLOURS.sub("", str(wrapper))
+        files = list(_TRACEBACK.finditer(text))
+        if files and (raised := _RAISED.search(text, files[-1].end())):
+            return raised[0]
+    told = next((one for one in reversed(seen) if str(one).strip()), seen[-1])
+    return f"{type(told).__name__}: {_first_line(told)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,15 +7,28 @@ import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.scale.arrow import pa, pafs
 
-__all__ = ["MAX_FILE_BYTES", "is_address", "locate", "path_of_text", "read_address", "split_options", "text_of_path"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "absolute_path",
+    "is_address",
+    "local_or_address",
+    "locate",
+    "path_of_text",
+    "read_address",
+    "split_options",
+    "text_of_path",
+]
 
 MAX_FILE_BYTES = 2 << 30
 """Larger files are no images; they are refused before they are read."""
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")  # how Python holds bytes of a name that aren't UTF-8
+_OF_PYARROW = ("file", "local", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "mock")
+_THIS_MACHINE = ("file:///", "local:///")
 
 
 def is_address(text: str) -> bool:
@@ -24,11 +37,41 @@ def is_address(text: str) -> bool:
     return bool(mark) and scheme.replace("+", "").replace("-", "").isalnum()
 
 
+def local_or_address(text: str) -> str:
+    """An absolute path where ``text`` is one of this machine, ``file:///`` addresses included; otherwise ``text``."""
+    scheme = next((one for one in _THIS_MACHINE if text.startswith(one)), "")
+    text = text[max(0, len(scheme) - 1) :]
+    return text if is_address(text) else absolute_path(text)
+
+
+def absolute_path(path: str) -> str:
+    """The same for all ways to write a path: ``a``, ``./a``, ``b/../a``. A link is kept, unless ``..`` follows it."""
+    if path.startswith("/") and path[1:2] != "/" and os.path.normpath(path) == path:
+        return path
+    whole = Path(path).absolute()
+    parts = whole.parts
+    if ".." in parts:  # what is above a link isn't what is before it in the path
+        end = len(parts) - parts[::-1].index("..")
+        whole = Path(_real(str(Path(*parts[:end]))), *parts[end:])
+    text = str(whole)
+    return text[1:] if text.startswith("//") else text
+
+
+@lru_cache(maxsize=1024)
+def _real(folder: str) -> str:
+    try:
+        return os.path.realpath(folder)
+    except (OSError, ValueError):  # reading it gives the error
+        return os.path.normpath(folder)
+
+
 def split_options(address: str) -> tuple[str, str]:
     """Divide ``s3://bucket/images?region=eu-west-1`` into the address and the options of the store.
 
-    A question mark without an equals sign after it belongs to the name of a file.
+    A question mark without an equals sign after it belongs to the name of a file; so does all of a web address.
     """
+    if address.startswith(("http://", "https://")):  # there it is a part of the address
+        return address, ""
     place, _, options = address.rpartition("?")
     return (place, options) if place and "=" in options and "/" not in options.partition("=")[0] else (address, "")
 
@@ -63,7 +106,7 @@ def _store(scheme: str, host: str, options: str) -> tuple[Any, str]:
     try:
         return tuple(pafs.FileSystem.from_uri(address))
     except pa.ArrowInvalid as error:
-        if "scheme" not in str(error).lower():
+        if scheme.lower() in _OF_PYARROW and not str(error).startswith("Unrecognized filesystem type"):
             raise ArgumentError(f"{address}: {_line(error)}; check the address") from error
     except ImportError as error:  # fsspec knows the scheme, and lacks the package for it
         raise ArgumentError(f"{address}: {_line(error)}; then run the same command again") from error
@@ -72,12 +115,14 @@ def _store(scheme: str, host: str, options: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        filesystem, root = url_to_fs(f"{scheme}://{host}/")
+        filesystem, root = url_to_fs(f"{scheme}://{host}/", **dict(parse_qsl(options)))
     except (ImportError, ValueError) as error:
         raise ArgumentError(
             f"{address}: {_line(error)}; expected an address that pyarrow.fs or an installed fsspec package knows, "
             "as s3://bucket/folder"
         ) from error
+    except Exception as error:  # each package has errors of its own
+        raise ArgumentError(f"{address}: can't be reached ({_line(error)}); check the address and the keys") from error
     return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), root
 
 

@@ -6,6 +6,7 @@ with them after a kill between the two writes. Here the results are the only rec
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import Counter
@@ -19,12 +20,13 @@ from sppnet._types import Progress, no_progress
 from sppnet.errors import ArgumentError
 from sppnet.scale.cluster import Stage, connected, import_ray, one_line, run_stages
 from sppnet.scale.parts import Parts
-from sppnet.scale.places import is_address, split_options
-from sppnet.scale.sources import Chunk, plan_chunks
+from sppnet.scale.places import is_address, local_or_address, split_options
+from sppnet.scale.sources import Chunk, changed_tables, plan_chunks
 from sppnet.scale.work import Action, ChunkWorker, PrepareWorker, Task
 
 __all__ = ["IMAGES_A_PART", "IMAGES_A_PREPARED_PART", "ScaleReport", "run_on_ray", "stages_of"]
 
+_log = logging.getLogger("sppnet")
 IMAGES_A_PART = 64
 """Images in a file of results: what is lost, at most, when a process is killed."""
 IMAGES_A_PREPARED_PART = 16
@@ -40,7 +42,7 @@ class ScaleReport:
     Attributes:
         images: of the source.
         resumed: how many of them an earlier run had done.
-        failed: how many failed for each reason, in this run and earlier ones.
+        failed: how many of them failed for each reason, in this run and earlier ones.
         missing: images of the source that the results lack. There are none.
         twice: images that the results have more than once. There are none.
         seconds: of this run, from the first chunk on.
@@ -112,16 +114,26 @@ def run_on_ray(
         loaded.sha256,
         Parts(output, task.column, loaded.kind, top),
     )
-    before = parts.read(sha256, sppnet.__version__)
+    keys = {key for chunk in chunks for key in chunk.keys}
+    before = parts.read(sha256, sppnet.__version__, keys)
+    if before.relative:
+        raise ArgumentError(
+            f"--output {output}: has rows with relative names ({before.relative}), as an older sppnet wrote them, and "
+            "nobody knows which folder they begin in; name another folder"
+        )
     retried = 0
     if retry_failed and before.failed:
-        retried = parts.forget_failed()
-        before = parts.read(sha256, sppnet.__version__)
-    keys = {key for chunk in chunks for key in chunk.keys}
+        retried = parts.forget_failed(keys)
+        before = parts.read(sha256, sppnet.__version__, keys)
+    options = split_options(source)[1] if is_address(local_or_address(source)) else ""
+    for table in changed_tables(chunks, options, before.keys, before.newest_ns):
+        _log.warning(
+            f"{table}: was changed after {output} was written; rows of it that are there count as done, whatever their "
+            "bytes: name another folder for --output if they are other images"
+        )
     left = [rest for chunk in chunks if (rest := chunk.without(before.keys)) is not None]
     todo, start = sum(len(chunk.keys) for chunk in left), time.perf_counter()
     if left:
-        options = split_options(source)[1] if is_address(source) else ""
         stages = stages_of(task, sha256, output, options, actors, proposal_actors)
         cores = None if task.device == "cuda" or actors is None else actors
         if proposal_actors and task.device == "cpu":  # one that waits for a core would wait for ever
@@ -131,7 +143,7 @@ def run_on_ray(
             for _ in progress(ticks, _WORDS[task.action], total=todo):
                 pass
     seconds = time.perf_counter() - start
-    after = parts.read(sha256, sppnet.__version__) if left else before
+    after = parts.read(sha256, sppnet.__version__, keys) if left else before
     resumed = len(keys & before.keys)
     missing = len(keys - after.keys)
     return ScaleReport(len(keys), resumed, _most(after.failed), missing, after.twice, seconds, retried)
