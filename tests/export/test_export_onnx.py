@@ -93,11 +93,10 @@ class Exported:
         boxes, scores, pooled, pixels = found[0], found[1], found[2], found[3:]
         features, weights = self.detector.window_features(), self.detector.weights_
         (height, width), maps, scales = image.shape[:2], [], []
-        for side, resized in zip(features.short_sides_px, pixels, strict=True):
-            h, w = input_size(height, width, side, round(side * features.max_long_ratio), features.engine.size_multiple)
-            by_pillow = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BILINEAR))
-            assert resized.shape == (1, h, w, 3)
-            assert np.abs(resized[0].astype(int) - by_pillow).max() <= 1
+        for resized, by_pillow in zip(pixels, features.inputs(image), strict=True):
+            (h, w), found = by_pillow.shape[:2], resized[0].astype(int)
+            assert found.shape == by_pillow.shape
+            assert np.abs(found - by_pillow).max() <= 1
             maps.append(np.asarray(features.engine(resized[0])).transpose(2, 0, 1))
             scales.append((w / width, h / height))
         known = ImageMaps(tuple(maps), np.array(scales, np.float32), height, width, features.quantised)
@@ -171,6 +170,11 @@ def test_sizes_of_images(small: Exported) -> None:
     for height, width in ((1, 1), (1, 90), (200, 3), (97, 161), (512, 512)):
         part = np.ascontiguousarray(image[:height, :width])
         small.check(part, unambiguous(small.detector, part, odd_windows(height, width)))
+    rng = np.random.default_rng(0)  # far larger than both scales, or than one: means of blocks come first
+    for height, width in ((2000, 3000), (1001, 399), (5, 5000)):
+        part = np.clip(np.resize(image, (height, width, 3)) + rng.integers(-9, 9, (height, width, 3)), 0, 255)
+        part = part.astype(np.uint8)
+        small.check(part, unambiguous(small.detector, part, odd_windows(height, width)))
     small.check(image, np.zeros((0, 4), np.float32))
     small.check(image, np.array([[10, 20, 100, 200]], np.float32))
 
@@ -231,6 +235,28 @@ def test_is_what_detect_finds(tmp_path: Path) -> None:
     np.testing.assert_allclose(boxes[shown], found.xyxy, atol=2)
 
 
+@pytest.mark.slow
+def test_is_the_detector_on_a_large_image(tmp_path: Path) -> None:
+    """The cat, 3000 pixels high: boxes are as near, for their size, as those of the small image."""
+    detector = SPPDetector.load().set_params(features__precision="float32")
+    session = open_file(export_onnx(detector, tmp_path / "detector.onnx")[0])
+    image = np.asarray(Image.fromarray(data.chelsea()).resize((4510, 3000), Image.Resampling.BICUBIC))
+    image = image // 2 + np.random.default_rng(0).integers(0, 20, image.shape, np.uint8)
+    rng = np.random.default_rng(1)
+    corner, size = rng.uniform(0, 0.6, (40, 2)), rng.uniform(0.05, 0.4, (40, 2))
+    place = (np.concatenate([corner, corner + size], 1) * ([4510, 3000] * 2)).astype(np.float32)
+    windows = unambiguous(detector, image, place)
+    boxes, scores = session.run(["boxes", "scores"], {"image": image[None], "windows": windows})
+    features, weights = detector.window_features(), detector.weights_
+    head = HeadEngine(weights.arrays(), features.quantised, threads=1)
+    margins, deltas = head.scores(head.fc(np.asarray(features.pool(features.maps(image), windows))))
+    limit = np.array([4510, 3000] * 2, np.float32)
+    np.testing.assert_allclose(boxes, np.clip(decode_deltas(windows, deltas), 0, limit), atol=3)
+    for c in range(weights.classes):
+        one = (1 / (1 + np.exp(-np.ascontiguousarray(margins[:, c])))).astype(np.float32)
+        np.testing.assert_allclose(scores[:, c], weights.probability(one, c), atol=0.003)
+
+
 def test_suppression_of_each_class(small: Exported, tmp_path: Path) -> None:
     (path,) = export_onnx(small.detector, tmp_path / "d.onnx", suppression=True)
     onnx.checker.check_model(onnx.load(path), full_check=True)
@@ -238,21 +264,26 @@ def test_suppression_of_each_class(small: Exported, tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     corner = rng.uniform(0, 120, (300, 2))
     windows = np.concatenate([corner, corner + rng.uniform(90, 200, (300, 2))], 1).astype(np.float32)
+    none = [[-900, -900, -700, -700], [2000, 0, 2300, 200], [0, 5000, 90, 5090], [200, 200, 20, 10], [50, 50, 50, 90]]
+    windows = np.concatenate([windows, np.array(none, np.float32)])
     inputs = {"image": image[None], "windows": windows}
     boxes, scores = small.session.run(["boxes", "scores"], inputs)
     expected = []
     for c in range(len(NAMES)):
-        kept = nms(boxes[:, c], scores[:, c], 0.4)[:100]
+        (there,) = np.nonzero((boxes[:, c, 2:] > boxes[:, c, :2]).all(1))
+        kept = there[nms(boxes[there, c], scores[there, c], 0.4)[:100]]
         expected += [(-scores[k, c], c, *boxes[k, c]) for k in kept]
     rows = np.array(sorted(expected))
     assert 10 < len(rows) < 290
+    assert ((boxes[300:, :, 2:] <= boxes[300:, :, :2]).any(2)).all()  # clipped away, or reversed, and left out
     found = session.run(["boxes", "scores", "class_ids"], inputs)
     assert [o.name for o in session.get_outputs()] == ["boxes", "scores", "class_ids"]
     np.testing.assert_array_equal(found[0], rows[:, 2:].astype(np.float32))
     np.testing.assert_array_equal(found[1], -rows[:, 0].astype(np.float32))
     np.testing.assert_array_equal(found[2], rows[:, 1].astype(np.int64))
-    nothing = session.run(None, inputs | {"windows": np.zeros((0, 4), np.float32)})
-    assert [v.shape for v in nothing] == [(0, 4), (0,), (0,)]
+    for few in (np.zeros((0, 4), np.float32), np.array(none, np.float32)):
+        nothing = session.run(None, inputs | {"windows": few})
+        assert [v.shape for v in nothing] == [(0, 4), (0,), (0,)]
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])

@@ -13,7 +13,7 @@ from sppnet.runtime.onnx_graph import Attribute, OnnxGraph
 
 __all__ = ["Arithmetic"]
 
-_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float64": 11}  # as operators' attributes have them
+_TYPES = {"float32": 1, "uint8": 2, "int32": 6, "int64": 7, "float64": 11}  # as operators' attributes have them
 
 
 class Arithmetic:
@@ -25,10 +25,12 @@ class Arithmetic:
 
     Args:
         graph: where they are put.
+        prefix: of the names that are made up.
     """
 
-    def __init__(self, graph: OnnxGraph) -> None:
+    def __init__(self, graph: OnnxGraph, prefix: str = "") -> None:
         self.graph = graph
+        self._prefix = prefix
         self._count = 0
 
     def __call__(
@@ -47,10 +49,10 @@ class Arithmetic:
         """
         self._count += 1
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        return self.graph.node(operator, names, name or f"{operator.lower()}.{self._count}", **attributes)
+        return self.graph.node(operator, names, name or f"{self._prefix}{operator.lower()}.{self._count}", **attributes)
 
     def cast(self, tensor: str, dtype: str) -> str:
-        """``tensor`` as ``float32``, ``float64``, ``int64`` or ``uint8``."""
+        """``tensor`` as ``float32``, ``float64``, ``int32``, ``int64`` or ``uint8``."""
         return self("Cast", tensor, to=_TYPES[dtype])
 
     def columns(self, tensor: str, which: Sequence[int]) -> str:

@@ -21,8 +21,9 @@ from sppnet.detection.maps import MapScale
 from sppnet.detection.weights import LEAST_SCORE, DetectorWeights
 from sppnet.errors import ArgumentError, NotFittedError
 from sppnet.export.arithmetic import Arithmetic
+from sppnet.export.resizing import add_resized
 from sppnet.export.windows import add_cells, add_input_size, add_pyramid, add_scale_choice
-from sppnet.runtime.onnx_graph import MODEL_START, OnnxGraph
+from sppnet.runtime.onnx_graph import MODEL_START, BranchingGraph, OnnxGraph
 from sppnet.storage.atomic import write_bytes
 
 __all__ = ["check_export", "export_onnx"]
@@ -142,12 +143,12 @@ def _metadata(detector: SPPDetector, engine: LiteEngine) -> dict[str, str]:
 
 
 def _whole_graph(detector: SPPDetector, engine: LiteEngine, suppression: bool) -> bytes:
-    graph = OnnxGraph("detector", _OPSET, _metadata(detector, engine))
+    graph = BranchingGraph("detector", _OPSET, _metadata(detector, engine))
     steps = Arithmetic(graph)
     image = graph.input("image", "uint8", (1, "height", "width", 3))
     windows = graph.input("windows", "float32", ("k", 4))
     sides = steps.cast(steps("Shape", image, start=1, end=3), "float64")
-    maps, scales, limits = _add_maps(steps, detector, engine, image, sides)
+    maps, scales, limits = _add_maps(graph, steps, detector, engine, image, sides)
     scale_rows = steps.joined(*(steps("Unsqueeze", scale, np.array([0])) for scale in scales))
     limit_rows = steps.joined(*(steps("Unsqueeze", limit, np.array([0])) for limit in limits))
     index = add_scale_choice(steps, windows, scale_rows)
@@ -180,7 +181,7 @@ def _longest_px(detector: SPPDetector, short_side_px: int) -> int:
 
 
 def _add_maps(
-    steps: Arithmetic, detector: SPPDetector, engine: LiteEngine, image: str, sides: str
+    graph: BranchingGraph, steps: Arithmetic, detector: SPPDetector, engine: LiteEngine, image: str, sides: str
 ) -> tuple[list[str], list[str], list[str]]:
     """Maps ``(1, channels, h, w)``, scales ``(4,)`` and sizes ``(2,)``, width first, of each scale."""
     maps, scales, limits = [], [], []
@@ -189,12 +190,8 @@ def _add_maps(
         size = add_input_size(steps, sides, side, _longest_px(detector, side), engine.size_multiple)
         factors = steps.cast(steps("Div", size, sides), "float32")
         scales.append(steps("Gather", factors, np.array([1, 0, 1, 0]), axis=0))
-        shape = steps.joined(np.array([1]), steps.cast(size, "int64"), np.array([3]))
-        # nothing outside the image has a weight: nearest to Pillow's, which the detector uses
-        resized = steps(
-            "Resize", image, "", "", shape, mode="linear", antialias=1, exclude_outside=1, name=f"{prefix}image"
-        )
-        maps.append(add_convolutions(steps.graph, engine.network, engine.weights, resized, prefix))
+        resized = add_resized(graph, image, sides, size, prefix)
+        maps.append(add_convolutions(graph, engine.network, engine.weights, resized, prefix))
         limits.append(steps.cast(steps("Gather", steps("Shape", maps[-1]), np.array([3, 2]), axis=0), "float64"))
     return maps, scales, limits
 
@@ -240,9 +237,15 @@ def _add_suppression(steps: Arithmetic, detector: SPPDetector, boxes: str, score
     """From all boxes to the outputs ``boxes``, ``scores`` and ``class_ids``."""
     # each class is an image of its own: every class has boxes of its own
     of_class = steps("Transpose", boxes, perm=[1, 0, 2])
-    confidence = steps("Unsqueeze", steps("Transpose", scores, perm=[1, 0]), np.array([1]))
+    low, high = (steps("Gather", of_class, np.array(which), axis=2) for which in ([0, 1], [2, 3]))
+    # a box without area, or a reversed one, is none: clipping leaves those of windows outside
+    shortest = steps("ReduceMin", steps("Sub", high, low), np.array([2]), keepdims=0)
+    there = steps("Greater", shortest, _F32(0))
+    confidence = steps("Where", there, steps("Transpose", scores, perm=[1, 0]), _F32(-1))
+    confidence = steps("Unsqueeze", confidence, np.array([1]))
     most, iou = np.array([AFTER_NMS]), np.array([detector.suppression.nms_iou], _F32)
-    chosen = steps("NonMaxSuppression", of_class, confidence, most, iou)  # (n, 3): class, 0, window
+    least = np.array([-0.5], _F32)  # leaves out the -1 above, and no probability, which may be 0
+    chosen = steps("NonMaxSuppression", of_class, confidence, most, iou, least)  # (n, 3): class, 0, window
     found = steps("GatherND", confidence, chosen)
     order = "suppressed.order"
     steps.graph.node("TopK", [found, steps("Shape", found)], "scores", order, axis=0, largest=1, sorted=1)

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from sppnet.errors import ArgumentError
 
-__all__ = ["MODEL_START", "OnnxGraph"]
+__all__ = ["MODEL_START", "Branch", "BranchingGraph", "OnnxGraph"]
+
+_GRAPH = 5  # the type of an attribute, as onnx.proto numbers them
 
 Attribute = int | float | str | Sequence[int] | Sequence[float]
 
@@ -124,6 +126,50 @@ class OnnxGraph:
             opsets += _message(8, _text(1, domain) + _number(2, 1))
         notes = [_message(14, _text(1, key) + _text(2, value)) for key, value in self.metadata.items()]
         return MODEL_START + _message(7, graph) + opsets + b"".join(notes)
+
+
+class Branch(OnnxGraph):
+    """What one branch does. It may use all tensors that were written into the graph around it before.
+
+    Args:
+        name: of the branch.
+        around: the graph that has the branch; it also keeps the constants.
+    """
+
+    def __init__(self, name: str, around: OnnxGraph) -> None:
+        super().__init__(name, around.opset)
+        self._around = around
+
+    def constant(self, name: str, value: NDArray[np.generic] | np.generic) -> str:
+        """Put an array into the graph around, which all branches see; see :meth:`OnnxGraph.constant`."""
+        return self._around.constant(name, value)
+
+    def to_message(self) -> bytes:
+        """Write the branch as the ``GraphProto`` of an attribute."""
+        nodes = b"".join(_message(1, node) for node in self._nodes)
+        return nodes + _text(2, self.name) + b"".join(_message(12, value) for value in self._outputs)
+
+
+class BranchingGraph(OnnxGraph):
+    """A graph that may have branches. Arguments as for :class:`~sppnet.runtime.onnx_graph.OnnxGraph`."""
+
+    def either(self, condition: str, yes: Branch, no: Branch, output: str) -> str:
+        """Add the operator that runs one of two branches.
+
+        Args:
+            condition: name of a tensor: bool, a single one.
+            yes: runs where the condition holds. It has one output.
+            no: runs otherwise. It has one output, of the same type.
+            output: name of the result.
+
+        Returns:
+            ``output``.
+        """
+        node = _text(1, condition) + _text(2, output) + _text(3, output) + _text(4, "If")
+        for key, branch in (("else_branch", no), ("then_branch", yes)):
+            node += _message(5, _text(1, key) + _message(6, branch.to_message()) + _number(20, _GRAPH))
+        self._nodes.append(node)
+        return output
 
 
 def _varint(value: int) -> bytes:
