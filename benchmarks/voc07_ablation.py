@@ -107,7 +107,12 @@ ROWS = {
     "fc7-soft": Row("the same with fc7", FC7, True, SOFT),
     "small-all": Row("two scales (352, 608 px), one refinement and voting", SMALL, True, ALL),
     "small-soft": Row("the same, soft suppression", SMALL, True, SOFT),
-    "int8-soft": Row("**the same, convolutions and maps in int8 (the default model)**", INT8, True, SOFT),
+    "int8-soft": Row(
+        "**the same, convolutions and maps in int8 (the default of `sppnet train`, with one refinement)**",
+        INT8,
+        True,
+        SOFT,
+    ),
     "int8-refined": Row("the same, three refinements", INT8, True, SOFT | {"refinements": 3}),
     "head-longer": Row("the same, the layers alone trained on as long as below", INT8, True, SOFT, (), HEAD_ALONE),
     "tuned": Row("**the same, the last seven blocks of the convolutions tuned**", INT8, True, SOFT, (), {}),

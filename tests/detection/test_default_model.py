@@ -42,6 +42,8 @@ def test_file_explains_itself(detector: SPPDetector) -> None:
     assert metadata["backbone"]["name"] == "efficientnet-lite0+mid"
     assert len(metadata["backbone"]["weights_sha256"]) == 64
     assert metadata["training"]["images"] == 4253
+    assert detector.tuned_ is not None
+    assert (detector.tuned_.blocks, detector.tuned_.precision) == (7, "int8")
     for protocol in ("voc07-11pt", "voc-area"):
         measured = metadata["metrics"][protocol]
         assert set(measured["ap"]) == set(VOC_CLASS_NAMES)

@@ -119,6 +119,9 @@ def test_shapes_are_checked(whole: SPPDetector, image: U8) -> None:
 
 
 def test_other_levels_or_backbone_need_a_training(image: U8) -> None:
-    for change in ({"features__levels": (2, 1)}, {"backbone": "efficientnet-lite0"}):
-        with pytest.raises(ArgumentError, match=r"trained on vectors of 9072 numbers.*fit it again"):
+    for change, message in (
+        ({"features__levels": (2, 1)}, r"trained on vectors of 9072 numbers.*fit it again"),
+        ({"backbone": "efficientnet-lite0"}, "tuned convolutions of this detector are those of"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
             small(**change).detect(image)

@@ -13,7 +13,14 @@ import torch
 from sppnet import GridProposer, ModelFileError, SelectiveSearch, SPPDetector, load_backbone
 from sppnet.backbones.base import Backbone
 from sppnet.detection.model_file import read_model, write_model
-from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SuppressionOptions, SvmOptions
+from sppnet.detection.options import (
+    FeatureOptions,
+    FinetuneOptions,
+    HeadOptions,
+    SuppressionOptions,
+    SvmOptions,
+    TuningOptions,
+)
 from sppnet.errors import ArgumentError, WeightsError
 from sppnet.proposals.search import COLOUR, SIZE, Mode
 from tiny_model import save_tiny_model
@@ -107,8 +114,7 @@ def test_numbers_of_numpy_are_written(tiny: Path, tmp_path: Path) -> None:
 
 def test_the_default_model() -> None:
     detector = SPPDetector.load()
-    fresh = SPPDetector(features=FeatureOptions(precision=detector.features.precision))
-    fresh.set_params(suppression__refinements=1)  # it was measured so
+    fresh = SPPDetector(tuning=TuningOptions())
     assert detector.get_params(deep=False) == fresh.get_params(deep=False)
 
 

@@ -114,7 +114,7 @@ class SuppressionOptions:
         soft_sigma: above 0, each better box that overlaps one less multiplies its score by
             ``exp(-iou ** 2 / soft_sigma)`` (soft non-maximum suppression, Bodla et al., 2017). 0 turns it off.
         refinements: so often the most probable regressed boxes are pooled, scored and regressed again, in [0, 10]
-            (iterative localisation, Gidaris and Komodakis, 2015). The default model has 1.
+            (iterative localisation, Gidaris and Komodakis, 2015).
         box_voting: a detection's box is the mean of all boxes of its class that overlap it, weighted by score.
 
     Raises:
