@@ -145,6 +145,13 @@ def browser_page(width: int = 1280, height: int = 800, **options: Any) -> Iterat
         assert not errors, errors
 
 
+def playwright_timeout() -> type[Exception]:
+    """The error of an element that never came, or went before it was clicked."""
+    from playwright.sync_api import TimeoutError as NeverThereError
+
+    return NeverThereError
+
+
 class Person:
     """Labels images as a person would who sees what is right."""
 
@@ -179,7 +186,7 @@ class Person:
         self.count["images"] += 1
         name, drawn = self.state()["name"], 0
         while self.page.locator(".canvas").count() and self.state()["name"] == name:
-            while added_and_rejected := self._correct(wanted):  # look again: suggestions may have changed meanwhile
+            while (added_and_rejected := self._correct(wanted)) is not None:  # suggestions may change meanwhile
                 drawn += added_and_rejected[0]
             self.page.evaluate("document.activeElement?.blur()")
             self.page.keyboard.press("Enter")
@@ -209,7 +216,10 @@ class Person:
                 rects = [s["rect"] for s in self.state()["suggestions"]]
                 if suggestion["rect"] in rects:
                     place = rects.index(suggestion["rect"])
-                    self.page.locator(".boxes .dashed + .icon").nth(place).click()
+                    try:
+                        self.page.locator(".boxes .dashed + .icon").nth(place).click(timeout=3000)
+                    except playwright_timeout():  # suggestions changed just then: look again
+                        return 0, rejected
                     self.count["rejected"] += 1
                     rejected += 1
         added = 0

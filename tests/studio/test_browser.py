@@ -75,7 +75,7 @@ def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
         page.wait_for_timeout(20)
 
 
-@pytest.mark.parametrize("digits", [24], indirect=True)
+@pytest.mark.parametrize("digits", [18], indirect=True)
 def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth], tmp_path: Path) -> None:
     """From the first box to detections in other images, by mouse and keyboard."""
     folder, truth = digits
