@@ -76,6 +76,12 @@ def test_find_images(tmp_path: Path) -> None:
     assert find_images(tmp_path) == find_images(str(tmp_path)) == [tmp_path / "a.jpg"]
     same = [tmp_path / "a.jpg", tmp_path, tmp_path / "b" / ".." / "a.jpg", tmp_path / "." / "a.jpg"]
     assert find_images(same) == [tmp_path / "a.jpg"]
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "far" / "a.jpg").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
+    others = [tmp_path / "a.jpg", tmp_path / "link" / ".." / "a.jpg"]  # what is above a link is another folder
+    assert find_images(others) == others
+    (tmp_path / "far" / "a.jpg").unlink()
     assert find_images([tmp_path, "missing.jpg"]) == [tmp_path / "a.jpg", Path("missing.jpg")]
 
 

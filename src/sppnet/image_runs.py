@@ -14,6 +14,7 @@ from sppnet._types import OnError, Progress, no_progress
 from sppnet.checking import check_one_of
 from sppnet.errors import OutputError, SppnetError
 from sppnet.storage.atomic import FULL
+from sppnet.storage.journal import JournalError
 from sppnet.storage.names import in_utf8
 
 __all__ = ["FailedImage", "Failures", "ImageRun"]
@@ -57,10 +58,11 @@ class Failures:
         """Add an image that failed.
 
         Raises:
-            Exception: ``error`` itself, with ``on_error="fail"``, where a disk is full, or where nobody reads the
-                output any more.
+            Exception: ``error`` itself, with ``on_error="fail"``, where a disk is full or progress can't be saved, or
+                where nobody reads the output any more.
         """
-        full = isinstance(error, OutputError) and error.errno in FULL  # all others would fail, too, once computed
+        full = isinstance(error, JournalError) or (isinstance(error, OutputError) and error.errno in FULL)
+        # with a full disk all others would fail, too, once they are computed
         if self.on_error == "fail" or full or isinstance(error, BrokenPipeError):
             raise error
         message = str(error) or "not enough memory; make the image smaller, or use smaller scales"

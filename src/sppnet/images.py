@@ -39,6 +39,7 @@ from sppnet.image_files import (
 )
 from sppnet.image_modes import rgb_of_array, upright_rgb
 from sppnet.storage.atomic import Buffer
+from sppnet.storage.names import path_key
 from sppnet.storage.reading import FileState, file_state
 from sppnet.storage.walking import walk_files
 
@@ -240,7 +241,7 @@ def list_images(paths: Iterable[str | os.PathLike[str]], *, videos: list[Path] |
     found: dict[str, Path] = {}  # by the absolute path: one file may be named in several ways
 
     def add(path: Path) -> None:
-        found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - no link is followed
+        found.setdefault(path_key(str(path)), path)
 
     for path in map(as_path, paths):
         if not path.is_dir():

@@ -23,9 +23,10 @@ from sppnet.scale import ray_run  # noqa: E402 - they need pyarrow
 from sppnet.scale.batches import detect_batch  # noqa: E402
 from sppnet.scale.cluster import Stage  # noqa: E402
 from sppnet.scale.parts import Parts  # noqa: E402
-from sppnet.scale.places import absolute_path, locate, read_address  # noqa: E402
+from sppnet.scale.places import locate, read_address  # noqa: E402
 from sppnet.scale.sources import chunk_table, key_of, plan_chunks  # noqa: E402
 from sppnet.scale.work import ChunkWorker, Task  # noqa: E402
+from sppnet.storage.names import path_key  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -105,12 +106,12 @@ def test_rows_of_an_older_sppnet_with_relative_names(scale: Any, images: list[Pa
 def test_names_that_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     here = str(tmp_path)
-    assert {absolute_path(name) for name in ("a", "./a", "b/../a", f"{here}//a", f"//{here}/./a/")} == {f"{here}/a"}
+    assert {path_key(name) for name in ("a", "./a", "b/../a", f"{here}//a", f"//{here}/./a/")} == {f"{here}/a"}
     (tmp_path / "far" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "far" / "deep")
-    assert absolute_path("link/../a") == f"{here}/far/a"  # as the system has it
-    assert absolute_path("link/a") == f"{here}/link/a"
-    assert absolute_path("a\0/../b").endswith("/b")
+    assert path_key("link/../a") == f"{here}/far/a"  # as the system has it
+    assert path_key("link/a") == f"{here}/link/a"
+    assert path_key("a\0/../b").endswith("/b")
 
 
 def test_results_join_the_table(images: list[Path], detector: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sppnet.classification.multiview import AnyView, MapViews
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.pooling.bins import Level, Levels, normalise_levels
+from sppnet.pooling.bins import Level, Levels
 
 __all__ = [
     "FOLDS",
@@ -23,7 +23,6 @@ __all__ = [
     "MAX_WIDTH",
     "SEEDS",
     "check_costs",
-    "check_levels",
     "check_views",
     "labels_by_name",
     "short_levels",
@@ -39,21 +38,6 @@ MAX_LEVELS, MAX_BINS = 16, 64
 """Levels of a network that a model file holds, and rows and columns of each."""
 MAX_HIDDEN, MAX_WIDTH = 8, 1 << 16
 """Fully connected layers before the last, of a network that a model file holds, and the width of each."""
-
-
-def check_levels(levels: object) -> tuple[Level, ...]:
-    """Give levels as (rows, columns) each; numbers of NumPy do, too.
-
-    Raises:
-        ArgumentError: as of :func:`~sppnet.pooling.bins.normalise_levels`.
-
-    >>> check_levels(np.array([2, 1])), check_levels([(2, np.int64(3))])
-    (((2, 2), (1, 1)), ((2, 3),))
-    """
-    plain: Any = levels.tolist() if isinstance(levels, np.ndarray) else levels
-    if isinstance(plain, Sequence) and not isinstance(plain, str):
-        plain = [_plain_level(level) for level in plain]
-    return normalise_levels(plain)
 
 
 def short_levels(levels: Sequence[Level]) -> Levels:
@@ -155,16 +139,6 @@ def svm_parameters(training: object) -> dict[str, Any]:
         }
     except ArgumentError:
         return {}
-
-
-def _plain_level(level: object) -> object:
-    if isinstance(level, np.ndarray):
-        return level.tolist()
-    if isinstance(level, np.integer):
-        return int(level)
-    if isinstance(level, Sequence) and not isinstance(level, str):
-        return tuple(int(n) if isinstance(n, np.integer) else n for n in level)
-    return level
 
 
 def _some(names: Sequence[str]) -> str:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from sppnet.backbones.base import Backbone
 from sppnet.checking import check_number, check_whole, check_wholes
-from sppnet.classification.checks import check_levels
 from sppnet.errors import ArgumentError
 from sppnet.pooling.bins import DEFAULT_LEVELS, Levels
 from sppnet.pooling.cells import Windows
@@ -118,7 +117,7 @@ class SPPClassifier(nn.Module):
         num_classes = check_whole("num_classes", num_classes, 1, 1 << 20)
         check_number("dropout", dropout, 0, 1)
         self.backbone = backbone
-        self.pool: Any = levels if isinstance(levels, FixedPool) else SpatialPyramidPool(check_levels(levels), mode)
+        self.pool: Any = levels if isinstance(levels, FixedPool) else SpatialPyramidPool(levels, mode)
         self.normalise = bool(normalise)
         self.hidden = check_wholes("hidden", hidden, 1, 1 << 16, empty=True)
         self.dropout = float(dropout)

@@ -15,7 +15,7 @@ from sppnet._types import Progress, no_progress
 from sppnet.backbones.engines.load import has_engine, load_engine
 from sppnet.backbones.registry import backbone_spec, load_backbone
 from sppnet.checking import check_one_of, check_whole
-from sppnet.classification.checks import FOLDS, SEEDS, check_costs, check_levels, check_views
+from sppnet.classification.checks import FOLDS, SEEDS, check_costs, check_views
 from sppnet.classification.classifier import FixedPool, SPPClassifier
 from sppnet.classification.classifier_file import check_storable_levels, check_storable_views
 from sppnet.classification.frozen import cross_validate, fit_scale, fit_svms
@@ -25,7 +25,7 @@ from sppnet.classification.vectors import pooled_vectors
 from sppnet.datasets.folder import ImageFolder
 from sppnet.devices import as_device
 from sppnet.errors import ArgumentError, DatasetError
-from sppnet.pooling.bins import MODES, Level
+from sppnet.pooling.bins import MODES, Level, normalise_levels
 from sppnet.storage.names import class_names_problem
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def fit_frozen(
     most = check_whole("folds", classifier.folds, *FOLDS)
     seed = check_whole("seed", classifier.seed, *SEEDS)
     costs = check_costs(classifier.costs)
-    levels, views = check_levels(classifier.levels), check_views(classifier.views)
+    levels, views = normalise_levels(classifier.levels), check_views(classifier.views)
     check_one_of("mode", classifier.mode, MODES)
     check_storable_levels(levels)
     check_storable_views(views)

@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl
 
 from sppnet.errors import ArgumentError, ImageError
 from sppnet.scale.arrow import pa, pafs
+from sppnet.storage.names import path_key
 
 __all__ = [
     "MAX_FILE_BYTES",
-    "absolute_path",
     "is_address",
     "local_or_address",
     "locate",
@@ -41,28 +41,7 @@ def local_or_address(text: str) -> str:
     """An absolute path where ``text`` is one of this machine, ``file:///`` addresses included; otherwise ``text``."""
     scheme = next((one for one in _THIS_MACHINE if text.startswith(one)), "")
     text = text[max(0, len(scheme) - 1) :]
-    return text if is_address(text) else absolute_path(text)
-
-
-def absolute_path(path: str) -> str:
-    """The same for all ways to write a path: ``a``, ``./a``, ``b/../a``. A link is kept, unless ``..`` follows it."""
-    if path.startswith("/") and path[1:2] != "/" and os.path.normpath(path) == path:
-        return path
-    whole = Path(path).absolute()
-    parts = whole.parts
-    if ".." in parts:  # what is above a link isn't what is before it in the path
-        end = len(parts) - parts[::-1].index("..")
-        whole = Path(_real(str(Path(*parts[:end]))), *parts[end:])
-    text = str(whole)
-    return text[1:] if text.startswith("//") else text
-
-
-@lru_cache(maxsize=1024)
-def _real(folder: str) -> str:
-    try:
-        return os.path.realpath(folder)
-    except (OSError, ValueError):  # reading it gives the error
-        return os.path.normpath(folder)
+    return text if is_address(text) else path_key(text)
 
 
 def split_options(address: str) -> tuple[str, str]:

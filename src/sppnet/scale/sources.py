@@ -15,7 +15,8 @@ from sppnet.errors import ArgumentError, ImageError, InputFileError
 from sppnet.images import IMAGE_EXTENSIONS, VIDEO_EXTENSIONS, list_images
 from sppnet.scale.arrow import pa, pafs, pq
 from sppnet.scale.batches import check_columns
-from sppnet.scale.places import absolute_path, is_address, local_or_address, locate, split_options, text_of_path
+from sppnet.scale.places import is_address, local_or_address, locate, split_options, text_of_path
+from sppnet.storage.names import path_key
 from sppnet.storage.reading import read_regular
 from sppnet.storage.walking import walk_files
 
@@ -238,7 +239,7 @@ def key_of(place: str, path: str) -> str:
     place = local_or_address(place)
     if is_address(place):
         return f"{place.rpartition('/')[0]}/{path}"
-    return text_of_path(absolute_path(f"{place.rpartition(os.sep)[0]}{os.sep}{path}"))
+    return text_of_path(path_key(f"{place.rpartition(os.sep)[0]}{os.sep}{path}"))
 
 
 def _open(place: str, options: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -15,10 +14,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from sppnet.errors import ArgumentError, OutputError
-from sppnet.storage.atomic import FULL
 from sppnet.storage.reading import read_regular
 
-__all__ = ["Journal", "identity_of"]
+__all__ = ["Journal", "JournalError", "identity_of"]
 
 _KIND = "sppnet-journal-1"
 _LIMIT_BYTES = 4 << 30
@@ -31,6 +29,10 @@ def identity_of(*parts: object) -> str:
         digest.update(part if isinstance(part, bytes) else repr(part).encode())
         digest.update(b"\0")
     return digest.hexdigest()[:32]
+
+
+class JournalError(OutputError):
+    """Progress can't be saved. The message names the journal."""
 
 
 class Journal:
@@ -121,11 +123,9 @@ class Journal:
             raise self._failed(error) from error
         return start + written
 
-    def _failed(self, error: OSError) -> OutputError:
+    def _failed(self, error: OSError) -> JournalError:
         what = error.strerror or str(error)
-        result = OutputError(f"{self.path}: progress can't be saved ({what}); free some space, or name another place")
-        result.errno = error.errno if error.errno in FULL else errno.ENOSPC  # of no image alone, whatever it is
-        return result
+        return JournalError(f"{self.path}: progress can't be saved ({what}); free some space, or name another place")
 
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and remove it where all is done."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "class_names_problem",
     "in_utf8",
     "name_problem",
+    "path_key",
     "printable",
     "printable_lines",
     "real_path",
@@ -33,6 +35,27 @@ _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\
 def real_path(path: str | os.PathLike[str]) -> Path:
     """Return an absolute path without links. One in a circle stays as it is; ``Path.resolve`` raises RuntimeError."""
     return Path(os.path.realpath(path))
+
+
+def path_key(path: str) -> str:
+    """The same for all ways to write a path: ``a``, ``./a``, ``b/../a``. A link is kept, unless ``..`` follows it."""
+    if path.startswith("/") and path[1:2] != "/" and os.path.normpath(path) == path:
+        return path
+    whole = Path(path).absolute()
+    parts = whole.parts
+    if ".." in parts:  # what is above a link isn't what is before it in the path
+        end = len(parts) - parts[::-1].index("..")
+        whole = Path(_real(str(Path(*parts[:end]))), *parts[end:])
+    text = str(whole)
+    return text[1:] if text.startswith("//") else text
+
+
+@lru_cache(maxsize=1024)
+def _real(folder: str) -> str:
+    try:
+        return os.path.realpath(folder)
+    except (OSError, ValueError):  # reading it gives the error
+        return os.path.normpath(folder)
 
 
 def in_utf8(name: str) -> str:
