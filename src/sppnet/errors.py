@@ -6,7 +6,7 @@ built-in exception that a library user would expect (``ValueError``, ``RuntimeEr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "UnknownFormatError",
     "WeightsError",
     "did_you_mean",
+    "first_names",
 ]
 
 
@@ -45,6 +46,11 @@ def did_you_mean(got: object, known: Iterable[str], cutoff: float = 0.6) -> str:
     """
     close = get_close_matches(str(got), list(known), 1, cutoff)
     return f"did you mean {close[0]!r}? " if close else ""
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Give the first five names for a message, and dots where there are more."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 class SppnetError(Exception):

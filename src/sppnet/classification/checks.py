@@ -12,7 +12,7 @@ from sppnet.checking import check_number, check_whole
 from sppnet.classification.multiview import AnyView, MapViews
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder
-from sppnet.errors import ArgumentError, DatasetError
+from sppnet.errors import ArgumentError, DatasetError, first_names
 from sppnet.pooling.bins import Level, Levels
 
 __all__ = [
@@ -100,8 +100,8 @@ def labels_by_name(class_names: Sequence[str], data: ImageFolder) -> I64:
     unknown = [name for name in data.class_names if name not in places]
     if unknown:
         raise DatasetError(
-            f"{data!r}: the classifier doesn't know {len(unknown)} of its classes ({_some(unknown)}), expected some of "
-            f"its {len(class_names)} ({_some(class_names)}); load_image_folder(..., rename=...) gives a class another "
+            f"{data!r}: the classifier doesn't know {len(unknown)} of its classes ({first_names(unknown)}), expected some of "
+            f"its {len(class_names)} ({first_names(class_names)}); load_image_folder(..., rename=...) gives a class another "
             "name"
         )
     found: I64 = np.array([places[name] for name in data.class_names], np.int64)[np.asarray(data.labels)]
@@ -139,7 +139,3 @@ def svm_parameters(training: object) -> dict[str, Any]:
         }
     except ArgumentError:
         return {}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sppnet._types import OnError
 from sppnet.checking import check_one_of
 from sppnet.datasets.choosing import chosen_indices
-from sppnet.errors import DatasetError, ImageError, did_you_mean
+from sppnet.errors import DatasetError, ImageError, did_you_mean, first_names
 from sppnet.images import image_size, list_images
 from sppnet.storage.names import real_path
 from sppnet.storage.reading import read_regular
@@ -147,7 +147,9 @@ def load_image_folder(
     for path, folder in entries:
         name = rename.get(folder, folder)
         if name not in place:
-            raise DatasetError(f"{path}: its class {name!r} is none of the {len(names)} expected ({_some(names)})")
+            raise DatasetError(
+                f"{path}: its class {name!r} is none of the {len(names)} expected ({first_names(names)})"
+            )
         try:
             image_size(path)
         except ImageError as error:
@@ -176,7 +178,7 @@ def check_renames(rename: Mapping[str, str], folders: Collection[str], root: Pat
     for old, new in rename.items():
         if old not in folders:
             hint = did_you_mean(old, folders)
-            raise DatasetError(f"{root}: no class {old!r} to rename; {hint}there are {_some(sorted(folders))}")
+            raise DatasetError(f"{root}: no class {old!r} to rename; {hint}there are {first_names(sorted(folders))}")
         if not new.strip():
             raise DatasetError(f"{root}: the new name of {old!r} is empty; give one")
 
@@ -203,7 +205,3 @@ def _from_list(root: Path, list_file: Path) -> Iterator[tuple[Path, str]]:
         if not (root / entry).is_file():
             raise DatasetError(f"{list_file}, line {number}: {root / entry} isn't there; correct the list")
         yield root / entry, parts[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -12,7 +12,7 @@ import numpy as np
 
 from sppnet.datasets.video import frame_name
 from sppnet.detection.detections import Detections
-from sppnet.errors import ArgumentError, did_you_mean
+from sppnet.errors import ArgumentError, did_you_mean, first_names
 from sppnet.image_runs import FailedImage
 from sppnet.storage.names import in_utf8
 from sppnet.storage.reading import FileState, file_state
@@ -121,9 +121,8 @@ def _renumbered(result: ImageResult, names: tuple[str, ...], place: Mapping[str,
         return result
     for name in dict.fromkeys(found.class_names[i] for i in found.class_id):
         if name not in place:
-            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise ArgumentError(
-                f"class_names: got {len(names)} ({listed}), but {result.path} has a {name!r}; "
+                f"class_names: got {len(names)} ({first_names(names)}), but {result.path} has a {name!r}; "
                 f"{did_you_mean(name, names)}expected every class that was found, as detector.class_names_ has them"
             )
     new = np.array([place.get(name, -1) for name in found.class_names] or [-1], np.int64)

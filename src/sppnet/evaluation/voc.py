@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sppnet._types import F64, I64
 from sppnet.boxes import as_boxes, box_iou
 from sppnet.datasets.records import DetectionDataset, ImageRecord
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, first_names
 from sppnet.plots import figure_for, save_figure
 
 __all__ = [
@@ -129,13 +129,10 @@ def check_detections(detections: Sequence[DetectionsLike], dataset: DetectionDat
         names = tuple(getattr(item, "class_names", None) or ())
         if names and names != dataset.class_names:
             raise ArgumentError(
-                f"detections: their classes are {_some(names)}, those of the data set {_some(dataset.class_names)}; "
+                f"detections: their classes are {first_names(names)}, those of the data set "
+                f"{first_names(dataset.class_names)}; "
                 "use dataset.with_classes(detector.class_names_)"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def evaluate_voc(
