@@ -100,9 +100,9 @@ def labels_by_name(class_names: Sequence[str], data: ImageFolder) -> I64:
     unknown = [name for name in data.class_names if name not in places]
     if unknown:
         raise DatasetError(
-            f"{data!r}: the classifier doesn't know {len(unknown)} of its classes ({first_names(unknown)}), expected some of "
-            f"its {len(class_names)} ({first_names(class_names)}); load_image_folder(..., rename=...) gives a class another "
-            "name"
+            f"{data!r}: the classifier doesn't know {len(unknown)} of its classes ({first_names(unknown)}), expected "
+            f"some of its {len(class_names)} ({first_names(class_names)}); load_image_folder(..., rename=...) gives a "
+            "class another name"
         )
     found: I64 = np.array([places[name] for name in data.class_names], np.int64)[np.asarray(data.labels)]
     return found
