@@ -51,9 +51,9 @@ def test_train_the_papers_way_and_at_two_scales(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_train_without_a_fully_connected_layer(toy_voc: Path, tmp_path: Path) -> None:
-    path = tmp_path / "pool.safetensors"
-    assert main(["train", str(toy_voc), "--output", str(path), "--scales", "240", "--layers", "pool"]) == 0
+def test_train_without_a_fully_connected_layer(tmp_path: Path) -> None:
+    path, data = tmp_path / "pool.safetensors", write_toy_voc(tmp_path / "VOC", {"train": 12, "val": 6})
+    assert main(["train", str(data), "--output", str(path), "--scales", "240", "--layers", "pool"]) == 0
     from sppnet.detection.model_file import read_model
 
     tensors, stored = read_model(path)

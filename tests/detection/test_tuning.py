@@ -441,7 +441,7 @@ def test_options_out_of_range(values: dict[str, Any]) -> None:
 @pytest.mark.slow
 def test_two_processes_tune_together(tmp_path: Path) -> None:
     """The same images and windows in each step; only the order of sums differs."""
-    data = write_toy_voc(tmp_path / "VOC", {"train": 8})
+    data = write_toy_voc(tmp_path / "VOC", {"train": 4})
     common = ["train", str(data), "--scales", "96", "--epochs", "1", "--tune-convolutions", "--tune-epochs", "1",
               "--val-split", "none", "--precision", "float32", "--quiet"]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": "1"}

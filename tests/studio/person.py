@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Browser, Page, Route
     from still import StillStudio
 
 BROWSERS = ("/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome")  # the last is GitHub's
@@ -130,19 +130,41 @@ def open_first_by_name(page: Page, studio: Studio | StillStudio) -> None:
     page.locator(".tile").first.click()
 
 
+_shared: list[Browser] = []  # the browser of the module whose tests run, if it has one
+
+
 @contextmanager
-def browser_page(width: int = 1280, height: int = 800, **options: Any) -> Iterator[Page]:
-    """A page of a real browser; errors in its console fail the test."""
+def one_browser() -> Iterator[None]:
+    """Start a browser for all pages that are opened meanwhile: starting one takes longer than most tests.
+
+    Around the tests of a module, not of a session: Playwright's loop runs in this thread as long.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_context(viewport={"width": width, "height": height}, **options).new_page()
+        _shared.append(playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS))
+        try:
+            yield
+        finally:
+            _shared.pop().close()
+
+
+@contextmanager
+def browser_page(width: int = 1280, height: int = 800, **options: Any) -> Iterator[Page]:
+    """A page of a real browser, with no memory of earlier ones; errors in its console fail the test."""
+    if not _shared:
+        with one_browser(), browser_page(width, height, **options) as page:
+            yield page
+        return
+    context = _shared[-1].new_context(viewport={"width": width, "height": height}, **options)
+    try:
+        page = context.new_page()
         errors: list[str] = []
         page.on("pageerror", lambda error: errors.append(str(error)))
         yield page
-        browser.close()
-        assert not errors, errors
+    finally:
+        context.close()
+    assert not errors, errors
 
 
 def playwright_timeout() -> type[Exception]:

@@ -24,6 +24,7 @@ from person import (
     export,
     free_port,
     iou,
+    one_browser,
     open_first_by_name,
     train_fully,
     try_images,
@@ -38,6 +39,12 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _browser() -> Iterator[None]:
+    with one_browser():
+        yield
 
 
 @pytest.fixture
@@ -75,7 +82,7 @@ def wait_until(page: Any, expression: str, seconds: float = 30) -> None:
         page.wait_for_timeout(20)
 
 
-@pytest.mark.parametrize("digits", [18], indirect=True)
+@pytest.mark.parametrize("digits", [14], indirect=True)
 def test_a_whole_session(studio: Studio, digits: tuple[Path, Truth], tmp_path: Path) -> None:
     """From the first box to detections in other images, by mouse and keyboard."""
     folder, truth = digits
@@ -123,7 +130,7 @@ def test_a_session_on_blood_cells(shared_data: Path, tmp_path: Path) -> None:
     folder = tmp_path / "cells"
     folder.mkdir()
     truth: dict[str, list[tuple[list[float], str]]] = {}
-    for record in data.records[:6]:
+    for record in data.records[:3]:
         (folder / record.path.name).write_bytes(record.path.read_bytes())
         boxes = record.boxes.tolist()
         truth[record.path.name] = [(box, data.class_names[c]) for box, c in zip(boxes, record.labels, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,8 @@ import pytest
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs the extra studio")
 from contrast import contrasts, too_faint
-from person import CHROMIUM, Person, Studio, browser_page, call, free_port
+from person import CHROMIUM, Person, browser_page, call, one_browser
+from still import StillStudio, still_studio
 
 from sppnet.datasets.example import make_example
 
@@ -37,8 +37,14 @@ _QUALITY = """({
 })"""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _browser() -> Iterator[None]:
+    with one_browser():
+        yield
+
+
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StillStudio]:
     home = tmp_path_factory.mktemp("contrast")
     make_example(home / "digits", 6, 3, 0)
     for file in (home / "digits").iterdir():
@@ -47,18 +53,16 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     (home / "digits" / "clip.mov").write_bytes(b"")
     (home / "digits" / "sub").mkdir()
     (home / "digits" / "sub" / "broken.jpg").write_bytes(b"\xff\xd8 nothing")
-    server = Studio(home / "digits", free_port(), home / "state")
-    for name in ("one", "two"):
-        call(server, "POST", "/api/classes", {"name": name, "key": name[0]})
-    first, second = (row["id"] for row in call(server, "GET", "/api/images")["images"][:2])
-    for image, done in ((first, True), (second, False)):
-        boxes = [[5, 5, 60, 60, 0, "drawn"], [70, 80, 120, 140, 1, "drawn"]]
-        call(server, "PUT", f"/api/images/{image}/labels", {"version": 0, "boxes": boxes, "done": done, "rejected": []})
-    call(server, "POST", "/api/snapshots", {})
-    while (now := call(server, "GET", "/api/status")["features"])["done"] < now["total"]:
-        time.sleep(0.1)  # else the server's own news replace what the screens are given
-    yield server
-    server.stop()
+    with still_studio(home / "digits") as server:  # news of one that learns would replace what the screens are given
+        for name in ("one", "two"):
+            call(server, "POST", "/api/classes", {"name": name, "key": name[0]})
+        first, second = (row["id"] for row in call(server, "GET", "/api/images")["images"][:2])
+        for image, done in ((first, True), (second, False)):
+            boxes = [[5, 5, 60, 60, 0, "drawn"], [70, 80, 120, 140, 1, "drawn"]]
+            labels = {"version": 0, "boxes": boxes, "done": done, "rejected": []}
+            call(server, "PUT", f"/api/images/{image}/labels", labels)
+        call(server, "POST", "/api/snapshots", {})
+        yield server
 
 
 def screens(page: Any) -> Iterator[str]:
@@ -144,7 +148,7 @@ def screens(page: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_everything_can_be_read(studio: Studio, width: int) -> None:
+def test_everything_can_be_read(studio: StillStudio, width: int) -> None:
     faint: dict[str, list[str]] = {}
     seen: dict[str, set[str]] = {"light": set(), "dark": set()}
     count = 0
@@ -164,7 +168,7 @@ def test_everything_can_be_read(studio: Studio, width: int) -> None:
     assert seen["light"] != seen["dark"]
 
 
-def test_the_check_sees_what_is_faint(studio: Studio) -> None:
+def test_the_check_sees_what_is_faint(studio: StillStudio) -> None:
     with browser_page() as page:
         page.goto(studio.address)
         page.locator(".tile").first.wait_for()

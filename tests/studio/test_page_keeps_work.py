@@ -11,7 +11,17 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("uvicorn", reason="needs the extra studio")
-from person import CHROMIUM, Person, Studio, browser_page, call, free_port, open_dialog, open_first_by_name
+from person import (
+    CHROMIUM,
+    Person,
+    Studio,
+    browser_page,
+    call,
+    free_port,
+    one_browser,
+    open_dialog,
+    open_first_by_name,
+)  # fmt: skip
 from still import StillStudio, still_studio
 from test_browser import wait_until
 
@@ -22,6 +32,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import APIResponse, Route
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _browser() -> Iterator[None]:
+    with one_browser():
+        yield
 
 
 @pytest.fixture
