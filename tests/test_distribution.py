@@ -47,7 +47,7 @@ def test_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     assert {name for name in names if not name.startswith(f"sppnet-{sppnet.__version__}.dist-info/")} == package
     for licence in ("LICENSE", "LICENSES/Apache-2.0.txt"):  # the weights of the backbones are Apache-2.0
         assert any(name.endswith(f"dist-info/licenses/{licence}") for name in names), licence
-    assert wheel.stat().st_size < 20_000_000  # weights in whole numbers, and the default model
+    assert wheel.stat().st_size < 16_000_000  # weights in whole numbers, and the default model
 
 
 @pytest.mark.slow

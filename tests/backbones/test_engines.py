@@ -290,7 +290,7 @@ def test_batches_and_bad_images() -> None:
         load_engine("efficientnet-lite0", "int4")  # type: ignore[arg-type]  # what a user may write
     with pytest.raises(ArgumentError, match="backbone"):
         load_engine("zf5")
-    assert has_engine("efficientnet-lite1+mid")
+    assert has_engine("efficientnet-lite2+mid")
     assert not has_engine("vgg16")
 
 

@@ -144,10 +144,10 @@ def test_arrays_of_a_stranger_are_refused(changed: TunedConvolutions, quantised:
 
 
 def test_tuned_weights_of_another_network_or_precision(changed: TunedConvolutions) -> None:
-    for name in ("efficientnet-lite1+mid", "efficientnet-lite0"):
+    for name in ("efficientnet-lite2+mid", "efficientnet-lite0"):
         with pytest.raises(ArgumentError, match=r"backbone: got .* tuned convolutions of this detector are those of"):
             load_engine(name, "float32", tuned=changed)
     with pytest.raises(ArgumentError, match=r"precision: got int8, but the tuned convolutions"):
         load_engine(NAME, "int8", tuned=changed)
     with pytest.raises(ArgumentError, match=r"backbone: got"):
-        put_tuned(load_backbone("efficientnet-lite0"), replace(changed, network="efficientnet-lite1"))
+        put_tuned(load_backbone("efficientnet-lite0"), replace(changed, network="efficientnet-lite2"))

@@ -43,7 +43,7 @@ class EfficientNetLite(nn.Module):
     that are multiples of 32 (16 when dilated) it is the same at all of them, and so is the position of the cells.
 
     Args:
-        variant: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``.
+        variant: ``efficientnet-lite0`` or ``efficientnet-lite2``.
         num_classes: outputs of the classifier.
         head: False leaves out the 1280-channel head and the classifier (for detection).
     """

@@ -125,7 +125,7 @@ def _plain(
 
 
 _SPECS: dict[str, Callable[[], BackboneSpec]] = {
-    **{f"efficientnet-lite{i}{e}": partial(_lite, f"efficientnet-lite{i}", e) for e in _LITE for i in range(3)},
+    **{f"efficientnet-lite{i}{e}": partial(_lite, f"efficientnet-lite{i}", e) for e in _LITE for i in (0, 2)},
     "alexnet": partial(_plain, "alexnet", "conv5", 256, 16, 15.5, 31, alexnet),
     "vgg16": partial(_plain, "vgg16", "conv5_3", 512, 16, 8.0, 16, vgg16),
     "squeezenet1.1": partial(_plain, "squeezenet1.1", "fire9", 512, 16, 15.5, 17, squeezenet),

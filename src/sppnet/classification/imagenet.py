@@ -35,7 +35,7 @@ def imagenet_engine(name: str = DEFAULT_BACKBONE) -> EngineNetwork:
     """Load what :func:`imagenet_classifier` loads, to run on the CPU without torch.
 
     Args:
-        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``.
+        name: ``efficientnet-lite0`` or ``efficientnet-lite2``.
 
     Raises:
         ArgumentError: another name.
@@ -55,7 +55,7 @@ def imagenet_classifier(name: str = DEFAULT_BACKBONE, path: Path | None = None) 
     image at its own aspect. At its native size it is the published network.
 
     Args:
-        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``.
+        name: ``efficientnet-lite0`` or ``efficientnet-lite2``.
         path: of the weights file, where it isn't installed.
 
     Returns:

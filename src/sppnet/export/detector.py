@@ -119,7 +119,7 @@ def _engine_of(detector: SPPDetector) -> LiteEngine:
         return backbone
     name = backbone if isinstance(backbone, str) else backbone.name
     raise ArgumentError(
-        f"backbone {name!r}: has no ONNX graph; expected EfficientNet-Lite (efficientnet-lite0, -lite1 or -lite2). "
+        f"backbone {name!r}: has no ONNX graph; expected EfficientNet-Lite (efficientnet-lite0 or efficientnet-lite2). "
         "Export a network of torch with torch.onnx.export, as docs/export.md shows"
     )
 

