@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -46,12 +47,13 @@ def read_bytes(file: Path, expected: str, max_bytes: int = MAX_BYTES) -> bytes:
     """
     try:
         with file.open("rb") if file.is_file() else _refuse(file) as stream:
-            data = stream.read(max_bytes + 1)
+            size = os.fstat(stream.fileno()).st_size
+            data = stream.read(max_bytes + 1) if size <= max_bytes else b""  # it may grow meanwhile
     except FileNotFoundError:
         raise DatasetError(f"{file}: no such file; expected {expected}") from None
     except (OSError, ValueError) as error:
         raise DatasetError(f"{file}: can't be read ({error}); expected {expected}") from None
-    if len(data) > max_bytes:
+    if max(size, len(data)) > max_bytes:
         raise DatasetError(f"{file}: has more than {max_bytes:,} bytes; expected {expected}")
     return data
 
