@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
 from sppnet.datasets.spelling import (
@@ -49,6 +49,7 @@ _ANNOTATION_FOLDERS = frozenset(
     )
 )
 _MAX_FILES = 2_000_000
+_REMEMBERED = 1024  # lists of folders: annotations of one folder look into the same ones
 _NUMBER = re.compile(r"\d+")
 
 
@@ -102,7 +103,16 @@ def home_of(root: Path) -> Path:
     return folder
 
 
-def folders_near(folder: Path, home: Path, split: str = "") -> list[Path]:
+@dataclass(frozen=True)
+class _Place:
+    """A folder that is looked into: its path, and the key of it with a separator behind it."""
+
+    path: str
+    key: str
+
+
+@lru_cache(_REMEMBERED)
+def folders_near(folder: Path, home: Path, split: str = "") -> tuple[Path, ...]:
     """List where the images of an annotation in ``folder`` may be, the likeliest first.
 
     Beside it; in ``images`` and its like beside any folder above it, with the folders below that, as in
@@ -118,7 +128,7 @@ def folders_near(folder: Path, home: Path, split: str = "") -> list[Path]:
             if split:
                 found += [place.joinpath(*rest, split), place / split]
             found += [place.joinpath(*rest), place]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 class ImageIndex:
@@ -137,6 +147,7 @@ class ImageIndex:
         # where annotations in a folder surely have images: one of another folder that is only called alike isn't theirs
         self._own: dict[Path, set[Path]] = defaultdict(set)
         self._meant: set[Path] = set()
+        self._places: dict[tuple[Path, ...], list[_Place]] = {}
         self._allowed = [p for base in (self.home, self.images) if base is not None
                          for p in (base, Path(os.path.realpath(base)))]  # fmt: skip
 
@@ -297,6 +308,8 @@ class ImageIndex:
             by_image[guess.path].append(guess)
         own = {near: frozenset(self._own.get(near, ())) for near in {guess.near for guess in guesses}}
         for path, rivals in by_image.items():
+            if len(rivals) == 1 and path not in taken:
+                continue
             best = max(guess.rank for guess in rivals)
             places = list({guess.near / "-": None for guess in rivals if guess.rank == best})
             nearest = set(closest(places, path.parent, words=True))
@@ -309,8 +322,17 @@ class ImageIndex:
                     why = f"only {path} is called like it, and that is the image of another name"
                     found[guess.request] = Location(self._expected(*requests[guess.request]), False, missing=why)
 
-    def places(self, folders: Sequence[Path]) -> list[Path]:
+    def places(self, folders: Sequence[Path]) -> list[_Place]:
         """Give the folders that are looked into for names that may be relative to ``folders``."""
+        folders = tuple(folders)
+        if folders not in self._places:
+            if len(self._places) >= _REMEMBERED:
+                self._places.clear()
+            paths = map(str, self._find_places(folders))
+            self._places[folders] = [_Place(path, name_key(path.rstrip(os.sep) + os.sep)) for path in paths]
+        return self._places[folders]
+
+    def _find_places(self, folders: Sequence[Path]) -> list[Path]:
         absolute = [absolute_path(folder) for folder in folders]
         if self.images is None:
             return list(dict.fromkeys(absolute))
@@ -350,58 +372,60 @@ class ImageIndex:
         parts = plain_parts(DRIVE.sub("/", name, count=1).replace("\\", "/").replace("\0", "?"))[-4:]
         return (folders[0] if folders else self.home).joinpath(*(part[-200:] for part in parts or ("?",)))
 
-    def _exact(self, name: str, folders: Sequence[Path]) -> Location | None:
+    def _exact(self, name: str, places: Sequence[_Place]) -> Location | None:
         """The file of that very name; one outside the data set only where there is none inside."""
         if not is_sane(name):
             return None
         outside: Location | None = None
         texts = list(dict.fromkeys([name, name.replace("\\", "/")]))
         for text in texts:
-            for folder in folders[:1] if text.startswith("/") else folders:
-                path = Path(os.path.normpath(folder / text))
-                try:
-                    if not path.is_file():
-                        continue
-                except (OSError, ValueError):  # a name too long, or a folder that may not be entered
+            for place in places[:1] if text.startswith("/") else places:
+                # no path objects, of which most would be of no file; a name too long, or a folder that may not be
+                # entered, is no file either
+                joined = os.path.normpath(os.path.join(place.path, text))  # noqa: PTH118
+                if not os.path.isfile(joined):  # noqa: PTH113
                     continue
+                path = Path(joined)
                 if self.inside(path):
                     return Location(self._shown(path))
                 outside = outside or Location(path, outside=True)
         return outside
 
-    def _search(self, name: str, folders: Sequence[Path], shared: int) -> tuple[_Guess | None, str]:
+    def _search(self, name: str, places: Sequence[_Place], shared: int) -> tuple[_Guess | None, str]:
         """The image that fits ``name`` best; or why there is none, where more is known than that."""
         missing = ""
         if is_sane(name):
             for spelling in spellings(name):
-                found = self._by_folder(spelling, folders, shared)
+                found = self._by_folder(spelling, places, shared)
                 rank, anywhere = len(spelling.parts), not found
                 if not found:
-                    found, rank = self._by_tail(spelling, folders)
+                    found, rank = self._by_tail(spelling, Path(places[0].path) if places else None)
                 if len(found) == 1:
                     return _Guess(self._shown(found[0]), rank, spelling.parts, anywhere=anywhere), ""
                 if found and not missing:
                     missing = f"several images are called like it: {found[0]} and {found[1]}"
         return None, missing
 
-    def _by_folder(self, spelling: Spelling, folders: Sequence[Path], shared: int) -> list[Path]:
-        """Images in one of ``folders``, with all parts of the name; or without leading folders that all names share."""
+    def _by_folder(self, spelling: Spelling, places: Sequence[_Place], shared: int) -> list[Path]:
+        """Images in one of ``places``, with all parts of the name; or without leading folders that all names share."""
         whole, stem, _, _ = self._tables
         variants = [spelling.parts]
         if not spelling.foreign:
             variants += [spelling.parts[k:] for k in range(1, min(shared, len(spelling.parts) - 1) + 1)]
         for table in (whole, stem):
             for parts in variants:
-                for folder in folders:
-                    path = os.path.normpath(folder.joinpath(*parts))
-                    key = name_key(path)
-                    if table is stem and Path(path).suffix.lower() in IMAGE_EXTENSIONS:
-                        key = name_key(str(Path(path).with_suffix("")))
-                    if found := nearest_case(table.get(key, []), parts[-1]):
+                if parts[0] in ("/", ".", ".."):  # nothing but such a name has them
+                    continue
+                last = parts[-1]
+                if table is stem and PurePosixPath(last).suffix.lower() in IMAGE_EXTENSIONS:
+                    last = PurePosixPath(last).stem
+                key = name_key(os.sep.join((*parts[:-1], last)))  # noqa: PTH118
+                for place in places:
+                    if found := nearest_case(table.get(place.key + key, []), parts[-1]):
                         return found
         return []
 
-    def _by_tail(self, spelling: Spelling, folders: Sequence[Path]) -> tuple[list[Path], int]:
+    def _by_tail(self, spelling: Spelling, near: Path | None) -> tuple[list[Path], int]:
         """Images anywhere in the data set whose last parts are those of the name, and how many are."""
         _, _, names, stems = self._tables
         parts = [name_key(part) for part in spelling.parts]
@@ -415,8 +439,8 @@ class ImageIndex:
             if ranked:
                 best = max(rank for rank, _ in ranked)
                 found = [path for rank, path in ranked if rank == best]
-                if len(found) > 1 and folders:
-                    found = closest(found, folders[0])
+                if len(found) > 1 and near is not None:
+                    found = closest(found, near)
                 return nearest_case(found, spelling.parts[-1]), best
         return [], 0
 

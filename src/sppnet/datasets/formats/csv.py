@@ -105,7 +105,7 @@ class _Table:
     rows: dict[str, _Rows]
     splits: dict[str, str]
     fractions: bool
-    requests: list[tuple[str, list[Path]]]
+    requests: list[tuple[str, tuple[Path, ...]]]
 
     def add_to(self, collection: Collection) -> None:
         places = collection.index.locate(self.requests)

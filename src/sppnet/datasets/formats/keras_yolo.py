@@ -63,7 +63,7 @@ def read_keras_yolo(root: Path, images: Path | None = None) -> RawDataset:
     home = home_of(root)
     collection = Collection(root, home, "keras-yolo", ImageIndex(home, images))
     known: list[str] = []
-    read: list[tuple[list[tuple[RawImage, str]], list[Path], str]] = []
+    read: list[tuple[list[tuple[RawImage, str]], tuple[Path, ...], str]] = []
     declared = True
     for file in files:
         names = _names(file, home)
