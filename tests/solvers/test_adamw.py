@@ -29,7 +29,7 @@ def test_two_groups_as_torch(decay: float) -> None:
     ours, theirs = network(), network()
     mine = AdamW([ours[0].parameters(), ours[2].parameters()], [1e-2, 1e-3], decay)
     rates = ((theirs[0], 1e-2), (theirs[2], 1e-3))
-    other = torch.optim.AdamW([{"params": m.parameters(), "lr": r} for m, r in rates], weight_decay=decay)
+    other = torch.optim.AdamW([{"params": m.parameters(), "lr": r} for m, r in rates], weight_decay=decay, fused=True)
     for step in range(12):
         mine.rates = [1e-2 / (step + 1), 1e-3]
         other.param_groups[0]["lr"] = 1e-2 / (step + 1)
@@ -41,10 +41,50 @@ def test_two_groups_as_torch(decay: float) -> None:
             assert torch.equal(a, b)
 
 
+def test_gradients_of_any_strides() -> None:
+    """In one pass torch would take them for those of the parameter, in silence."""
+    shapes = (
+        (torch.randn(4, 3), torch.randn(3, 4).t()),
+        (torch.randn(3, 4).t(), torch.randn(4, 3)),
+        (torch.randn(4, 3), torch.tensor(2.0).expand(4, 3)),
+        (torch.randn(4, 3, 2, 5).to(memory_format=torch.channels_last), torch.randn(4, 3, 2, 5)),
+        (torch.randn(4, 3, 2, 5), torch.randn(4, 3, 2, 5).to(memory_format=torch.channels_last)),
+    )
+    ours, theirs = ([value.clone().requires_grad_() for value, _ in shapes] for _ in range(2))
+    mine, other = AdamW([ours], [0.1], 0.1), torch.optim.AdamW(theirs, 0.1, weight_decay=0.1, foreach=False)
+    for _ in range(3):
+        for parameters in (ours, theirs):
+            for parameter, (_, gradient) in zip(parameters, shapes, strict=True):
+                parameter.grad = gradient
+        mine.step()
+        other.step()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.stride() == b.stride()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_any_number_of_threads(threads: int) -> None:
+    """The same to the bit, also where a thread's share ends in the middle of a vector."""
+    found = []
+    for count in (1, threads):
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        generator = torch.Generator().manual_seed(0)
+        value = torch.randn(100_003, generator=generator).requires_grad_()
+        optimiser = AdamW([[value]], [0.1], 0.1)
+        for _ in range(3):
+            value.grad = torch.randn(100_003, generator=generator)
+            optimiser.step()
+        torch.set_num_threads(before)
+        found.append(value.detach())
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 10, 37])
 def test_one_cycle_as_torch(steps: int) -> None:
     ours, theirs = network(), network()
-    mine, other = AdamW([ours.parameters()], [1.0]), torch.optim.AdamW(theirs.parameters(), 1e-3)
+    mine, other = AdamW([ours.parameters()], [1.0]), torch.optim.AdamW(theirs.parameters(), 1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(other, 1e-3, total_steps=steps + 1)
     for step in range(steps):
         rate, beta = one_cycle_rates(step, steps + 1, 1e-3)
