@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from sppnet import DetectionDataset, Detections, SelectiveSearch, SPPDetector, evaluate_voc, load_dataset
+from sppnet.datasets import seen as seen_module
 from sppnet.datasets.records import Drawn, ImageRecord
+from sppnet.datasets.seen import DIGITS, count_seen, seen_digests
 from sppnet.detection.estimate import TrainingEstimate, check_disk, estimate_training
 from sppnet.detection.measure import (
     calibrate_and_measure,
@@ -174,9 +176,42 @@ def test_figures_that_may_be_too_good(detector: SPPDetector, val: DetectionDatas
         assert split_seed(asked) == (7 if training.get("drawn") else training.get("seed", 0))
     asked.metadata_ = {"changes": [{"added": ["cup"], "data": "VOC"}, {"added": ["cat"], "data": "other"}]}
     asked.metadata_["changes"].append({"added": ["cat"], "data": "VOC", "split": "train"})
-    assert doubts_about(asked, val) == [
-        "figures may be too good: these classes were added from images of this data set: cup"
+    assert doubts_about(asked, val) == ["figures may be too good: these classes were added from images of this data set: cup"]
+
+
+def test_images_that_were_trained_on_are_known_by_their_content(
+    detector: SPPDetector, val: DetectionDataset, tmp_path: Path
+) -> None:
+    """Copies of images under other names, in a data set of another name."""
+    copies = [tmp_path / f"{i}.jpg" for i in range(3)]
+    for path, i in zip(copies, (0, 6, 1), strict=True):
+        path.write_bytes(val[i].path.read_bytes())
+    records = [replace(val[i], path=path, image_id=path.name) for i, path in enumerate(copies)]
+    renamed = replace(val, records=records, name="renamed", split="")
+    learned = copy(detector)
+    learned.metadata_ = {"training": {"data": "old", "split": "", "seen": seen_digests(r.path for r in val[:5])}}
+    (doubt,) = doubts_about(learned, renamed)
+    assert "2 of 3 images that were compared are among those that the detector learned from" in doubt
+    assert not doubts_about(learned, renamed.subset([1]))
+    taught = copy(detector)
+    taught.metadata_ = {"changes": [{"added": [val.class_names[0]], "data": "x", "seen": seen_digests([val[1].path])}]}
+    assert doubts_about(taught, renamed) == [
+        f"figures may be too good: these classes were added from images of this data set: {val.class_names[0]}"
     ]
+
+
+def test_of_many_images_the_lowest_digests_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen_module, "MOST_SEEN", 4)
+    paths = [tmp_path / str(i) for i in range(12)]
+    for path in paths:
+        path.write_text(path.name)
+    known = seen_digests([*paths[:8], tmp_path / "gone"])
+    assert len(known) == 4 * DIGITS
+    assert count_seen(paths[:8], known) == (4, 4)
+    seen, compared = count_seen(paths[8:], known)
+    assert seen == 0
+    assert compared <= 4
+    assert count_seen(paths, "") == (0, 0)
 
 
 def test_estimate(val: DetectionDataset, tmp_path: Path) -> None:

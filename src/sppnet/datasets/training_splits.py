@@ -175,7 +175,7 @@ def load_validation_split(
                 chosen = {r.image_id for r in held_out}
                 dataset = assemble(raw, first, class_names=class_names, on_error=on_error)
                 kept = dataset.subset([i for i, record in enumerate(dataset) if record.image_id in chosen])
-                note = f"no split to measure on: the {len(kept)} images that training with seed {seed} keeps for that"
+                note = f"no split to measure on: {len(kept)} images, drawn with seed {seed} as training draws them"
                 return replace(kept, split="val", problems=dataset.problems, drawn=held_out.drawn), note
         if name is None:
             name = split if split in raw.splits else first_split(raw.splits, TEST)

@@ -14,6 +14,7 @@ import numpy as np
 
 from sppnet._types import I64, OnError, Progress, no_progress
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.seen import count_seen
 from sppnet.datasets.splits import plain_split
 from sppnet.detection.detections import Detections
 from sppnet.detection.identity import identity_of_detector
@@ -151,7 +152,11 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
     if drawn and learned is None:  # a file of an earlier version: it says whether, but not from what
         learned = "" if dataset.drawn is not None else None
     asked = dataset.drawn.split if dataset.drawn is not None else dataset.split
-    if trained_on(detector, dataset) and _may_share(learned, asked):
+    paths = [record.path for record in dataset]
+    seen, compared = count_seen(paths, training.get("seen", ""))
+    if seen:
+        doubts.append(f"{seen} of {compared} images that were compared are among those that the detector learned from")
+    elif trained_on(detector, dataset) and _may_share(learned, asked):
         if dataset.drawn is None:
             what = learned or "the whole data set"
             doubts.append(f"the detector was trained on {what}, so it may have learned from these")
@@ -166,7 +171,8 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
             )
     taught = [
         name for change in metadata.get("changes", [])
-        if change.get("data") == dataset.name and _may_share(change.get("split", ""), asked)
+        if (change.get("data") == dataset.name and _may_share(change.get("split", ""), asked))
+        or count_seen(paths, str(change.get("seen", "")))[0]
         for name in change.get("added", []) if name in dataset.class_names
     ]  # fmt: skip
     if taught:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sppnet.datasets.seen import DIGITS, MOST_SEEN
 from sppnet.storage.names import class_names_problem
 
 __all__ = ["MAX_SHORT_SIDE_PX", "MAX_WINDOWS", "TUNED", "metadata_problem", "tensors_problem", "training_problem"]
@@ -186,7 +187,9 @@ def _counts(value: dict[str, Any]) -> bool:
 def _training(value: Any) -> bool:
     if not _small(value) or not _counts(value) or not _whole(value.get("seed", 0), 0, 2**63 - 1):
         return False
-    drawn = value.get("drawn")
+    drawn, seen = value.get("drawn"), value.get("seen", "")
+    if not isinstance(seen, str) or len(seen) > DIGITS * MOST_SEEN:
+        return False
     return drawn is None or (
         isinstance(drawn, dict)
         and _whole(drawn.get("seed"), 0, 2**63 - 1)

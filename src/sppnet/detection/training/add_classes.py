@@ -18,6 +18,7 @@ from torch import Tensor
 from sppnet._types import F32, Progress, no_progress
 from sppnet.checking import check_whole
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.seen import seen_digests
 from sppnet.detection.building import build_head
 from sppnet.detection.calibration import calibrate_scores
 from sppnet.detection.classes import Fitted, append_classes, changed, only_classes
@@ -96,6 +97,7 @@ def add_classes(
         "data": dataset.name,
         "split": dataset.split,
         "images": len(dataset),
+        "seen": seen_digests(record.path for record in dataset),
         "background_images": len(merged) - len(dataset),
         "objects": dict(zip(new_names, counts.tolist(), strict=True)),
         "cross_validation": {"folds": folds, "images": len(tested), "voc-area": ap},

@@ -15,6 +15,7 @@ import sppnet
 from sppnet._types import Progress
 from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.datasets.records import DetectionDataset
+from sppnet.datasets.seen import seen_digests
 from sppnet.detection.classes import Fitted
 from sppnet.detection.options import FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
 from sppnet.detection.training.images import TrainingImages
@@ -131,6 +132,7 @@ def _metadata(
             "split": dataset.split,
             # of images that weren't drawn it says so, unlike files of earlier versions
             "drawn": None if drawn is None else {"seed": drawn.seed, "images": drawn.images, "split": drawn.split},
+            "seen": seen_digests(record.path for record in dataset),
             "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
             "seed": seed,
             "finetune": asdict(finetune),
