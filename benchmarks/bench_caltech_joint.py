@@ -5,7 +5,7 @@
 
 DATA holds ``101_ObjectCategories``, ``train.txt`` and ``test.txt``. The start is the frozen network with pyramid
 pooling (averages and maxima of 3x3, 2x2, 1x1 bins) and least-squares SVMs, turned into a softmax. Then the SVMs and the
-last blocks are trained together, on whole images at random sizes, mirrored or not. A run that was stopped goes on where
+last blocks are trained together, on whole images at random sizes. A run that was stopped goes on where
 it was with ``--checkpoint FILE``.
 """
 
@@ -45,7 +45,6 @@ from sppnet.storage.atomic import write_atomic, write_text
 
 LEVELS = (3, 2, 1)
 SMOOTHING = 0.1
-CLASSES_RATE = 3e-4
 
 
 class Joint(nn.Module):
@@ -121,7 +120,7 @@ def train(joint: Joint, images: Images, arguments: argparse.Namespace, pool: Thr
     per_epoch = count // batch
     steps = per_epoch * arguments.epochs
     parameters = list(joint.parameters())
-    rates = (arguments.learning_rate, CLASSES_RATE)
+    rates = (arguments.learning_rate, arguments.classes_rate)
     optimiser = AdamW([list(joint.tail.parameters()), [joint.weight, joint.bias]], rates, 1e-4)
     names = [name for name, _ in joint.named_parameters()]
     average = [p.detach().clone() for p in parameters]
@@ -140,8 +139,10 @@ def train(joint: Joint, images: Images, arguments: argparse.Namespace, pool: Thr
     def of_one(job: tuple[int, int]) -> tuple[float, tuple[Tensor, ...]]:
         step, i = job
         rng = np.random.default_rng([arguments.seed, step, i])
-        side = round(arguments.side * math.exp(rng.uniform(math.log(0.75), math.log(1.25))))
-        early = images.early(i, View(side, flip=bool(rng.random() < 0.5)), 0.3, rng)
+        spread = math.log(1 + arguments.scale_jitter)
+        side = round(arguments.side * math.exp(rng.uniform(-spread, spread)))
+        flip = bool(rng.random() < 0.5) and arguments.mirror
+        early = images.early(i, View(side, flip=flip), arguments.colour, rng)
         loss = cross_entropy(joint(early), labels[i : i + 1], label_smoothing=SMOOTHING) / batch
         return float(loss.detach()), torch.autograd.grad(loss, parameters)
 
@@ -189,8 +190,12 @@ def main() -> None:
     add("--blocks", type=int, default=8, help="last blocks that are trained")
     add("--epochs", type=int, default=12)
     add("--batch", type=int, default=16)
-    add("--side", type=int, default=224, help="short side in pixels; training takes 0.75 to 1.25 of it")
+    add("--side", type=int, default=224, help="short side in pixels")
     add("--learning-rate", type=float, default=1e-4, help="of the convolutions")
+    add("--classes-rate", type=float, default=1e-4, help="learning rate of the SVMs")
+    add("--scale-jitter", type=float, default=0.25, help="training takes sides up to so much longer or shorter")
+    add("--colour", type=float, default=0.3, help="brightness, contrast and saturation change by up to so much")
+    add("--mirror", action="store_true", help="half of the images that are trained on are mirrored")
     add("--cost", type=float, default=3.0, help="C of the least-squares SVMs")
     add("--seed", type=int, default=0)
     add("--threads", type=int, default=2, help="images that are worked on at a time")

@@ -80,3 +80,18 @@ def test_threads_are_given_back_after_an_error() -> None:
     with pytest.raises(ArgumentError, match="threads"), threads_limited(0, torch_too=True):
         pass
     assert torch.get_num_threads() == 1
+
+
+def test_blocks_that_overlap() -> None:
+    """Two trainings in two threads: the one that began first may end first."""
+    torch.set_num_threads(2)
+    set_num_threads(None)
+    one, two = threads_limited(1, torch_too=True), threads_limited(3, torch_too=True)
+    one.__enter__()
+    two.__enter__()
+    one.__exit__(None, None, None)
+    assert (num_threads(), torch.get_num_threads()) == (3, 3)
+    two.__exit__(None, None, None)
+    assert (num_threads(), torch.get_num_threads()) == (2, 2)
+    torch.set_num_threads(1)
+    assert num_threads() == 1

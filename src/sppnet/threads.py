@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,11 @@ from sppnet.errors import ArgumentError
 __all__ = ["num_threads", "set_num_threads", "threads_limited"]
 
 _chosen: int | None = None
+# Blocks of threads_limited that run, in the order in which they began, perhaps in several threads at once; and what was
+# set before the first of them
+_blocks: list[tuple[object, int, bool]] = []
+_before: list[int | None] = [None, None]
+_lock = threading.RLock()
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -35,6 +41,9 @@ def set_num_threads(threads: int | None) -> None:
 def threads_limited(threads: int | None, *, torch_too: bool) -> Iterator[None]:
     """Use so many threads while the block runs.
 
+    Of blocks that overlap, in several threads of the process, the one that began last says how many; when the last one
+    has ended it is as it was before the first.
+
     Args:
         threads: at least 1. None: as before.
         torch_too: set torch's own threads, too. This imports torch.
@@ -42,18 +51,31 @@ def threads_limited(threads: int | None, *, torch_too: bool) -> Iterator[None]:
     Raises:
         ArgumentError: not a whole number >= 1.
     """
-    before = _chosen
-    torch: Any = importlib.import_module("torch") if torch_too and threads is not None else None
-    torchs = torch.get_num_threads() if torch is not None else 0
-    set_num_threads(before if threads is None else threads)
-    if torch is not None:
-        torch.set_num_threads(threads)
+    if threads is None:
+        yield
+        return
+    block = (object(), threads, torch_too)
+    with _lock:
+        before = _chosen
+        set_num_threads(threads)
+        if not _blocks:
+            _before[:] = before, None
+        if torch_too:
+            torch: Any = importlib.import_module("torch")
+            if _before[1] is None:
+                _before[1] = torch.get_num_threads()
+            torch.set_num_threads(threads)
+        _blocks.append(block)
     try:
         yield
     finally:
-        set_num_threads(before)
-        if torch is not None:
-            torch.set_num_threads(torchs)
+        with _lock:
+            _blocks.remove(block)
+            set_num_threads(_blocks[-1][1] if _blocks else _before[0])
+            if torch_too:
+                of_torch = [count for _, count, too in _blocks if too]
+                torch.set_num_threads(of_torch[-1] if of_torch else _before[1])
+                _before[1] = _before[1] if of_torch else None
 
 
 def num_threads() -> int:

@@ -27,12 +27,15 @@ from sppnet.detection.building import build_engine
 from sppnet.detection.detections import Detections
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import WindowFeatures
+from sppnet.detection.measure import doubts_about
+from sppnet.detection.model_card import describe_model
 from sppnet.detection.model_file import read_stored
 from sppnet.detection.options import FeatureOptions, FinetuneOptions, HeadOptions, SvmOptions, TuningOptions
+from sppnet.detection.training import tuning as tuning_module
 from sppnet.detection.training.fit import fit_detector
 from sppnet.detection.training.images import TrainingImages
 from sppnet.detection.training.tuning import ViewSource, jitter_colours, tunable_engine, tune
-from sppnet.errors import ArgumentError, ModelFileError
+from sppnet.errors import ArgumentError, ModelFileError, WeightsError
 from sppnet.export.detector import export_onnx
 from sppnet.proposals.search import SelectiveSearch
 from sppnet.storage.checkpoints import Checkpoints
@@ -314,6 +317,10 @@ def test_tuning_goes_on_from_a_detector(train: DetectionDataset, cache: Path, tm
     losses = found.metadata_["training"]["tuning_losses"]
     assert losses[-1] < losses[0]
     assert found.metadata_["training"]["began_with"]["images"] == len(train)
+    # what the first one learned from is not forgotten
+    assert any("4 of 4 images" in doubt for doubt in doubts_about(found, train.subset(range(6, 10))))
+    found.save(paths[0])
+    assert "a detector that was trained on" in describe_model(read_stored(paths[0]), 1)
     # and from there again
     more = found.tune(few, tuning=replace(TUNING, blocks=7), cache=cache)
     assert more.tuned_ is not None
@@ -333,12 +340,37 @@ def test_a_detector_that_can_t_be_tuned_further(floats: SPPDetector, train: Dete
         (copy.copy(floats).set_params(features__method="rcnn"), TUNING, "got rcnn"),
         (copy.copy(floats).set_params(head=NO_LAYER), TUNING, "hidden: got 0"),
         (own, TUNING, "one of your own"),
+        (copy.copy(floats).set_params(head__hidden=32), TUNING, "got hidden 32, but the detector has learned with 48"),
+        (copy.copy(floats).set_params(head__rank=8), TUNING, "got rank 8"),
+        (copy.copy(floats).set_params(head__layers=2), TUNING, "got layers 2"),
+        (copy.copy(floats).set_params(features__levels=(2, 1)), TUNING, r"vectors of \d+ numbers"),
+        (floats, {"epochs": 1}, "tuning: got dict, expected TuningOptions"),  # type: ignore[list-item]
     ]
     for detector, options, message in cases:
         with pytest.raises(ArgumentError, match=message):
             detector.tune(train, tuning=options)
     with pytest.raises(ArgumentError, match="isn't seen would be forgotten"):
         floats.tune(train.with_classes(train.class_names[1:]), tuning=TUNING)
+    for seed in (-1, 1.5, "a", True):
+        with pytest.raises(ArgumentError, match="seed: got"):
+            floats.tune(train, tuning=TUNING, seed=seed)  # type: ignore[arg-type]
+
+
+def test_weights_that_are_missing_are_missed_at_once(
+    train: DetectionDataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tuning needs the published file. Int8 convolutions don't, so all else would be trained without it."""
+
+    def missing(source: object) -> Path:
+        raise WeightsError("not here")
+
+    def never(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
+        raise AssertionError(f"{what}: refused too late")
+        yield from items
+
+    monkeypatch.setattr(tuning_module, "find_checked", missing)
+    with pytest.raises(WeightsError, match="not here"):
+        SPPDetector(**OPTIONS).fit(train, cache=cache, progress=never)
 
 
 def test_the_command_line_goes_on_from_a_model(
@@ -379,6 +411,7 @@ def test_colours(rng: np.random.Generator) -> None:
         ({"backbone": load_engine("efficientnet-lite0+mid")}, "one of your own"),
         ({"features": FeatureOptions(method="rcnn")}, "got rcnn"),
         ({"tuning": TuningOptions(blocks=3)}, "blocks: got 3, expected 5 to 15"),
+        ({"backbone": "efficientnet-lite0+head"}, "efficientnet-lite0 with .mid, .stride32 or no ending"),
         ({"head": NO_LAYER}, "hidden: got 0"),
     ],
 )

@@ -33,6 +33,8 @@ __all__ = ["TrainingEstimate", "check_disk", "estimate_training"]
 # (1.13 megapixels of input at 4:3), for an epoch of the fully connected layer, and for the SVMs.
 _WINDOWS_AND_MAPS, _MEGAPIXELS, _EPOCH, _SVMS = {"int8": 0.138, "float32": 0.28}, 1.13, 0.023, 0.11
 _WINDOW_BYTES = 2000 * 16
+# Quantising tuned convolutions, one thread: seconds at least, and for each image at the default's scales
+_QUANTISE_S, _QUANTISE_IMAGE_S, _QUANTISE_PX = 4.0, 4.5, 352**2 + 608**2
 _CROPS = 32  # windows of an image that R-CNN's way is timed on
 
 
@@ -71,7 +73,9 @@ class TrainingEstimate:
         Args:
             cache: the folder for windows and maps.
         """
-        parts = [f"windows and maps {_minutes(self.prepare_s)}", f"layers {_minutes(self.layers_s)}"]
+        parts = [f"windows and maps {_minutes(self.prepare_s)}"]
+        if self.layers_s:
+            parts.append(f"layers {_minutes(self.layers_s)}")
         if self.tuning_s:
             parts.append(f"convolutions {_minutes(self.tuning_s)}")
         if self.validation:
@@ -178,14 +182,19 @@ def _tuning_s(detector: SPPDetector, dataset: DetectionDataset) -> float:
     """Seconds for tuning the convolutions, from a few views."""
     if detector.tuning is None:
         return 0.0
-    from sppnet.detection.training.tuning import seconds_a_view, tunable_engine
+    from sppnet.backbones.engines.quantised import QuantisedLayers
+    from sppnet.detection.training.tuning import CALIBRATION_IMAGES, seconds_a_view, tunable_engine
 
     tuning = detector.tuning
     with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
         data = detector.training_images(dataset.spread(4), folder)
         engine = tunable_engine(data.features, detector.features.precision, tuning.blocks)
         each = seconds_a_view(data, tuning, detector.head, engine)
-    return each * len(dataset) * tuning.epochs
+        seconds = each * len(dataset) * tuning.epochs
+    if isinstance(engine.weights, QuantisedLayers):
+        share = sum(side**2 for side in detector.features.short_sides_px) / _QUANTISE_PX
+        seconds += _QUANTISE_S + _QUANTISE_IMAGE_S * share * min(CALIBRATION_IMAGES, len(dataset))
+    return seconds
 
 
 def _estimate_rcnn(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,30 +145,10 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
         A sentence each.
     """
     metadata = detector.metadata_
-    training: dict[str, Any] = metadata.get("training", {})
-    doubts = []
-    drawn = training.get("drawn")
-    learned = drawn.get("split") if drawn else training.get("split")
-    if drawn and learned is None:  # a file of an earlier version: it says whether, but not from what
-        learned = "" if dataset.drawn is not None else None
     asked = dataset.drawn.split if dataset.drawn is not None else dataset.split
     paths = [record.path for record in dataset]
-    seen, compared = count_seen(paths, training.get("seen", ""))
-    if seen:
-        doubts.append(f"{seen} of {compared} images that were compared are among those that the detector learned from")
-    elif trained_on(detector, dataset) and _may_share(learned, asked):
-        if dataset.drawn is None:
-            what = learned or "the whole data set"
-            doubts.append(f"the detector was trained on {what}, so it may have learned from these")
-        elif "drawn" in training and drawn is None:
-            doubts.append(
-                "no images were kept to measure on when the detector was trained; it may have learned from these"
-            )
-        elif drawn and drawn["images"] != dataset.drawn.images:
-            doubts.append(
-                "images were added or removed since the detector was trained, or this is another data set of that "
-                "name; it may have learned from some of these"
-            )
+    doubts = [doubt for training in _trainings(metadata) if (doubt := _doubt_about(training, dataset, paths))]
+    doubts = list(dict.fromkeys(doubts))
     taught = [
         name for change in metadata.get("changes", [])
         if (change.get("data") == dataset.name and _may_share(change.get("split", ""), asked))
@@ -180,9 +160,44 @@ def doubts_about(detector: SPPDetector, dataset: DetectionDataset) -> list[str]:
     return [f"figures may be too good: {doubt}" for doubt in doubts]
 
 
+def _trainings(metadata: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The training of a detector, and those of the detectors that it began with."""
+    training = metadata.get("training", {})
+    while isinstance(training, dict):
+        yield training
+        training = training.get("began_with")
+
+
+def _doubt_about(training: Mapping[str, Any], dataset: DetectionDataset, paths: Sequence[Path]) -> str:
+    """Why a detector may have learned from some of these images in this training; an empty text where it has not."""
+    drawn = training.get("drawn")
+    learned = drawn.get("split") if drawn else training.get("split")
+    if drawn and learned is None:  # a file of an earlier version: it says whether, but not from what
+        learned = "" if dataset.drawn is not None else None
+    asked = dataset.drawn.split if dataset.drawn is not None else dataset.split
+    seen, compared = count_seen(paths, str(training.get("seen", "")))
+    if seen:
+        return f"{seen} of {compared} images that were compared are among those that the detector learned from"
+    if not _trained_on(training, dataset) or not _may_share(learned, asked):
+        return ""
+    if dataset.drawn is None:
+        return f"the detector was trained on {learned or 'the whole data set'}, so it may have learned from these"
+    if "drawn" in training and drawn is None:
+        return "no images were kept to measure on when the detector was trained; it may have learned from these"
+    if drawn and drawn["images"] != dataset.drawn.images:
+        return (
+            "images were added or removed since the detector was trained, or this is another data set of that name; "
+            "it may have learned from some of these"
+        )
+    return ""
+
+
 def trained_on(detector: SPPDetector, dataset: DetectionDataset) -> bool:
     """Whether ``detector`` was trained on this data set: it has its name, or was drawn from the very same images."""
-    training: dict[str, Any] = detector.metadata_.get("training", {})
+    return _trained_on(detector.metadata_.get("training", {}), dataset)
+
+
+def _trained_on(training: Mapping[str, Any], dataset: DetectionDataset) -> bool:
     drawn = training.get("drawn")
     same = drawn is not None and dataset.drawn is not None and drawn["images"] == dataset.drawn.images
     return same or training.get("data") == dataset.name

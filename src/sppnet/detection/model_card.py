@@ -49,6 +49,10 @@ def _lines(stored: StoredModel, size: int) -> list[tuple[str, str]]:
             where = f"{measured.get('data', '?')}, {measured.get('images', '?')} images"
             note = f"; {measured['note']}" if measured.get("note") else ""
             lines.append(("measured", f"{measured['map']:.4f} mAP ({protocol}) on {where}{note}"))
+    before = training.get("began_with")
+    if isinstance(before, dict):
+        lines.append(("began with", f"a detector that was trained on {before.get('data', '?')} "
+                                    f"{before.get('split', '')}, {before.get('images', '?')} images"))  # fmt: skip
     for change in m.get("changes", []):
         what = next((f"{key} {_list(change[key])}" for key in ("added", "removed", "renamed") if key in change), "?")
         lines.append(("changed", what + (f", from {change['images']} images" if "images" in change else "")))

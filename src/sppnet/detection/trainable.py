@@ -201,6 +201,7 @@ class TrainableDetector(Parameters):
             NotFittedError: the detector isn't trained.
         """
         weights = self._fitted()
+        seed = check_whole("seed", seed, 0, 2**63 - 1)
         self.check_tunable(dataset.class_names, tuning)
         if cache is None:
             with tempfile.TemporaryDirectory(prefix="sppnet-") as folder:
@@ -221,6 +222,8 @@ class TrainableDetector(Parameters):
             )  # fmt: skip
         result = result.with_weights(trained.fitted.weights, trained.fitted.class_names, trained.fitted.metadata)
         result.metadata_["training"]["began_with"] = copy.deepcopy(self.metadata_.get("training", {}))
+        if "changes" in self.metadata_:
+            result.metadata_["changes"] = copy.deepcopy(self.metadata_["changes"])
         result.tuned_, result.fit_seconds_ = trained.tuned, trained.seconds
         result._stored = {}  # noqa: SLF001 - of the same class
         return result
@@ -238,14 +241,31 @@ class TrainableDetector(Parameters):
         """
         from sppnet.detection.training.tuning import tunable_engine
 
-        self._fitted()
+        weights = self._fitted()
+        if not isinstance(tuning, TuningOptions):
+            raise ArgumentError(f"tuning: got {type(tuning).__name__}, expected TuningOptions")
         if not isinstance(self.backbone, str):
             raise ArgumentError("backbone: got one of your own, but only convolutions known by name can be tuned")
         if not self.head.hidden:
             raise ArgumentError("hidden: got 0, but convolutions are tuned together with a fully connected layer")
         if self.head.classifier == "svm":
             raise ArgumentError("head: got classifier svm, but only a softmax goes on learning; train it anew")
-        tunable_engine(self.window_features(), self.features.precision, tuning.blocks)
+        features = self.window_features()
+        tunable_engine(features, self.features.precision, tuning.blocks)
+        wanted = {"rank": self.head.rank, "hidden": self.head.hidden, "layers": self.head.layers}
+        there = {"rank": weights.reduce_bias.size, "hidden": weights.fc6_bias.size,
+                 "layers": 2 if weights.fc7_bias.size else 1}  # fmt: skip
+        for name, value in there.items():
+            if wanted[name] != value:
+                raise ArgumentError(
+                    f"head: got {name} {wanted[name]}, but the detector has learned with {value}; set it back, or "
+                    "train anew with fit"
+                )
+        if features.dims != weights.reduce_weight.shape[1]:
+            raise ArgumentError(
+                f"this detector was trained on vectors of {weights.reduce_weight.shape[1]} numbers, and its backbone "
+                f"and levels give {features.dims}; set them to those that it was trained with, or train anew with fit"
+            )
         if self.tuned_ is not None and self.tuned_.blocks > tuning.blocks:
             raise ArgumentError(
                 f"blocks: got {tuning.blocks}, expected at least {self.tuned_.blocks}: so many were tuned before"

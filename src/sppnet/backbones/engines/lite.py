@@ -188,6 +188,11 @@ def split_network(network: LiteNetwork, blocks: int) -> tuple[LiteNetwork, tuple
         for count in range(1, len(numbers))
     ]
     fitting = [count for count, layers in enumerate(late, 1) if _reads_one(network, layers)]
+    if not fitting:
+        raise ArgumentError(
+            f"backbone: the last blocks of {network.name} can't be taken apart from the layer behind them; expected "
+            f"{network.variant} with +mid, +stride32 or no ending"
+        )
     if blocks not in fitting:
         raise ArgumentError(f"blocks: got {blocks}, expected {fitting[0]} to {fitting[-1]} with {network.name}")
     layers = late[blocks - 1]

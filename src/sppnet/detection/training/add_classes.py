@@ -97,7 +97,7 @@ def add_classes(
         "data": dataset.name,
         "split": dataset.split,
         "images": len(dataset),
-        "seen": seen_digests(record.path for record in dataset),
+        "seen": seen_digests(record.path for record in merged),
         "background_images": len(merged) - len(dataset),
         "objects": dict(zip(new_names, counts.tolist(), strict=True)),
         "cross_validation": {"folds": folds, "images": len(tested), "voc-area": ap},

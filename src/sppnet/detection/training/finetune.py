@@ -18,6 +18,7 @@ from sppnet.detection.fc_head import FcHead
 from sppnet.detection.options import SCALING_IMAGES, FinetuneOptions
 from sppnet.detection.training.images import TrainingImage, TrainingImages, WindowedImage
 from sppnet.detection.training.sampling import assign_windows, draw_windows
+from sppnet.errors import ArgumentError
 from sppnet.solvers.adamw import AdamW
 from sppnet.storage.checkpoints import (
     Checkpoints,
@@ -155,13 +156,19 @@ def finetune(
                 coming = reader.submit(next, source, None)
                 x, label, deltas = (v.to(device) for v in (x, label, deltas))
                 optimiser.rates = [options.learning_rate * one_cycle(step / max(steps, 2))]
-                loss = head.loss(x, label, deltas)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                sums.append(float(loss.detach()))
+                if len(label):  # otherwise all windows lie on difficult objects: there is nothing to learn
+                    loss = head.loss(x, label, deltas)
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+                    sums.append(float(loss.detach()))
+                    if not math.isfinite(sums[-1]):
+                        raise ArgumentError(
+                            f"finetune: the loss is no longer a number at step {step}; take a smaller learning_rate "
+                            f"than {options.learning_rate:g}"
+                        )
                 if (step + 1) % per_epoch == 0:
-                    losses.append(sum(sums) / len(sums))
+                    losses.append(sum(sums) / max(1, len(sums)))
                     sums = []
                     logger.info(f"epoch {len(losses)} of {options.epochs}: mean loss {losses[-1]:.4f}")
                 if checkpoints.due() or step + 1 == steps:

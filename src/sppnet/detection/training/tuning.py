@@ -27,6 +27,7 @@ from sppnet.backbones.engines.load import has_engine, load_engine, published_lay
 from sppnet.backbones.engines.quantise import quantise_from
 from sppnet.backbones.engines.quantised import QuantisedLayers
 from sppnet.backbones.engines.tuned import TunedConvolutions
+from sppnet.backbones.sources import SOURCES, find_checked
 from sppnet.backbones.tail import ConvTail, has_fast_bfloat16
 from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import WindowFeatures, locate_windows
@@ -41,12 +42,21 @@ from sppnet.solvers.adamw import AdamW
 from sppnet.storage.checkpoints import Checkpoints
 from sppnet.threads import num_threads, threads_limited
 
-__all__ = ["ViewSource", "jitter_colours", "product_precision", "seconds_a_view", "tunable_engine", "tune"]
+__all__ = [
+    "CALIBRATION_IMAGES",
+    "ViewSource",
+    "jitter_colours",
+    "product_precision",
+    "seconds_a_view",
+    "tunable_engine",
+    "tune",
+]
 
 logger = logging.getLogger("sppnet")
 
 _AHEAD = 3  # views that are prepared beforehand
-_CALIBRATION_IMAGES = 12
+CALIBRATION_IMAGES = 12
+"""Tuned convolutions are quantised on so many images."""
 _CHECKPOINT_S = 60.0
 # Threads that take and free large arrays in turn keep many of them: 1.6 GB become 2.7 GB in 20 steps, 5 GB in thousands
 _TRIM_STEPS = 20
@@ -88,7 +98,9 @@ def tunable_engine(features: WindowFeatures, precision: str, blocks: int) -> Lit
         raise ArgumentError(
             f"backbone: got {engine.name!r}, whose convolutions can't be tuned; expected an EfficientNet-Lite"
         )
-    split_network(lite_network(engine.name), blocks)  # refuses other numbers
+    network = lite_network(engine.name)
+    split_network(network, blocks)  # refuses other numbers
+    find_checked(SOURCES[network.variant])  # now, and not when the layers have been trained for an hour
     if isinstance(engine, LiteEngine):
         return engine
     return load_engine(engine.name, "int8" if precision == "int8" else "float32")
@@ -145,7 +157,7 @@ class ViewSource:
 
     def calibration(self) -> list[NDArray[np.uint8]]:
         """Bytes of what the tuned blocks read, of some images at each scale."""
-        chosen = np.unique(np.linspace(0, len(self.data) - 1, _CALIBRATION_IMAGES).round().astype(int))
+        chosen = np.unique(np.linspace(0, len(self.data) - 1, CALIBRATION_IMAGES).round().astype(int))
         features = self.features(self.data.features.short_sides_px)
         found = [m for i in chosen for m in features.maps(self.data.pixels(int(i))).maps]
         return [np.ascontiguousarray(np.asarray(m).transpose(1, 2, 0)) for m in found]
@@ -284,7 +296,13 @@ def tune(
         return TunedConvolutions(engine.network.name, options.blocks, tuned), losses
     logger.info("quantising the tuned convolutions")
     scale = engine.weights.tensors[tail.source]
-    integers = quantise_from(tail.layers, tuned, tail.source, views.calibration(), scale)
+    layers_done = iter(progress(range(len(tail.layers)), "quantising", total=len(tail.layers)))
+
+    def next_layer(_: str = "") -> None:
+        next(layers_done, None)
+
+    integers = quantise_from(tail.layers, tuned, tail.source, views.calibration(), scale, next_layer)
+    next_layer()  # the bar ends
     return TunedConvolutions(engine.network.name, options.blocks, integers), losses
 
 
@@ -394,15 +412,17 @@ def _train(
                 if len(view.windows):  # otherwise all of them lie on difficult objects: there is nothing to learn
                     # dropout depends on the step and the image, not on the process
                     shown.append((view, int(np.random.default_rng([seed, step, i]).integers(1 << 62))))
-            total = processes.total(gradients.add(shown))
+            sums_of_all = processes.total(torch.cat([gradients.add(shown), torch.tensor([float(len(shown))])]))
+            total = sums_of_all[0]
             if not math.isfinite(float(total)):
                 raise ArgumentError(
                     f"tuning: the loss is no longer a number at step {step}; take a smaller learning_rate than "
                     f"{options.learning_rate:g} (and head_learning_rate than {options.head_learning_rate:g})"
                 )
-            _share_gradients(joint, processes)
-            optimiser.rates = [rate * one_cycle(step / max(steps, 2)) for _, rate in rates]
-            optimiser.step()
+            if sums_of_all[1]:  # else no process has seen a window, and the moving averages alone would move weights
+                _share_gradients(joint, processes)
+                optimiser.rates = [rate * one_cycle(step / max(steps, 2)) for _, rate in rates]
+                optimiser.step()
             newest = 1 / max(1.0, min(step + 1.0, options.average * steps))
             with torch.no_grad():
                 for name, value in joint.named_parameters():
