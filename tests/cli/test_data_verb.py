@@ -16,6 +16,7 @@ from sppnet.cli import common
 from sppnet.cli.main import main
 from sppnet.datasets.loading import load_dataset
 from sppnet.datasets.writing import WRITTEN_FORMATS
+from sppnet.errors import ArgumentError
 
 ROOT = Path(__file__).resolve().parents[2]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -50,6 +51,42 @@ def test_example_convert_and_show(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "use .png or .jpg" in capsys.readouterr().err
     assert main(["data", "chek", str(start)]) == 2
     assert "did you mean 'check'" in capsys.readouterr().err
+
+
+def doubtful(home: Path, name: str) -> Path:
+    """Objects of class ``name``, one of them twice."""
+    for k in range(12):
+        noise = np.random.default_rng(k).integers(0, 255, (12, 16, 3), np.uint8)
+        home.mkdir(exist_ok=True)
+        Image.fromarray(noise).resize((160, 120)).save(home / f"{k}.jpg")
+    rows = [f"{k}.jpg,10,10,90,90,{name}" for k in (*range(12), 0)]
+    (home / "boxes.csv").write_text("\n".join(["image,x0,y0,x1,y1,label", *rows]) + "\n")
+    return home
+
+
+def test_training_tells_of_warnings_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise ArgumentError("far enough")
+
+    monkeypatch.setattr("sppnet.detection.estimate.estimate_training", stop)
+    monkeypatch.setattr("sppnet.detection.detector.SPPDetector.add_classes", stop)
+    data, out = doubtful(tmp_path / "my data", "Aeroplanes"), str(tmp_path / "m.safetensors")
+    command = f"see it with sppnet data check '{data}'"
+    assert main(["train", str(data), "-o", out, "-q"]) == 2
+    assert f"sppnet: 1 warning in the data (repeated object): {command}\n" in capsys.readouterr().err
+    assert main(["add-class", str(data), "-o", out, "-q", "--rename", "Aeroplanes=aeroplanes"]) == 2
+    text = capsys.readouterr().err
+    assert f"{command} --rename Aeroplanes=aeroplanes\n" in text
+    assert "'aeroplanes' (the detector has 'aeroplane')" in text
+    assert main(["data", "check", str(data), "-q"]) == 0
+    assert "1 warnings" in capsys.readouterr().out
+    # nothing is said about what is fine
+    other = doubtful(tmp_path / "other", "mug")
+    (other / "boxes.csv").write_text((other / "boxes.csv").read_text().rpartition("0.jpg")[0])
+    assert main(["add-class", str(other), "-o", out, "-q"]) == 2
+    assert capsys.readouterr().err == "sppnet: far enough\n"
 
 
 @pytest.mark.slow

@@ -159,6 +159,10 @@ OBJECTS: dict[str, tuple[Callable[[Path], None], str]] = {
     "yolo outside": (lambda h: yolo(h, "0 1.5 0.5 0.2 0.2\n"), f"inside the image of {W}x{H}"),
     # CSV, every field
     "csv text as number": (lambda h: table(h, "a.png,one,2,3,4,cat\n"), "line 3 has x0 'one', expected a number"),
+    "csv decimal comma": (
+        lambda h: table(h, 'a.png,"1,5",2,3,4,cat\n'),
+        "line 3 has x0 '1,5', expected a number: write decimal points, not commas; correct or remove the line",
+    ),
     "csv number missing": (lambda h: table(h, "a.png,1,,3,4,cat\n"), "line 3 has y0 '', expected a number"),
     "csv short row": (lambda h: table(h, "a.png,1,2\n"), "line 3 has no label"),
     "csv no label": (lambda h: table(h, "a.png,1,2,3,4,\n"), "line 3 has no label"),
@@ -266,7 +270,7 @@ FILES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "label file binary": (lambda h: yolo(h, b"\xff\xfe\x00"), "yolo", "a.txt: can't be read as text"),
     "csv column missing": (lambda h: table(h, head="image,x0,y0,x1,label"), "csv", "no such table|first line"),
     "csv quote open": (lambda h: table(h, 'a.png,1,2,3,4,"cat\n'), "csv", "line 3 can't be read"),
-    "csv latin-1": (lambda h: table(h, b"a.png,1,2,3,4,caf\xe9\n"), "csv", "in UTF-8"),
+    "csv latin-1": (lambda h: table(h, b"a.png,1,2,3,4,caf\xe9\n"), "csv", 'in UTF-8 .*save it as "CSV UTF-8"'),
     "labelme broken": (then(labelme, lambda h: (h / "a.json").write_text("{")), "labelme", "no LabelMe annotations"),
     "labelme shapes": (lambda h: labelme(h, shapes={}), "labelme", "shapes is a dict of 0, expected a list"),
     "labelme picture inside": (

@@ -135,6 +135,9 @@ def test_a_size_that_disagrees_is_reported_for_every_format(case: Path) -> None:
     sizes = [problem for problem in report.problems if problem.kind == "size disagrees"]
     assert len(sizes) == report.images
     assert all("80x60, but the image is 160x120, which is used" in problem.what for problem in sizes)
+    # only the boxes of the table are those of 80x60
+    stops = case.parent.name == "csv_resized"
+    assert ("6 of 6 images have sides that are 2.00 times" in report.stop) == stops == (not report.accepted)
 
 
 @pytest.mark.parametrize("case", ["labelimg_two_classes_txt"], indirect=True)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sppnet.cli.main import main
-from sppnet.datasets.check import check_dataset
+from sppnet.datasets.check import check_dataset, find_warnings, nearly_alike, spelt_alike
 from sppnet.datasets.duplicates import look_alikes, perceptual_hash
 from sppnet.datasets.example import make_example
 from sppnet.datasets.loading import load_dataset, read_dataset
@@ -94,6 +94,147 @@ def test_all_problems_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert len(problems) == 1
     with pytest.raises(DatasetError, match=r"cut\.jpg"):
         without_damaged(data, on_error="fail")
+
+
+def resized(home: Path, said: tuple[int, int], box: str, count: int = 5) -> Path:
+    """Images of 240x180 whose annotations say another size."""
+    for i in range(count):
+        photo(home / f"{i}.jpg", i)
+    rows = [f"{i}.jpg,{box},cat,{said[0]},{said[1]}" for i in range(count)]
+    return table(home, rows, "image,x0,y0,x1,y1,label,width,height")
+
+
+@pytest.mark.parametrize(
+    ("said", "box", "factor"),
+    [
+        ((160, 120), "60,50,150,110", "1.50"),  # made larger, boxes as before
+        ((480, 360), "200,100,400,300", "0.50"),  # made smaller
+        ((160, 120), "60,50,220,170", ""),  # the boxes are those of the image: only the size is wrong
+        ((480, 360), "100,50,200,150", ""),
+        ((236, 177), "60,50,220,170", ""),  # about 1
+        ((200, 200), "60,50,150,110", ""),  # another shape: perhaps cut out
+        ((0, 0), "60,50,150,110", ""),  # not known
+    ],
+)
+def test_images_resized_after_annotation_stop_training(
+    said: tuple[int, int], box: str, factor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = check_dataset(resized(tmp_path, said, box))
+    raw = read_dataset(tmp_path)
+    kinds = {problem.kind for problem in report.errors}
+    assert ("resized images" in kinds) == bool(factor)
+    if not factor:
+        load_training_splits(raw)
+        return
+    message = f"5 of 5 images have sides that are {factor} times those in their annotations"
+    assert message in report.stop
+    for read in (lambda: load_training_splits(raw), lambda: load_validation_split(raw, None, ["cat"])):
+        with pytest.raises(DatasetError, match=message):
+            read()
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(tmp_path, on_error="fail", limit_bad=True)
+    load_dataset(tmp_path)  # so that `data show` draws them
+    assert main(["data", "check", str(tmp_path), "--quiet"]) == 1
+    assert f"training stops: {tmp_path}: {message}" in capsys.readouterr().out
+
+
+def test_a_few_wrong_sizes_do_not_stop(tmp_path: Path) -> None:
+    resized(tmp_path, (160, 120), "60,50,150,110", 2)
+    assert check_dataset(tmp_path).accepted
+    rows = [f"{i}.jpg,60,50,150,110,cat,160,120" for i in range(5)]
+    rows += [f"{i}.jpg,60,50,150,110,cat,240,180" for i in range(5, 7)]
+    for i in range(7):
+        photo(tmp_path / f"{i}.jpg", i)
+    assert check_dataset(table(tmp_path, rows, "image,x0,y0,x1,y1,label,width,height")).accepted
+
+
+@pytest.mark.parametrize("box", ["300,10,400,90", "10,10,10,90", "90,10,10,90"])
+def test_many_lost_objects_stop_training(box: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        photo(tmp_path / f"{i}.jpg", i)
+    good = [f"{i % 4}.jpg,{10 + i},10,90,90,cat" for i in range(16)]
+    head = "image,x0,y0,x1,y1,label"
+    wrong = [f"{i}.jpg,{box},cat" for i in (0, 1)]
+    message = "2 of 18 objects are left out, as their boxes lie outside the image or have no area, more than a tenth"
+    report = check_dataset(table(tmp_path, good + wrong, head))
+    assert message in report.stop
+    with pytest.raises(DatasetError, match=message):
+        load_training_splits(read_dataset(tmp_path))
+    assert main(["data", "check", str(tmp_path), "-q"]) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("training stops")]
+    assert line.endswith("mend them first")
+    # of one image alone, and a tenth
+    assert check_dataset(table(tmp_path, good + [wrong[0]] * 3, head)).accepted
+    assert check_dataset(table(tmp_path, good + good[:2] + wrong, head)).accepted
+
+
+def test_errors_of_one_file_are_not_all_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(tmp_path / "0.jpg", 0)
+    rows = [f"0.jpg,{i},300,{i + 9},400,cat" for i in range(30)]
+    table(tmp_path, rows, "image,x0,y0,x1,y1,label")
+    for options, shown in (([], 20), (["--all"], 30)):
+        assert main(["data", "check", str(tmp_path), "-q", *options]) == 1
+        text = capsys.readouterr().out
+        assert "error: outside (30)" in text
+        assert text.count("boxes.csv: object ") == shown
+        assert ("and 10 more" in text) == (shown == 20)
+
+
+def test_names_that_differ_in_little_are_told_of(tmp_path: Path) -> None:
+    photo(tmp_path / "0.jpg", 0)
+    names = ["Platelet"] * 8 + ["platelets"] * 9 + ["cat1"] * 5 + ["cat2"] * 5
+    rows = [f"0.jpg,{i},10,90,90,{name}" for i, name in enumerate(names)]
+    report = check_dataset(table(tmp_path, rows, "image,x0,y0,x1,y1,label"))
+    (problem,) = [problem for problem in report.problems if problem.kind == "misspelt class"]
+    assert "'Platelet' (8 objects) is spelt almost like 'platelets' (9)" in problem.what
+    pairs = [("WBc", "WBC"), (" cat", "cat"), ("mug", "Mugs"), ("traffic-light", "Traffic lights")]
+    assert all(spelt_alike(*pair) and nearly_alike(*pair) for pair in pairs)
+    assert nearly_alike("helmit", "helmet")
+    assert not any(map(nearly_alike, ("cat1", "a", "as", "dog", "?"), ("cat2", "s", "a", "cat", "!")))
+
+
+def test_images_without_annotation_are_named_by_their_path(tmp_path: Path) -> None:
+    photo(tmp_path / "pics" / "in" / "0.jpg", 0)
+    photo(tmp_path / "pics" / "in" / "1.jpg", 1)
+    photo(tmp_path / "tables" / "unlike.jpg", 2)
+    table(tmp_path / "tables", ["0.jpg,10,10,90,90,cat"], "image,x0,y0,x1,y1,label")
+    file = tmp_path / "tables" / "boxes.csv"
+    (problem,) = [p for p in check_dataset(file, images=tmp_path / "pics").problems if p.kind == "not annotated"]
+    assert problem.what == "1 images have no annotation and aren't used: in/1.jpg"
+    assert not [p for p in find_warnings(read_dataset(file)) if p.kind == "not annotated"]
+
+
+def test_warnings_without_decoding_are_those_of_the_check(tmp_path: Path) -> None:
+    rows = [f"{i}.jpg,10,10,{90 if i else 300},90,cat" for i in range(3)]
+    for i in range(4):
+        photo(tmp_path / f"{i}.jpg", i)
+    report = check_dataset(table(tmp_path, rows, "image,x0,y0,x1,y1,label"))
+    assert find_warnings(read_dataset(tmp_path)) == report.warnings
+    assert {problem.kind for problem in report.warnings} == {"over the edge", "not annotated", "few objects"}
+
+
+@pytest.mark.parametrize("name", ["0.tif", "0.gif"])
+def test_images_of_several_pages_are_told_of(name: str, tmp_path: Path) -> None:
+    pages = [Image.open(photo(tmp_path / "pages" / f"{i}.jpg", i)) for i in range(3)]
+    (tmp_path / "data").mkdir()
+    pages[0].save(tmp_path / "data" / name, save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "data" / f"one-{name}")
+    rows = [f"{image},10,10,90,90,cat" for image in (name, f"one-{name}")]
+    report = check_dataset(table(tmp_path / "data", rows, "image,x0,y0,x1,y1,label"))
+    (problem,) = [problem for problem in report.problems if problem.kind == "several pages"]
+    assert (Path(problem.file).name, problem.what) == (name, "has 3 pages; the first is used")
+
+
+def test_two_annotations_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    photo(tmp_path / "100%.jpg", 0)
+    for folder, x in (("first", 10), ("second", 30)):
+        (tmp_path / folder).mkdir()
+        box = f"<bndbox><xmin>{x}</xmin><ymin>10</ymin><xmax>90</xmax><ymax>90</ymax></bndbox>"
+        (tmp_path / folder / "100%.xml").write_text(
+            f"<annotation><filename>100%.jpg</filename><object><name>cat</name>{box}</object></annotation>"
+        )
+    (problem,) = [p for p in check_dataset(tmp_path).problems if p.kind == "annotated twice"]
+    assert "annotated by first/100%.xml and by second/100%.xml" in problem.what
 
 
 def test_a_good_data_set_is_accepted(toy_voc: Path, capsys: pytest.CaptureFixture[str]) -> None:

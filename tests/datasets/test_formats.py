@@ -95,6 +95,29 @@ def test_csv(tmp_path: Path, separator: str) -> None:
     assert objects(data) == {"a": [("dog", BOX, False), ("cat", [2, 1, 40, 9.5], False)], "b": []}
 
 
+@pytest.mark.parametrize("first", ["sep=;", "SEP=;\r", '"sep=;"'])
+def test_excel_names_the_separator_in_a_line_of_its_own(first: str, tmp_path: Path) -> None:
+    make_picture(tmp_path / "a.jpg")
+    rows = ["image;x0;y0;x1;y1;label", "a.jpg;10;20;30;45;dog", "a.jpg;1;2;3;;cat"]
+    (tmp_path / "t.csv").write_text("\n".join([first, *rows]) + "\n")
+    data = load_dataset(tmp_path)
+    assert objects(data) == {"a": [("dog", BOX, False)]}
+    assert "line 4 has y1 ''" in data.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "size"), [("", None), (";image_width;image_height", (100, 50)), (";img_width;img_height", (100, 50))]
+)
+def test_the_size_of_a_box_is_not_that_of_its_image(more: str, size: tuple[int, int] | None, tmp_path: Path) -> None:
+    make_picture(tmp_path / "a.jpg")
+    (tmp_path / "t.csv").write_text(
+        f"image;x;y;width;height;label{more}\na.jpg;10;20;20;25;dog{';100;50' * bool(more)}\n"
+    )
+    raw = read_dataset(tmp_path)
+    assert raw.images["a"].size == size
+    assert objects(load_dataset(tmp_path, on_error="fail")) == {"a": [("dog", BOX, False)]}
+
+
 def test_labelme(tmp_path: Path) -> None:
     make_picture(tmp_path / "a.jpg")
     shapes = [
@@ -282,6 +305,16 @@ def test_names_of_files_stay_apart_and_inside(pictures: list[Path], tmp_path: Pa
         write_dataset(data, tmp_path / format, format)
         assert len(load_dataset(tmp_path / format, format=format)) == 4
     assert {p.name for p in tmp_path.iterdir()} == set(WRITTEN_FORMATS)
+
+
+def test_new_names_of_images_are_told(pictures: list[Path], tmp_path: Path) -> None:
+    drawn = dataset_of(pictures, [[]] * 3)
+    ids = ['o\'brien "x"', "a/b", "B"]
+    data = replace(drawn, records=[replace(r, image_id=i) for r, i in zip(drawn, ids, strict=True)])
+    (loss,) = [loss for loss in write_dataset(data, tmp_path / "out", "coco") if "names" in loss]
+    suffix = pictures[0].suffix
+    told = f"{ids[0]!r} is {f'o{chr(39)}brien _x_{suffix}'!r} now"
+    assert loss == f"names that not every system can hold, of 1 images: {told}"
 
 
 def test_writing_refuses_and_leaves_nothing_behind(pictures: list[Path], tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sppnet.cli.common import bar_for, file_for_output, load_detector, reading, remove_own_cache, say
+from sppnet.cli.common import bar_for, file_for_output, load_detector, reading, remove_own_cache, say, warn
+from sppnet.cli.data_warnings import warn_of_data
 from sppnet.cli.options import (
     add_compute,
     add_data,
@@ -60,8 +62,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; returns the exit status."""
+    from sppnet.datasets.assembling import assemble
     from sppnet.datasets.background import load_background
-    from sppnet.datasets.loading import load_dataset
+    from sppnet.datasets.loading import read_dataset
     from sppnet.datasets.readable import without_damaged
 
     output = file_for_output(arguments.output)
@@ -70,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     detector = load_detector(arguments)
     bar = bar_for(arguments)
     on_error = arguments.on_error
-    dataset = load_dataset(arguments.data, arguments.split, **reading(arguments), on_error=on_error, limit_bad=True)
+    raw = read_dataset(arguments.data, **reading(arguments))
+    dataset = assemble(raw, arguments.split, on_error=on_error, limit_bad=True)
     dataset = without_damaged(dataset, on_error=on_error, progress=bar)
     background = None
     if arguments.background:
@@ -78,12 +82,14 @@ def run(arguments: argparse.Namespace) -> int:
         background = without_damaged(background, on_error=on_error, progress=bar)
     for problem in (*dataset.problems, *(background.problems if background else ())):
         say(f"left out: {problem}")
+    warn_of_data(arguments, raw)
     names = arguments.classes
     new = names or [name for name in dataset.class_names if name not in detector.class_names_]
     more = f" and {len(background)} of {arguments.background}" if background else ""
     if new:
         where = f"in {len(dataset)} images{more}"
         say(f"{', '.join(new)}: whatever isn't annotated as such, {where}, counts as background")
+    _warn_of_known(new, detector.class_names_)
     result = detector.add_classes(
         dataset, class_names=names, background=background, folds=arguments.folds, cache=cache, seed=arguments.seed,
         progress=bar,
@@ -94,3 +100,13 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{output}: {len(result.class_names_)} classes. Use it with:")
     say(f"  sppnet detect IMAGE --model {shlex.quote(str(output))}")
     return 0
+
+
+def _warn_of_known(new: Sequence[str], known: Sequence[str]) -> None:
+    """Say which new classes are perhaps among those that the detector has, in a line."""
+    from sppnet.datasets.check import nearly_alike
+
+    pairs = [(name, other) for name in new for other in known if name != other and nearly_alike(name, other)]
+    if pairs:
+        listed = ", ".join(f"{name!r} (the detector has {other!r})" for name, other in pairs)
+        warn(f"new classes that are spelt almost like known ones: {listed}; don't add them if they are the same")

@@ -48,13 +48,13 @@ that are reversed, outside or without area, sizes that disagree, misspelt classe
 
 Errors are what training leaves out (or refuses, with --strict). Warnings are likely mistakes.
 exit status: 0 if training would go on without what is wrong, 1 if it would stop (where more than a tenth of the images
-are unusable, or with --strict), 2 if the data set can't be read at all.
+or objects are unusable, or the images were resized, or with --strict), 2 if the data set can't be read at all.
 """
 CONVERT = """\
 Write a data set in another format, with its images, into a new folder. Boxes keep their place (to less than 0.01
 pixels). What the format can't hold is listed at the end. The folder appears when it is complete.
 """
-# Of problems of one kind, so many warnings are printed; --all prints all
+# Of problems of one kind, so many warnings are printed, and errors of each file; --all prints all
 _SHOWN = 20
 
 
@@ -69,7 +69,8 @@ def add_parser(subparsers: Any) -> None:
     check.add_argument("--classes", type=name_list, metavar="A,B", help="the classes there should be; others are "
                        "errors")  # fmt: skip
     check.add_argument("--json", metavar="FILE", help="write the report as JSON")
-    check.add_argument("--all", action="store_true", help=f"print all warnings, not only {_SHOWN} of each kind")
+    check.add_argument("--all", action="store_true", help=f"print all problems, not only {_SHOWN} of each kind "
+                       "(errors: of each kind and file)")  # fmt: skip
     add_on_error(check, help="skip: say what training would leave out. fail: say whether it would stop (exit status 1) "
                  "(default: %(default)s)")  # fmt: skip
 
@@ -135,7 +136,7 @@ def run_check(arguments: argparse.Namespace) -> int:
     unusable = report.images - report.usable
     say(f"\n{arguments.data} ({report.format}): {report.images} images, {errors} errors, {warnings} warnings")
     if not report.accepted:
-        say(f"training stops: {report.stop.partition(chr(10))[0]}")
+        say(f"training stops: {report.stop.partition(chr(10))[0].removesuffix(':')}")
     elif errors:
         lost = f" ({unusable} images can't be used)" if unusable else ""
         say(f"training leaves out what is wrong{lost}; with --strict it stops")

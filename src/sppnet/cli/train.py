@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sppnet.cli.common import bar_for, file_for_output, remove_own_cache, run_joined, say
+from sppnet.cli.data_warnings import warn_of_data
 from sppnet.cli.options import add_compute, add_data, add_on_error, add_output, add_seed, add_verb, positive_int
 from sppnet.cli.training import add_maps, add_splits, add_training_scales, maps_parameters, training_splits
 from sppnet.errors import ArgumentError
@@ -129,6 +131,7 @@ def _run(arguments: argparse.Namespace, processes: Processes) -> int:
         validation = None
     for note in (*splits.notes, *(doubts_about(detector, validation) if begun and validation is not None else ())):
         say(note)
+    warn_of_data(arguments, splits.raw)
     say(_describe(dataset, validation))
     expected = estimate_training(detector, dataset, validation, begun=begun, processes=processes.world, progress=bar)
     if not arguments.quiet:
@@ -158,9 +161,12 @@ def _detector(arguments: argparse.Namespace, processes: Processes) -> SPPDetecto
     from sppnet.detection.options import FinetuneOptions, HeadOptions, TuningOptions
 
     if arguments.model is not None:
-        epochs = {} if arguments.tune_epochs is None else {"epochs": arguments.tune_epochs}
         path = None if arguments.model == _BUILT_IN and not Path(_BUILT_IN).exists() else arguments.model
-        return SPPDetector.load(path, device=str(processes.device)).set_params(tuning=TuningOptions(**epochs))
+        detector = SPPDetector.load(path, device=str(processes.device))
+        tuning = TuningOptions(epochs=arguments.tune_epochs or TuningOptions().epochs)
+        if detector.tuned_ is not None:  # blocks that were tuned before go on being tuned
+            tuning = replace(tuning, blocks=max(tuning.blocks, detector.tuned_.blocks))
+        return detector.set_params(tuning=tuning)
 
     options = maps_parameters(arguments) | {"seed": arguments.seed, "device": str(processes.device)}
     head: dict[str, Any] = {"classifier": arguments.classifier, "box_regression": arguments.box_regression}

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from sppnet._types import OnError
-from sppnet.datasets.judging import counts_with_lost, judge_box, judge_outside, judge_size, refuse_many_bad
+from sppnet.datasets.judging import (
+    LOST_KINDS,
+    counts_with_lost,
+    judge_box,
+    judge_outside,
+    judge_resized,
+    judge_size,
+    refuse_many_bad,
+    refuse_many_lost,
+)
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.splits import VALIDATION, canonical_split
@@ -59,8 +68,8 @@ def assemble(
             ``raw.class_names``.
         on_error: ``skip``: what is wrong is left out, and listed in the ``problems`` of the result. ``fail``: one
             DatasetError that lists what is wrong.
-        limit_bad: stop where more than a tenth of the images are unusable
-            (:func:`sppnet.datasets.judging.refuse_many_bad`).
+        limit_bad: stop where more than a tenth of the images are unusable, or of the objects, or where the images
+            were resized after they were annotated (:mod:`sppnet.datasets.judging`).
         allow_outside: False: an image to which the annotations lead out of the data set is an error.
 
     Raises:
@@ -74,6 +83,8 @@ def assemble(
     ids = split_ids(raw, split)
     records: list[ImageRecord] = []
     bad = 0
+    lost: list[int] = []
+    sizes: list[tuple[RawImage, tuple[int, int]]] = []
     for image_id in ids:
         flaws: list[Problem] = []
         image = raw.images[image_id]
@@ -84,6 +95,8 @@ def assemble(
         else:
             found = list(_record(raw, image, names, flaws.append, left_out))
         records += found
+        sizes += [(image, (record.width, record.height)) for record in found]
+        lost.append(sum(flaw.kind in LOST_KINDS for flaw in flaws))
         bad += bool(flaws) and not any(map(len, found))
         problems += flaws
     if left_out and not any(len(record) for record in records):
@@ -92,10 +105,13 @@ def assemble(
             f"the annotations have {', '.join(sorted(left_out))}"
         )
     texts = [str(problem) for problem in problems]
+    if limit_bad and (resized := judge_resized(raw.root, sizes)) is not None:
+        raise DatasetError(str(resized))
     if problems and on_error == "fail":
         raise DatasetError(_summary(" ".join(filter(None, [str(raw.root), split])), texts))
     if limit_bad:
         refuse_many_bad(raw.root, *counts_with_lost(raw, len(ids), bad), texts)
+        refuse_many_lost(raw.root, sum(map(len, records)) + sum(lost), lost, texts)
     if left_out:
         listed = ", ".join(f"{name} {count}" for name, count in sorted(left_out.items()))
         texts.append(f"{raw.root} {split or ''}: left out objects of classes that aren't in class_names: {listed}")

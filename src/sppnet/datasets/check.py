@@ -19,14 +19,25 @@ from numpy.typing import NDArray
 
 from sppnet.datasets.assembling import split_ids
 from sppnet.datasets.duplicates import look_alikes, perceptual_hash
-from sppnet.datasets.judging import counts_with_lost, judge_box, judge_outside, judge_size, refuse_many_bad
+from sppnet.datasets.judging import (
+    LOST_KINDS,
+    counts_with_lost,
+    judge_box,
+    judge_outside,
+    judge_resized,
+    judge_size,
+    refuse_many_bad,
+    refuse_many_lost,
+)
 from sppnet.datasets.loading import read_dataset, split_names
+from sppnet.datasets.parsing import shown_path
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
 from sppnet.datasets.training_splits import load_training_splits, training_split_names
 from sppnet.errors import DatasetError, ImageError, did_you_mean
-from sppnet.images import list_images, load_image
+from sppnet.image_files import decoding, open_header, open_image_file
+from sppnet.images import MAX_PIXELS, list_images, load_image
 
-__all__ = ["CheckReport", "check_dataset"]
+__all__ = ["CheckReport", "check_dataset", "find_warnings", "nearly_alike", "spelt_alike"]
 
 # Below this many objects in what is trained on, a class is hardly learnt
 FEW_OBJECTS = 10
@@ -79,11 +90,11 @@ class CheckReport:
         """Whether training would go on, without what is wrong."""
         return not self.stop
 
-    def problems_text(self, warnings: int | None = None) -> str:
+    def problems_text(self, shown: int | None = None) -> str:
         """List the problems by their kind, errors first.
 
         Args:
-            warnings: list at most so many warnings of each kind. None: all.
+            shown: list at most so many warnings of each kind, and errors of each kind in each file. None: all.
         """
         lines = []
         for problems, title in ((self.errors, "error"), (self.warnings, "warning")):
@@ -92,10 +103,17 @@ class CheckReport:
                 kinds.setdefault(problem.kind, []).append(problem)
             for kind, items in kinds.items():
                 lines.append(f"{title}: {kind} ({len(items)})")
-                limit = len(items) if title == "error" or warnings is None else warnings
-                lines += [f"  {item}" for item in items[:limit]]
-                if len(items) > limit:
-                    lines.append(f"  and {len(items) - limit} more (--all prints them, --json writes them)")
+                # a table may have thousands; of images each is a file of its own
+                seen: Counter[str] = Counter()
+                listed = []
+                for item in items:
+                    place = item.file if title == "error" else ""
+                    seen[place] += 1
+                    if shown is None or seen[place] <= shown:
+                        listed.append(f"  {item}")
+                lines += listed
+                if len(items) > len(listed):
+                    lines.append(f"  and {len(items) - len(listed)} more (--all prints them, --json writes them)")
         return "".join(f"{line}\n" for line in lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -143,24 +161,57 @@ def check_dataset(
         DatasetError: nothing can be read at all: no such folder, an unknown format, JSON that is damaged.
     """
     raw = read_dataset(path, format, images=images, rename=rename)
+    folder = Path(images) if images is not None else raw.root if raw.root.is_dir() else raw.root.parent
+    return _check(raw, Path(path), folder, class_names=class_names, threads=threads, progress=progress)
+
+
+def find_warnings(raw: RawDataset, *, images: str | os.PathLike[str] | None = None, threads: int = 2) -> list[Problem]:
+    """Give the warnings of :func:`check_dataset` that are found without decoding the images.
+
+    Args:
+        raw: the data set.
+        images: a folder with its images, as the reader got it.
+        threads: that read the headers of images.
+    """
+    # a single file may lie in a folder of anything: that is left to the check itself
+    folder = Path(images) if images is not None else raw.root if raw.root.is_dir() else None
+    return _check(raw, raw.root, folder, threads=threads, decode=False).warnings
+
+
+def _check(
+    raw: RawDataset,
+    path: Path,
+    folder: Path | None,
+    *,
+    class_names: Sequence[str] | None = None,
+    threads: int = 2,
+    progress: Callable[[Iterable[RawImage], int], Iterable[RawImage]] | None = None,
+    decode: bool = True,
+) -> CheckReport:
+    """Check a data set, and ``folder`` for images without annotation. Without ``decode`` only headers are read."""
     every = list(raw.images.values())
     problems: list[Problem] = list(raw.problems)
     good: dict[str, list[tuple[str, bool]]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
     hashes: dict[str, NDArray[np.uint64]] = {}
+    lost: dict[str, int] = {}
     bad: list[str] = []
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        looked = pool.map(_look, every)
+        looked = pool.map(_look if decode else _look_at_header, every)
         for image in progress(every, len(every)) if progress else every:
             decoded = next(looked)
             found = [*image.problems, *decoded.problems]
             if image.readable and decoded.size is not None:
-                hashes[image.image_id] = decoded.hash
+                sizes[image.image_id], hashes[image.image_id] = decoded.size, decoded.hash
                 good[image.image_id] = list(_good_objects(raw, image, decoded.size, class_names, found))
+            lost[image.image_id] = sum(problem.kind in LOST_KINDS for problem in found)
             if any(problem.level == "error" for problem in found) and not good.get(image.image_id):
                 bad.append(image.image_id)
             problems += found
-    problems += _similar_images(raw, hashes)
-    problems += _without_annotation(raw)
+    if decode:
+        problems += _similar_images(raw, hashes)
+    problems += _without_annotation(raw, folder) if folder is not None else []
+    problems += _resized(raw, sizes)
     splits = split_names(raw)
     members = {name: [i for i in raw.splits[name] if i in good] for name in splits} or {"all": list(good)}
     names = tuple(class_names) if class_names is not None else raw.class_names
@@ -171,8 +222,9 @@ def check_dataset(
     empty = {split: sum(not good[i] for i in ids) for split, ids in members.items()}
     problems += _empty(raw, members, good)
     problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.level == "warning")
+    errors = [problem for problem in problems if problem.level == "error"]
     return CheckReport(
-        Path(path),
+        path,
         raw.format,
         len(every),
         len(good),
@@ -183,21 +235,33 @@ def check_dataset(
         empty,
         tuple(problems),
         len(bad),
-        _why_training_stops(raw, bad, [problem for problem in problems if problem.level == "error"]),
+        _why_training_stops(raw, bad, lost, good, errors) if decode else "",
     )
 
 
-def _why_training_stops(raw: RawDataset, bad: Sequence[str], errors: Sequence[Problem]) -> str:
+def _why_training_stops(
+    raw: RawDataset,
+    bad: Sequence[str],
+    lost: Mapping[str, int],
+    good: Mapping[str, Sequence[object]],
+    errors: Sequence[Problem],
+) -> str:
     """What training itself says, with the damage that shows only when the images are decoded."""
     wrong = set(bad)
+    resized = next((problem for problem in errors if problem.kind == "resized images"), None)
+    if resized is not None:
+        return str(resized)
     unknown = [problem for problem in errors if problem.kind == "unknown class"]
     if unknown:
         return f"{raw.root}: {len(unknown)} objects are of classes that aren't expected"
+    texts = [str(problem) for problem in errors]
     try:
         for name in training_split_names(raw):
             ids = split_ids(raw, name)
             counts = counts_with_lost(raw, len(ids), sum(i in wrong for i in ids))
-            refuse_many_bad(raw.root, *counts, [str(problem) for problem in errors])
+            refuse_many_bad(raw.root, *counts, texts, "")
+            objects = sum(len(good.get(i, ())) + lost[i] for i in ids)
+            refuse_many_lost(raw.root, objects, [lost[i] for i in ids], texts, "")
         load_training_splits(raw, validation="none")
     except DatasetError as error:
         return str(error)
@@ -214,23 +278,41 @@ class _Look:
     hash: NDArray[np.uint64]
 
 
-def _look(image: RawImage) -> _Look:
-    """The header as the readers see it, then the pixels."""
+def _look_at_header(image: RawImage) -> _Look:
+    """The header as the readers see it."""
     nothing = np.zeros(4, np.uint64)
     if not image.readable:
         return _Look(None, (), nothing)
     size, problems = judge_size(image)
     outside = judge_outside(image)
-    problems += [outside] if outside is not None else []
-    if size is None:
-        return _Look(None, tuple(problems), nothing)
+    return _Look(size, (*problems, *([outside] if outside is not None else [])), nothing)
+
+
+def _look(image: RawImage) -> _Look:
+    """The header, then the pixels."""
+    look = _look_at_header(image)
+    if look.size is None:
+        return look
     try:
         pixels = load_image(image.path)
+        pages = _page_count(image.path)
     except ImageError as error:
         what, _, advice = str(error).removeprefix(f"{image.path}: ").rpartition("; ")
         flaw = Problem("error", "unreadable image", str(image.path), what or advice, advice)
-        return _Look(None, (*problems, flaw), nothing)
-    return _Look(size, tuple(problems), perceptual_hash(pixels))
+        return _Look(None, (*look.problems, flaw), look.hash)
+    problems = look.problems
+    if pages > 1:
+        advice = "save the others as images of their own, if you need them"
+        flaw = Problem("warning", "several pages", str(image.path), f"has {pages} pages; the first is used", advice)
+        problems = (*problems, flaw)
+    return _Look(look.size, problems, perceptual_hash(pixels))
+
+
+def _page_count(path: Path) -> int:
+    """Pages of a TIFF, frames of an animation; 1 for others, as the second image in a JPEG is a preview."""
+    with decoding(str(path)), open_image_file(path) as file:
+        image = open_header(file, str(path), MAX_PIXELS)
+        return int(getattr(image, "n_frames", 1)) if image.format in ("TIFF", "GIF", "WEBP", "PNG") else 1
 
 
 def _good_objects(
@@ -287,32 +369,57 @@ def _similar_images(raw: RawDataset, hashes: dict[str, NDArray[np.uint64]]) -> I
             yield Problem("warning", "duplicate", str(one.path), what, "remove one, unless they are meant to be two")
 
 
-def _without_annotation(raw: RawDataset) -> Iterator[Problem]:
-    home = raw.root if raw.root.is_dir() else raw.root.parent
+def _without_annotation(raw: RawDataset, folder: Path) -> Iterator[Problem]:
     known = {os.path.realpath(image.path) for image in raw.images.values() if image.found}
-    lost = [path for path in list_images([home]) if os.path.realpath(path) not in known]
+    lost = [path for path in list_images([folder]) if os.path.realpath(path) not in known]
     if lost:
-        shown = ", ".join(path.name for path in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        shown = ", ".join(shown_path(path, folder) for path in lost[:5]) + (", ..." if len(lost) > 5 else "")
         what = f"{len(lost)} images have no annotation and aren't used: {shown}"
-        yield Problem("warning", "not annotated", str(home), what, "annotate them, also those without objects")
+        yield Problem("warning", "not annotated", str(folder), what, "annotate them, also those without objects")
+
+
+def _resized(raw: RawDataset, sizes: Mapping[str, tuple[int, int]]) -> Iterator[Problem]:
+    """Images that were resized after they were annotated, in what training looks at."""
+    try:
+        names = training_split_names(raw)
+    except DatasetError:
+        names = [None]
+    for name in names:
+        images = [(raw.images[i], sizes[i]) for i in split_ids(raw, name) if i in sizes]
+        if (problem := judge_resized(raw.root, images)) is not None:
+            yield problem
+
+
+def spelt_alike(one: str, two: str) -> bool:
+    """Whether two names differ only in case, blanks, marks or a plural s."""
+    return _plain(one) == _plain(two) != ""
+
+
+def nearly_alike(one: str, two: str) -> bool:
+    """Whether two names may be one with a slip: helmit and helmet, not cat1 and cat2."""
+    if spelt_alike(one, two):
+        return True
+    if len(one) < 4 or _letters(one) == _letters(two):
+        return False
+    return SequenceMatcher(None, _plain(one), _plain(two)).ratio() >= 0.8
+
+
+def _plain(name: str) -> str:
+    plain = "".join(c for c in name.casefold() if c.isalnum())
+    return plain[:-1] if len(plain) > 2 and plain.endswith("s") and plain[-2].isalpha() else plain
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalpha())
 
 
 def _misspelt(raw: RawDataset, total: Counter[str]) -> Iterator[Problem]:
-    """Rare names that are nearly those of common ones."""
-
-    def plain(name: str) -> str:
-        return "".join(c for c in name.casefold() if c.isalnum())
-
-    def letters(name: str) -> str:
-        return "".join(c for c in name.casefold() if c.isalpha())
-
+    """Names that are spelt alike, and rare names that are nearly those of common ones."""
     common = [name for name, _ in total.most_common()]
     for k, name in enumerate(common):
         for other in common[:k]:
-            same = plain(name) == plain(other) and plain(name) != ""
-            # cat1 and cat2 are meant; helmit beside 120 helmets isn't
-            rare = total[name] * 10 <= total[other] and len(name) >= 4 and letters(name) != letters(other)
-            if same or (rare and SequenceMatcher(None, plain(name), plain(other)).ratio() >= 0.8):
+            rare = total[name] * 10 <= total[other]
+            if nearly_alike(name, other) if rare else spelt_alike(name, other):
                 what = f"class {name!r} ({total[name]} objects) is spelt almost like {other!r} ({total[other]})"
                 yield Problem("warning", "misspelt class", str(raw.root), what, "rename it if they are the same")
                 break

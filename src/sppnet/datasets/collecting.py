@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sppnet.datasets.locating import ImageIndex, Location
-from sppnet.datasets.parsing import read_json, sorted_names, without_suffix
+from sppnet.datasets.parsing import read_json, shown_path, sorted_names, without_suffix
 from sppnet.datasets.raw import Problem, RawDataset, RawImage
 from sppnet.datasets.splits import canonical_split, check_split_name, split_of_folders
 from sppnet.errors import DatasetError
@@ -155,20 +155,20 @@ class Collection:
                 images.append(image)
                 splits.append([])
             else:
-                images[places[key]] = _join(images[places[key]], image)
+                images[places[key]] = _join(images[places[key]], image, self.home)
             if split and split not in splits[places[key]]:
                 splits[places[key]].append(split)
         return images, splits
 
 
-def _join(one: RawImage, two: RawImage) -> RawImage:
+def _join(one: RawImage, two: RawImage, home: Path) -> RawImage:
     """Both annotations of one image as one; objects that are in both count once."""
     known = {(item.name, item.box) for item in one.objects}
     new = tuple(item for item in two.objects if (item.name, item.box) not in known)
     problems = list(one.problems)
     if new:
-        other = f" and by {two.file.name}" if two.file != one.file else ", twice"
-        what = f"{one.path.name} is annotated by {one.file.name}{other}; the objects are joined"
+        other = f" and by {shown_path(two.file, home)}" if two.file != one.file else ", twice"
+        what = f"{one.path.name} is annotated by {shown_path(one.file, home)}{other}; the objects are joined"
         problems.append(
             Problem("warning", "annotated twice", str(two.file), what, "keep one annotation for each image")
         )

@@ -57,8 +57,8 @@ def convert_dataset(
         progress: wraps the sequence of images, to show how far it is.
 
     Raises:
-        DatasetError: the source can't be read, more than a tenth of its images is unusable, or it has a name that the
-            new format can't hold.
+        DatasetError: the source can't be read, more than a tenth of its images or objects is unusable, its images
+            were resized after they were annotated, or it has a name that the new format can't hold.
         ArgumentError: ``destination`` isn't empty, or an unknown format.
         OSError: it can't be written.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,17 +16,37 @@ from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
 from sppnet.errors import DatasetError, ImageError
 from sppnet.images import image_size
 
-__all__ = ["MAX_BAD_SHARE", "counts_with_lost", "judge_box", "judge_outside", "judge_size", "refuse_many_bad"]
+__all__ = [
+    "LOST_KINDS",
+    "MAX_BAD_SHARE",
+    "counts_with_lost",
+    "judge_box",
+    "judge_outside",
+    "judge_resized",
+    "judge_size",
+    "refuse_many_bad",
+    "refuse_many_lost",
+]
 
 MAX_BAD_SHARE = 0.1
-"""Where more than this share of the images is unusable, nothing is trained, measured or converted."""
+"""Where more than this share of the images or objects is unusable, nothing is trained, measured or converted."""
+
+LOST_KINDS = ("reversed box", "no area", "outside")
+"""Errors of boxes because of which an object is left out."""
+
+# Images resized after they were annotated: at least so many, and this share of all
+_FEW_RESIZED, _RESIZED_SHARE = 3, 0.9
+# Sides that differ by less hardly move a box
+_MIN_RESIZING = 0.05
+# This share of the boxes may lie anywhere: there are always wrong ones
+_STRAY_SHARE = 0.05
 
 
 def refuse_many_bad(
     what: object,
     images: int,
     bad: int,
-    problems: list[str] | tuple[str, ...] = (),
+    problems: Sequence[str] = (),
     hint: str = " (`sppnet data check` lists all errors)",
 ) -> None:
     """Stop where more than a tenth of the images are unusable: then something is wrong with all of them.
@@ -44,12 +65,44 @@ def refuse_many_bad(
         DatasetError: more than :data:`MAX_BAD_SHARE` are unusable.
     """
     if bad > max(1, images * MAX_BAD_SHARE):
-        shown = [f"\n  {problem}" for problem in problems[:5]]
-        more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
+        text = f"{what}: {bad} of {images} images are unusable, more than a tenth; mend them first{hint}"
+        raise DatasetError(text + _listed(problems))
+
+
+def refuse_many_lost(
+    what: object,
+    objects: int,
+    lost: Sequence[int],
+    problems: Sequence[str] = (),
+    hint: str = " (`sppnet data check` lists all errors)",
+) -> None:
+    """Stop where more than a tenth of the objects are left out because of their boxes.
+
+    One bad image never stops anything, however many objects it has.
+
+    Args:
+        what: the data set, for the message.
+        objects: how many there are, with those that are left out.
+        lost: how many objects of each image are left out.
+        problems: what is wrong; the first few are in the message.
+        hint: how to see all errors.
+
+    Raises:
+        DatasetError: more than :data:`MAX_BAD_SHARE` are left out, of more than one image.
+    """
+    if sum(map(bool, lost)) > 1 and sum(lost) > objects * MAX_BAD_SHARE:
         raise DatasetError(
-            f"{what}: {bad} of {images} images are unusable, more than a tenth; mend them first{hint}:"
-            f"{''.join(shown)}{more}"
+            f"{what}: {sum(lost)} of {objects} objects are left out, as their boxes lie outside the image or have no "
+            f"area, more than a tenth; mend them first{hint}{_listed(problems)}"
         )
+
+
+def _listed(problems: Sequence[str], shown: int = 5) -> str:
+    """The first few of ``problems``, a line each, after a colon; nothing where there are none."""
+    if not problems:
+        return ""
+    more = [f"and {len(problems) - shown} more"] if len(problems) > shown else []
+    return ":" + "".join(f"\n  {line}" for line in (*problems[:shown], *more))
 
 
 def counts_with_lost(raw: RawDataset, images: int, bad: int) -> tuple[int, int]:
@@ -100,6 +153,55 @@ def judge_size(image: RawImage) -> tuple[tuple[int, int] | None, list[Problem]]:
     what = f"says that {image.path.name} is {said}, but the image is {width}x{height}, which is used"
     advice = "see with `sppnet data show` whether the boxes fit; correct the size, or the boxes if it was resized"
     return (width, height), [Problem("warning", "size disagrees", str(image.file), what, advice)]
+
+
+def judge_resized(what: object, images: Sequence[tuple[RawImage, tuple[int, int]]]) -> Problem | None:
+    """Say that images were resized after they were annotated, so that the boxes are those of other images.
+
+    Nearly all must have another size than their annotations say, with the same shape. And the boxes must be those of
+    the size in the annotations: where they are not, only that size is wrong, and nothing is said.
+
+    Args:
+        what: the data set, for the message.
+        images: each with the ``(width, height)`` that it has.
+    """
+    resized = [
+        (image.size, size, image.objects)
+        for image, size in images
+        if image.size is not None and not image.fractions and _is_resized(image.size, size)
+    ]
+    if len(resized) < max(_FEW_RESIZED, len(images) * _RESIZED_SHARE):
+        return None
+    # over the edge of the size in the annotation; of images that were made smaller, over that of the image
+    beyond_said = [_reaches_beyond(item, said) for said, _, objects in resized for item in objects]
+    beyond_image = [
+        _reaches_beyond(item, size) for said, size, objects in resized if size[0] < said[0] for item in objects
+    ]
+    if not beyond_said or sum(beyond_said) > len(beyond_said) * _STRAY_SHARE:
+        return None
+    if beyond_image and sum(beyond_image) <= len(beyond_image) * _STRAY_SHARE:
+        return None
+    factors = sorted(f"{max(size) / max(said):.2f}" for said, size, _ in resized)
+    times = factors[0] if factors[0] == factors[-1] else f"{factors[0]} to {factors[-1]}"
+    return Problem(
+        "error", "resized images", str(what),
+        f"{len(resized)} of {len(images)} images have sides that are {times} times those in their annotations, and the "
+        "boxes fit those in the annotations: the images were resized after they were annotated",
+        "put the images of that size back, or write the boxes and sizes anew for these (if `sppnet data show` draws "
+        "the boxes right, correct only the sizes in the annotations, or remove them)",
+    )  # fmt: skip
+
+
+def _is_resized(said: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether ``size`` is ``said`` times a factor that isn't about 1; sides are rounded to whole pixels."""
+    if min(said) < 1 or abs(max(size) / max(said) - 1) < _MIN_RESIZING:
+        return False
+    return abs(size[1] - said[1] * size[0] / said[0]) <= 1 or abs(size[0] - said[0] * size[1] / said[1]) <= 1
+
+
+def _reaches_beyond(item: RawObject, size: tuple[int, int]) -> bool:
+    x0, y0, x1, y1 = item.box
+    return max(x0, x1) > size[0] + 1 or max(y0, y1) > size[1] + 1
 
 
 def _stored_size(path: Path) -> tuple[int, int] | None:

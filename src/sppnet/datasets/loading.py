@@ -117,7 +117,8 @@ def load_dataset(
         rename: new names of classes by their old ones; two classes may get one name.
         on_error: ``skip``: what is wrong is left out, and listed in the ``problems`` of the result. ``fail``: one
             DatasetError that lists what is wrong.
-        limit_bad: stop where more than a tenth of the images are unusable, as training does.
+        limit_bad: stop where more than a tenth of the images or objects are unusable, or where the images were resized
+            after they were annotated, as training does.
 
     Returns:
         A :class:`DetectionDataset`: boxes ``(x0, y0, x1, y1)`` in pixels of the upright image, 0-based, half-open,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterable, Sequence
 from math import isfinite
@@ -28,6 +29,7 @@ __all__ = [
     "read_text",
     "read_xml",
     "short",
+    "shown_path",
     "sorted_names",
     "whole_text",
     "without_suffix",
@@ -37,6 +39,8 @@ MAX_BYTES = 1 << 30
 """Larger annotation files are refused before they are read. COCO's largest has 450 MB."""
 
 Box = tuple[float, float, float, float]
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 
 
 def read_bytes(file: Path, expected: str, max_bytes: int = MAX_BYTES) -> bytes:
@@ -74,7 +78,8 @@ def read_text(file: Path, expected: str, max_bytes: int = MAX_BYTES) -> str:
     try:
         return data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except ValueError as error:
-        raise DatasetError(f"{file}: can't be read as text ({error}); expected {expected}, in UTF-8") from None
+        advice = ' (in a spreadsheet: save it as "CSV UTF-8")' if file.suffix.lower() in (".csv", ".tsv") else ""
+        raise DatasetError(f"{file}: can't be read as text ({error}); expected {expected}, in UTF-8{advice}") from None
 
 
 def read_head(file: Path, count: int = 8192) -> str:
@@ -164,6 +169,8 @@ def as_number(value: object, name: str) -> float:
         number = float(value)
     except (ValueError, OverflowError):
         number = float("nan")
+    if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
+        raise ValueError(f"has {name} {short(value)}, expected a number: write decimal points, not commas")
     # Beyond 1e12 no image reaches, and squares stay finite.
     if not isfinite(number) or abs(number) > 1e12:
         raise ValueError(f"has {name} {short(value)}, expected a number")
@@ -184,6 +191,11 @@ def short(value: object, length: int = 60) -> str:
     except ValueError:  # an integer of more digits than Python prints
         return "a huge number"
     return text if len(text) <= length else text[:length] + "..."
+
+
+def shown_path(path: Path, home: Path) -> str:
+    """Return the path of a file as a message shows it: that below ``home``, where it lies there."""
+    return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
 
 
 def advice_of(error: Exception, file: Path) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sppnet._types import OnError
 from sppnet.datasets.assembling import assemble, split_ids
@@ -30,11 +30,13 @@ class TrainingSplits:
         train: images to train on.
         validation: images to measure on, or None.
         notes: what to tell about it, a sentence each.
+        raw: the data set that they are from.
     """
 
     train: DetectionDataset
     validation: DetectionDataset | None
     notes: tuple[str, ...]
+    raw: RawDataset = field(repr=False)
 
 
 def load_training_splits(
@@ -58,15 +60,16 @@ def load_training_splits(
             there is none.
         class_names: only these classes, in this order; objects of others count as background.
         seed: of the drawing.
-        on_error: as for :func:`sppnet.datasets.loading.load_dataset`. Where more than a tenth of the images are
-            unusable, the data set is refused all the same.
+        on_error: as for :func:`sppnet.datasets.loading.load_dataset`. Where more than a tenth of the images or
+            objects are unusable, or the images were resized, the data set is refused all the same.
         threads: that look for images which are alike.
 
     Returns:
         Both with the classes that have an object (that isn't difficult) in ``train``.
 
     Raises:
-        DatasetError: there is no such split or class, or nothing to learn in it; or too many images are unusable.
+        DatasetError: there is no such split or class, or nothing to learn in it; or too many images or objects are
+            unusable.
     """
     notes: list[str] = []
     first = training_split_names(raw)[0] if train is None else train
@@ -102,7 +105,7 @@ def load_training_splits(
     others = _with_objects(dataset, [name for name in dataset.class_names if name not in wanted])
     if others:
         notes.append(f"objects of other classes count as background: {', '.join(others)}")
-    return TrainingSplits(dataset.with_classes(names), held_out, tuple(notes))
+    return TrainingSplits(dataset.with_classes(names), held_out, tuple(notes), raw)
 
 
 def training_split_names(raw: RawDataset) -> list[str | None]:
@@ -162,7 +165,7 @@ def load_validation_split(
         threads: that look for images which are alike.
 
     Raises:
-        DatasetError: there is no such split, or too many images are unusable.
+        DatasetError: there is no such split, or too many images or objects are unusable.
     """
     name = split
     if split in (None, "val"):

@@ -73,7 +73,7 @@ def write_dataset(
         check_split_name(name)
     losses: list[str] = []
     indices = _indices(dataset, splits or {}, format, losses)
-    names = _file_names(dataset)
+    names = _file_names(dataset, losses)
     with write_atomic(target, named=True) as temporary:
         temporary.mkdir()
         job = WriteJob(temporary, dataset, indices, names, placement)
@@ -128,9 +128,9 @@ def _indices(
     return found
 
 
-def _file_names(dataset: DetectionDataset) -> list[str]:
+def _file_names(dataset: DetectionDataset, losses: list[str]) -> list[str]:
     """A plain file name for each image, from its id: no folders, no two alike, also where case doesn't count."""
-    names, taken = [], set()
+    names, taken, renamed = [], set(), []
     for record in dataset:
         stem = _NOT_IN_A_NAME.sub("_", record.image_id).strip(" .")[:120] or "image"
         while len(stem.encode()) > 200:  # letters of other scripts have several bytes
@@ -141,4 +141,10 @@ def _file_names(dataset: DetectionDataset) -> list[str]:
             candidate, number = f"{stem}-{number}", number + 1
         taken.add(candidate.lower())
         names.append(candidate + suffix)
+        # folders become a part of the name, which shows
+        if candidate != record.image_id.replace("/", "_"):
+            renamed.append(f"{record.image_id!r} is {names[-1]!r} now")
+    if renamed:
+        listed = ", ".join(renamed[:3]) + (", ..." if len(renamed) > 3 else "")
+        losses.append(f"names that not every system can hold, of {len(renamed)} images: {listed}")
     return names

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sppnet.datasets.collecting import Collection, located
-from sppnet.datasets.formats.csv_columns import Columns, columns_of, split_line
+from sppnet.datasets.formats.csv_columns import Columns, columns_of, separator_named, split_line
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, read_head, read_text, short
 from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject, left_alone
@@ -181,9 +181,12 @@ def _rows(
 
 def _lines(file: Path, text: str, separator: str, header: bool) -> Iterator[tuple[int, list[str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    skip = int(header)
     try:
         for k, row in enumerate(reader):
-            if k >= header and row:
+            if k == 0 and separator_named(separator.join(row)):
+                skip += 1  # Excel's line sep=;
+            if k >= skip and row:
                 yield reader.line_num, row
     except csv.Error as error:
         raise DatasetError(f"{file}: line {reader.line_num} can't be read ({error}); expected {_EXPECTED}") from None
@@ -191,7 +194,7 @@ def _lines(file: Path, text: str, separator: str, header: bool) -> Iterator[tupl
 
 def _size(cells: dict[str, str]) -> tuple[int, int] | None:
     try:
-        width, height = (int(float(cells[name])) for name in ("width", "height"))
+        width, height = (int(float(cells[name])) for name in ("image_width", "image_height"))
     except (KeyError, ValueError, OverflowError):
         return None
     return (width, height) if 0 < width < 1 << 31 and 0 < height < 1 << 31 else None

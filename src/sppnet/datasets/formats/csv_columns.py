@@ -9,7 +9,7 @@ from typing import Literal
 
 from sppnet.images import IMAGE_EXTENSIONS
 
-__all__ = ["Columns", "columns_of", "split_line"]
+__all__ = ["Columns", "columns_of", "separator_named", "split_line"]
 
 _IMAGE = (
     *("image", "filename", "file_name", "image_path", "path", "image_name", "img_name", "imagename", "img", "file"),
@@ -49,9 +49,10 @@ _LABEL = (
 _OTHERS = {
     "split": ("split", "subset", "set", "ml_use", "dataset_split", "usage"),
     "difficult": ("difficult", "isgroupof"),
-    "width": ("width", "image_width", "img_width", "imagewidth"),
-    "height": ("height", "image_height", "img_height", "imageheight"),
+    "image_width": ("image_width", "img_width", "imagewidth", "width"),
+    "image_height": ("image_height", "img_height", "imageheight", "height"),
 }
+_SEPARATOR = re.compile(r"\s*\"?sep=([,;\t])\"?[,;\s]*$", re.IGNORECASE)
 _AUTOML = re.compile(r"(TRAIN|TRAINING|VALIDATION|VALIDATE|TEST|UNASSIGNED|)", re.IGNORECASE)
 Kind = Literal["corners", "sized", "centre", "list"]
 
@@ -61,7 +62,7 @@ class Columns:
     """Where the columns of a table are.
 
     Attributes:
-        places: by name: image, label, split, difficult, width, height, and those of ``box``.
+        places: by name: image, label, split, difficult, image_width, image_height, and those of ``box``.
         box: names of the columns of the box. kind: what they hold.
         label: whether there is a column for the class.
         header: whether the first line names the columns.
@@ -77,14 +78,24 @@ class Columns:
 
 
 def split_line(text: str) -> tuple[list[str], str]:
-    """Return the cells of the first line, in lower case, and what separates them."""
-    first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t", key=first.count)
+    """Return the cells of the first line, in lower case, and what separates them. Excel's line ``sep=;`` is skipped."""
+    lines = (line for line in text.splitlines() if line.strip())
+    first = next(lines, "")
+    named = separator_named(first)
+    if named:
+        first = next(lines, "")
+    separator = named or max(",;\t", key=first.count)
     try:
         cells = next(csv.reader([first], delimiter=separator), [])
     except csv.Error:
         cells = first.split(separator)
     return [cell.strip().lower() for cell in cells], separator
+
+
+def separator_named(line: str) -> str:
+    """Return the separator that Excel's line ``sep=;`` names; an empty text for every other line."""
+    found = _SEPARATOR.match(line)
+    return found[1] if found else ""
 
 
 def columns_of(first: list[str]) -> Columns | None:
@@ -105,8 +116,10 @@ def columns_of(first: list[str]) -> Columns | None:
                 if label is not None:
                     places["label"] = label
                 for name, spellings in _OTHERS.items():
-                    place = next((first.index(spelling) for spelling in spellings if spelling in first), None)
-                    if place is not None and place not in places.values():
+                    # the width of a box isn't that of its image
+                    found = (first.index(spelling) for spelling in spellings if spelling in first)
+                    place = next((place for place in found if place not in places.values()), None)
+                    if place is not None:
                         places[name] = place
                 return Columns(places, group, kind, label is not None)
     return None
