@@ -146,7 +146,9 @@ def test_what_is_done_is_not_done_again(
     assert main([*base, "--results", str(tmp_path / "b.json")]) == 0
     assert not seen
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
-    assert "12 of 12 images were done before" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "12 of 12 images were done before" in printed.err
+    assert "12 images were done before, so they aren't listed here" in printed.out
     # a photo that has changed, and a new one
     Image.open(here / "00.jpg").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(here / "00.jpg")
     shutil.copy(here / "01.jpg", here / "new.jpg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import logging
 import subprocess
@@ -108,6 +109,43 @@ def test_usage_errors(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["train", "data", "-o", "m.safetensors"], "interrupted; the same command goes on from here"),
+        (["detect", "a", "b", "--json", "f.json"], "interrupted; the same command goes on from here"),
+        (["detect", "a", "b", "--json", "f.json", "--fresh"], "interrupted"),
+        (["detect", "a", "b"], "interrupted"),
+        (["scale", "detect", "a", "-o", "out"], "interrupted; the same command goes on from here"),
+        (["features", "a", "-o", "v.safetensors"], "interrupted"),
+        (["studio", "data"], "stopped; all labels are saved"),
+    ],
+)
+def test_who_interrupts_hears_whether_anything_is_lost(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(f"sppnet.cli.{arguments[0]}")
+    monkeypatch.setattr(module, "run", raising(KeyboardInterrupt()))
+    assert main(arguments) == 130
+    assert capsys.readouterr().err == f"\nsppnet: {told}\n"
+
+
+def test_help_is_a_verb_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["detect"], ["data", "check"]):
+        assert main([*arguments, "--help"]) == 0
+        expected = capsys.readouterr().out
+        assert main(["help", *arguments]) == 0
+        assert capsys.readouterr().out == expected
+    assert main(["help", "xyz"]) == 2
+
+
+def test_a_model_without_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["model", "info", "my.safetensors"], ["export", "my.safetensors", "-o", "my.onnx"]):
+        assert main(command) == 2
+        assert capsys.readouterr().err.endswith("unrecognized arguments: my.safetensors; name it with --model\n")
 
 
 def test_exit_status_is_the_verbs(verbs: dict[str, Run]) -> None:

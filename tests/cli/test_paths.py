@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from sppnet import SPPDetector
 from sppnet.cli.main import main
-from sppnet.storage.output_folder import LIST_NAME
+from sppnet.detection.exports import check_results_outside
+from sppnet.errors import ArgumentError
+from sppnet.storage.output_folder import LIST_NAME, OutputFolder
 from tiny_model import save_tiny_model
 from toy_data import write_toy_images, write_toy_voc
 
@@ -199,6 +202,97 @@ def test_results_in_folders(format: str, home: Path, capsys: pytest.CaptureFixtu
         assert contents(home) == before
 
 
+@pytest.mark.parametrize(
+    "results",
+    ["found --format voc", "more/found --format yolo", "found.csv", "f.json --format coco", "f.xml --format cvat"],
+)
+def test_results_are_not_written_among_labels(results: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a folder below, too: the data set would have them as labels, beside its own."""
+    before = contents(home)
+    for folder in ("data", "./data/../data"):
+        command = f"detect {folder} --model m.safetensors -q --results data/{results}"
+        assert main(command.split()) == 2
+        error = capsys.readouterr().err
+        assert "lies in" in error
+        assert "holds annotations (voc)" in error
+        assert "outside" in error
+    assert contents(home) == before
+
+
+def test_labels_of_yolo_are_labels_and_our_own_results_are_none(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = home / "photos"
+    check_results_outside(photos / "found", "voc", [photos])
+    (photos / "f.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    for name in ("labels/000000.txt", "data.yaml"):
+        OutputFolder(photos / "found").write(name, b"0 0.5 0.5 0.1 0.1\n" if "txt" in name else b"names: [cat]\n")
+    check_results_outside(photos / "found", "yolo", [photos])
+    check_results_outside(photos / "found.json", "json", [home / "data", photos])  # no data set is in this format
+    (photos / "000000.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(ArgumentError, match=r"holds annotations \(.*\), .* name a file outside"):
+        check_results_outside(photos / "found.csv", "csv", [photos])
+    check_results_outside(home / "found.csv", "csv", [photos])
+
+
+def test_drawn_images_are_no_input_of_later_runs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DETECT, "-o", "photos/found", "--threshold", "0.01"]) == 0
+    (home / "photos" / "found" / "mine.jpg").write_bytes(next((home / "photos").glob("*.jpg")).read_bytes())
+    assert main([*DETECT, "--json", "found.json"]) == 0
+    names = [item["image"] for item in json.loads((home / "found.json").read_text())["images"]]
+    assert names == ["000000.jpg", "000001.jpg", "000002.jpg", "found/mine.jpg"]
+    (home / "photos" / "found" / "mine.jpg").unlink()
+    capsys.readouterr()
+    command = ["detect", "photos/found", "--model", "m.safetensors", "-q"]
+    assert main([*command, "--json", "again.json"]) == 2
+    assert "those that sppnet drew in photos/found don't count" in capsys.readouterr().err
+    assert main(["detect", "photos/found/000000.jpg", *command[2:]]) == 0  # it is named itself
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "content"),
+    [
+        ("rename-class cat lion --model m.safetensors -o", "real.docx", "PK mine"),
+        ("remove-class cat --model m.safetensors -o", "notes", "mine"),
+        ("detect photos --model m.safetensors --json", "l.txt", "0 0.5 0.5 0.1 0.1\n"),
+        ("detect photos --model m.safetensors --json", "classes.txt", "cat\ncup\n"),
+        ("detect photos --model m.safetensors --json", "letter.rtf", "{\\rtf1 mine}"),
+        ("detect photos --model m.safetensors --results", "patients.csv", "name,age\nmine,3\n"),
+        ("detect photos --model m.safetensors --results", "f.jsonl", "mine"),
+        ("detect photos --model m.safetensors --format cvat --results", "f.txt", "mine"),
+        ("eval data --model m.safetensors --json", "classes.txt", "cat\n"),
+        ("proposals photos -o", "w.json", "mine"),
+    ],
+)
+def test_files_of_others_are_not_replaced(
+    command: str, name: str, content: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / name).write_text(content)
+    before = contents(home)
+    assert main([*command.split(), name, "-q"]) == 2
+    error = capsys.readouterr().err
+    assert f" {name}: is there and holds something else than " in error
+    assert "name another file" in error
+    assert contents(home) == before
+
+
+def test_an_empty_file_may_be_replaced(home: Path) -> None:
+    (home / "found.txt").touch()
+    assert main(["detect", "photos/000000.jpg", "--model", "m.safetensors", "-q", "--json", "found.txt"]) == 0
+    assert json.loads((home / "found.txt").read_text())["images"]
+
+
+def test_home_in_names_of_files(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shells leave ``~`` in ``--json=~/f.json``."""
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    (home / "elsewhere").mkdir()
+    monkeypatch.chdir(home / "elsewhere")
+    assert main(["detect", "~/photos/000000.jpg", "--model=~/m.safetensors", "-q", "--json=~/new/f.json"]) == 0
+    assert (home / "new" / "f.json").is_file()
+    assert main(["rename-class", "cat", "~/cat", "--model=~/m.safetensors", "-q", "-o", "~/n.safetensors"]) == 0
+    assert SPPDetector.load(home / "n.safetensors").class_names_[0] == "~/cat"
+    assert list((home / "elsewhere").iterdir()) == []
+
+
 def test_windows_are_not_drawn_among_the_images(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(home)
     assert main(["proposals", "photos", "-o", "photos", "--draw", "-q"]) == 2
@@ -268,8 +362,10 @@ def test_an_output_that_is_a_link_stays_one(name: str, home: Path, capsys: pytes
     target, link = home / "disk" / f"real{extension}", home / f"link{extension}"
     for there in (False, True):
         if there:
-            if extension != ".safetensors":  # of these only our own are replaced
-                target.write_text("old")
+            # only what looks like our own is replaced
+            old = {".json": b"{}", ".csv": b"image,x0,y0,x1,y1,label,confidence\n", ".npz": b"PK\x03\x04"}
+            if extension != ".safetensors":
+                target.write_bytes(old.get(extension, b"old"))
             target.chmod(0o640)
         elif not link.is_symlink():
             link.symlink_to(target.relative_to(home))

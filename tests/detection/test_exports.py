@@ -95,8 +95,11 @@ def test_yolo_and_csv_and_lines(found: list[ImageResult], tmp_path: Path) -> Non
     assert NAMES[1] in (folder / "data.yaml").read_text(encoding="utf-8")
     with write(found, tmp_path, "csv", "f.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(r["image"], r["label"]) for r in rows] == [("a.jpg", NAMES[1]), ("a.jpg", "cat"), ("more/a.png", "cat")]
+    assert [(r["image"], r["label"]) for r in rows] == [
+        ("a.jpg", NAMES[1]), ("a.jpg", "cat"), ("b.jpg", ""), ("more/a.png", "cat")
+    ]  # fmt: skip
     assert float(rows[0]["x0"]) == 10.25
+    assert set(rows[2].values()) == {"b.jpg", ""}  # an image without objects is not lost
     lines = write(found, tmp_path, "jsonl", "f.jsonl").read_text(encoding="utf-8").splitlines()
     assert [len(json.loads(line)["detections"]) for line in lines] == [2, 0, 1]
     assert len(json.loads(write(found, tmp_path, "json", "f.json").read_text(encoding="utf-8"))["images"]) == 3
@@ -118,7 +121,7 @@ def test_labels_beside_their_photos_are_a_data_set(
     boxes = {r.path.relative_to(home / photos).as_posix(): r.boxes for r in data}
     np.testing.assert_allclose(boxes["a.jpg"][0], [10.25, 20.5, 110.75, 99.125], atol=0.5 if format == "voc" else 0.01)
     np.testing.assert_allclose(boxes["more/a.png"], [[0, 0, 64, 48]], atol=0.01)
-    assert len(boxes.get("b.jpg", ())) == 0
+    assert len(boxes["b.jpg"]) == 0
 
 
 def test_label_studio(found: list[ImageResult], tmp_path: Path) -> None:

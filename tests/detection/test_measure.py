@@ -176,7 +176,9 @@ def test_figures_that_may_be_too_good(detector: SPPDetector, val: DetectionDatas
         assert split_seed(asked) == (7 if training.get("drawn") else training.get("seed", 0))
     asked.metadata_ = {"changes": [{"added": ["cup"], "data": "VOC"}, {"added": ["cat"], "data": "other"}]}
     asked.metadata_["changes"].append({"added": ["cat"], "data": "VOC", "split": "train"})
-    assert doubts_about(asked, val) == ["figures may be too good: these classes were added from images of this data set: cup"]
+    assert doubts_about(asked, val) == [
+        "figures may be too good: these classes were added from images of this data set: cup"
+    ]
 
 
 def test_images_that_were_trained_on_are_known_by_their_content(

@@ -9,6 +9,7 @@ import pytest
 
 from sppnet.errors import OutputError
 from sppnet.storage.output_folder import LIST_NAME, OutputFolder
+from sppnet.storage.walking import walk_files
 
 
 def test_files_of_the_user_stay(tmp_path: Path) -> None:
@@ -74,3 +75,14 @@ def test_nothing_leads_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file, expected a folder"):
         OutputFolder(tmp_path / "file")
+
+
+def test_drawn_images_are_left_alone_where_folders_are_walked(tmp_path: Path) -> None:
+    """Not so labels, which are read, and an image that somebody put in the place of a drawn one."""
+    out = OutputFolder(tmp_path / "a" / "drawn")
+    for name in ("1.jpg", "2.JPG", "3.png", "4.jpg", "1.xml", "below/5.jpg"):
+        out.write(name, b"drawn")
+    (out.folder / "4.jpg").write_bytes(b"another size")
+    (out.folder / "mine.jpg").write_bytes(b"drawn")
+    found = [path.relative_to(out.folder).as_posix() for path in walk_files(tmp_path)]
+    assert found == ["1.xml", "4.jpg", "mine.jpg", "below/5.jpg"]

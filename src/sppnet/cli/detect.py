@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sppnet.detection.results import ImageResult
     from sppnet.detection.run import DetectionRun
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "journal_of"]
 
 # The same as sppnet.detection.exports.EXPORT_FORMATS, which would import torch here; a test compares them
 FORMATS = ("json", "jsonl", "csv", "coco", "coco-results", "voc", "yolo", "label-studio", "cvat")
@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.images,
         threshold=arguments.threshold,
         draw_to=arguments.output,
-        journal=_journal(arguments),
+        journal=journal_of(arguments),
         fresh=arguments.fresh,
         keep_journal=arguments.journal is not None,
         workers=arguments.workers,
@@ -123,6 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         if results:
             say("\n" + stage_table([r.detections for r in results]))
+        if job.resumed:
+            say(f"{job.resumed} images were done before, so they aren't listed here")
         new = len(results) - job.resumed
         if new > 1:
             say(f"{new} images in {seconds:.1f} s, {new / seconds:.1f} a second")
@@ -146,7 +148,7 @@ def _outputs(arguments: argparse.Namespace) -> list[tuple[str, str]]:
     Raises:
         ArgumentError: one of them can't be written.
     """
-    from sppnet.detection.exports import FOLDER_FORMATS, check_results_folder, format_of
+    from sppnet.detection.exports import FOLDER_FORMATS, check_results_folder, check_results_outside, format_of
 
     outputs = [(arguments.json, "json")] if arguments.json else []
     if arguments.results is None:
@@ -162,10 +164,11 @@ def _outputs(arguments: argparse.Namespace) -> list[tuple[str, str]]:
         check_results_folder(path)
     else:
         file_for_output(path, "--results", f"found.{format_}")
+    check_results_outside(path, format_, arguments.images)
     return [*outputs, (arguments.results, format_)]
 
 
-def _journal(arguments: argparse.Namespace) -> Path | None:
+def journal_of(arguments: argparse.Namespace) -> Path | None:
     """Where progress is saved: nowhere for a single image, or where nothing is written."""
     from sppnet.detection.run import journal_beside
 

@@ -27,6 +27,7 @@ from sppnet.cli.options import (
     add_verb,
     positive_int,
 )
+from sppnet.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
@@ -86,6 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
         file_for_output(Path(arguments.failures) / "index.html", "--failures", "a folder")
     detector = load_detector(arguments)
     raw = read_dataset(arguments.data, **reading(arguments))
+    if arguments.model is None and raw.class_names and not set(raw.class_names) & set(detector.class_names_):
+        names = ", ".join(raw.class_names[:5]) + (", ..." if len(raw.class_names) > 5 else "")
+        raise ArgumentError(f"{arguments.data}: the default detector doesn't know {names}; name yours with --model")
     dataset, note = load_validation_split(
         raw, arguments.split, detector.class_names_, seed=split_seed(detector), on_error=arguments.on_error
     )

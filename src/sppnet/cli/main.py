@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sppnet.cli.common import EXIT_INTERRUPTED, EXIT_USAGE, messages, warn
+from sppnet.cli.interrupted import after_interrupt
 from sppnet.cli.options import add_general
-from sppnet.cli.paths import refuse_inputs_as_outputs
+from sppnet.cli.paths import expand_home, refuse_inputs_as_outputs, refuse_other_models
 from sppnet.errors import NO_TORCH, SppnetError
 from sppnet.storage.names import printable_lines
 from sppnet.threads import threads_limited
@@ -80,6 +81,8 @@ class _Parser(argparse.ArgumentParser):
             for given in unknown:
                 close = get_close_matches(given.partition("=")[0], self._option_string_actions, 1)
                 message += f"; did you mean {close[0]}?" if close and given.startswith("--") else ""
+            if unknown[0].endswith(".safetensors") and "--model" in self._option_string_actions:
+                message += "; name it with --model"
             self.error(message)
         return namespace, unknown
 
@@ -159,10 +162,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has left, as `| head` does
         _drop_stdout()
         return 141  # as a shell counts death by SIGPIPE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             traceback.print_exc()
-        warn("interrupted", start="\n")
+        warn(str(stop) or "interrupted", start="\n")
         return EXIT_INTERRUPTED
     except Exception as error:
         if debug:
@@ -203,17 +206,25 @@ def _run(arguments: list[str]) -> int:
     if not arguments:
         parser.print_help()
         return EXIT_USAGE
+    if arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
     try:
         namespace = parser.parse_args(arguments)
     except SystemExit as stop:  # --help, --version, usage errors
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    expand_home(namespace)
     refuse_inputs_as_outputs(namespace)
+    refuse_other_models(namespace)
     # our own limit is checked before; Pillow would say it once more for TIFF
     warnings.filterwarnings("ignore", message=r"Image size \(\d+ pixels\) exceeds limit", module="PIL")
     # verbs with --device compute with torch; the others must not wait for its import
     threads = threads_limited(getattr(namespace, "threads", None), torch_too=hasattr(namespace, "device"))
     with messages(quiet=namespace.quiet, verbose=namespace.verbose), threads:
-        return int(namespace.func(namespace))
+        try:
+            return int(namespace.func(namespace))
+        except KeyboardInterrupt as stop:
+            stop.args = (after_interrupt(namespace),)
+            raise
 
 
 def _open_streams() -> None:

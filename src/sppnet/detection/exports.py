@@ -6,16 +6,18 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sppnet.datasets.annotation_file import annotations_in
 from sppnet.datasets.formats.coco import coco_document, coco_image
 from sppnet.datasets.formats.csv import CSV_COLUMNS
 from sppnet.datasets.formats.cvat import add_box, add_image, cvat_tree
 from sppnet.datasets.formats.label_studio import label_studio_task, labelling_config
 from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corners
 from sppnet.datasets.formats.yolo import data_yaml, label_line
+from sppnet.datasets.formats.yolo_labels import is_label_file
 from sppnet.datasets.loading import detect_format
 from sppnet.datasets.write_job import to_json, xml_text
 from sppnet.detection.results import (
@@ -29,10 +31,18 @@ from sppnet.detection.results import (
 from sppnet.errors import ArgumentError, DatasetError, UnknownFormatError
 from sppnet.storage.atomic import write_text
 from sppnet.storage.marked import write_beside
-from sppnet.storage.names import spreadsheet_safe, spreadsheet_safe_path, xml_problem
+from sppnet.storage.names import real_path, spreadsheet_safe, spreadsheet_safe_path, xml_problem
 from sppnet.storage.output_folder import LIST_NAME, OutputFolder
+from sppnet.storage.walking import walk_files
 
-__all__ = ["EXPORT_FORMATS", "FOLDER_FORMATS", "check_results_folder", "format_of", "write_results"]
+__all__ = [
+    "EXPORT_FORMATS",
+    "FOLDER_FORMATS",
+    "check_results_folder",
+    "check_results_outside",
+    "format_of",
+    "write_results",
+]
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
@@ -123,15 +133,65 @@ def check_results_folder(path: str | os.PathLike[str]) -> None:
     folder = Path(path)
     if not folder.is_dir() or (folder / LIST_NAME).is_file():
         return
-    try:
-        kind = detect_format(folder)
-    except UnknownFormatError:
+    if kind := _format_in(folder):
+        raise ArgumentError(
+            f"{folder}: holds a data set ({kind}), and results would be taken for its annotations; name another folder"
+        )
+
+
+def check_results_outside(path: str | os.PathLike[str], format: str, images: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse results in a format of labels inside an annotated folder of images: both would be read as its labels.
+
+    Args:
+        path: of the results. It may be missing, or hold earlier results.
+        format: one of :data:`EXPORT_FORMATS`.
+        images: what is looked at; its folders count.
+
+    Raises:
+        ArgumentError: one of the folders holds ``path``, and annotations that ``sppnet detect`` didn't write.
+    """
+    if format not in _LABELS:
         return
+    place = real_path(path)
+    for folder in map(Path, images):
+        if not folder.is_dir() or not place.is_relative_to(real_path(folder)):
+            continue
+        kind = _format_in(folder)
+        if kind and _has_labels_of_others(folder):
+            raise ArgumentError(
+                f"--results {path}: lies in {folder}, which holds annotations ({kind}), and results would be taken for "
+                f"more of them; name a {'folder' if format in FOLDER_FORMATS else 'file'} outside"
+            )
+
+
+def _format_in(folder: Path) -> str:
+    """The format of the data set in a folder; empty where there is none."""
+    try:
+        return detect_format(folder)
+    except UnknownFormatError:
+        return ""
     except DatasetError:
-        kind = "of several formats"
-    raise ArgumentError(
-        f"{folder}: holds a data set ({kind}), and results would be taken for its annotations; name another folder"
-    )
+        return "of several formats"
+
+
+def _has_labels_of_others(folder: Path) -> bool:
+    """Whether a folder holds annotations beside those that ``sppnet detect`` wrote, by its lists and by their looks."""
+    lists: dict[Path, OutputFolder | None] = {}
+    for file in walk_files(folder):
+        # a label file of YOLO says too little to be known as annotations by its looks alone
+        if not annotations_in(file) and not (file.suffix.lower() == ".txt" and is_label_file(file)):
+            continue
+        if not any(_lists(above, file, lists) for above in file.parents if above.is_relative_to(folder)):
+            return True
+    return False
+
+
+def _lists(folder: Path, file: Path, lists: dict[Path, OutputFolder | None]) -> bool:
+    """Whether the list of a folder names a file below it as ours."""
+    if folder not in lists:
+        lists[folder] = OutputFolder(folder) if (folder / LIST_NAME).is_file() else None
+    known = lists[folder]
+    return known is not None and known.owns(file.relative_to(folder).as_posix())
 
 
 Files = dict[Path, str]
@@ -166,10 +226,13 @@ def _csv(
     more = ["video", "time_s"] if frames else []
     writer.writerow([*CSV_COLUMNS, "confidence", *more])
     for f, name in zip(found, names, strict=True):
-        for item in f.detections.to_dicts():
-            cells = [spreadsheet_safe_path(name), *item["box"], spreadsheet_safe(item["class_name"])]
-            frame = ["", ""] if f.time_s is None else [spreadsheet_safe_path(f.path.name), f"{f.time_s:.3f}"]
-            writer.writerow([*cells, item["confidence"], *(frame if frames else [])])
+        image = spreadsheet_safe_path(name)
+        frame = ["", ""] if f.time_s is None else [spreadsheet_safe_path(f.path.name), f"{f.time_s:.3f}"]
+        rows = [[*item["box"], spreadsheet_safe(item["class_name"]), item["confidence"]]
+                for item in f.detections.to_dicts()]  # fmt: skip
+        # without objects: a row with its name alone, as tables of labels have it
+        for cells in rows or [[""] * 6]:
+            writer.writerow([image, *cells, *(frame if frames else [])])
     return {path: text.getvalue()}
 
 
@@ -282,3 +345,4 @@ EXPORT_FORMATS = ("json", *_WRITERS)
 """What :func:`write_results` writes."""
 FOLDER_FORMATS = ("voc", "yolo")
 """Those that are a folder."""
+_LABELS = ("csv", "coco", "voc", "yolo", "label-studio", "cvat")  # those that a data set may be in

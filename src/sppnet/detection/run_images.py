@@ -23,7 +23,7 @@ from sppnet.image_budget import MemoryBudget, give_back_memory
 from sppnet.image_files import check_name
 from sppnet.images import LoadedImage, list_images, load_bounded
 from sppnet.storage.names import real_path
-from sppnet.storage.output_folder import OutputFolder
+from sppnet.storage.output_folder import LIST_NAME, OutputFolder
 
 __all__ = ["LARGE_BYTES", "Drawings", "draw_image", "drawings_for", "enlarged", "in_file", "input_images", "read_image"]
 
@@ -49,20 +49,23 @@ def input_images(given: Sequence[str | os.PathLike[str]], draw_to: Path | None) 
     names = ", ".join(map(str, given))
     videos: list[Path] = []
     paths = list_images(given, videos=videos)
-    what = _left_out(sorted(set(videos) - set(paths)))
-    if not paths:
-        raise ImageError(f"no images in {names}" + (f"; {what.replace(';', ',')}" if what else ""))
-    if what:
-        _log.warning(what)
-    if draw_to is None:
-        return paths
-    drawn = real_path(draw_to)
+    drawn = None if draw_to is None else real_path(draw_to)
     named = {real_path(path) for path in given}
     if drawn in named:
         raise ArgumentError(
             f"{draw_to}: holds the images; name another folder for drawn images, because the next run would take them "
             "for new ones"
         )
+    what = _left_out(sorted(set(videos) - set(paths)))
+    if not paths:
+        ours = next((path for path in map(Path, given) if (path / LIST_NAME).is_file()), None)
+        if ours is not None and not what:
+            what = f"those that sppnet drew in {ours} don't count, so name the one that you mean itself"
+        raise ImageError(f"no images in {names}" + (f"; {what.replace(';', ',')}" if what else ""))
+    if what:
+        _log.warning(what)
+    if drawn is None:
+        return paths
     kept = [path for path in paths if drawn not in real_path(path).parents or real_path(path) in named]
     if not kept:
         raise ArgumentError(f"{names}: all images are in {draw_to}, the folder for drawn images")

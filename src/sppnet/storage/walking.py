@@ -6,7 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sppnet.storage.output_folder import LIST_NAME, OutputFolder
+
 __all__ = ["files_in", "files_near_top", "folders_in", "walk_files"]
+
+_DRAWN = (".jpg", ".jpeg", ".png")  # images that are written into such folders are drawn ones
 
 
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
@@ -50,6 +54,9 @@ def files_near_top(root: Path, *suffixes: str) -> list[Path]:
 def walk_files(folder: str | os.PathLike[str], *, unreadable: list[Path] | None = None) -> Iterator[Path]:
     """Every file in and below ``folder``; names that begin with a dot, and ``__MACOSX``, are left alone.
 
+    So are images that sppnet drew, by the list of their folder (:class:`sppnet.storage.output_folder.OutputFolder`):
+    a later run must not take them for new ones.
+
     Folders are walked in sorted order, the files of a folder before the folders in it. Links to folders are followed
     after all real folders, in sorted order. A folder that was walked before is not walked again, whatever leads to it:
     so links in a circle end.
@@ -73,7 +80,7 @@ def _walk_real(
     waiting = [start]
     while waiting:
         folder = waiting.pop()
-        files, folders = [], []
+        files, folders, listed = [], [], False
         try:
             status = folder.stat()
             mark = (status.st_dev, status.st_ino)
@@ -83,6 +90,7 @@ def _walk_real(
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if entry.name.startswith(".") or entry.name == "__MACOSX":
+                        listed |= entry.name == LIST_NAME
                         continue
                     if not entry.is_dir():
                         files.append(entry.name)
@@ -94,5 +102,8 @@ def _walk_real(
             if unreadable is not None:
                 unreadable.append(folder)
             continue
+        if listed:
+            ours = OutputFolder(folder)
+            files = [name for name in files if not (name.lower().endswith(_DRAWN) and ours.owns(name))]
         yield from (folder / name for name in sorted(files))
         waiting += [folder / name for name in sorted(folders, reverse=True)]

@@ -1,0 +1,27 @@
+"""What to tell who stops a verb with Ctrl-C: whether anything is lost."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["after_interrupt"]
+
+# Their cache, or what is written already, is there at the next start
+_GO_ON = ("train", "add-class", "classify-train", "scale")
+
+
+def after_interrupt(arguments: argparse.Namespace) -> str:
+    """Say that the verb was interrupted, and whether the same command goes on.
+
+    Args:
+        arguments: of any verb.
+    """
+    if arguments.verb == "studio":
+        return "stopped; all labels are saved"
+    if arguments.verb == "detect":
+        from sppnet.cli.detect import journal_of
+
+        goes_on = not arguments.fresh and journal_of(arguments) is not None
+    else:
+        goes_on = arguments.verb in _GO_ON
+    return "interrupted; the same command goes on from here" if goes_on else "interrupted"
