@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--bccd", type=Path, help="BCCD in VOC layout; without it the digits only")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, help="of the tuning")
     parser.add_argument("--json", type=Path, default=Path("tuning.json"))
     arguments = parser.parse_args()
@@ -70,7 +71,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for task in tasks(arguments.bccd, Path(folder)):
             rows: dict[str, list[dict[str, float]]] = {"frozen": [], "tuned": []}
-            for seed in range(arguments.seeds):
+            for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
                 for name, tuning in (("frozen", None), ("tuned", options)):
                     rows[name].append(run(task, seed, tuning, arguments.cache))
                     print(f"{task[0]}, {len(task[1])} images, seed {seed}, {name}: {rows[name][-1]}", flush=True)
