@@ -233,6 +233,18 @@ def test_labels_of_yolo_are_labels_and_our_own_results_are_none(home: Path, caps
     check_results_outside(home / "found.csv", "csv", [photos])
 
 
+def test_the_labels_of_a_folder_called_images_lie_beside_it(home: Path) -> None:
+    data = home / "yolo"
+    for name, content in (("images/train/a.jpg", b"\xff\xd8"), ("labels/train/a.txt", b"0 0.5 0.5 0.1 0.1\n")):
+        (data / name).parent.mkdir(parents=True)
+        (data / name).write_bytes(content)
+    for folder in ("images", "images/train"):
+        with pytest.raises(ArgumentError, match="which holds annotations"):
+            check_results_outside(data / "found", "yolo", [data / folder])
+        check_results_outside(data / "found.csv", "csv", [data / folder])  # one table is seen, and told from labels
+        check_results_outside(home / "found", "yolo", [data / folder])
+
+
 def test_drawn_images_are_no_input_of_later_runs(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DETECT, "-o", "photos/found", "--threshold", "0.01"]) == 0
     (home / "photos" / "found" / "mine.jpg").write_bytes(next((home / "photos").glob("*.jpg")).read_bytes())

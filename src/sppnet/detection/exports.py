@@ -19,6 +19,7 @@ from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corne
 from sppnet.datasets.formats.yolo import data_yaml, label_line
 from sppnet.datasets.formats.yolo_labels import is_label_file
 from sppnet.datasets.loading import detect_format
+from sppnet.datasets.locating import IMAGE_FOLDERS
 from sppnet.datasets.write_job import to_json, xml_text
 from sppnet.detection.results import (
     FailedImage,
@@ -142,6 +143,8 @@ def check_results_folder(path: str | os.PathLike[str]) -> None:
 def check_results_outside(path: str | os.PathLike[str], format: str, images: Iterable[str | os.PathLike[str]]) -> None:
     """Refuse results in a format of labels inside an annotated folder of images: both would be read as its labels.
 
+    For folders of results the one above a folder ``images`` counts, too: its labels lie there.
+
     Args:
         path: of the results. It may be missing, or hold earlier results.
         format: one of :data:`EXPORT_FORMATS`.
@@ -154,6 +157,8 @@ def check_results_outside(path: str | os.PathLike[str], format: str, images: Ite
         return
     place = real_path(path)
     for folder in map(Path, images):
+        if format in FOLDER_FORMATS:  # many small files, which nobody tells from labels
+            folder = _home_of_images(folder)
         if not folder.is_dir() or not place.is_relative_to(real_path(folder)):
             continue
         kind = _format_in(folder)
@@ -162,6 +167,14 @@ def check_results_outside(path: str | os.PathLike[str], format: str, images: Ite
                 f"--results {path}: lies in {folder}, which holds annotations ({kind}), and results would be taken for "
                 f"more of them; name a {'folder' if format in FOLDER_FORMATS else 'file'} outside"
             )
+
+
+def _home_of_images(folder: Path) -> Path:
+    """The folder of the data set whose images are in ``folder``: that above ``images`` or ``images/train``."""
+    for place in (folder, folder.parent):
+        if place.name in IMAGE_FOLDERS and folder.is_dir():
+            return place.parent
+    return folder
 
 
 def _format_in(folder: Path) -> str:
