@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -18,6 +19,10 @@ from sppnet.datasets.readable import without_damaged
 from sppnet.datasets.records import DetectionDataset, ImageRecord
 from sppnet.datasets.splitting import split_dataset
 from sppnet.datasets.training_splits import load_training_splits, load_validation_split
+from sppnet.datasets.writing import write_dataset
+from sppnet.detection.detections import Detections
+from sppnet.detection.exports import write_results
+from sppnet.detection.results import ImageResult
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.images import load_image
 
@@ -381,3 +386,21 @@ def test_each_image_that_leaked_is_told_of(tmp_path: Path) -> None:
     told = [problem for problem in check_dataset(tmp_path).problems if problem.kind == "duplicate across splits"]
     pairs = {(Path(problem.file).stem, Path(problem.what.split()[-3]).stem) for problem in told}
     assert pairs == {("a", "c"), ("a", "d"), ("b", "e")}
+
+
+@pytest.mark.parametrize("format", ["coco", "csv", "voc"])
+def test_predictions_are_told_from_labels(tmp_path: Path, format: Literal["coco", "csv", "voc"]) -> None:
+    """What `detect --results` wrote can be read as labels; that is seldom meant."""
+    images = [photo(tmp_path / f"{i}.jpg", i) for i in range(3)]
+    boxes, labels = np.array([[10, 10, 90, 90], [100, 20, 200, 150]], np.float32), np.array([0, 1])
+    found = Detections(boxes, np.array([0.9, 0.4], np.float32), labels, ("cat", "dog"))
+    results = [ImageResult(path, 240, 180, found) for path in images]
+    place = tmp_path / {"coco": "found.json", "csv": "found.csv", "voc": "found"}[format]
+    write_results(place, results, format=format, class_names=("cat", "dog"))
+    (flaw,) = [
+        p for p in find_warnings(read_dataset(place, images=tmp_path), images=tmp_path) if p.kind == "predictions"
+    ]
+    assert "6 of 6 objects have a confidence" in flaw.what
+    data = make_example(tmp_path / "example", 4, 2, 0)
+    write_dataset(data, tmp_path / "labels", format)
+    assert not [p for p in find_warnings(read_dataset(tmp_path / "labels")) if p.kind == "predictions"]

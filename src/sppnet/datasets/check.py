@@ -31,7 +31,7 @@ from sppnet.datasets.judging import (
 )
 from sppnet.datasets.loading import read_dataset, split_names
 from sppnet.datasets.parsing import shown_path
-from sppnet.datasets.raw import Problem, RawDataset, RawImage
+from sppnet.datasets.raw import CONFIDENCES, Problem, RawDataset, RawImage
 from sppnet.datasets.training_splits import load_training_splits, training_split_names
 from sppnet.errors import DatasetError, ImageError, did_you_mean
 from sppnet.image_files import decoding, open_header, open_image_file
@@ -212,6 +212,7 @@ def _check(
         problems += _similar_images(raw, hashes)
     problems += _without_annotation(raw, folder) if folder is not None else []
     problems += _resized(raw, sizes)
+    problems += _predictions(raw)
     splits = split_names(raw)
     members = {name: [i for i in raw.splits[name] if i in good] for name in splits} or {"all": list(good)}
     names = tuple(class_names) if class_names is not None else raw.class_names
@@ -411,6 +412,14 @@ def _plain(name: str) -> str:
 
 def _letters(name: str) -> str:
     return "".join(c for c in name.casefold() if c.isalpha())
+
+
+def _predictions(raw: RawDataset) -> Iterator[Problem]:
+    """Objects with a confidence are what a detector found, not what somebody saw."""
+    count, objects = raw.extras[CONFIDENCES], sum(len(image.objects) for image in raw.images.values())
+    if count * 2 > objects:
+        what = f"{count} of {objects} objects have a confidence, as predictions have: they are taken for the truth"
+        yield Problem("warning", "predictions", str(raw.root), what, "look through them first")
 
 
 def _misspelt(raw: RawDataset, total: Counter[str]) -> Iterator[Problem]:

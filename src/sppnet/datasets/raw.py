@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Problem", "RawDataset", "RawImage", "RawObject"]
+__all__ = ["CONFIDENCES", "Problem", "RawDataset", "RawImage", "RawObject"]
+
+CONFIDENCES = "confidences"
+"""Key of ``RawDataset.extras``: how many objects have one, as those do that a detector found."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.formats.masks import mask_box
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, bounding_box, read_json, short
-from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject, left_alone
+from sppnet.datasets.raw import CONFIDENCES, Problem, RawDataset, RawImage, RawObject, left_alone
 from sppnet.datasets.splits import split_of_folders, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, plain_objects, to_json
 from sppnet.errors import DatasetError
@@ -225,6 +225,7 @@ def _read_images(
             continue
         collection.extras["outlines (segmentation)"] += bool(item.get("segmentation"))
         collection.extras["keypoints"] += bool(item.get("keypoints"))
+        collection.extras[CONFIDENCES] += item.get("score") is not None
         objects[number].append(found)
     folders = _folders(file, collection.home, split)
     places = collection.index.locate([(_name_of(item), folders) for item in known.values()])

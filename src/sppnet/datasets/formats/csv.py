@@ -17,7 +17,7 @@ from sppnet.datasets.collecting import Collection, located
 from sppnet.datasets.formats.csv_columns import Columns, columns_of, separator_named, split_line
 from sppnet.datasets.locating import ImageIndex, folders_near, home_of
 from sppnet.datasets.parsing import Box, as_number, read_head, read_text, short
-from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject, left_alone
+from sppnet.datasets.raw import CONFIDENCES, Problem, RawDataset, RawImage, RawObject, left_alone
 from sppnet.datasets.splits import canonical_split, split_of_name
 from sppnet.datasets.write_job import Wrap, WriteJob, order_lost, plain_objects
 from sppnet.errors import DatasetError
@@ -31,6 +31,7 @@ CSV_COLUMNS = ("image", "x0", "y0", "x1", "y1", "label")
 _EXPECTED = "a table with the columns image, x0, y0, x1, y1, label"
 _NO_CLASS = "object"  # the class of tables without a column for it
 _NO_SPLIT = ("", "unassigned", "none", "null", "nan", "all")
+_CONFIDENCE = frozenset(("confidence", "score", "conf"))  # columns of tables of results
 
 
 @dataclass
@@ -132,6 +133,8 @@ def _read_table(file: Path, collection: Collection, table_split: str) -> _Table:
         return collection.index.has(name, folders_near(file.parent, collection.home, split or table_split))
 
     rows = _rows(file, text, separator, columns, names, is_image)
+    if columns.header and not _CONFIDENCE.isdisjoint(header):
+        collection.extras[CONFIDENCES] += sum(len(found.objects) for found in rows.values())
     fractions = columns.fractions or _are_fractions(rows)
     splits = {name: found.split or table_split for name, found in rows.items()}
     requests = [(name, folders_near(file.parent, collection.home, splits[name])) for name in rows]

@@ -20,7 +20,7 @@ from sppnet.datasets.collecting import Collection, located, unreadable_image
 from sppnet.datasets.formats.voc_layout import VocLayout, find_layout, read_list
 from sppnet.datasets.locating import ImageIndex, folders_near
 from sppnet.datasets.parsing import as_number, bounding_box, read_xml, short, sorted_names
-from sppnet.datasets.raw import Problem, RawDataset, RawImage, RawObject
+from sppnet.datasets.raw import CONFIDENCES, Problem, RawDataset, RawImage, RawObject
 from sppnet.datasets.records import DetectionDataset
 from sppnet.datasets.splits import split_of_folders
 from sppnet.datasets.write_job import Wrap, WriteJob, check_xml_names, order_lost, plain_objects
@@ -196,6 +196,7 @@ def _read_object(element: Element, name: str, position: int, extras: Counter[str
     flag = _text(element, "difficult").lower()
     if flag not in ("", "0", "1", "true", "false"):
         raise ValueError(f"has difficult {short(flag)}, expected 0 or 1")
+    extras[CONFIDENCES] += element.find("score") is not None
     corners, outline = element.find("bndbox"), element.find("polygon")
     if corners is None and outline is not None:
         extras["outlines (segmentation)"] += 1
