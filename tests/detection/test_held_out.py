@@ -8,7 +8,7 @@ import torch
 
 from sppnet._types import F32, I64
 from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, images_for, measure_held_out
-from sppnet.detection.teaching import HeadTeacher, Lesson, suggest
+from sppnet.detection.teaching import HeadTeacher, Lesson, TeachingOptions, suggest
 from sppnet.detection.weights import DetectorWeights
 
 REDUCED, HIDDEN, CLASSES = 16, 32, 2
@@ -71,7 +71,7 @@ def test_a_problem_that_can_be_learned_is_measured_as_such() -> None:
 def test_each_image_is_looked_at_by_heads_that_did_not_learn_from_it() -> None:
     """Vectors without any meaning can be learned by heart, image by image; held out they give next to nothing."""
     images = {f"{i}": image(i, noise=3.0, hidden=True) for i in range(8)}
-    head = HeadTeacher(base(), CLASSES)
+    head = HeadTeacher(base(), CLASSES, TeachingOptions(few_images=0))
     head.learn([lesson for lesson, _ in images.values()], 400)
     by_heart = [suggest(head.weights(), seen.vectors, seen.windows, 100, 100) for _, seen in images.values()]
     right = [np.isclose(found[0][0], [5, 5, 45, 45], atol=6).all() for found in by_heart]

@@ -41,6 +41,8 @@ class TeachingOptions:
         foreground_iou: a window that overlaps an object by this much is an example of it.
         background_iou: a window that overlaps no object by this much is background; between the two is neither.
         learning_rate: of AdamW, at its peak.
+        few_images: with fewer images the learning rate is half of that. Measured with 3 and 10 images of blood cells,
+            digits and VOC07: 1 to 5 points; with 50 images the whole one is 1 to 2 points better.
         weight_decay: of AdamW.
         dropout: share of the layer's outputs that a step leaves out.
         rejected: share of the background that is drawn from windows on rejected suggestions, where there are some.
@@ -51,6 +53,7 @@ class TeachingOptions:
     foreground_iou: float = 0.5
     background_iou: float = 0.4
     learning_rate: float = 1e-3
+    few_images: int = 32
     weight_decay: float = 1e-4
     dropout: float = 0.5
     rejected: float = 0.2
@@ -167,8 +170,9 @@ class HeadTeacher:
         parameters = [*self._fc.parameters(), *self._classes.parameters(), *self._boxes.parameters()]
         optimiser = AdamW([parameters], [options.learning_rate], options.weight_decay)
         scale = torch.tensor(DELTA_SCALE)
+        highest = options.learning_rate / (2 if len(lessons) < options.few_images else 1)
         for step in range(steps):
-            rate, beta = one_cycle_rates(step, steps + 1, options.learning_rate)
+            rate, beta = one_cycle_rates(step, steps + 1, highest)
             optimiser.rates, optimiser.betas = [rate], (beta, 0.999)
             rows, positives = self._draw(examples, rng)
             label = torch.from_numpy(examples.labels[rows])
