@@ -55,13 +55,13 @@ def threads_limited(threads: int | None, *, torch_too: bool) -> Iterator[None]:
         yield
         return
     block = (object(), threads, torch_too)
+    torch: Any = importlib.import_module("torch") if torch_too else None
     with _lock:
         before = _chosen
         set_num_threads(threads)
         if not _blocks:
             _before[:] = before, None
         if torch_too:
-            torch: Any = importlib.import_module("torch")
             if _before[1] is None:
                 _before[1] = torch.get_num_threads()
             torch.set_num_threads(threads)

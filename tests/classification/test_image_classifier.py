@@ -29,6 +29,7 @@ from sppnet.classification.multiview import AnyView, MapViews
 from sppnet.classification.torch_network import view_vectors
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
+from sppnet.datasets.seen import count_seen
 from sppnet.errors import ArgumentError, DatasetError, ImageError, ModelFileError, NotFittedError
 from sppnet.images import load_image
 from sppnet.storage.envelope import read_envelope, write_envelope
@@ -101,6 +102,10 @@ def test_file_gives_the_same_classifier(fitted: ImageClassifier, data: ImageFold
     assert again.read_bytes() == path.read_bytes()
     assert path.stat().st_size < 3 * 5 * 320 * 2 + 4000  # the frozen convolutions are not in it
     assert np.array_equal(ImageClassifier.load(again).scores(data.paths[0]), loaded.scores(data.paths[0]))
+
+
+def test_it_knows_what_it_learned_from(fitted: ImageClassifier, data: ImageFolder) -> None:
+    assert count_seen(data.paths, fitted.metadata_["training"]["seen"])[0] == fitted.metadata_["training"]["images"]
 
 
 def test_pooled_vectors_are_cached(data: ImageFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ import torch
 from sppnet.backbones.registry import load_backbone
 from sppnet.classification.classifier import SPPClassifier
 from sppnet.classification.image_classifier import ImageClassifier
-from sppnet.classification.measure import measure_classifier
+from sppnet.classification.measure import load_test_images, measure_classifier
 from sppnet.classification.options import GradientOptions, NetworkOptions
 from sppnet.classification.recipes import readable_splits, train_by_gradient, train_frozen
 from sppnet.classification.views import View
 from sppnet.datasets.folder import ImageFolder, load_image_folder
 from sppnet.datasets.folder_splits import FolderSplits, load_folder_splits
+from sppnet.datasets.seen import seen_digests
 from sppnet.errors import DatasetError, ImageError, NotFittedError
 from sppnet.evaluation.classification import evaluate_classification
 
@@ -69,6 +71,16 @@ def test_classes_are_compared_by_name(classifier: ImageClassifier, root: Path, n
     assert np.array_equal(result.confusion, expected.confusion)
     assert result.confusion.sum(1).tolist() == [12 * (name in names) for name in result.class_names]
     assert result.top1 == expected.top1
+
+
+def test_images_that_were_learned_from_are_known_by_their_content(classifier: ImageClassifier, root: Path) -> None:
+    """Whatever the folder is called now."""
+    data = load_image_folder(root)
+    learned = copy(classifier)
+    learned.metadata_ = {"training": {"data": "another", "seen": seen_digests(data.paths[:5])}}
+    _, note = load_test_images(learned, root)
+    assert note == "figures may be too good: the classifier learned from 5 of 36 images that were compared"
+    assert load_test_images(classifier, root)[1] == ""
 
 
 def test_unknown_classes_are_refused(classifier: ImageClassifier, root: Path, tmp_path: Path) -> None:

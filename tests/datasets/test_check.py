@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from sppnet.cli.main import main
-from sppnet.datasets.check import check_dataset, find_warnings, nearly_alike, spelt_alike
+from sppnet.datasets.check import check_dataset, find_warnings
+from sppnet.datasets.class_spelling import nearly_alike, spelt_alike
 from sppnet.datasets.duplicates import look_alikes, perceptual_hash
 from sppnet.datasets.example import make_example
 from sppnet.datasets.loading import load_dataset, read_dataset

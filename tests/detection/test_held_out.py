@@ -8,7 +8,7 @@ import torch
 
 from sppnet._types import F32, I64
 from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, images_for, measure_held_out
-from sppnet.detection.teaching import HeadTeacher, Lesson, TeachingOptions, suggest
+from sppnet.detection.teaching import HeadTeacher, Lesson, TeachingOptions, _kept, suggest
 from sppnet.detection.weights import DetectorWeights
 
 REDUCED, HIDDEN, CLASSES = 16, 32, 2
@@ -79,6 +79,30 @@ def test_each_image_is_looked_at_by_heads_that_did_not_learn_from_it() -> None:
     assert result is not None
     assert np.mean(right) > 0.3
     assert result.ap.mean() < 0.5
+
+
+def test_few_images_are_learned_from_at_half_the_rate() -> None:
+    lessons = [image(i)[0] for i in range(3)]
+
+    def learned(**options: float) -> F32:
+        head = HeadTeacher(base(), CLASSES, TeachingOptions(**options))  # type: ignore[arg-type]
+        head.learn(lessons, 5)
+        return head.weights().fc6_weight
+
+    half, whole = learned(learning_rate=1e-3, few_images=0), learned(learning_rate=2e-3, few_images=0)
+    assert not np.array_equal(half, whole)
+    np.testing.assert_array_equal(learned(learning_rate=2e-3, few_images=4), half)
+    np.testing.assert_array_equal(learned(learning_rate=2e-3, few_images=3), whole)  # three aren't fewer than three
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_dropout_by_bytes(share: float) -> None:
+    factors = _kept(np.random.default_rng(0), (400, 500), share)
+    kept = factors[factors > 0]
+    assert factors.shape == (400, 500)
+    assert len(kept) / factors.numel() == pytest.approx(1 - share, abs=0.005)
+    assert float(factors.mean()) == pytest.approx(1, abs=0.02)
+    assert len(kept.unique()) == 1
 
 
 def test_the_same_seed_measures_the_same() -> None:

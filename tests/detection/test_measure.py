@@ -195,6 +195,8 @@ def test_images_that_were_trained_on_are_known_by_their_content(
     (doubt,) = doubts_about(learned, renamed)
     assert "2 of 3 images that were compared are among those that the detector learned from" in doubt
     assert not doubts_about(learned, renamed.subset([1]))
+    learned.metadata_["training"]["data"] = "renamed"  # the same name, and yet another image
+    assert not doubts_about(learned, renamed.subset([1]))
     taught = copy(detector)
     taught.metadata_ = {"changes": [{"added": [val.class_names[0]], "data": "x", "seen": seen_digests([val[1].path])}]}
     assert doubts_about(taught, renamed) == [
@@ -243,7 +245,14 @@ def test_estimate(val: DetectionDataset, tmp_path: Path) -> None:
     tuned = estimate_training(svms, val)  # maps of the tuned convolutions are kept, too
     assert tuned.cache_bytes > alone.cache_bytes + 0.8 * 8 * detector.window_features().estimated_bytes(240, 320)
     assert estimate_training(svms, val, processes=4).tuning_s < tuned.tuning_s
-    assert estimate_training(svms, val, begun=True).cache_bytes > 0
+    begun = estimate_training(svms, val, begun=True)
+    assert begun.cache_bytes > 0
+    assert "layers" not in begun.text(tmp_path)  # they aren't trained alone
+    # int8 convolutions are quantised, by one process
+    svms.set_params(features__precision="float32", tuning__epochs=1)
+    floats = estimate_training(svms, val, processes=1000).tuning_s
+    svms.set_params(features__precision="int8")
+    assert estimate_training(svms, val, processes=1000).tuning_s > floats + 2
     check_disk(alone, tmp_path / "not" / "there")
     huge = TrainingEstimate(1.0, 1.0, 0.0, 1e18, 8, 4, 0)
     assert huge.total_s == 2.0

@@ -17,6 +17,7 @@ from person import iou
 from sppnet.datasets.example import make_example
 from sppnet.datasets.records import DetectionDataset
 from sppnet.detection.detector import SPPDetector
+from sppnet.detection.measure import doubts_about
 from sppnet.errors import ArgumentError
 from sppnet.studio.learner import Learner
 from sppnet.studio.project import Project
@@ -174,6 +175,9 @@ def test_the_taught_detector_is_written_as_a_file_and_as_onnx(
     names = tuple(f"digit {name}" for name in digits.class_names)
     detector = SPPDetector.load(learner.export({"what": "model"}))
     assert detector.class_names_ == names
+    (doubt,) = doubts_about(detector, digits)  # it knows from which images it was taught
+    assert "3 of 20 images" in doubt
+    assert not doubts_about(detector, digits.subset(range(3, 20)))
     session = onnxruntime.InferenceSession(str(learner.export({"what": "onnx"})))
     assert [i.name for i in session.get_inputs()] == ["image", "windows"]
     assert all(name in str(session.get_modelmeta().custom_metadata_map) for name in names)

@@ -23,6 +23,7 @@ from sppnet.classification.networks import EngineNetwork, Network
 from sppnet.classification.torch_network import TorchNetwork
 from sppnet.classification.vectors import pooled_vectors
 from sppnet.datasets.folder import ImageFolder
+from sppnet.datasets.seen import seen_digests
 from sppnet.devices import as_device
 from sppnet.errors import ArgumentError, DatasetError
 from sppnet.pooling.bins import MODES, Level, normalise_levels
@@ -100,6 +101,7 @@ def fit_frozen(
         "data": dataset.name,
         "split": dataset.split,
         "images": len(dataset),
+        "seen": seen_digests(dataset.paths),
         "c": choice.c,
         "cross_validation": {f"{c:g}": round(a, 4) for c, a in choice.accuracy.items()},
         "folds": folds,

@@ -14,6 +14,7 @@ from sppnet.classification.image_classifier import ImageClassifier
 from sppnet.datasets.folder import ImageFolder
 from sppnet.datasets.folder_splits import load_folder_test
 from sppnet.datasets.judging import refuse_many_bad
+from sppnet.datasets.seen import count_seen
 from sppnet.errors import DatasetError, ImageError
 from sppnet.evaluation.classification import ClassificationResult, evaluate_classification
 
@@ -54,7 +55,12 @@ def load_test_images(
         root, classifier.class_names_, split, list_file=list_file, drawn_from=str(training.get("drawn_from", "")),
         seed=int(training.get("seed", 0)), on_error=on_error, rename=rename,
     )  # fmt: skip
-    same = data.name == training.get("data") and data.split in ("", training.get("split"))
+    seen, compared = count_seen(data.paths, str(training.get("seen", "")))
+    if seen:
+        doubt = f"figures may be too good: the classifier learned from {seen} of {compared} images that were compared"
+        return data, f"{note}; {doubt}" if note else doubt
+    known = len(data) > 0 and compared == len(data)  # then their content counts, and not what the folder is called
+    same = not known and data.name == training.get("data") and data.split in ("", training.get("split"))
     if not note and list_file is None and same:
         note = f"trained on images of a folder {data.name}: if it was on some of these, the figures mean little"
     return data, note

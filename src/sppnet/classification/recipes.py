@@ -22,6 +22,7 @@ from sppnet.classification.views import View
 from sppnet.datasets.folder_splits import FolderSplits, refuse_small_classes
 from sppnet.datasets.judging import refuse_many_bad
 from sppnet.datasets.readable import DecodedImages, damage_of, refuse_problems
+from sppnet.datasets.seen import seen_digests
 from sppnet.errors import ArgumentError
 from sppnet.evaluation.classification import ClassificationResult
 from sppnet.pooling.bins import Levels
@@ -205,6 +206,7 @@ def train_by_gradient(
         "data": splits.train.name,
         "split": splits.train.split,
         "images": len(splits.train),
+        "seen": seen_digests(splits.train.paths),
         "drawn_from": splits.sha256,
         "seed": options.seed,
         "from_scratch": network_options.from_scratch,

@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _warn_of_known(new: Sequence[str], known: Sequence[str]) -> None:
     """Say which new classes are perhaps among those that the detector has, in a line."""
-    from sppnet.datasets.check import nearly_alike
+    from sppnet.datasets.class_spelling import nearly_alike
 
     pairs = [(name, other) for name in new for other in known if name != other and nearly_alike(name, other)]
     if pairs:

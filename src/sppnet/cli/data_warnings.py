@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from sppnet.cli.common import warn
+from sppnet.errors import first_names
 
 if TYPE_CHECKING:
     from sppnet.datasets.raw import RawDataset
@@ -27,10 +28,9 @@ def warn_of_data(arguments: argparse.Namespace, raw: RawDataset) -> None:
     if not found:
         return
     kinds = list(dict.fromkeys(problem.kind for problem in found))
-    shown = ", ".join(kinds[:3]) + (", ..." if len(kinds) > 3 else "")
     count, them = (f"{len(found)} warnings", "them") if len(found) > 1 else ("1 warning", "it")
     options = [("--format", arguments.format), ("--images", arguments.image_folder)]
     options += [("--rename", text) for text in arguments.rename or ()]
     command = ["sppnet", "data", "check", str(arguments.data)]
     command += [part for option, value in options if value is not None for part in (option, str(value))]
-    warn(f"{count} in the data ({shown}): see {them} with {shlex.join(command)}")
+    warn(f"{count} in the data ({first_names(kinds)}): see {them} with {shlex.join(command)}")

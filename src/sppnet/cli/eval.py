@@ -27,7 +27,7 @@ from sppnet.cli.options import (
     add_verb,
     positive_int,
 )
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, first_names
 
 if TYPE_CHECKING:
     from sppnet.datasets.records import DetectionDataset
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     detector = load_detector(arguments)
     raw = read_dataset(arguments.data, **reading(arguments))
     if arguments.model is None and raw.class_names and not set(raw.class_names) & set(detector.class_names_):
-        names = ", ".join(raw.class_names[:5]) + (", ..." if len(raw.class_names) > 5 else "")
+        names = first_names(raw.class_names)
         raise ArgumentError(f"{arguments.data}: the default detector doesn't know {names}; name yours with --model")
     dataset, note = load_validation_split(
         raw, arguments.split, detector.class_names_, seed=split_seed(detector), on_error=arguments.on_error

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sppnet.datasets.assembling import split_ids
+from sppnet.datasets.class_spelling import nearly_alike, spelt_alike
 from sppnet.datasets.duplicates import look_alikes, perceptual_hash
 from sppnet.datasets.judging import (
     LOST_KINDS,
@@ -33,11 +33,11 @@ from sppnet.datasets.loading import read_dataset, split_names
 from sppnet.datasets.parsing import shown_path
 from sppnet.datasets.raw import CONFIDENCES, Problem, RawDataset, RawImage
 from sppnet.datasets.training_splits import load_training_splits, training_split_names
-from sppnet.errors import DatasetError, ImageError, did_you_mean
+from sppnet.errors import DatasetError, ImageError, did_you_mean, first_names
 from sppnet.image_files import decoding, open_header, open_image_file
 from sppnet.images import MAX_PIXELS, list_images, load_image
 
-__all__ = ["CheckReport", "check_dataset", "find_warnings", "nearly_alike", "spelt_alike"]
+__all__ = ["CheckReport", "check_dataset", "find_warnings"]
 
 # Below this many objects in what is trained on, a class is hardly learnt
 FEW_OBJECTS = 10
@@ -374,7 +374,7 @@ def _without_annotation(raw: RawDataset, folder: Path) -> Iterator[Problem]:
     known = {os.path.realpath(image.path) for image in raw.images.values() if image.found}
     lost = [path for path in list_images([folder]) if os.path.realpath(path) not in known]
     if lost:
-        shown = ", ".join(shown_path(path, folder) for path in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        shown = first_names([shown_path(path, folder) for path in lost])
         what = f"{len(lost)} images have no annotation and aren't used: {shown}"
         yield Problem("warning", "not annotated", str(folder), what, "annotate them, also those without objects")
 
@@ -389,29 +389,6 @@ def _resized(raw: RawDataset, sizes: Mapping[str, tuple[int, int]]) -> Iterator[
         images = [(raw.images[i], sizes[i]) for i in split_ids(raw, name) if i in sizes]
         if (problem := judge_resized(raw.root, images)) is not None:
             yield problem
-
-
-def spelt_alike(one: str, two: str) -> bool:
-    """Whether two names differ only in case, blanks, marks or a plural s."""
-    return _plain(one) == _plain(two) != ""
-
-
-def nearly_alike(one: str, two: str) -> bool:
-    """Whether two names may be one with a slip: helmit and helmet, not cat1 and cat2."""
-    if spelt_alike(one, two):
-        return True
-    if len(one) < 4 or _letters(one) == _letters(two):
-        return False
-    return SequenceMatcher(None, _plain(one), _plain(two)).ratio() >= 0.8
-
-
-def _plain(name: str) -> str:
-    plain = "".join(c for c in name.casefold() if c.isalnum())
-    return plain[:-1] if len(plain) > 2 and plain.endswith("s") and plain[-2].isalpha() else plain
-
-
-def _letters(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalpha())
 
 
 def _predictions(raw: RawDataset) -> Iterator[Problem]:
@@ -464,7 +441,7 @@ def _empty(
     for split, ids in members.items():
         empty = [i for i in ids if not good[i]]
         if empty:
-            shown = ", ".join(raw.images[i].path.name for i in empty[:5]) + (", ..." if len(empty) > 5 else "")
+            shown = first_names([raw.images[i].path.name for i in empty])
             place = "" if split == "all" else f" of {split}"
             what = f"{len(empty)} images{place} have no objects: {shown}"
             yield Problem("warning", "empty images", str(raw.root), what, "fine if nothing of your classes is there")

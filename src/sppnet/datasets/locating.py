@@ -8,13 +8,13 @@ or one of another machine, the last parts count: as many as fit.
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 
+from sppnet.datasets.homes import Homes
 from sppnet.datasets.spelling import (
     DRIVE,
     Spelling,
@@ -27,7 +27,6 @@ from sppnet.datasets.spelling import (
     name_key,
     nearest_case,
     plain_parts,
-    same_file,
     shared_folders,
     spellings,
     stem_key,
@@ -50,7 +49,6 @@ _ANNOTATION_FOLDERS = frozenset(
 )
 _MAX_FILES = 2_000_000
 _REMEMBERED = 1024  # lists of folders: annotations of one folder look into the same ones
-_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ class ImageIndex:
             if not folders or not self._learn_home(name, folders, place):
                 lost[folders[0] if folders else self.home].add(stem_key(name))
         known = {place.path for place in found if place is not None and not place.outside}
-        homes = {folder: _Homes(self, own) for folder, own in self._own.items()}
+        homes = {folder: Homes(lambda: self.series, own) for folder, own in self._own.items()}
         shared = shared_folders([name for name, _ in requests])
         guesses: list[_Guess] = []
         for i, (name, folders) in enumerate(requests):
@@ -278,7 +276,7 @@ class ImageIndex:
                 # where the folders of the other machine are here, as far as both aren't called alike
                 base = name_key(str(guess.path.parents[guess.rank - 1]))
                 moved[guess.near][guess.parts[: -guess.rank]].add(base)
-        known = {near: _Homes(self, own) for near, own in homes.items()}
+        known = {near: Homes(lambda: self.series, own) for near, own in homes.items()}
         lost: dict[Path, set[str]] = defaultdict(set)
         for guess in partly:
             if guess.rank < best[guess.near]:
@@ -443,57 +441,6 @@ class ImageIndex:
                     found = closest(found, near)
                 return nearest_case(found, spelling.parts[-1]), best
         return [], 0
-
-
-class _Homes:
-    """The folders in which an annotation has its images.
-
-    Args:
-        index: of all images.
-        homes: the folders.
-    """
-
-    def __init__(self, index: ImageIndex, homes: Collection[Path]) -> None:
-        self._index, self._homes = index, frozenset(homes)
-        self._known: dict[Path, bool] = {}
-
-    @cached_property
-    def _names(self) -> dict[str, Path]:
-        series = self._index.series
-        return {key: file for home in sorted(self._homes) for key, file in series.get(home, {}).items()}
-
-    @cached_property
-    def _numbered(self) -> set[str]:
-        return _numbered(self._names)
-
-    def is_anothers(self, path: Path, lost: set[str]) -> bool:
-        """Whether an image is that of other annotations: it lies elsewhere, and its folder is numbered alike.
-
-        Below one of the folders the numbers may go on; there it must have a name twice. A folder all of whose images
-        are among the ``lost`` names of the annotation isn't another's either; copies of those in the folders don't
-        count.
-        """
-        folder = path.parent
-        if not self._homes or folder in self._homes or folder not in self._index.series:
-            return False
-        if folder not in self._known:
-            self._known[folder] = self._is_anothers(folder, lost)
-        return self._known[folder]
-
-    def _is_anothers(self, folder: Path, lost: set[str]) -> bool:
-        names = self._index.series[folder]
-        common = names.keys() & self._names.keys()
-        rest = names.keys() - common
-        if len(rest) > 1 and rest <= lost and all(same_file(names[key], self._names[key]) for key in sorted(common)):
-            return False
-        if any(parent in self._homes for parent in folder.parents):
-            return bool(common)
-        return not _numbered(names).isdisjoint(self._numbered)
-
-
-def _numbered(names: Iterable[str]) -> set[str]:
-    """The names with all numbers alike."""
-    return {_NUMBER.sub("#", name) for name in names}
 
 
 def _is_found(place: Location | None) -> bool:

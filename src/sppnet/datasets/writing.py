@@ -16,7 +16,7 @@ from sppnet.datasets.formats.yolo import write_yolo
 from sppnet.datasets.records import DetectionDataset
 from sppnet.datasets.splits import check_split_name
 from sppnet.datasets.write_job import Placement, Wrap, WriteJob
-from sppnet.errors import ArgumentError, DatasetError
+from sppnet.errors import ArgumentError, DatasetError, first_names
 from sppnet.images import IMAGE_EXTENSIONS
 from sppnet.storage.atomic import write_atomic
 
@@ -98,7 +98,7 @@ def _indices(
     for name, ids in splits.items():
         unknown = [i for i in ids if i not in index]
         if unknown:
-            few = ", ".join(map(repr, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
+            few = first_names(list(map(repr, unknown)))
             raise DatasetError(
                 f"split {name}: {len(unknown)} of its {len(ids)} ids belong to no image of {dataset!r} ({few}); "
                 "expected the image_id of its records"
@@ -145,6 +145,5 @@ def _file_names(dataset: DetectionDataset, losses: list[str]) -> list[str]:
         if candidate != record.image_id.replace("/", "_"):
             renamed.append(f"{record.image_id!r} is {names[-1]!r} now")
     if renamed:
-        listed = ", ".join(renamed[:3]) + (", ..." if len(renamed) > 3 else "")
-        losses.append(f"names that not every system can hold, of {len(renamed)} images: {listed}")
+        losses.append(f"names that not every system can hold, of {len(renamed)} images: {first_names(renamed)}")
     return names

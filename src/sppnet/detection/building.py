@@ -86,6 +86,20 @@ def build_features(engine: MapEngine, options: FeatureOptions, short_sides_px: S
     return WindowFeatures(engine, options.levels, short_sides_px)
 
 
+def check_dims(weights: DetectorWeights, dims: int) -> None:
+    """Refuse vectors of another length than the layers were trained on.
+
+    Raises:
+        ArgumentError: ``dims`` is another one.
+    """
+    trained = weights.reduce_weight.shape[1]
+    if dims != trained:
+        raise ArgumentError(
+            f"this detector was trained on vectors of {trained} numbers, and its backbone and levels give {dims}; "
+            "fit it again, or set backbone and levels to those that it was trained with"
+        )
+
+
 def build_head(weights: DetectorWeights, quantised: MapScale | None, device: str, dims: int | None = None) -> Head:
     """Give the layers behind the pooling.
 
@@ -98,12 +112,8 @@ def build_head(weights: DetectorWeights, quantised: MapScale | None, device: str
     Raises:
         ArgumentError: the layers were trained on vectors of another length.
     """
-    trained = weights.reduce_weight.shape[1]
-    if dims is not None and dims != trained:
-        raise ArgumentError(
-            f"this detector was trained on vectors of {trained} numbers, and its backbone and levels give {dims}; "
-            "fit it again, or set backbone and levels to those that it was trained with"
-        )
+    if dims is not None:
+        check_dims(weights, dims)
     if device == "cpu":
         return HeadEngine(weights.arrays(), quantised)
     from sppnet.detection.torch_head import TorchHead

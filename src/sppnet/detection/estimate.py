@@ -33,8 +33,9 @@ __all__ = ["TrainingEstimate", "check_disk", "estimate_training"]
 # (1.13 megapixels of input at 4:3), for an epoch of the fully connected layer, and for the SVMs.
 _WINDOWS_AND_MAPS, _MEGAPIXELS, _EPOCH, _SVMS = {"int8": 0.138, "float32": 0.28}, 1.13, 0.023, 0.11
 _WINDOW_BYTES = 2000 * 16
-# Quantising tuned convolutions, one thread: seconds at least, and for each image at the default's scales
-_QUANTISE_S, _QUANTISE_IMAGE_S, _QUANTISE_PX = 4.0, 4.5, 352**2 + 608**2
+# Quantising tuned convolutions, measured with 6 and 12 images at two sets of scales (one thread or two, an Intel Xeon):
+# seconds at least, and for each image at the default's scales
+_QUANTISE_S, _QUANTISE_IMAGE_S, _QUANTISE_PX = 2.3, 1.65, 352**2 + 608**2
 _CROPS = 32  # windows of an image that R-CNN's way is timed on
 
 
@@ -174,12 +175,12 @@ def estimate_training(
         images,
         len(chosen),
         count,
-        _tuning_s(detector, dataset) / processes,
+        _tuning_s(detector, dataset, processes),
     )
 
 
-def _tuning_s(detector: SPPDetector, dataset: DetectionDataset) -> float:
-    """Seconds for tuning the convolutions, from a few views."""
+def _tuning_s(detector: SPPDetector, dataset: DetectionDataset, processes: int) -> float:
+    """Seconds for tuning the convolutions, from a few views; the processes share these, and one quantises."""
     if detector.tuning is None:
         return 0.0
     from sppnet.backbones.engines.quantised import QuantisedLayers
@@ -190,7 +191,7 @@ def _tuning_s(detector: SPPDetector, dataset: DetectionDataset) -> float:
         data = detector.training_images(dataset.spread(4), folder)
         engine = tunable_engine(data.features, detector.features.precision, tuning.blocks)
         each = seconds_a_view(data, tuning, detector.head, engine)
-        seconds = each * len(dataset) * tuning.epochs
+        seconds = each * len(dataset) * tuning.epochs / processes
     if isinstance(engine.weights, QuantisedLayers):
         share = sum(side**2 for side in detector.features.short_sides_px) / _QUANTISE_PX
         seconds += _QUANTISE_S + _QUANTISE_IMAGE_S * share * min(CALIBRATION_IMAGES, len(dataset))

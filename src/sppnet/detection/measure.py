@@ -178,6 +178,8 @@ def _doubt_about(training: Mapping[str, Any], dataset: DetectionDataset, paths: 
     seen, compared = count_seen(paths, str(training.get("seen", "")))
     if seen:
         return f"{seen} of {compared} images that were compared are among those that the detector learned from"
+    if paths and compared == len(paths):
+        return ""  # their content says so, whatever they are called
     if not _trained_on(training, dataset) or not _may_share(learned, asked):
         return ""
     if dataset.drawn is None:

@@ -190,6 +190,8 @@ def _training(value: Any) -> bool:
     drawn, seen = value.get("drawn"), value.get("seen", "")
     if not isinstance(seen, str) or len(seen) > DIGITS * MOST_SEEN:
         return False
+    if "began_with" in value and not _training(value["began_with"]):
+        return False
     return drawn is None or (
         isinstance(drawn, dict)
         and _whole(drawn.get("seed"), 0, 2**63 - 1)

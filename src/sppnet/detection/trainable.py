@@ -15,7 +15,7 @@ from sppnet.backbones.engines.tuned import TunedConvolutions
 from sppnet.backbones.sources import DEFAULT_BACKBONE
 from sppnet.checking import check_whole
 from sppnet.detection import classes
-from sppnet.detection.building import build_engine, build_features, build_head, check_backbone
+from sppnet.detection.building import build_engine, build_features, build_head, check_backbone, check_dims
 from sppnet.detection.calibration import calibrate_scores, rescore
 from sppnet.detection.classes import Fitted
 from sppnet.detection.detections import Detections
@@ -261,11 +261,7 @@ class TrainableDetector(Parameters):
                     f"head: got {name} {wanted[name]}, but the detector has learned with {value}; set it back, or "
                     "train anew with fit"
                 )
-        if features.dims != weights.reduce_weight.shape[1]:
-            raise ArgumentError(
-                f"this detector was trained on vectors of {weights.reduce_weight.shape[1]} numbers, and its backbone "
-                f"and levels give {features.dims}; set them to those that it was trained with, or train anew with fit"
-            )
+        check_dims(weights, features.dims)
         if self.tuned_ is not None and self.tuned_.blocks > tuning.blocks:
             raise ArgumentError(
                 f"blocks: got {tuning.blocks}, expected at least {self.tuned_.blocks}: so many were tuned before"

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sppnet.datasets.seen import seen_digests
 from sppnet.detection.detector import SPPDetector
 from sppnet.detection.held_out import HeldOut, HeldOutOptions, Looked, measure_held_out
 from sppnet.detection.teaching import HeadTeacher, Lesson
@@ -395,6 +396,15 @@ class Worker:
     def answer_model(self, request: dict[str, Any]) -> str:
         """Write the head that was taught, as a detector file."""
         detector, _ = self._present(request["names"])
+        if self.taught is not None:  # so that nobody measures it on these unawares
+            paths = [self.paths[image] for image in self.lessons if image in self.paths]
+            training = {
+                "data": paths[0].parent.name if paths else "",
+                "split": "",
+                "images": len(paths),
+                "seen": seen_digests(paths),
+            }
+            detector.metadata_ = detector.metadata_ | {"training": training}
         detector.save(request["path"])
         return str(request["path"])
 
