@@ -61,6 +61,7 @@ class Row:
         name: what it is. parameters: of the detector. boxes: whether boxes are regressed. options: of suppression.
         test_px: short sides of the maps that it is tested on, where those are others than it was trained on.
         tuning: of the convolutions, as fields of ``TuningOptions``; None: they are frozen.
+        windows: mode of selective search in training. test_windows: in use, where that is another.
     """
 
     name: str
@@ -69,6 +70,8 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     test_px: tuple[int, ...] = ()
     tuning: dict[str, Any] | None = None
+    windows: str = "fast"
+    test_windows: str = ""
 
 
 T = TypeVar("T")
@@ -88,7 +91,14 @@ SMALL = TWO | {"features__short_sides_px": [352, 608], "features__flip_short_sid
 TINY = TWO | {"features__short_sides_px": [208, 352, 608], "features__flip_short_sides_px": [176, 296, 512]}
 INT8 = SMALL | {"features__precision": "int8"}
 THREE = TWO | {"features__short_sides_px": [352, 608, 1000], "features__flip_short_sides_px": [296, 512]}
-HEAD_ALONE, FASTER = {"learning_rate": 0.0}, {"learning_rate": 1e-4}
+LARGE = {
+    "backbone": "efficientnet-lite2+mid",
+    "features__precision": "int8",
+    "features__short_sides_px": [352, 608, 864],
+    "features__flip_short_sides_px": [293, 506, 720],  # as sppnet train --scales 352 608 864 has them
+}
+REFINED = SOFT | {"refinements": 3}
+HEAD_ALONE, FASTER, LONGER = {"learning_rate": 0.0}, {"learning_rate": 1e-4}, {"epochs": 7}
 ROWS = {
     "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
     "pool-boxes": Row("pooled windows (512 principal components), SVMs, ridge boxes", POOL, True, NONE),
@@ -113,23 +123,45 @@ ROWS = {
         True,
         SOFT,
     ),
-    "int8-refined": Row("the same, three refinements", INT8, True, SOFT | {"refinements": 3}),
+    "int8-refined": Row("the same, three refinements", INT8, True, REFINED),
     "head-longer": Row("the same, the layers alone trained on as long as below", INT8, True, SOFT, (), HEAD_ALONE),
     "tuned": Row("**the same, the last seven blocks of the convolutions tuned**", INT8, True, SOFT, (), {}),
     "tuned-refined": Row(
         "**the same, three refinements (the recipe of the detector that comes with sppnet)**",
         INT8,
         True,
-        SOFT | {"refinements": 3},
+        REFINED,
         (),
         {},
     ),
     "tuned-five": Row("the last five blocks tuned", INT8, True, SOFT, (), {"blocks": 5}),
     "tuned-faster": Row("seven blocks, learning rate 1e-4 instead of 3e-5", INT8, True, SOFT, (), FASTER),
     "small-to-three": Row("the default, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
+    "large": Row(
+        "larger backbone (`efficientnet-lite2+mid`, int8), 352, 608, 864 px, `quality` windows, three refinements",
+        LARGE,
+        True,
+        REFINED,
+        windows="quality",
+    ),
+    "large-tuned": Row("**the same, tuned for seven epochs**", LARGE, True, REFINED, tuning=LONGER, windows="quality"),
+    "large-tuned-fast": Row(
+        "the same, used with `fast` windows",
+        LARGE,
+        True,
+        REFINED,
+        tuning=LONGER,
+        windows="quality",
+        test_windows="fast",
+    ),
     "tiny-soft": Row("the default, three scales (208, 352, 608 px)", TINY, True, SOFT),
     "three-soft": Row("the default, trained and tested at 352, 608, 1000 px", THREE, True, SOFT),
 }
+
+
+def search(mode: str) -> SelectiveSearch:
+    """The windows of a row."""
+    return SelectiveSearch("quality" if mode == "quality" else "fast")
 
 
 def bar(items: Iterable[T], what: str, *, total: int | None = None) -> Iterable[T]:
@@ -141,6 +173,8 @@ def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | Non
     """Of a training, and of a way to use it, for what is kept of it."""
     version = (sppnet.__version__, torch.get_num_threads(), len(train))
     options = None if row is None else (row.boxes, sorted(row.options.items()), *row.test_px)
+    if row is not None and (row.windows, row.test_windows) != ("fast", ""):
+        options = (*(options or ()), row.windows, row.test_windows)
     if row is not None and row.tuning is not None:
         options = (*(options or ()), "tuning", sorted(row.tuning.items()))
     return repr((json.dumps(parameters, sort_keys=True), version, options))
@@ -159,14 +193,15 @@ class Measured:
         none = ("box_weight", "box_bias")
         parts = self.weights.arrays()
         self.fixed = DetectorWeights(**parts | {n: np.zeros_like(parts[n]) for n in none})
-        sides = next(iter(rows.values())).test_px or detector.features.short_sides_px
+        first = next(iter(rows.values()))  # all are tested on the same maps and windows
+        sides = first.test_px or detector.features.short_sides_px
         own = detector.window_features()
         self.features = WindowFeatures(own.engine, own.levels, sides)
         self.heads = {
             boxes: build_head(self.weights if boxes else self.fixed, own.quantised, own.device)
             for boxes in (True, False)
         }
-        self.data = TrainingImages(val, self.features, None, SelectiveSearch(), cache)
+        self.data = TrainingImages(val, self.features, None, search(first.test_windows or first.windows), cache)
 
     def run(self) -> dict[str, list[Detections]]:
         """Detections of each row, in the order of ``val``."""
@@ -308,12 +343,14 @@ def main() -> None:
     chosen = {key: ROWS[key] for key in ROWS if key in wanted}
     groups: dict[str, dict[str, Row]] = {}  # rows of one training, tested on the same maps
     for key, row in chosen.items():
-        groups.setdefault(repr((sorted(row.parameters.items()), row.test_px, row.tuning)), {})[key] = row
+        trained = (sorted(row.parameters.items()), row.test_px, row.tuning, row.windows, row.test_windows)
+        groups.setdefault(repr(trained), {})[key] = row
     for rows in groups.values():
-        parameters, test_px, tuning = next((r.parameters, r.test_px, r.tuning) for r in rows.values())
+        first = next(iter(rows.values()))
+        parameters, test_px, tuning = first.parameters, first.test_px, first.tuning
         started = time.perf_counter()
         detector = SPPDetector(tuning=None if tuning is None else TuningOptions(**tuning))
-        detector.set_params(**(BASE | parameters))
+        detector.set_params(**(BASE | parameters), proposer=search(first.windows))
         detector.fit(train, cache=arguments.cache, progress=bar)
         tqdm.write(f"{', '.join(rows)}: {time.perf_counter() - started:.0f} s {detector.fit_seconds_}", file=sys.stderr)
         if arguments.train_only:
@@ -322,6 +359,8 @@ def main() -> None:
         found |= measured.run()
         if test_px:
             detector.set_params(features__short_sides_px=test_px)
+        if first.test_windows:
+            detector.set_params(proposer=search(first.test_windows))
         training = {k: v for k, v in detector.fit_seconds_.items() if k != "windows and maps"}
         detecting = stage_times(detector, val, arguments.timed) if arguments.timed else {}
         times[", ".join(rows)] = {"training": training, "detecting": detecting}

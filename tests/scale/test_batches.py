@@ -80,6 +80,9 @@ def test_a_table_with_neither_path_nor_bytes(detector: SPPDetector) -> None:
         detect_batch(pa.table({"file": ["a"], "size": [1]}), detector)
     with pytest.raises(ArgumentError, match="column 'path': got int64, expected strings"):
         detect_batch(pa.table({"path": [1]}), detector)
+    twice = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["path", "path"])
+    with pytest.raises(ArgumentError, match="got 2 columns 'path', expected one"):
+        detect_batch(twice, detector)
     with pytest.raises(NotFittedError):
         detect_batch(pa.table({"path": ["a"]}), SPPDetector())
 

@@ -253,8 +253,11 @@ def check_columns(schema: Any) -> frozenset[str]:
     """Which of the columns ``path`` and ``bytes`` a table of images has.
 
     Raises:
-        ArgumentError: neither, or they hold something else.
+        ArgumentError: neither, one twice, or they hold something else.
     """
+    for name in ("path", "bytes"):
+        if (count := schema.names.count(name)) > 1:
+            raise ArgumentError(f"table: got {count} columns {name!r}, expected one; rename the others")
     kinds = {name: schema.field(name).type for name in ("path", "bytes") if name in schema.names}
     texts, blobs = (pa.types.is_string, pa.types.is_large_string), (pa.types.is_binary, pa.types.is_large_binary)
     for name, checks, what in (("path", texts, "strings"), ("bytes", blobs, "bytes")):
