@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -70,8 +70,8 @@ class Row:
     options: dict[str, Any] = field(default_factory=dict)
     test_px: tuple[int, ...] = ()
     tuning: dict[str, Any] | None = None
-    windows: str = "fast"
-    test_windows: str = ""
+    windows: Literal["fast", "quality"] = "fast"
+    test_windows: Literal["fast", "quality"] | None = None
 
 
 T = TypeVar("T")
@@ -159,11 +159,6 @@ ROWS = {
 }
 
 
-def search(mode: str) -> SelectiveSearch:
-    """The windows of a row."""
-    return SelectiveSearch("quality" if mode == "quality" else "fast")
-
-
 def bar(items: Iterable[T], what: str, *, total: int | None = None) -> Iterable[T]:
     """Progress on stderr."""
     return tqdm(items, what, total, mininterval=10, file=sys.stderr)
@@ -173,7 +168,7 @@ def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | Non
     """Of a training, and of a way to use it, for what is kept of it."""
     version = (sppnet.__version__, torch.get_num_threads(), len(train))
     options = None if row is None else (row.boxes, sorted(row.options.items()), *row.test_px)
-    if row is not None and (row.windows, row.test_windows) != ("fast", ""):
+    if row is not None and (row.windows, row.test_windows) != ("fast", None):
         options = (*(options or ()), row.windows, row.test_windows)
     if row is not None and row.tuning is not None:
         options = (*(options or ()), "tuning", sorted(row.tuning.items()))
@@ -201,7 +196,9 @@ class Measured:
             boxes: build_head(self.weights if boxes else self.fixed, own.quantised, own.device)
             for boxes in (True, False)
         }
-        self.data = TrainingImages(val, self.features, None, search(first.test_windows or first.windows), cache)
+        self.data = TrainingImages(
+            val, self.features, None, SelectiveSearch(first.test_windows or first.windows), cache
+        )
 
     def run(self) -> dict[str, list[Detections]]:
         """Detections of each row, in the order of ``val``."""
@@ -350,7 +347,7 @@ def main() -> None:
         parameters, test_px, tuning = first.parameters, first.test_px, first.tuning
         started = time.perf_counter()
         detector = SPPDetector(tuning=None if tuning is None else TuningOptions(**tuning))
-        detector.set_params(**(BASE | parameters), proposer=search(first.windows))
+        detector.set_params(**(BASE | parameters), proposer=SelectiveSearch(first.windows))
         detector.fit(train, cache=arguments.cache, progress=bar)
         tqdm.write(f"{', '.join(rows)}: {time.perf_counter() - started:.0f} s {detector.fit_seconds_}", file=sys.stderr)
         if arguments.train_only:
@@ -360,7 +357,7 @@ def main() -> None:
         if test_px:
             detector.set_params(features__short_sides_px=test_px)
         if first.test_windows:
-            detector.set_params(proposer=search(first.test_windows))
+            detector.set_params(proposer=SelectiveSearch(first.test_windows))
         training = {k: v for k, v in detector.fit_seconds_.items() if k != "windows and maps"}
         detecting = stage_times(detector, val, arguments.timed) if arguments.timed else {}
         times[", ".join(rows)] = {"training": training, "detecting": detecting}
