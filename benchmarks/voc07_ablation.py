@@ -12,6 +12,7 @@ SVMs, 2 to 5 for measuring each of them.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import os
@@ -99,6 +100,17 @@ LARGE = {
 }
 REFINED = SOFT | {"refinements": 3}
 HEAD_ALONE, FASTER, LONGER = {"learning_rate": 0.0}, {"learning_rate": 1e-4}, {"epochs": 7}
+TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
+    "five": ("five blocks instead of seven", {"blocks": 5}),
+    "nine": ("nine blocks", {"blocks": 9}),
+    "windows-48": ("48 windows an image and step instead of 96", {"windows_per_image": 48}),
+    "windows-192": ("192 windows", {"windows_per_image": 192}),
+    "batch-4": ("four images a step instead of two, as many images in all", {"images_per_batch": 4}),
+    "average": ("weights averaged over the last 15 % of the steps instead of 4 %", {"average": 0.15}),
+    "colour": ("colours as they are", {"colour": 0.0}),
+    "faster": ("learning rate 1e-4 instead of 3e-5", FASTER),
+    "head": ("learning rate 0: the layers alone, as long and with the same views", HEAD_ALONE),
+}
 ROWS = {
     "pool": Row("pooled windows (512 principal components), SVMs", POOL, False, NONE),
     "pool-boxes": Row("pooled windows (512 principal components), SVMs, ridge boxes", POOL, True, NONE),
@@ -124,7 +136,6 @@ ROWS = {
         SOFT,
     ),
     "int8-refined": Row("the same, three refinements", INT8, True, REFINED),
-    "head-longer": Row("the same, the layers alone trained on as long as below", INT8, True, SOFT, (), HEAD_ALONE),
     "tuned": Row("**the same, the last seven blocks of the convolutions tuned**", INT8, True, SOFT, (), {}),
     "tuned-refined": Row(
         "**the same, three refinements (the recipe of the detector that comes with sppnet)**",
@@ -134,8 +145,7 @@ ROWS = {
         (),
         {},
     ),
-    "tuned-five": Row("the last five blocks tuned", INT8, True, SOFT, (), {"blocks": 5}),
-    "tuned-faster": Row("seven blocks, learning rate 1e-4 instead of 3e-5", INT8, True, SOFT, (), FASTER),
+    **{f"tuned-{key}": Row(name, INT8, True, REFINED, (), tuning) for key, (name, tuning) in TRIALS.items()},
     "small-to-three": Row("the default, tested at 352, 608, 1000 px", SMALL, True, SOFT, (352, 608, 1000)),
     "large": Row(
         "larger backbone (`efficientnet-lite2+mid`, int8), 352, 608, 864 px, `quality` windows, three refinements",
@@ -166,7 +176,9 @@ def bar(items: Iterable[T], what: str, *, total: int | None = None) -> Iterable[
 
 def identity(parameters: dict[str, Any], train: DetectionDataset, row: Row | None = None) -> str:
     """Of a training, and of a way to use it, for what is kept of it."""
-    version = (sppnet.__version__, torch.get_num_threads(), len(train))
+    version: tuple[object, ...] = (sppnet.__version__, torch.get_num_threads(), len(train))
+    if len(train) < 2500:  # which ones
+        version = (*version, hashlib.sha256(repr([r.path.name for r in train]).encode()).hexdigest())
     options = None if row is None else (row.boxes, sorted(row.options.items()), *row.test_px)
     if row is not None and (row.windows, row.test_windows) != ("fast", None):
         options = (*(options or ()), row.windows, row.test_windows)
@@ -308,7 +320,9 @@ def main() -> None:
     parser.add_argument("--cache")
     parser.add_argument("--rows", default="", help="keys of the rows to do, e.g. fc6,fc6-all; default: all")
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--train-every", type=int, default=1, help="train on every n-th image of train only")
     parser.add_argument("--every", type=int, default=1, help="measure on every n-th image of val only")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn at random in training")
     parser.add_argument("--timed", type=int, default=24, help="images to time each detector on; 0: none")
     parser.add_argument("--train-only", action="store_true", help="train what the rows need, and measure nothing")
     parser.add_argument("--output", type=Path, help="Markdown file with the two lines to write between, or a new one")
@@ -333,6 +347,7 @@ def main() -> None:
     train, val = (load_voc(arguments.data, split, on_error="skip") for split in ("train", "val"))
     if arguments.limit:
         train, val = (d.subset(range(min(arguments.limit, len(d)))) for d in (train, val))
+    train = train.subset(range(0, len(train), arguments.train_every))
     val = val.subset(range(0, len(val), arguments.every))
     cache = FeatureCache(arguments.cache)
     found: dict[str, list[Detections]] = {}
@@ -344,7 +359,8 @@ def main() -> None:
         groups.setdefault(repr(trained), {})[key] = row
     for rows in groups.values():
         first = next(iter(rows.values()))
-        parameters, test_px, tuning = first.parameters, first.test_px, first.tuning
+        seed = {"seed": arguments.seed} if arguments.seed else {}
+        parameters, test_px, tuning = first.parameters | seed, first.test_px, first.tuning
         started = time.perf_counter()
         detector = SPPDetector(tuning=None if tuning is None else TuningOptions(**tuning))
         detector.set_params(**(BASE | parameters), proposer=SelectiveSearch(first.windows))
@@ -377,10 +393,14 @@ def main() -> None:
         "ap": {n: {p: [float(a) for a in r.ap] for p, r in row.items()} for n, row in results.items()},
         "recall by size": sizes,
     }
+    given = {name: getattr(arguments, name) for name in ("limit", "train_every", "every", "seed")}
+    standard = {name: parser.get_default(name) for name in given}
+    parts = "".join(f" --{name.replace('_', '-')} {v}" for name, v in given.items() if v != standard[name])
     lines = [
-        f"Trained on train ({len(train)} images), measured on val ({len(val)}), IoU > 0.5, one seed. {machine}.",
+        f"Trained on train ({len(train)} images), measured on val ({len(val)}), IoU > 0.5, seed {arguments.seed}. "
+        f"{machine}.",
         "",
-        f"    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --rows {','.join(chosen)}",
+        f"    python benchmarks/voc07_ablation.py --data VOC2007 --cache DIR --rows {','.join(chosen)}{parts}",
         "",
         "Right of the two mean average precisions: the share of objects that are among the five surest detections for",
         "each object of an image, by the root of the object's area.",

@@ -120,6 +120,9 @@ def test_usage_errors(
         (["detect", "a", "b"], "interrupted"),
         (["scale", "detect", "a", "-o", "out"], "interrupted; the same command goes on from here"),
         (["features", "a", "-o", "v.safetensors"], "interrupted"),
+        (["features", "a", "b", "-o", "v.safetensors"], "interrupted; the same command goes on from here"),
+        (["features", "a", "b", "-o", "v.safetensors", "--fresh"], "interrupted"),
+        (["features", "a", "b", "--estimate"], "interrupted"),
         (["studio", "data"], "stopped; all labels are saved"),
     ],
 )

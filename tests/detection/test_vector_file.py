@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -12,13 +15,14 @@ from safetensors.numpy import load_file
 
 from sppnet import SPPDetector
 from sppnet._types import U8
-from sppnet.detection.vector_file import plan_vectors, write_vectors
+from sppnet.detection.vector_file import VectorPlan, plan_vectors, write_vectors
 from sppnet.detection.vectors import window_vectors
 from sppnet.errors import ArgumentError, ProposalError
 from sppnet.proposals.stored import StoredProposals
 from tiny_model import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+T = TypeVar("T")
 WINDOWS = [[10, 20, 90, 100], [0, 0, 320, 240]]
 
 
@@ -98,3 +102,92 @@ def test_no_room_on_the_disk(
     with pytest.raises(ArgumentError, match="are free"):
         write_vectors(detector, plan, tmp_path / "v.safetensors")
     assert not (tmp_path / "v.safetensors").exists()
+
+
+class _Stop:
+    """Progress that stops a run when so many images are done, and counts those that it begins."""
+
+    def __init__(self, after: int = 100) -> None:
+        self.after, self.begun = after, 0
+
+    def __call__(self, items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
+        for i, item in enumerate(items):
+            if i == self.after:
+                raise KeyboardInterrupt
+            self.begun += 1
+            yield item
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    whole, out, journal = tmp_path / "whole.safetensors", tmp_path / "v.safetensors", tmp_path / "v.journal"
+    body = tmp_path / "v.journal.body"
+    plan = plan_vectors(detector, [images])
+    write_vectors(detector, plan, whole)
+
+    def write(stop: _Stop, *, plan: VectorPlan = plan, fresh: bool = False) -> int:
+        write_vectors(detector, plan, out, journal=journal, fresh=fresh, progress=stop)
+        assert not journal.exists()
+        assert not body.exists()
+        return stop.begun
+
+    def interrupt(after: int = 2) -> None:
+        with pytest.raises(KeyboardInterrupt):
+            write(_Stop(after))
+        assert not out.exists()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["images", journal.name, body.name, whole.name]
+
+    interrupt()
+    assert write(_Stop()) == 1
+    assert out.read_bytes() == whole.read_bytes()
+    out.unlink()
+
+    interrupt(1)
+    interrupt(1)  # the second image
+    with body.open("ab") as file:
+        file.write(b"half of an array")
+    assert write(_Stop()) == 1
+    assert out.read_bytes() == whole.read_bytes()
+    out.unlink()
+
+    interrupt()
+    assert write(_Stop(), fresh=True) == 3
+    out.unlink()
+
+    interrupt()
+    os.utime(images / "0.jpg", (1, 1))  # it isn't the one that was done
+    assert write(_Stop()) == 2
+    assert out.read_bytes() == whole.read_bytes()
+    out.unlink()
+
+    interrupt()
+    data = bytearray(body.read_bytes())
+    data[-3] ^= 1
+    body.write_bytes(data)
+    assert write(_Stop()) == 2
+    assert out.read_bytes() == whole.read_bytes()
+    out.unlink()
+
+    interrupt()
+    body.unlink()
+    assert write(_Stop()) == 3
+    assert out.read_bytes() == whole.read_bytes()
+    out.unlink()
+
+    interrupt()
+    stored = StoredProposals({f"{i}.jpg": WINDOWS for i in range(3)})
+    assert write(_Stop(), plan=plan_vectors(detector, [images], stored=stored)) == 3
+    assert load_file(out)["0.jpg/windows"].tolist() == WINDOWS
+    out.unlink()
+
+    interrupt()
+    assert write(_Stop(), plan=plan_vectors(detector, [images], float16=True)) == 3
+
+
+def test_what_is_in_the_place_of_the_saved_vectors_stays(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    plan = plan_vectors(detector, [images])
+    body = tmp_path / "v.journal.body"
+    body.write_bytes(b"precious")
+    with pytest.raises(ArgumentError, match=r"v\.journal\.body: is in the way"):
+        write_vectors(detector, plan, tmp_path / "v.safetensors", journal=tmp_path / "v.journal")
+    assert body.read_bytes() == b"precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "v.journal.body"]

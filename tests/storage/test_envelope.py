@@ -18,7 +18,7 @@ from safetensors.numpy import save
 from safetensors.torch import load_file
 
 from sppnet.errors import ArgumentError, ModelFileError, OutputError
-from sppnet.storage.envelope import encode_envelope, read_envelope, read_format, stream_envelope, write_envelope
+from sppnet.storage.envelope import Place, encode_envelope, read_envelope, read_format, stream_envelope, write_envelope
 from sppnet.storage.tensors import to_arrays, to_tensors
 
 _TYPES = ["?", "u1", "i1", "<i2", "<f2", "<i4", "<f4", "<f8", "<i8", ">f4", ">i8"]
@@ -130,6 +130,42 @@ def test_the_kind_of_a_file_with_a_long_header(tmp_path: Path) -> None:
     content = (tmp_path / "x").read_bytes()
     (tmp_path / "x").write_bytes(content[:1000])
     assert read_format(tmp_path / "x") == ""
+
+
+def test_a_stream_goes_on_from_an_earlier_one(tmp_path: Path) -> None:
+    arrays = {name: np.arange(i * 5, dtype=np.float32) for i, name in enumerate("abcd")}
+    body = tmp_path / "body"
+    places: dict[str, Place] = {}
+
+    def begin() -> None:
+        with stream_envelope(tmp_path / "x", "sppnet-test", 1, body=body) as stream:
+            for name in "dba":
+                places[name] = stream.add(name, arrays[name])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert [path.name for path in tmp_path.iterdir()] == ["body"]
+    with stream_envelope(tmp_path / "x", "sppnet-test", 1, body=body) as stream:
+        assert stream.restore({"d": places["d"]})
+        start, kind, shape, crc = places["b"]
+        for wrong in (
+            (start + 1, kind, shape, crc),
+            (-1, kind, shape, crc),
+            (1 << 90, kind, shape, crc),
+            (start, "F33", shape, crc),
+            (start, kind, (1 << 60,), crc),
+            (start, kind, (-5,), crc),
+            (start, kind, shape, crc + 1),
+        ):
+            assert not stream.restore({"a": places["a"], "b": wrong})
+        with pytest.raises(ArgumentError, match="added already"):
+            stream.add("d", arrays["d"])
+        for name in "abc":  # in the place of those that weren't restored
+            stream.add(name, arrays[name])
+    write_envelope(tmp_path / "y", arrays, {}, "sppnet-test", 1)
+    got = [read_envelope(tmp_path / name, "sppnet-test", 1, "a test") for name in "xy"]
+    assert all(np.array_equal(got[0].arrays[n], got[1].arrays[n]) for n in arrays)
 
 
 def test_a_stream_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sppnet.cli.options import (
 )
 from sppnet.errors import ArgumentError
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "journal_of"]
 
 DESCRIPTION = """\
 Write a vector for each window of each image: pooled by the pyramid, or after the fully connected layers.
@@ -28,6 +28,9 @@ Write a vector for each window of each image: pooled by the pyramid, or after th
 One safetensors file holds NAME/windows (K, 4), in pixels, and NAME/vectors (K, D) of every image. The windows are those
 of selective search, or those of --windows, in their order. The size of the file is printed first; with --estimate
 nothing else is done.
+
+With several images, progress is saved next to the file, in FILE.journal and FILE.journal.body. If the run is stopped,
+the same command goes on from there and gives the same file. When it is complete both are removed.
 """
 
 
@@ -51,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
     add_proposals(parser)
     add_scales(parser, "look at the image at these scales (short sides in pixels) instead of the model's own")
     add("--float16", action="store_true", help="half the size, about three digits")
+    add("--fresh", action="store_true", help="start again, whatever a journal says")
     add("--estimate", action="store_true", help="only print how large the file would be")
     add_on_error(parser, "images that can't be read")
     add_compute(parser)
@@ -82,12 +86,26 @@ def run(arguments: argparse.Namespace) -> int:
     failed = list(plan.failed)
     if plan.windows and not arguments.estimate:
         failed = write_vectors(
-            detector, plan, arguments.output, model=Path(arguments.model).name if arguments.model else "default",
-            on_error=arguments.on_error, progress=bar_for(arguments, hidden=len(images) == 1),
-        )  # fmt: skip
+            detector,
+            plan,
+            arguments.output,
+            model=Path(arguments.model).name if arguments.model else "default",
+            journal=journal_of(arguments),
+            fresh=arguments.fresh,
+            on_error=arguments.on_error,
+            progress=bar_for(arguments, hidden=len(images) == 1),
+        )
         size = _size(Path(arguments.output).stat().st_size)
         say(f"written: {arguments.output}: {len(images) - len(failed)} images, {size}")
     return failure_status(failed, len(images))
+
+
+def journal_of(arguments: argparse.Namespace) -> Path | None:
+    """Where progress is saved: nowhere for a single image, or where nothing is written."""
+    from sppnet.detection.run import journal_beside
+
+    one = len(arguments.images) == 1 and not Path(arguments.images[0]).is_dir()
+    return None if one or arguments.estimate or not arguments.output else journal_beside(arguments.output)
 
 
 def _size(count: int) -> str:

@@ -22,6 +22,10 @@ def after_interrupt(arguments: argparse.Namespace) -> str:
         from sppnet.cli.detect import journal_of
 
         goes_on = not arguments.fresh and journal_of(arguments) is not None
+    elif arguments.verb == "features":
+        from sppnet.cli import features
+
+        goes_on = not arguments.fresh and features.journal_of(arguments) is not None
     else:
         goes_on = arguments.verb in _GO_ON
     return "interrupted; the same command goes on from here" if goes_on else "interrupted"

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sppnet._types import F32, OnError, Progress, no_progress
+from sppnet.detection.identity import identity_of_detector
+from sppnet.detection.results import journal_key
 from sppnet.detection.vectors import VectorKind, vector_length, window_vectors
 from sppnet.errors import ArgumentError
 from sppnet.image_files import check_name
 from sppnet.image_runs import FailedImage, Failures, ImageRun
 from sppnet.images import find_images, unique_names
 from sppnet.proposals.stored import StoredProposals
-from sppnet.storage.envelope import stream_envelope
+from sppnet.storage.envelope import EnvelopeStream, Place, stream_envelope
+from sppnet.storage.journal import Journal
+from sppnet.storage.reading import FileState, file_state
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
 
 __all__ = ["VectorPlan", "plan_vectors", "write_vectors"]
+
+_log = logging.getLogger(__name__)
+_PARTS = ("windows", "vectors")
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,8 @@ def write_vectors(
     path: str | os.PathLike[str],
     *,
     model: str = "default",
+    journal: str | os.PathLike[str] | None = None,
+    fresh: bool = False,
     on_error: OnError = "skip",
     progress: Progress = no_progress,
 ) -> list[FailedImage]:
@@ -114,6 +126,10 @@ def write_vectors(
         plan: of :func:`plan_vectors`.
         path: the file; it appears when it is complete.
         model: name of the detector, for the file's metadata.
+        journal: file that notes each finished image. A run that was stopped goes on from there and gives the same file.
+            Until the end the vectors are beside it, in JOURNAL.body; both are removed when the file is complete. A
+            journal of another model or other settings is begun anew.
+        fresh: begin the journal anew in any case.
         on_error: ``skip`` leaves out images that can't be read; ``fail`` raises.
         progress: shows how far it is.
 
@@ -121,26 +137,113 @@ def write_vectors(
         Images that could not be done, those of the plan included.
 
     Raises:
-        ArgumentError: the file would not fit on its disk. ImageError: an image can't be read.
+        ArgumentError: the file would not fit on its disk; another process writes the journal, or something else is in
+            its place. ImageError: an image can't be read.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(target.parent).free
-    if plan.exact and plan.size_bytes > free:
-        raise ArgumentError(
-            f"{path}: needs {plan.size_bytes / 1e6:.0f} MB, but {free / 1e6:.0f} MB are free; write float16, or take "
-            "fewer images"
-        )
     names = unique_names([*plan.windows, *(item.path for item in plan.failed)])
+    with contextlib.ExitStack() as stack:
+        saved: _Saved | None = None
+        if journal is not None:
+            saved = stack.enter_context(_Saved(Path(journal), _identity(detector, plan), fresh=fresh))
+        _check_room(path, target.parent, plan, saved)
+        with stream_envelope(target, "sppnet-vectors", 1, body=None if saved is None else saved.body) as stream:
+            stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
+            known = set() if saved is None else saved.restore(stream, plan, names)
+            if known:
+                _log.info(f"{len(known)} of {len(plan.windows)} images were done before: {journal}")
 
-    def work(image: Path) -> tuple[str, F32, F32]:
-        check_name(image)
-        return names[image], *window_vectors(detector, image, plan.windows[image], kind=plan.kind)
+            def work(image: Path) -> tuple[Path, FileState, F32, F32]:
+                check_name(image)
+                state = file_state(image)
+                return image, state, *window_vectors(detector, image, plan.windows[image], kind=plan.kind)
 
-    run = ImageRun(list(plan.windows), work, "vectors", on_error=on_error, progress=progress)
-    with stream_envelope(target, "sppnet-vectors", 1) as stream:
-        stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
-        for name, boxes, vectors in run:
-            stream.add(f"{name}/windows", boxes)
-            stream.add(f"{name}/vectors", vectors.astype(np.float16 if plan.float16 else np.float32))
+            todo = [image for image in plan.windows if image not in known]
+            run = ImageRun(todo, work, "vectors", on_error=on_error, progress=progress)
+            for image, state, boxes, vectors in run:
+                stored = vectors.astype(np.float16 if plan.float16 else np.float32)
+                places = [
+                    stream.add(f"{names[image]}/{part}", array)
+                    for part, array in zip(_PARTS, (boxes, stored), strict=True)
+                ]
+                if saved is not None:
+                    saved.note(image, state, plan.windows[image], places)
+        if saved is not None:
+            saved.remove()
     return [*plan.failed, *run.failed]
+
+
+def _check_room(path: str | os.PathLike[str], folder: Path, plan: VectorPlan, saved: _Saved | None) -> None:
+    """Refuse what its disk has no room for: the vectors one by one, and then the file."""
+    free = shutil.disk_usage(folder).free + (0 if saved is None else saved.size())
+    if plan.exact and 2 * plan.size_bytes > free:
+        raise ArgumentError(
+            f"{path}: needs {2 * plan.size_bytes / 1e6:.0f} MB while it is written, twice its size, but "
+            f"{free / 1e6:.0f} MB are free; write float16, or take fewer images"
+        )
+
+
+def _identity(detector: SPPDetector, plan: VectorPlan) -> str:
+    return identity_of_detector(detector, "vectors", plan.kind, plan.float16, plan.length)
+
+
+class _Saved:
+    """Vectors of images that are done, and the journal that tells where they are.
+
+    Attributes:
+        body: the file that holds them.
+    """
+
+    def __init__(self, journal: Path, identity: str, *, fresh: bool) -> None:
+        self.body = journal.with_name(f"{journal.name}.body")
+        if self.body.is_symlink() or (self.body.exists() and not (self.body.is_file() and journal.is_file())):
+            raise ArgumentError(f"{self.body}: is in the way, and isn't of a run that was stopped; move it away")
+        self._journal = Journal(journal, identity, fresh=fresh)
+        if self._journal.note:
+            _log.warning(self._journal.note)
+        if not self._journal.done:
+            self.body.unlink(missing_ok=True)
+
+    def __enter__(self) -> _Saved:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._journal.close()
+
+    def size(self) -> int:
+        """Bytes that are there already."""
+        return self.body.stat().st_size if self.body.exists() else 0
+
+    def restore(self, stream: EnvelopeStream, plan: VectorPlan, names: dict[Path, str]) -> set[Path]:
+        """Take over what is there of images that haven't changed since; returns these."""
+        known = set()
+        for image, boxes in plan.windows.items():
+            record = self._journal.done.get(journal_key(image), {})
+            with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # the last three: an odd journal
+                if record.get("file") == list(file_state(image)) and record.get("given") == _digest(boxes):
+                    places = {f"{names[image]}/{part}": _place(record, i) for i, part in enumerate(_PARTS)}
+                    if stream.restore(places):
+                        known.add(image)
+        return known
+
+    def note(self, image: Path, state: FileState, boxes: F32 | None, places: list[Place]) -> None:
+        """Note that an image is done."""
+        self._journal.append(
+            journal_key(image), {"file": list(state), "given": _digest(boxes), "places": [list(p) for p in places]}
+        )
+
+    def remove(self) -> None:
+        """Remove both files: all is done."""
+        self.body.unlink(missing_ok=True)
+        self._journal.close(remove=True)
+
+
+def _digest(boxes: F32 | None) -> str:
+    return "" if boxes is None else hashlib.sha256(np.ascontiguousarray(boxes).tobytes()).hexdigest()
+
+
+def _place(record: dict[str, Any], i: int) -> Place:
+    """A place as the journal has it."""
+    start, type_, shape, crc = record["places"][i]
+    return int(start), str(type_), tuple(int(side) for side in shape), int(crc)

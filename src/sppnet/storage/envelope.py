@@ -12,9 +12,11 @@ import json
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -25,10 +27,13 @@ from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.storage.atomic import Buffer, write_atomic, write_bytes
 from sppnet.storage.reading import open_regular
 
-__all__ = ["Array", "Envelope", "EnvelopeStream", "encode_envelope", "read_envelope", "read_format", "stream_envelope",
-           "write_envelope"]  # fmt: skip
+__all__ = ["Array", "Envelope", "EnvelopeStream", "Place", "encode_envelope", "read_envelope", "read_format",
+           "stream_envelope", "write_envelope"]  # fmt: skip
 
 Array = NDArray[Any]
+
+Place = tuple[int, str, tuple[int, ...], int]
+"""Where an array is in the body of a stream: first byte, type, shape, and CRC-32 of its bytes."""
 
 # In the order in which safetensors sorts arrays in a file: the last one first
 _TYPES = {"BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "I32": "<i4", "U32": "<u4",
@@ -185,10 +190,14 @@ class EnvelopeStream:
     def __init__(self, body: BinaryIO) -> None:
         self.metadata: dict[str, Any] = {}
         self._body = body
-        self._places: dict[str, tuple[int, str, tuple[int, ...]]] = {}
+        self._end = 0
+        self._places: dict[str, Place] = {}
 
-    def add(self, name: str, array: Array) -> None:
-        """Add an array.
+    def add(self, name: str, array: Array) -> Place:
+        """Add an array. It is in the file when this returns, so a killed process doesn't lose it.
+
+        Returns:
+            Where it is, for :meth:`restore`.
 
         Raises:
             ArgumentError: an array of a type that can't be stored, or a name that was added already.
@@ -196,8 +205,43 @@ class EnvelopeStream:
         if name in self._places:
             raise ArgumentError(f"{name!r}: was added already; give each array a name of its own")
         value = _storable(name, array)
-        self._places[name] = self._body.tell(), _NAMES[value.dtype], value.shape
-        self._body.write(_bytes_of(value))
+        data = _bytes_of(value)
+        place = self._end, _NAMES[value.dtype], value.shape, zlib.crc32(data)
+        self._body.seek(self._end)
+        self._body.write(data)
+        self._body.flush()
+        self._end += data.nbytes
+        self._places[name] = place
+        return place
+
+    def restore(self, places: Mapping[str, Place]) -> bool:
+        """Take over arrays that an earlier stream added to the same body, if all of them are there unharmed.
+
+        What is added later comes behind them.
+
+        Args:
+            places: of each array by its name, as :meth:`add` gave them.
+
+        Returns:
+            Whether they were taken.
+        """
+        if not all(name not in self._places and self._is_whole(name, place) for name, place in places.items()):
+            return False
+        self._places.update(places)
+        self._end = max(self._end, *(start + _length(type_, shape) for start, type_, shape, _ in places.values()))
+        return True
+
+    def _is_whole(self, name: str, place: Place) -> bool:
+        start, type_, shape, crc = place
+        if type_ not in _TYPES or start < 0 or any(side < 0 for side in shape):
+            return False
+        found = 0
+        try:
+            for piece in self._read(name, place):
+                found = zlib.crc32(piece, found)
+        except (OSError, ValueError):  # a ValueError: a place too large for a file
+            return False
+        return found == crc
 
     def _pieces(self, kind: str, version: int) -> Iterator[Buffer]:
         text = _dump(self.metadata)
@@ -205,19 +249,19 @@ class EnvelopeStream:
         digest = hashlib.sha256(text.encode())
         for name in names:
             digest.update(self._title(name))
-            for piece in self._read(name):
+            for piece in self._read(name, self._places[name]):
                 digest.update(piece)
         header = {"format": f"{kind}-{version}", "sha256": digest.hexdigest(), "sppnet": text}
-        yield _header(header, {name: self._places[name][1:] for name in names})
+        yield _header(header, {name: self._places[name][1:3] for name in names})
         for name in names:
-            yield from self._read(name)
+            yield from self._read(name, self._places[name])
 
     def _title(self, name: str) -> bytes:
-        _, type_, shape = self._places[name]
+        _, type_, shape, _ = self._places[name]
         return _title(name, np.dtype(_TYPES[type_]), shape)
 
-    def _read(self, name: str) -> Iterator[bytes]:
-        start, type_, shape = self._places[name]
+    def _read(self, name: str, place: Place) -> Iterator[bytes]:
+        start, type_, shape, _ = place
         self._body.seek(start)
         left = _length(type_, shape)
         while left:
@@ -229,7 +273,9 @@ class EnvelopeStream:
 
 
 @contextmanager
-def stream_envelope(path: str | os.PathLike[str], kind: str, version: int) -> Iterator[EnvelopeStream]:
+def stream_envelope(
+    path: str | os.PathLike[str], kind: str, version: int, *, body: Path | None = None
+) -> Iterator[EnvelopeStream]:
     """Give a stream to add arrays to; the file appears at ``path`` when the block ends well.
 
     For a while the disk holds the content twice.
@@ -238,21 +284,24 @@ def stream_envelope(path: str | os.PathLike[str], kind: str, version: int) -> It
         path: the file, whose name the user chose. Folders above it are made as needed.
         kind: name of the kind of file.
         version: of its format.
+        body: where arrays are collected; what is there can be restored. It stays, also where the block fails, and the
+            caller removes it. None: a temporary file.
 
     Raises:
         OutputError: it can't be written.
     """
     with write_atomic(path, named=True) as temporary:
-        body = temporary.with_suffix(".body")
+        place = body or temporary.with_suffix(".body")
         try:
-            with body.open("x+b") as file:
+            with place.open("r+b" if body is not None and body.exists() else "x+b") as file:
                 stream = EnvelopeStream(file)
                 yield stream
                 with temporary.open("xb") as out:
                     for piece in stream._pieces(kind, version):  # noqa: SLF001 - the other half of this file's stream
                         out.write(piece)
         finally:
-            body.unlink(missing_ok=True)
+            if body is None:
+                place.unlink(missing_ok=True)
 
 
 # --- headers ---------------------------------------------------------------------------------------------------------
