@@ -176,14 +176,14 @@ def test_what_is_read_is_not_written_over(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "coco", "coco-results", "label-studio", "cvat"])
+@pytest.mark.parametrize("format", ["json", "jsonl", "csv", "counts", "coco", "coco-results", "label-studio", "cvat"])
 def test_what_was_found_may_be_replaced(format: str, home: Path) -> None:
     """Also where it looks like annotations of the same format."""
-    name = {"csv": "f.csv", "cvat": "f.xml", "jsonl": "f.txt"}.get(format, "f.json")
+    name = {"csv": "f.csv", "counts": "f.csv", "cvat": "f.xml", "jsonl": "f.txt"}.get(format, "f.json")
     for threshold in ("0.01", "0.02"):
         command = [*DETECT, "--results", f"photos/{name}", "--format", format, "--threshold", threshold]
         assert main(command) == 0
-    assert (home / "photos" / name).stat().st_size > 100
+    assert (home / "photos" / name).stat().st_size > 60
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from sppnet.datasets.loading import load_dataset
 from sppnet.detection.detections import Detections
 from sppnet.detection.exports import EXPORT_FORMATS, format_of, write_results
 from sppnet.detection.results import FailedImage, ImageResult
-from sppnet.errors import ArgumentError, MissingDependencyError, OutputError
+from sppnet.errors import ArgumentError, DatasetError, MissingDependencyError, OutputError
 
 NAMES = ("cat", "cüp & <saucer>")
 
@@ -103,6 +103,27 @@ def test_yolo_and_csv_and_lines(found: list[ImageResult], tmp_path: Path) -> Non
     lines = write(found, tmp_path, "jsonl", "f.jsonl").read_text(encoding="utf-8").splitlines()
     assert [len(json.loads(line)["detections"]) for line in lines] == [2, 0, 1]
     assert len(json.loads(write(found, tmp_path, "json", "f.json").read_text(encoding="utf-8"))["images"]) == 3
+
+
+def test_counts(found: list[ImageResult], tmp_path: Path) -> None:
+    path = write(found, tmp_path, "counts", "c.csv")
+    with path.open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file)) == [
+            ["image", "objects", *NAMES],
+            ["a.jpg", "2", "1", "1"],
+            ["b.jpg", "0", "0", "0"],
+            ["more/a.png", "1", "1", "0"],
+        ]
+    frame = replace(found[0], path=tmp_path / "photos" / "clip.mp4", time_s=1.5)
+    with write([frame, found[1]], tmp_path, "counts", "c.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["objects"], row["video"], row["time_s"]) for row in rows] == [
+        ("2", "clip.mp4", "1.500"),
+        ("0", "", ""),
+    ]
+    with pytest.raises(DatasetError) as info:  # no labels, and no table of another tool's classes
+        load_dataset(path)
+    assert "Roboflow" not in str(info.value)
 
 
 @pytest.mark.parametrize(("format", "photos"), [("voc", "."), ("yolo", "images"), ("coco", "images"), ("csv", ".")])
@@ -307,6 +328,10 @@ def test_classes_are_known_by_their_names(found: list[ImageResult], tmp_path: Pa
         told[format] = [d["class_name"] for d in image["detections"]]
     with (tmp_path / "csv").open(encoding="utf-8", newline="") as file:
         told["csv"] = [row["label"] for row in csv.DictReader(file)]
+    with (tmp_path / "counts").open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert [row[name] for name in names] == ["1", "0", "1"]
+    told["counts"] = [name for name in names if row[name] == "1"]
     told["voc"] = [o.findtext("name", "") for o in root(tmp_path / "voc" / "a.xml").iter("object")]
     told["cvat"] = [box.get("label", "") for box in root(tmp_path / "cvat").iter("box")]
     boxes = json.loads((tmp_path / "label-studio").read_text(encoding="utf-8"))[0]["predictions"][0]["result"]

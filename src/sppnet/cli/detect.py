@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["add_parser", "journal_of"]
 
 # The same as sppnet.detection.exports.EXPORT_FORMATS, which would import torch here; a test compares them
-FORMATS = ("json", "jsonl", "csv", "coco", "coco-results", "voc", "yolo", "label-studio", "cvat")
+FORMATS = ("json", "jsonl", "csv", "counts", "coco", "coco-results", "voc", "yolo", "label-studio", "cvat")
 
 DESCRIPTION = """\
 Find objects in images, with the detector of the 20 VOC classes that comes with sppnet, or with one that you trained.
@@ -63,8 +63,9 @@ def add_parser(subparsers: Any) -> None:
     add_output(parser, "write the images with boxes drawn to this folder", "DIR")
     add("--json", metavar="FILE", help="write everything that was found as JSON; same as --results FILE --format json")
     add("--results", metavar="FILE|DIR", help="write everything that was found in the format of --format")
-    add("--format", choices=FORMATS, help="format of --results (default: by its ending .json, .jsonl or .csv). voc and "
-        "yolo write a folder; label-studio and cvat write labels to import there")  # fmt: skip
+    add("--format", choices=FORMATS, help="format of --results (default: by its ending .json, .jsonl or .csv). counts "
+        "is a table: how many objects of each class are in each image; voc and yolo write a folder; label-studio and "
+        "cvat write labels to import there")  # fmt: skip
     add("--image-url", default="/data/local-files/?d=", metavar="PREFIX", help="format label-studio: what to put "
         "before the names of the images (default: %(default)s)")  # fmt: skip
     add("--threshold", type=fraction, metavar="T",

@@ -179,7 +179,7 @@ def _other_content(arguments: argparse.Namespace, option: str, real: Path) -> st
 
     Images are known by their extension alone. A journal looks itself.
     """
-    from sppnet.datasets.formats.csv import CSV_COLUMNS
+    from sppnet.datasets.formats.csv import COUNTS_COLUMNS, CSV_COLUMNS
     from sppnet.storage.envelope import read_format
     from sppnet.storage.kinds import holds_kind
 
@@ -202,6 +202,7 @@ def _other_content(arguments: argparse.Namespace, option: str, real: Path) -> st
         "json": ("JSON", b""), "coco": ("JSON", b""), "coco-results": ("JSON", b""), "label-studio": ("JSON", b""),
         "jsonl": ("lines of JSON", b""), "npz": ("arrays of NumPy", b"PK"), "cvat": ("XML", b"<"),
         "csv": ("a table of results", ",".join((*CSV_COLUMNS, "confidence")).encode()),
+        "counts": ("a table of counts", ",".join(COUNTS_COLUMNS).encode()),
     }.get(kind, ("", b""))  # fmt: skip
     return what if what and not holds_kind(real, "json" if what == "JSON" else kind, start) else ""
 

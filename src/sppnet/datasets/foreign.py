@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from sppnet.datasets.formats.csv import COUNTS_COLUMNS
 from sppnet.datasets.parsing import read_head, read_json
 from sppnet.errors import DatasetError
 from sppnet.images import IMAGE_EXTENSIONS
@@ -67,7 +68,7 @@ def _is_class_table(head: str, file: Path) -> bool:
     titles, *rows = [[field.strip() for field in line.split(",")] for line in _lines(head)] or [[]]
     return (
         len(titles) > 1 and titles[0].lower() in ("filename", "image", "file") and bool(rows)
-        and len(rows[0]) == len(titles) and set(rows[0][1:]) <= {"0", "1"}
+        and tuple(titles[:2]) != COUNTS_COLUMNS and len(rows[0]) == len(titles) and set(rows[0][1:]) <= {"0", "1"}
     )  # fmt: skip
 
 

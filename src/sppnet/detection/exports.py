@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from sppnet.datasets.annotation_file import annotations_in
 from sppnet.datasets.formats.coco import coco_document, coco_image
-from sppnet.datasets.formats.csv import CSV_COLUMNS
+from sppnet.datasets.formats.csv import COUNTS_COLUMNS, CSV_COLUMNS
 from sppnet.datasets.formats.cvat import add_box, add_image, cvat_tree
 from sppnet.datasets.formats.label_studio import label_studio_task, labelling_config
 from sppnet.datasets.formats.voc import add_object, annotation_tree, whole_corners
@@ -240,13 +242,31 @@ def _csv(
     writer.writerow([*CSV_COLUMNS, "confidence", *more])
     for f, name in zip(found, names, strict=True):
         image = spreadsheet_safe_path(name)
-        frame = ["", ""] if f.time_s is None else [spreadsheet_safe_path(f.path.name), f"{f.time_s:.3f}"]
         rows = [[*item["box"], spreadsheet_safe(item["class_name"]), item["confidence"]]
                 for item in f.detections.to_dicts()]  # fmt: skip
         # without objects: a row with its name alone, as tables of labels have it
         for cells in rows or [[""] * 6]:
-            writer.writerow([image, *cells, *(frame if frames else [])])
+            writer.writerow([image, *cells, *(_frame_cells(f) if frames else [])])
     return {path: text.getvalue()}
+
+
+def _counts(
+    path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
+) -> Files:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    frames = any(f.time_s is not None for f in found)
+    more = ["video", "time_s"] if frames else []
+    writer.writerow([*COUNTS_COLUMNS, *map(spreadsheet_safe, classes), *more])
+    for f, name in zip(found, names, strict=True):
+        of_class = np.bincount(f.detections.class_id, minlength=len(classes)).tolist()
+        row = [spreadsheet_safe_path(name), sum(of_class), *of_class]
+        writer.writerow(row + (_frame_cells(f) if frames else []))
+    return {path: text.getvalue()}
+
+
+def _frame_cells(found: ImageResult) -> list[str]:
+    return ["", ""] if found.time_s is None else [spreadsheet_safe_path(found.path.name), f"{found.time_s:.3f}"]
 
 
 def _coco(
@@ -347,6 +367,7 @@ def _cvat(
 _WRITERS: dict[str, Writer] = {
     "jsonl": _jsonl,
     "csv": _csv,
+    "counts": _counts,
     "coco": _coco,
     "coco-results": _coco_results,
     "voc": _voc,

@@ -24,10 +24,12 @@ from sppnet.errors import DatasetError
 from sppnet.storage.names import spreadsheet_safe, spreadsheet_text
 from sppnet.storage.walking import files_in, files_near_top
 
-__all__ = ["CSV_COLUMNS", "csv_files", "is_table", "read_csv", "write_csv"]
+__all__ = ["COUNTS_COLUMNS", "CSV_COLUMNS", "csv_files", "is_table", "read_csv", "write_csv"]
 
 CSV_COLUMNS = ("image", "x0", "y0", "x1", "y1", "label")
 """The columns that every table has that is written here; others follow."""
+COUNTS_COLUMNS = ("image", "objects")
+"""The first columns of a table of counts, which are no labels."""
 _EXPECTED = "a table with the columns image, x0, y0, x1, y1, label"
 _NO_CLASS = "object"  # the class of tables without a column for it
 _NO_SPLIT = ("", "unassigned", "none", "null", "nan", "all")
