@@ -108,6 +108,7 @@ TRIALS: dict[str, tuple[str, dict[str, Any]]] = {
     "batch-4": ("four images a step instead of two, as many images in all", {"images_per_batch": 4}),
     "average": ("weights averaged over the last 15 % of the steps instead of 4 %", {"average": 0.15}),
     "colour": ("colours as they are", {"colour": 0.0}),
+    "mosaic": ("four images joined in every second view", {"mosaic": 0.5}),
     "faster": ("learning rate 1e-4 instead of 3e-5", FASTER),
     "head": ("learning rate 0: the layers alone, as long and with the same views", HEAD_ALONE),
 }

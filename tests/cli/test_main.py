@@ -116,12 +116,18 @@ def test_usage_errors(
     [
         (["train", "data", "-o", "m.safetensors"], "interrupted; the same command goes on from here"),
         (["detect", "a", "b", "--json", "f.json"], "interrupted; the same command goes on from here"),
-        (["detect", "a", "b", "--json", "f.json", "--fresh"], "interrupted"),
+        (
+            ["detect", "a", "b", "--json", "f.json", "--fresh"],
+            "interrupted; without --fresh the same command goes on from here",
+        ),
         (["detect", "a", "b"], "interrupted"),
         (["scale", "detect", "a", "-o", "out"], "interrupted; the same command goes on from here"),
         (["features", "a", "-o", "v.safetensors"], "interrupted"),
         (["features", "a", "b", "-o", "v.safetensors"], "interrupted; the same command goes on from here"),
-        (["features", "a", "b", "-o", "v.safetensors", "--fresh"], "interrupted"),
+        (
+            ["features", "a", "b", "-o", "v.safetensors", "--fresh"],
+            "interrupted; without --fresh the same command goes on from here",
+        ),
         (["features", "a", "b", "--estimate"], "interrupted"),
         (["studio", "data"], "stopped; all labels are saved"),
     ],

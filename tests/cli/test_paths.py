@@ -186,6 +186,17 @@ def test_what_was_found_may_be_replaced(format: str, home: Path) -> None:
     assert (home / "photos" / name).stat().st_size > 60
 
 
+@pytest.mark.parametrize(
+    "header", ["image,objects", "image,objects counted,notes", "image,objects found by hand,notes"]
+)
+def test_counts_of_ones_own_stay(header: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "mine.csv").write_text(f"{header}\na.jpg,5\n")
+    before = contents(home)
+    assert main([*DETECT, "--results", "mine.csv", "--format", "counts"]) == 2
+    assert "mine.csv: is there and holds something else than a table of counts" in capsys.readouterr().err
+    assert contents(home) == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["voc", "yolo"])
 def test_results_in_folders(format: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

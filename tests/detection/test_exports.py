@@ -109,7 +109,7 @@ def test_counts(found: list[ImageResult], tmp_path: Path) -> None:
     path = write(found, tmp_path, "counts", "c.csv")
     with path.open(encoding="utf-8", newline="") as file:
         assert list(csv.reader(file)) == [
-            ["image", "objects", *NAMES],
+            ["image", "objects found", *NAMES],
             ["a.jpg", "2", "1", "1"],
             ["b.jpg", "0", "0", "0"],
             ["more/a.png", "1", "1", "0"],
@@ -117,10 +117,17 @@ def test_counts(found: list[ImageResult], tmp_path: Path) -> None:
     frame = replace(found[0], path=tmp_path / "photos" / "clip.mp4", time_s=1.5)
     with write([frame, found[1]], tmp_path, "counts", "c.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["objects"], row["video"], row["time_s"]) for row in rows] == [
+    assert [(row["objects found"], row["video"], row["time_s"]) for row in rows] == [
         ("2", "clip.mp4", "1.500"),
         ("0", "", ""),
     ]
+    names = ("image", "objects found", "time_s")  # classes of the names of the table's own columns
+    named = replace(frame, detections=replace(frame.detections, class_names=names))
+    write_results(path, [named], names, format="counts")
+    with path.open(encoding="utf-8", newline="") as file:
+        titles = next(csv.reader(file))
+    own = [f"{name} (class)" for name in names]
+    assert titles == ["image", "objects found", *own, "video", "time_s"]
     with pytest.raises(DatasetError) as info:  # no labels, and no table of another tool's classes
         load_dataset(path)
     assert "Roboflow" not in str(info.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -15,9 +16,9 @@ from safetensors.numpy import load_file
 
 from sppnet import SPPDetector
 from sppnet._types import U8
-from sppnet.detection.vector_file import VectorPlan, plan_vectors, write_vectors
+from sppnet.detection.vector_file import VectorPlan, WrittenVectors, plan_vectors, write_vectors
 from sppnet.detection.vectors import window_vectors
-from sppnet.errors import ArgumentError, ProposalError
+from sppnet.errors import ArgumentError, ImageError, ProposalError
 from sppnet.proposals.stored import StoredProposals
 from tiny_model import save_tiny_model
 
@@ -47,7 +48,7 @@ def test_plan_and_file(detector: SPPDetector, images: Path, tmp_path: Path) -> N
     assert plan.window_count == 5
     assert plan.size_bytes == 5 * (plan.length * 4 + 16)
     out = tmp_path / "v.safetensors"
-    assert write_vectors(detector, plan, out) == []
+    assert write_vectors(detector, plan, out) == WrittenVectors((), 0)
     assert 0 <= out.stat().st_size - plan.size_bytes < 2000  # the header
     got = load_file(out)
     assert got["0.jpg/windows"].tolist() == WINDOWS
@@ -88,7 +89,7 @@ def test_bad_images_and_images_without_windows(detector: SPPDetector, images: Pa
     assert [item.path.name for item in plan.failed] == ["2.jpg"]
     (images / "0.jpg").write_bytes(b"no image")
     out = tmp_path / "v.safetensors"
-    failed = write_vectors(detector, plan, out)
+    failed = write_vectors(detector, plan, out).failed
     assert [item.path.name for item in failed] == ["2.jpg", "0.jpg"]
     assert {name.partition("/")[0] for name in load_file(out)} == {"1.jpg"}
 
@@ -98,8 +99,8 @@ def test_no_room_on_the_disk(
 ) -> None:
     plan = plan_vectors(detector, [images], stored=StoredProposals({f"{i}.jpg": WINDOWS for i in range(3)}))
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=plan.size_bytes - 1))
-    with pytest.raises(ArgumentError, match="are free"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=2 * plan.size_bytes - 1))
+    with pytest.raises(ArgumentError, match=r"needs 0 MB more in .* while it is written, but 0 MB are free"):
         write_vectors(detector, plan, tmp_path / "v.safetensors")
     assert not (tmp_path / "v.safetensors").exists()
 
@@ -125,9 +126,10 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(detector: SPPDetector,
     write_vectors(detector, plan, whole)
 
     def write(stop: _Stop, *, plan: VectorPlan = plan, fresh: bool = False) -> int:
-        write_vectors(detector, plan, out, journal=journal, fresh=fresh, progress=stop)
+        done = write_vectors(detector, plan, out, journal=journal, fresh=fresh, progress=stop)
         assert not journal.exists()
         assert not body.exists()
+        assert done == WrittenVectors((), 3 - stop.begun)
         return stop.begun
 
     def interrupt(after: int = 2) -> None:
@@ -180,7 +182,65 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(detector: SPPDetector,
     out.unlink()
 
     interrupt()
-    assert write(_Stop(), plan=plan_vectors(detector, [images], float16=True)) == 3
+    half = plan_vectors(detector, [images], float16=True)
+    before = body.read_bytes()
+    with pytest.raises(ArgumentError, match="holds the progress of a run with another model, version or settings"):
+        write(_Stop(), plan=half)
+    assert body.read_bytes() == before
+    assert write(_Stop(), plan=half, fresh=True) == 3
+
+
+def test_where_some_images_failed_only_these_are_done_again(
+    detector: SPPDetector, images: Path, tmp_path: Path
+) -> None:
+    out, journal, bad = tmp_path / "v.safetensors", tmp_path / "v.journal", images / "1.jpg"
+    plan = plan_vectors(detector, [images])
+    write_vectors(detector, plan, tmp_path / "whole.safetensors")
+    content = bad.read_bytes()
+    bad.write_bytes(b"no image")
+    first = write_vectors(detector, plan, out, journal=journal)
+    assert [item.path for item in first.failed] == [bad]
+    assert len(load_file(out)) == 4
+    bad.write_bytes(content)
+    stop = _Stop()
+    assert write_vectors(detector, plan, out, journal=journal, progress=stop) == WrittenVectors((), 2)
+    assert stop.begun == 1
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    for path in images.iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(ImageError, match="none of 3 images could be done, so it isn't written"):
+        write_vectors(detector, plan, out)
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("path", ["v", "v.body"])
+def test_the_journal_has_a_name_of_its_own(path: str, detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="name another journal"):
+        write_vectors(detector, plan_vectors(detector, [images]), tmp_path / path, journal=tmp_path / "v")
+    assert [p.name for p in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [[16, "F32", [1, 4], 0]],
+        [[16, "I32", [120, 4], 0]] * 2,
+        [[16, "F32", [], 0]] * 2,
+        [[float("inf"), "F32", [1, 4], 0]] * 2,
+        "x",
+        None,
+    ],
+)
+def test_a_journal_that_somebody_changed(places: object, detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    plan, out, journal = plan_vectors(detector, [images]), tmp_path / "v.safetensors", tmp_path / "v.journal"
+    with pytest.raises(KeyboardInterrupt):
+        write_vectors(detector, plan, out, journal=journal, progress=_Stop(2))
+    header, *lines = journal.read_text().splitlines()
+    changed = [json.dumps(json.loads(line) | {"places": places}) for line in lines]
+    journal.write_text("\n".join([header, *changed, ""]))
+    assert write_vectors(detector, plan, out, journal=journal).resumed == 0
+    write_vectors(detector, plan, tmp_path / "whole.safetensors")
+    assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
 def test_what_is_in_the_place_of_the_saved_vectors_stays(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
@@ -191,3 +251,10 @@ def test_what_is_in_the_place_of_the_saved_vectors_stays(detector: SPPDetector, 
         write_vectors(detector, plan, tmp_path / "v.safetensors", journal=tmp_path / "v.journal")
     assert body.read_bytes() == b"precious"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "v.journal.body"]
+    body.unlink()
+    journal = tmp_path / "v.journal"
+    journal.touch()  # an empty one doesn't make it ours
+    body.write_bytes(b"precious")
+    with pytest.raises(ArgumentError, match=r"v\.journal\.body: is in the way"):
+        write_vectors(detector, plan, tmp_path / "v.safetensors", journal=journal)
+    assert body.read_bytes() == b"precious"

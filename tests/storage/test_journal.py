@@ -66,6 +66,6 @@ def test_identity_follows_every_part() -> None:
 
 def test_a_link_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "j").symlink_to("elsewhere")
-    with pytest.raises(ArgumentError, match="j: is a link; name the file itself"):
+    with pytest.raises(ArgumentError, match="j: is a link, expected a journal"):
         Journal(tmp_path / "j", "a")
     assert [p.name for p in tmp_path.iterdir()] == ["j"]

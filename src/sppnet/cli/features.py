@@ -30,7 +30,8 @@ of selective search, or those of --windows, in their order. The size of the file
 nothing else is done.
 
 With several images, progress is saved next to the file, in FILE.journal and FILE.journal.body. If the run is stopped,
-the same command goes on from there and gives the same file. When it is complete both are removed.
+the same command goes on from there and gives the same file. When every image is done both are removed; where some
+could not be read they stay, so that the same command does only these.
 """
 
 
@@ -85,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"{what}, float{16 if plan.float16 else 32}: {most}{_size(plan.size_bytes)}")
     failed = list(plan.failed)
     if plan.windows and not arguments.estimate:
-        failed = write_vectors(
+        written = write_vectors(
             detector,
             plan,
             arguments.output,
@@ -95,9 +96,13 @@ def run(arguments: argparse.Namespace) -> int:
             on_error=arguments.on_error,
             progress=bar_for(arguments, hidden=len(images) == 1),
         )
+        failed = list(written.failed)
+        if written.resumed:
+            say(f"{written.resumed} images were done before")
         size = _size(Path(arguments.output).stat().st_size)
         say(f"written: {arguments.output}: {len(images) - len(failed)} images, {size}")
-    return failure_status(failed, len(images))
+    again = "; run the same command again when they are mended" if journal_of(arguments) is not None else ""
+    return failure_status(failed, len(images), "" if arguments.estimate else again)
 
 
 def journal_of(arguments: argparse.Namespace) -> Path | None:

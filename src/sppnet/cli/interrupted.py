@@ -21,11 +21,14 @@ def after_interrupt(arguments: argparse.Namespace) -> str:
     if arguments.verb == "detect":
         from sppnet.cli.detect import journal_of
 
-        goes_on = not arguments.fresh and journal_of(arguments) is not None
+        goes_on = journal_of(arguments) is not None
     elif arguments.verb == "features":
         from sppnet.cli import features
 
-        goes_on = not arguments.fresh and features.journal_of(arguments) is not None
+        goes_on = features.journal_of(arguments) is not None
     else:
         goes_on = arguments.verb in _GO_ON
-    return "interrupted; the same command goes on from here" if goes_on else "interrupted"
+    if not goes_on:
+        return "interrupted"
+    which = "without --fresh the same command" if getattr(arguments, "fresh", False) else "the same command"
+    return f"interrupted; {which} goes on from here"

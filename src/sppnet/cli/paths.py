@@ -22,6 +22,10 @@ _STORED = {  # the format of what a verb writes to --output
     "train": "sppnet-detector", "add-class": "sppnet-detector", "remove-class": "sppnet-detector",
     "rename-class": "sppnet-detector", "classify-train": "sppnet-classifier", "features": "sppnet-vectors",
 }  # fmt: skip
+_STORED_AS = {
+    "sppnet-detector": "a detector of sppnet", "sppnet-classifier": "a classifier of sppnet",
+    "sppnet-vectors": "vectors of sppnet",
+}  # fmt: skip
 # Extensions that no verb writes, or only the one that is named
 _NEVER = dict.fromkeys((".pt", ".pth", ".ckpt", ".h5", ".pkl", ".npy", ".mat", ".zip", ".tar", ".gz", ".7z", ".py"), "")
 _NEVER |= {".onnx": "export", ".npz": "proposals"}
@@ -121,6 +125,8 @@ def refuse_inputs_as_outputs(arguments: argparse.Namespace) -> None:
             continue
         from sppnet.datasets.annotation_file import annotations_in  # here: verbs that write nothing new start faster
 
+        if (arguments.verb, option) == ("features", "output"):
+            example = "vectors.safetensors"
         written, title = Path(value), f"--{option}"
         real = Path(os.path.realpath(value))  # what a link points to is what would be lost
         lost = _other_kind(arguments.verb, option, real)
@@ -188,7 +194,7 @@ def _other_content(arguments: argparse.Namespace, option: str, real: Path) -> st
     suffix, kind = real.suffix.lower(), ""
     if option == "output":
         if stored := _STORED.get(arguments.verb):
-            return "" if read_format(real).startswith(stored) else f"a {stored.removeprefix('sppnet-')} of sppnet"
+            return "" if read_format(real).startswith(stored) else _STORED_AS[stored]
         if arguments.verb == "export":
             from sppnet.runtime.onnx_graph import MODEL_START
 
@@ -202,7 +208,7 @@ def _other_content(arguments: argparse.Namespace, option: str, real: Path) -> st
         "json": ("JSON", b""), "coco": ("JSON", b""), "coco-results": ("JSON", b""), "label-studio": ("JSON", b""),
         "jsonl": ("lines of JSON", b""), "npz": ("arrays of NumPy", b"PK"), "cvat": ("XML", b"<"),
         "csv": ("a table of results", ",".join((*CSV_COLUMNS, "confidence")).encode()),
-        "counts": ("a table of counts", ",".join(COUNTS_COLUMNS).encode()),
+        "counts": ("a table of counts", ",".join((*COUNTS_COLUMNS, "")).encode()),
     }.get(kind, ("", b""))  # fmt: skip
     return what if what and not holds_kind(real, "json" if what == "JSON" else kind, start) else ""
 

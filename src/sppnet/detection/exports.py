@@ -48,6 +48,9 @@ __all__ = [
 ]
 
 
+_FRAME_COLUMNS = ("video", "time_s")  # of tables with frames of videos
+
+
 def format_of(path: str | os.PathLike[str]) -> str:
     """The format that a file name means.
 
@@ -238,7 +241,7 @@ def _csv(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     frames = any(f.time_s is not None for f in found)
-    more = ["video", "time_s"] if frames else []
+    more = _FRAME_COLUMNS if frames else ()
     writer.writerow([*CSV_COLUMNS, "confidence", *more])
     for f, name in zip(found, names, strict=True):
         image = spreadsheet_safe_path(name)
@@ -256,8 +259,9 @@ def _counts(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     frames = any(f.time_s is not None for f in found)
-    more = ["video", "time_s"] if frames else []
-    writer.writerow([*COUNTS_COLUMNS, *map(spreadsheet_safe, classes), *more])
+    more = _FRAME_COLUMNS if frames else ()
+    titles = [f"{name} (class)" if name in (*COUNTS_COLUMNS, *_FRAME_COLUMNS) else name for name in classes]
+    writer.writerow([*COUNTS_COLUMNS, *map(spreadsheet_safe, titles), *more])
     for f, name in zip(found, names, strict=True):
         of_class = np.bincount(f.detections.class_id, minlength=len(classes)).tolist()
         row = [spreadsheet_safe_path(name), sum(of_class), *of_class]

@@ -186,6 +186,7 @@ class TuningOptions:
             all, in [0, 1]. 0: the last weights.
         scale_range: scales of the features are multiplied by a number drawn from here, for each image anew.
         colour: brightness, contrast and saturation are multiplied by numbers drawn from ``[1 - colour, 1 + colour]``.
+        mosaic: share of the views that join four images, in [0, 1]. Objects are half as large there.
         precision: of the products: ``bfloat16``, ``float32``, or ``auto``: bfloat16 where the processor has it.
 
     Raises:
@@ -203,6 +204,7 @@ class TuningOptions:
     average: float = 0.04
     scale_range: tuple[float, float] = (0.75, 1.25)
     colour: float = 0.3
+    mosaic: float = 0.0
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
 
     def __post_init__(self) -> None:
@@ -223,6 +225,7 @@ class TuningOptions:
             raise ArgumentError(f"scale_range: got {both}, expected the least factor first")
         object.__setattr__(self, "scale_range", both)
         check_number("colour", self.colour, 0, 1)
+        check_number("mosaic", self.mosaic, 0, 1)
         check_one_of("precision", self.precision, ("auto", "bfloat16", "float32"))
 
 

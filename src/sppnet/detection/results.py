@@ -143,7 +143,8 @@ def image_record(result: ImageResult, name: str) -> dict[str, Any]:
 
 def journal_key(path: Path, frame: int | None = None) -> str:
     """What a journal calls an image, or a frame of a video by its number in the file (times may be equal)."""
-    return f"{path.absolute()}" if frame is None else f"{path.absolute()}#frame={frame}"
+    name = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps ".."
+    return name if frame is None else f"{name}#frame={frame}"
 
 
 def journal_record(result: ImageResult, state: FileState, drawing: str = "") -> dict[str, Any]:

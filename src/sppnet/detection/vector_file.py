@@ -14,23 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import sppnet
 from sppnet._types import F32, OnError, Progress, no_progress
-from sppnet.detection.identity import identity_of_detector
 from sppnet.detection.results import journal_key
 from sppnet.detection.vectors import VectorKind, vector_length, window_vectors
-from sppnet.errors import ArgumentError
+from sppnet.errors import ArgumentError, ImageError, OutputError
 from sppnet.image_files import check_name
 from sppnet.image_runs import FailedImage, Failures, ImageRun
 from sppnet.images import find_images, unique_names
 from sppnet.proposals.stored import StoredProposals
-from sppnet.storage.envelope import EnvelopeStream, Place, stream_envelope
-from sppnet.storage.journal import Journal
+from sppnet.storage.atomic import place_to_write
+from sppnet.storage.envelope import EnvelopeStream, Place, is_stream_body, stream_envelope
+from sppnet.storage.journal import Journal, identity_of
+from sppnet.storage.names import real_path
 from sppnet.storage.reading import FileState, file_state
 
 if TYPE_CHECKING:
     from sppnet.detection.detector import SPPDetector
 
-__all__ = ["VectorPlan", "plan_vectors", "write_vectors"]
+__all__ = ["VectorPlan", "WrittenVectors", "plan_vectors", "write_vectors"]
 
 _log = logging.getLogger(__name__)
 _PARTS = ("windows", "vectors")
@@ -55,6 +57,11 @@ class VectorPlan:
     float16: bool
     kind: VectorKind
     max_windows: int
+
+    @property
+    def dtype(self) -> type[np.float16 | np.float32]:
+        """Of the numbers."""
+        return np.float16 if self.float16 else np.float32
 
     @property
     def exact(self) -> bool:
@@ -105,6 +112,19 @@ def plan_vectors(
     return VectorPlan(windows, tuple(failures.failed), length, float16, kind, most)
 
 
+@dataclass(frozen=True)
+class WrittenVectors:
+    """What :func:`write_vectors` did.
+
+    Attributes:
+        failed: images that could not be done, those of the plan included.
+        resumed: how many an earlier run had done.
+    """
+
+    failed: tuple[FailedImage, ...]
+    resumed: int
+
+
 def write_vectors(
     detector: SPPDetector,
     plan: VectorPlan,
@@ -115,7 +135,7 @@ def write_vectors(
     fresh: bool = False,
     on_error: OnError = "skip",
     progress: Progress = no_progress,
-) -> list[FailedImage]:
+) -> WrittenVectors:
     """Write the windows and vectors of every image to one safetensors file.
 
     The file holds ``NAME/windows`` float32 ``(K, 4)`` in pixels and ``NAME/vectors`` ``(K, D)`` of each image, where
@@ -127,30 +147,29 @@ def write_vectors(
         path: the file; it appears when it is complete.
         model: name of the detector, for the file's metadata.
         journal: file that notes each finished image. A run that was stopped goes on from there and gives the same file.
-            Until the end the vectors are beside it, in JOURNAL.body; both are removed when the file is complete. A
-            journal of another model or other settings is begun anew.
-        fresh: begin the journal anew in any case.
+            Until the end the vectors are beside it, in JOURNAL.body. Both are removed when every image is done; where
+            some failed they stay, so that the next run does only these.
+        fresh: begin the journal anew, whatever is in it.
         on_error: ``skip`` leaves out images that can't be read; ``fail`` raises.
         progress: shows how far it is.
 
-    Returns:
-        Images that could not be done, those of the plan included.
-
     Raises:
-        ArgumentError: the file would not fit on its disk; another process writes the journal, or something else is in
-            its place. ImageError: an image can't be read.
+        ArgumentError: the file would not fit on its disk; another process writes the journal, it is of another model or
+            other settings, or something else is in its place. ImageError: an image can't be read, or none can.
+        OutputError: it can't be written.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
     names = unique_names([*plan.windows, *(item.path for item in plan.failed)])
     with contextlib.ExitStack() as stack:
         saved: _Saved | None = None
         if journal is not None:
-            saved = stack.enter_context(_Saved(Path(journal), _identity(detector, plan), fresh=fresh))
-        _check_room(path, target.parent, plan, saved)
+            saved = stack.enter_context(_Saved(Path(journal), target, _identity(detector, plan), fresh=fresh))
         with stream_envelope(target, "sppnet-vectors", 1, body=None if saved is None else saved.body) as stream:
             stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
             known = set() if saved is None else saved.restore(stream, plan, names)
+            _check_room(target, plan, stream.size_bytes, None if saved is None else saved.body)
             if known:
                 _log.info(f"{len(known)} of {len(plan.windows)} images were done before: {journal}")
 
@@ -162,30 +181,42 @@ def write_vectors(
             todo = [image for image in plan.windows if image not in known]
             run = ImageRun(todo, work, "vectors", on_error=on_error, progress=progress)
             for image, state, boxes, vectors in run:
-                stored = vectors.astype(np.float16 if plan.float16 else np.float32)
                 places = [
                     stream.add(f"{names[image]}/{part}", array)
-                    for part, array in zip(_PARTS, (boxes, stored), strict=True)
+                    for part, array in zip(_PARTS, (boxes, vectors.astype(plan.dtype)), strict=True)
                 ]
                 if saved is not None:
                     saved.note(image, state, plan.windows[image], places)
-        if saved is not None:
+            if len(run.failed) == len(plan.windows):
+                raise ImageError(f"{path}: none of {len(plan.windows)} images could be done, so it isn't written")
+        if saved is not None and not run.failed:
             saved.remove()
-    return [*plan.failed, *run.failed]
+    return WrittenVectors((*plan.failed, *run.failed), len(known))
 
 
-def _check_room(path: str | os.PathLike[str], folder: Path, plan: VectorPlan, saved: _Saved | None) -> None:
-    """Refuse what its disk has no room for: the vectors one by one, and then the file."""
-    free = shutil.disk_usage(folder).free + (0 if saved is None else saved.size())
-    if plan.exact and 2 * plan.size_bytes > free:
-        raise ArgumentError(
-            f"{path}: needs {2 * plan.size_bytes / 1e6:.0f} MB while it is written, twice its size, but "
-            f"{free / 1e6:.0f} MB are free; write float16, or take fewer images"
-        )
+def _check_room(target: Path, plan: VectorPlan, done: int, body: Path | None) -> None:
+    """Refuse what its disk has no room for: the vectors that are still to be computed, and then the file."""
+    home = place_to_write(target).parent
+    collected = home if body is None else body.parent
+    one = home.stat().st_dev == collected.stat().st_dev
+    left = max(0, plan.size_bytes - done)
+    for folder, needed in ((home, plan.size_bytes + left),) if one else ((home, plan.size_bytes), (collected, left)):
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            most, still = ("", " more") if plan.exact else ("at most ", "")
+            text = f"{target}: needs {most}{needed / 1e6:.0f} MB{still} in {folder} while it is written"
+            if plan.exact:
+                raise ArgumentError(f"{text}, but {free / 1e6:.0f} MB are free; free some, or name another place")
+            _log.warning(f"{text}; {free / 1e6:.0f} MB are free")
 
 
 def _identity(detector: SPPDetector, plan: VectorPlan) -> str:
-    return identity_of_detector(detector, "vectors", plan.kind, plan.float16, plan.length)
+    """Of all that vectors depend on, the image aside."""
+    features = detector.window_features()
+    proposer = repr(detector.proposer)
+    matrices = [np.ascontiguousarray(v).tobytes() for v in detector.weights_.arrays().values()]
+    settings = (features.settings(), features.device, proposer, plan.kind, plan.float16, plan.length)
+    return identity_of(sppnet.__version__, "vectors", settings, *matrices)
 
 
 class _Saved:
@@ -195,13 +226,17 @@ class _Saved:
         body: the file that holds them.
     """
 
-    def __init__(self, journal: Path, identity: str, *, fresh: bool) -> None:
+    def __init__(self, journal: Path, target: Path, identity: str, *, fresh: bool) -> None:
         self.body = journal.with_name(f"{journal.name}.body")
-        if self.body.is_symlink() or (self.body.exists() and not (self.body.is_file() and journal.is_file())):
+        if real_path(target) in (real_path(journal), real_path(self.body)):
+            raise ArgumentError(f"{journal}: would be in the place of {target}; name another journal")
+        if self.body.is_symlink() or (os.path.lexists(self.body) and not is_stream_body(self.body)):
             raise ArgumentError(f"{self.body}: is in the way, and isn't of a run that was stopped; move it away")
-        self._journal = Journal(journal, identity, fresh=fresh)
-        if self._journal.note:
-            _log.warning(self._journal.note)
+        with contextlib.suppress(OSError):  # the journal says what is wrong
+            journal.parent.mkdir(parents=True, exist_ok=True)
+        self._journal = Journal(
+            journal, identity, fresh=fresh, keep_other=True, elsewhere=f"write to another name than {target}"
+        )
         if not self._journal.done:
             self.body.unlink(missing_ok=True)
 
@@ -211,20 +246,21 @@ class _Saved:
     def __exit__(self, *error: object) -> None:
         self._journal.close()
 
-    def size(self) -> int:
-        """Bytes that are there already."""
-        return self.body.stat().st_size if self.body.exists() else 0
-
     def restore(self, stream: EnvelopeStream, plan: VectorPlan, names: dict[Path, str]) -> set[Path]:
         """Take over what is there of images that haven't changed since; returns these."""
         known = set()
         for image, boxes in plan.windows.items():
             record = self._journal.done.get(journal_key(image), {})
-            with contextlib.suppress(OSError, LookupError, TypeError, ValueError):  # the last three: an odd journal
+            # all but the first: a journal that somebody changed
+            with contextlib.suppress(OSError, LookupError, TypeError, ValueError, OverflowError):
                 if record.get("file") == list(file_state(image)) and record.get("given") == _digest(boxes):
-                    places = {f"{names[image]}/{part}": _place(record, i) for i, part in enumerate(_PARTS)}
-                    if stream.restore(places):
-                        known.add(image)
+                    places = [_place(record, part) for part in range(len(_PARTS))]
+                    (_, of_boxes, box_shape, _), (_, of_vectors, shape, _) = places
+                    fitting = (of_boxes, of_vectors) == ("F32", "F16" if plan.float16 else "F32")
+                    if fitting and box_shape == (shape[0], 4) and shape[1:] == (plan.length,):
+                        taken = {f"{names[image]}/{part}": place for part, place in zip(_PARTS, places, strict=True)}
+                        if stream.restore(taken):
+                            known.add(image)
         return known
 
     def note(self, image: Path, state: FileState, boxes: F32 | None, places: list[Place]) -> None:
@@ -243,7 +279,7 @@ def _digest(boxes: F32 | None) -> str:
     return "" if boxes is None else hashlib.sha256(np.ascontiguousarray(boxes).tobytes()).hexdigest()
 
 
-def _place(record: dict[str, Any], i: int) -> Place:
+def _place(record: dict[str, Any], part: int) -> Place:
     """A place as the journal has it."""
-    start, type_, shape, crc = record["places"][i]
+    start, type_, shape, crc = record["places"][part]
     return int(start), str(type_), tuple(int(side) for side in shape), int(crc)

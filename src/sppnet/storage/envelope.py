@@ -27,8 +27,8 @@ from sppnet.errors import ArgumentError, ModelFileError
 from sppnet.storage.atomic import Buffer, write_atomic, write_bytes
 from sppnet.storage.reading import open_regular
 
-__all__ = ["Array", "Envelope", "EnvelopeStream", "Place", "encode_envelope", "read_envelope", "read_format",
-           "stream_envelope", "write_envelope"]  # fmt: skip
+__all__ = ["Array", "Envelope", "EnvelopeStream", "Place", "encode_envelope", "is_stream_body", "read_envelope",
+           "read_format", "stream_envelope", "write_envelope"]  # fmt: skip
 
 Array = NDArray[Any]
 
@@ -46,6 +46,8 @@ MODEL_HEADER_BYTES = 8 << 20
 MODEL_FILE_BYTES = 8 << 30
 """The largest model or checkpoint that is read."""
 _MAX_DEPTH = 32
+_ANY_BYTES = 1 << 62
+_BODY_MARK = b"sppnet-stream-1\n"
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def read_format(path: str | os.PathLike[str]) -> str:
     Of a stream with many arrays the header is long; there the beginning is enough, which has it.
     """
     try:
-        with open_regular(path, MODEL_FILE_BYTES) as file:
+        with open_regular(path, _ANY_BYTES) as file:
             length, start = struct.unpack("<Q", file.read(8))[0], file.read(512)
             if MODEL_HEADER_BYTES < length <= os.fstat(file.fileno()).st_size - 8:
                 match = re.match(rb'\{"__metadata__":\{"format":"([a-z0-9-]{1,100})"', start)
@@ -190,8 +192,15 @@ class EnvelopeStream:
     def __init__(self, body: BinaryIO) -> None:
         self.metadata: dict[str, Any] = {}
         self._body = body
-        self._end = 0
+        self._body.seek(0)
+        self._body.write(_BODY_MARK)
+        self._end = len(_BODY_MARK)
         self._places: dict[str, Place] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all arrays so far."""
+        return sum(_length(type_, shape) for _, type_, shape, _ in self._places.values())
 
     def add(self, name: str, array: Array) -> Place:
         """Add an array. It is in the file when this returns, so a killed process doesn't lose it.
@@ -233,7 +242,7 @@ class EnvelopeStream:
 
     def _is_whole(self, name: str, place: Place) -> bool:
         start, type_, shape, crc = place
-        if type_ not in _TYPES or start < 0 or any(side < 0 for side in shape):
+        if type_ not in _TYPES or start < len(_BODY_MARK) or any(side < 0 for side in shape):
             return False
         found = 0
         try:
@@ -270,6 +279,15 @@ class EnvelopeStream:
                 raise OSError(f"{name}: its temporary file was cut off")
             yield piece
             left -= len(piece)
+
+
+def is_stream_body(path: Path) -> bool:
+    """Whether ``path`` is a file that collects the arrays of a stream."""
+    try:
+        with open_regular(path, _ANY_BYTES) as file:
+            return file.read(len(_BODY_MARK)) == _BODY_MARK
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ __all__ = ["Journal", "JournalError", "identity_of"]
 
 _KIND = "sppnet-journal-1"
 _LIMIT_BYTES = 4 << 30
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def identity_of(*parts: object) -> str:
@@ -45,6 +47,8 @@ class Journal:
         path: created if it isn't there. A journal of another identity is begun anew.
         identity: see :func:`identity_of`.
         fresh: forget what is in it.
+        keep_other: refuse one of another identity with something in it, instead of beginning it anew.
+        elsewhere: how to have the journal somewhere else, for messages.
 
     Attributes:
         done: records by key, as they were found in the file.
@@ -54,14 +58,23 @@ class Journal:
         ArgumentError: the file is something else, or another process is writing it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], identity: str, *, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        identity: str,
+        *,
+        fresh: bool = False,
+        keep_other: bool = False,
+        elsewhere: str = "name another journal",
+    ) -> None:
         self.path = Path(path)
+        self._elsewhere = elsewhere
         self.done: dict[str, dict[str, Any]] = {}
         self.note = ""
         if self.path.is_dir():
-            raise ArgumentError(f"{self.path}: is a folder; name a file for the journal")
+            raise ArgumentError(f"{self.path}: is a folder, expected a journal; {elsewhere}")
         if self.path.is_symlink():
-            raise ArgumentError(f"{self.path}: is a link; name the file itself for the journal")
+            raise ArgumentError(f"{self.path}: is a link, expected a journal; {elsewhere}")
         lock = self.path.with_name(f".{self.path.name}.lock")
         if lock.is_symlink() or (lock.exists() and not (lock.is_file() and lock.stat().st_size == 0)):
             raise ArgumentError(f"{lock}: is in the way, and isn't a lock of sppnet; move it away")
@@ -69,28 +82,32 @@ class Journal:
         try:
             self._lock.acquire()
         except Timeout:  # which is an OSError, too
-            raise ArgumentError(
-                f"{self.path}: another run is writing it; wait for that one, or name another journal"
-            ) from None
+            raise ArgumentError(f"{self.path}: another run is writing it; wait for that one, or {elsewhere}") from None
         except OSError as error:
             raise self._failed(error) from error
         try:
-            self._file: FileIO = self._open(identity, fresh)
+            self._file: FileIO = self._open(identity, fresh, keep_other)
         except BaseException:
             self._unlock()
             raise
 
-    def _open(self, identity: str, fresh: bool) -> FileIO:
+    def _open(self, identity: str, fresh: bool, keep_other: bool) -> FileIO:
         header = {"journal": _KIND, "identity": identity}
         lines, size = self._read()
         known = bool(lines) and lines[0].get("journal") == _KIND
         if not known and self.path.is_file() and self.path.stat().st_size:
-            raise ArgumentError(f"{self.path}: exists and isn't a journal of sppnet; name another file")
+            raise ArgumentError(f"{self.path}: exists and isn't a journal of sppnet; {self._elsewhere}")
+        same = known and lines[0].get("identity") == identity
+        if known and not same and not fresh and keep_other and len(lines) > 1:
+            raise ArgumentError(
+                f"{self.path}: holds the progress of a run with another model, version or settings; take the same "
+                f"ones, begin anew with --fresh, or {self._elsewhere}"
+            )
         try:
             file = self.path.open("r+b" if self.path.exists() else "x+b", buffering=0)
         except OSError as error:
             raise self._failed(error) from error
-        if known and not fresh and lines[0].get("identity") == identity:
+        if same and not fresh:
             self.done = {line["key"]: line for line in lines[1:] if isinstance(line.get("key"), str)}
         else:
             if known and not fresh:
@@ -125,7 +142,10 @@ class Journal:
 
     def _failed(self, error: OSError) -> JournalError:
         what = error.strerror or str(error)
-        return JournalError(f"{self.path}: progress can't be saved ({what}); free some space, or name another place")
+        advice = self._elsewhere
+        if error.errno in _NO_ROOM:
+            advice = f"free some space, which keeps what is done, or {advice}"
+        return JournalError(f"{self.path}: progress can't be saved ({what}); {advice}")
 
     def close(self, *, remove: bool = False) -> None:
         """Close the file, and remove it where all is done."""

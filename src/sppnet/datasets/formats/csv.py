@@ -28,8 +28,8 @@ __all__ = ["COUNTS_COLUMNS", "CSV_COLUMNS", "csv_files", "is_table", "read_csv",
 
 CSV_COLUMNS = ("image", "x0", "y0", "x1", "y1", "label")
 """The columns that every table has that is written here; others follow."""
-COUNTS_COLUMNS = ("image", "objects")
-"""The first columns of a table of counts, which are no labels."""
+COUNTS_COLUMNS = ("image", "objects found")
+"""The first columns of a table of counts, which are no labels. No table of somebody's own counts begins so."""
 _EXPECTED = "a table with the columns image, x0, y0, x1, y1, label"
 _NO_CLASS = "object"  # the class of tables without a column for it
 _NO_SPLIT = ("", "unassigned", "none", "null", "nan", "all")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from sppnet._types import F32, Progress, no_progress
+from sppnet._types import F32, U8, Progress, no_progress
 from sppnet.backbones.engines.engine import LiteEngine
 from sppnet.backbones.engines.lite import lite_network, split_network
 from sppnet.backbones.engines.load import has_engine, load_engine, published_layers
@@ -33,7 +33,8 @@ from sppnet.detection.fc_head import FcHead
 from sppnet.detection.features import WindowFeatures, locate_windows
 from sppnet.detection.options import HeadOptions, TuningOptions
 from sppnet.detection.training.finetune import one_cycle, sample_windows
-from sppnet.detection.training.images import TrainingImages
+from sppnet.detection.training.images import TrainingImages, WindowedImage
+from sppnet.detection.training.mosaic import join_four
 from sppnet.errors import ArgumentError
 from sppnet.image_budget import give_back_memory
 from sppnet.pooling.tensors.windows import pool_tensor_windows
@@ -138,8 +139,12 @@ class ViewSource:
         low, high = (math.log(f) for f in options.scale_range)
         factor = math.exp(rng.uniform(low, high))
         sides = [max(16, round(side * factor)) for side in self.data.features.short_sides_px]
-        pixels = jitter_colours(self.data.pixels(i), options.colour, rng)
-        image = self.data.windowed(i, flip=flip)
+        if options.mosaic and rng.random() < options.mosaic:  # its four images are mirrored one by one
+            pixels, image = self._mosaic(i, flip, max(sides), rng)
+            flip = False
+        else:
+            pixels, image = self.data.pixels(i), self.data.windowed(i, flip=flip)
+        pixels = jitter_colours(pixels, options.colour, rng)
         many = options.windows_per_image * len(sides)
         share = options.foreground_share
         windows, labels, deltas = sample_windows(image, classes, many, rng, share)
@@ -154,6 +159,19 @@ class ViewSource:
         maps = self.features([sides[chosen]]).maps(pixels, flip=flip).float()
         early = np.ascontiguousarray(np.asarray(maps.maps[0]).transpose(1, 2, 0))
         return View(early, located[kept], labels[kept], deltas[kept])
+
+    def _mosaic(self, i: int, flip: bool, side: int, rng: np.random.Generator) -> tuple[U8, WindowedImage]:
+        """Join image ``i`` and three others, not larger than to be shown at the short side ``side``."""
+        others = rng.integers(len(self.data), size=3).tolist()
+        flips = [flip, *(rng.random(3) < 0.5).tolist()]
+        parts = []
+        for k, mirrored in zip([i, *others], flips, strict=True):
+            pixels = self.data.pixels(k)
+            parts.append((pixels[:, ::-1] if mirrored else pixels, self.data.windowed(k, flip=mirrored)))
+        first = parts[0][1]
+        factor = min(1.0, side / (2 * min(first.height, first.width)))
+        height, width = (max(1, round(factor * s)) for s in (first.height, first.width))
+        return join_four([parts[k] for k in rng.permutation(4)], height, width)
 
     def calibration(self) -> list[NDArray[np.uint8]]:
         """Bytes of what the tuned blocks read, of some images at each scale."""
