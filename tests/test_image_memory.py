@@ -91,6 +91,24 @@ def test_very_large_images_become_smaller(
     assert load_bounded(path).factor == 4
 
 
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "JPEG2000"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_no_more_is_read_than_is_needed(format: str, orientation: int, tmp_path: Path) -> None:
+    smooth = Image.fromarray(NOISE[:8, :8, :3]).resize((320, 240), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    more: dict[str, Any] = {"exif": exif} if format != "JPEG2000" else {}
+    path = tmp_path / f"a.{format.lower()}"
+    path.write_bytes(encoded(smooth, format, **more))
+    full = load_image(path)
+    for least, factor in ((1000, 1), (240, 1), (121, 1), (120, 2), (61, 2), (60, 4), (30, 8), (1, 8), (0, 1)):
+        found = load_image(path, least_side_px=least)
+        assert found.shape == (full.shape[0] // factor, full.shape[1] // factor, 3)
+        mean = np.asarray(Image.fromarray(full).reduce(factor)).astype(int)
+        assert np.abs(mean - found).mean() < 4
+    assert load_image(full, least_side_px=1) is full  # an array isn't read
+
+
 def test_the_estimate_knows_what_is_kept_whole() -> None:
     rgb = Image.fromarray(NOISE[:, :, :3]).resize((800, 800))
     pixels = 800 * 800

@@ -240,14 +240,18 @@ class TrainingImages:
                 raise ImageError(f"{path}: can't be read ({error.strerror or error})") from None
         return self._keys[known]
 
-    def pixels(self, i: int) -> NDArray[np.uint8]:
+    def pixels(self, i: int, least_side_px: int | None = None) -> NDArray[np.uint8]:
         """Read image ``i``, which must still be the one that its keys are made of.
+
+        Args:
+            i: its place.
+            least_side_px: see :func:`sppnet.images.load_image`.
 
         Raises:
             ImageError: it can't be read, or was changed since.
         """
         path = self.dataset[i].path
-        pixels = load_image(path)
+        pixels = load_image(path, least_side_px=least_side_px)
         try:
             state = file_state(path)
         except OSError as error:  # removed in between

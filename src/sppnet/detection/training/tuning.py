@@ -164,13 +164,13 @@ class ViewSource:
         """Join image ``i`` and three others, not larger than to be shown at the short side ``side``."""
         others = rng.integers(len(self.data), size=3).tolist()
         flips = [flip, *(rng.random(3) < 0.5).tolist()]
-        parts = []
-        for k, mirrored in zip([i, *others], flips, strict=True):
-            pixels = self.data.pixels(k)
-            parts.append((pixels[:, ::-1] if mirrored else pixels, self.data.windowed(k, flip=mirrored)))
-        first = parts[0][1]
+        first = self.data.dataset[i]
         factor = min(1.0, side / (2 * min(first.height, first.width)))
         height, width = (max(1, round(factor * s)) for s in (first.height, first.width))
+        parts = []
+        for k, mirrored in zip([i, *others], flips, strict=True):
+            pixels = self.data.pixels(k, max(height, width))  # no side of an image becomes longer than that
+            parts.append((pixels[:, ::-1] if mirrored else pixels, self.data.windowed(k, flip=mirrored)))
         return join_four([parts[k] for k in rng.permutation(4)], height, width)
 
     def calibration(self) -> list[NDArray[np.uint8]]:
