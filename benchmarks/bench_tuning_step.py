@@ -40,6 +40,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "nine blocks": {"blocks": 9},
     "48 windows an image": {"windows_per_image": 48},
     "192 windows an image": {"windows_per_image": 192},
+    "four images joined in every view": {"mosaic": 1.0},
     "products in float32": {"precision": "float32"},
     "depthwise gradients of torch": {},
     "the same, in float32": {"precision": "float32"},
