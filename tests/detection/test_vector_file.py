@@ -20,6 +20,7 @@ from sppnet.detection.vector_file import VectorPlan, WrittenVectors, plan_vector
 from sppnet.detection.vectors import window_vectors
 from sppnet.errors import ArgumentError, ImageError, ProposalError
 from sppnet.proposals.stored import StoredProposals
+from sppnet.storage.journal import Journal
 from tiny_model import save_tiny_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -132,9 +133,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(detector: SPPDetector,
         assert done == WrittenVectors((), 3 - stop.begun)
         return stop.begun
 
-    def interrupt(after: int = 2) -> None:
+    def interrupt(after: int = 2, plan: VectorPlan = plan) -> None:
         with pytest.raises(KeyboardInterrupt):
-            write(_Stop(after))
+            write(_Stop(after), plan=plan)
         assert not out.exists()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["images", journal.name, body.name, whole.name]
 
@@ -175,10 +176,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(detector: SPPDetector,
     assert out.read_bytes() == whole.read_bytes()
     out.unlink()
 
-    interrupt()
-    stored = StoredProposals({f"{i}.jpg": WINDOWS for i in range(3)})
-    assert write(_Stop(), plan=plan_vectors(detector, [images], stored=stored)) == 3
-    assert load_file(out)["0.jpg/windows"].tolist() == WINDOWS
+    windows = {f"{i}.jpg": WINDOWS for i in range(3)}
+    interrupt(plan=plan_vectors(detector, [images], stored=StoredProposals(windows)))
+    other = StoredProposals(windows | {"0.jpg": WINDOWS[1:]})
+    assert write(_Stop(), plan=plan_vectors(detector, [images], stored=other)) == 2
+    assert load_file(out)["0.jpg/windows"].tolist() == WINDOWS[1:]
     out.unlink()
 
     interrupt()
@@ -241,6 +243,42 @@ def test_a_journal_that_somebody_changed(places: object, detector: SPPDetector, 
     assert write_vectors(detector, plan, out, journal=journal).resumed == 0
     write_vectors(detector, plan, tmp_path / "whole.safetensors")
     assert out.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_kill_before_the_first_image_blocks_nothing(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    plan, out, journal = plan_vectors(detector, [images]), tmp_path / "v.safetensors", tmp_path / "v.journal"
+    with Journal(journal, "of a run that was killed"):
+        pass
+    for content in (b"", b"sppnet-stream-1\n"):
+        (tmp_path / "v.journal.body").write_bytes(content)
+        with pytest.raises(KeyboardInterrupt):
+            write_vectors(detector, plan, out, journal=journal, progress=_Stop(0))
+        assert [p.name for p in tmp_path.iterdir()] == ["images"]  # nothing was done
+
+
+def test_the_progress_of_a_run_over_other_images_stays(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    out, journal = tmp_path / "v.safetensors", tmp_path / "v.journal"
+    with pytest.raises(KeyboardInterrupt):
+        write_vectors(detector, plan_vectors(detector, [images]), out, journal=journal, progress=_Stop(2))
+    shutil.copytree(images, tmp_path / "others")
+    others = plan_vectors(detector, [tmp_path / "others"])
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises(ArgumentError, match="holds the progress of a run over other images"):
+        write_vectors(detector, others, out, journal=journal)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+    assert write_vectors(detector, others, out, journal=journal, fresh=True).resumed == 0
+    assert not journal.exists()
+
+
+def test_images_without_windows_keep_the_others(detector: SPPDetector, images: Path, tmp_path: Path) -> None:
+    out, journal = tmp_path / "v.safetensors", tmp_path / "v.journal"
+    windows = {f"{i}.jpg": WINDOWS for i in range(3)}
+    some = StoredProposals({name: boxes for name, boxes in windows.items() if name != "1.jpg"})
+    first = write_vectors(detector, plan_vectors(detector, [images], stored=some), out, journal=journal)
+    assert [item.path.name for item in first.failed] == ["1.jpg"]
+    plan = plan_vectors(detector, [images], stored=StoredProposals(windows))
+    assert write_vectors(detector, plan, out, journal=journal) == WrittenVectors((), 2)
+    assert not journal.exists()
 
 
 def test_what_is_in_the_place_of_the_saved_vectors_stays(detector: SPPDetector, images: Path, tmp_path: Path) -> None:

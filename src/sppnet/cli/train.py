@@ -59,7 +59,7 @@ def add_parser(subparsers: Any) -> None:
     add = group.add_argument
     add("--epochs", type=positive_int, metavar="N", help="passes over the images (default: 6)")
     add("--tune-convolutions", action="store_true", help="train the last convolutions, too, after the layers behind "
-        "the pooling and together with them. It gained between nothing and 5 points, depending on the data, so compare "
+        "the pooling and together with them. It gained -1 to 5 points, depending on the data, so compare "
         "both on images that were kept aside; training then takes up to ten times as long")  # fmt: skip
     add("--model", metavar="FILE", help="with --tune-convolutions: go on from this detector of the same classes, or "
         "from voc20, which comes with sppnet. Then only the tuning takes time (default: start anew)")  # fmt: skip

@@ -148,7 +148,8 @@ def write_vectors(
         model: name of the detector, for the file's metadata.
         journal: file that notes each finished image. A run that was stopped goes on from there and gives the same file.
             Until the end the vectors are beside it, in JOURNAL.body. Both are removed when every image is done; where
-            some failed they stay, so that the next run does only these.
+            some failed they stay, so that the next run does only these. A proposer of your own needs a ``__repr__``
+            that is the same in each process.
         fresh: begin the journal anew, whatever is in it.
         on_error: ``skip`` leaves out images that can't be read; ``fail`` raises.
         progress: shows how far it is.
@@ -165,7 +166,8 @@ def write_vectors(
     with contextlib.ExitStack() as stack:
         saved: _Saved | None = None
         if journal is not None:
-            saved = stack.enter_context(_Saved(Path(journal), target, _identity(detector, plan), fresh=fresh))
+            saved = _Saved(Path(journal), target, _identity(detector, plan), plan.windows, fresh=fresh)
+            stack.enter_context(saved)
         with stream_envelope(target, "sppnet-vectors", 1, body=None if saved is None else saved.body) as stream:
             stream.metadata = {"kind": plan.kind, "model": model, "length": plan.length}
             known = set() if saved is None else saved.restore(stream, plan, names)
@@ -189,8 +191,8 @@ def write_vectors(
                     saved.note(image, state, plan.windows[image], places)
             if len(run.failed) == len(plan.windows):
                 raise ImageError(f"{path}: none of {len(plan.windows)} images could be done, so it isn't written")
-        if saved is not None and not run.failed:
-            saved.remove()
+        if saved is not None and not run.failed and not plan.failed:
+            saved.forget()
     return WrittenVectors((*plan.failed, *run.failed), len(known))
 
 
@@ -213,7 +215,7 @@ def _check_room(target: Path, plan: VectorPlan, done: int, body: Path | None) ->
 def _identity(detector: SPPDetector, plan: VectorPlan) -> str:
     """Of all that vectors depend on, the image aside."""
     features = detector.window_features()
-    proposer = repr(detector.proposer)
+    proposer = "" if plan.exact else repr(detector.proposer)
     matrices = [np.ascontiguousarray(v).tobytes() for v in detector.weights_.arrays().values()]
     settings = (features.settings(), features.device, proposer, plan.kind, plan.float16, plan.length)
     return identity_of(sppnet.__version__, "vectors", settings, *matrices)
@@ -226,25 +228,38 @@ class _Saved:
         body: the file that holds them.
     """
 
-    def __init__(self, journal: Path, target: Path, identity: str, *, fresh: bool) -> None:
+    def __init__(self, journal: Path, target: Path, identity: str, images: Iterable[Path], *, fresh: bool) -> None:
         self.body = journal.with_name(f"{journal.name}.body")
         if real_path(target) in (real_path(journal), real_path(self.body)):
             raise ArgumentError(f"{journal}: would be in the place of {target}; name another journal")
-        if self.body.is_symlink() or (os.path.lexists(self.body) and not is_stream_body(self.body)):
-            raise ArgumentError(f"{self.body}: is in the way, and isn't of a run that was stopped; move it away")
+        known = journal.exists()
         with contextlib.suppress(OSError):  # the journal says what is wrong
             journal.parent.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(
             journal, identity, fresh=fresh, keep_other=True, elsewhere=f"write to another name than {target}"
         )
-        if not self._journal.done:
-            self.body.unlink(missing_ok=True)
+        self._records = len(self._journal.done)
+        try:  # now that no other run can be writing it
+            if self.body.is_symlink() or (os.path.lexists(self.body) and not is_stream_body(self.body)):
+                raise ArgumentError(f"{self.body}: is in the way, and isn't of a run that was stopped; move it away")
+            if self._records and not any(journal_key(image) in self._journal.done for image in images):
+                raise ArgumentError(
+                    f"{journal}: holds the progress of a run over other images; begin anew (--fresh, in Python "
+                    f"fresh=True), or write to another name than {target}"
+                )
+            if not self._records:
+                self.body.unlink(missing_ok=True)
+        except BaseException:
+            self._journal.close(remove=not known)
+            raise
 
     def __enter__(self) -> _Saved:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._journal.close()
+        if not self._records:  # nothing is done that could be kept
+            self.body.unlink(missing_ok=True)
+        self._journal.close(remove=not self._records)
 
     def restore(self, stream: EnvelopeStream, plan: VectorPlan, names: dict[Path, str]) -> set[Path]:
         """Take over what is there of images that haven't changed since; returns these."""
@@ -268,11 +283,11 @@ class _Saved:
         self._journal.append(
             journal_key(image), {"file": list(state), "given": _digest(boxes), "places": [list(p) for p in places]}
         )
+        self._records += 1
 
-    def remove(self) -> None:
-        """Remove both files: all is done."""
-        self.body.unlink(missing_ok=True)
-        self._journal.close(remove=True)
+    def forget(self) -> None:
+        """Have both files removed at the end: all is done."""
+        self._records = 0
 
 
 def _digest(boxes: F32 | None) -> str:

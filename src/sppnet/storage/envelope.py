@@ -194,6 +194,7 @@ class EnvelopeStream:
         self._body = body
         self._body.seek(0)
         self._body.write(_BODY_MARK)
+        self._body.flush()
         self._end = len(_BODY_MARK)
         self._places: dict[str, Place] = {}
 
@@ -282,10 +283,10 @@ class EnvelopeStream:
 
 
 def is_stream_body(path: Path) -> bool:
-    """Whether ``path`` is a file that collects the arrays of a stream."""
+    """Whether ``path`` collects the arrays of a stream, or is an empty file: a kill came before the first byte."""
     try:
         with open_regular(path, _ANY_BYTES) as file:
-            return file.read(len(_BODY_MARK)) == _BODY_MARK
+            return file.read(len(_BODY_MARK)) in (_BODY_MARK, b"")
     except (OSError, ValueError):
         return False
 

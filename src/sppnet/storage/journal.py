@@ -101,7 +101,7 @@ class Journal:
         if known and not same and not fresh and keep_other and len(lines) > 1:
             raise ArgumentError(
                 f"{self.path}: holds the progress of a run with another model, version or settings; take the same "
-                f"ones, begin anew with --fresh, or {self._elsewhere}"
+                f"ones, begin anew (--fresh, in Python fresh=True), or {self._elsewhere}"
             )
         try:
             file = self.path.open("r+b" if self.path.exists() else "x+b", buffering=0)
