@@ -97,8 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
             progress=bar_for(arguments, hidden=len(images) == 1),
         )
         failed = list(written.failed)
-        if written.resumed:
-            say(f"{written.resumed} images were done before")
         size = _size(Path(arguments.output).stat().st_size)
         say(f"written: {arguments.output}: {len(images) - len(failed)} images, {size}")
     again = "; run the same command again when they are mended" if journal_of(arguments) is not None else ""
