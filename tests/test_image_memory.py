@@ -59,6 +59,17 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
+def smooth_image(size: tuple[int, int], format: str, orientation: int, folder: Path) -> Path:
+    """A file of an image that changes slowly, which may be turned."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    more: dict[str, Any] = {"exif": exif} if format != "JPEG2000" else {}
+    image = Image.fromarray(NOISE[:8, :8, :3]).resize(size, Image.Resampling.BICUBIC)
+    path = folder / f"a.{format.lower()}"
+    path.write_bytes(encoded(image, format, **more))
+    return path
+
+
 def test_normal_images_are_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(NOISE), "PNG"))
     found = load_bounded(tmp_path / "a.png")
@@ -73,12 +84,7 @@ def test_normal_images_are_as_they_are(tmp_path: Path) -> None:
 def test_very_large_images_become_smaller(
     format: str, orientation: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smooth = Image.fromarray(NOISE[:8, :8, :3]).resize((301, 203), Image.Resampling.BICUBIC)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    more: dict[str, Any] = {"exif": exif} if format != "JPEG2000" else {}
-    path = tmp_path / f"a.{format.lower()}"
-    path.write_bytes(encoded(smooth, format, **more))
+    path = smooth_image((301, 203), format, orientation, tmp_path)
     full = load_image(path)
     monkeypatch.setattr(images, "FULL_PIXELS", 301 * 203 - 1)
     found = load_bounded(path)
@@ -94,12 +100,7 @@ def test_very_large_images_become_smaller(
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "JPEG2000"])
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_no_more_is_read_than_is_needed(format: str, orientation: int, tmp_path: Path) -> None:
-    smooth = Image.fromarray(NOISE[:8, :8, :3]).resize((320, 240), Image.Resampling.BICUBIC)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    more: dict[str, Any] = {"exif": exif} if format != "JPEG2000" else {}
-    path = tmp_path / f"a.{format.lower()}"
-    path.write_bytes(encoded(smooth, format, **more))
+    path = smooth_image((320, 240), format, orientation, tmp_path)
     full = load_image(path)
     for least, factor in ((1000, 1), (240, 1), (121, 1), (120, 2), (61, 2), (60, 4), (30, 8), (1, 8), (0, 1)):
         found = load_image(path, least_side_px=least)

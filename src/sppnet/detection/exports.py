@@ -235,38 +235,39 @@ def _jsonl(
     return {path: "".join(lines)}
 
 
+def _table(titles: Sequence[str], rows: Iterable[tuple[ImageResult, list[object]]]) -> str:
+    """CSV; where there are frames of videos, two more columns tell of which each row is."""
+    known = list(rows)
+    frames = any(f.time_s is not None for f, _ in known)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*titles, *(_FRAME_COLUMNS if frames else ())])
+    writer.writerows([*cells, *(_frame_cells(f) if frames else ())] for f, cells in known)
+    return text.getvalue()
+
+
 def _csv(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    frames = any(f.time_s is not None for f in found)
-    more = _FRAME_COLUMNS if frames else ()
-    writer.writerow([*CSV_COLUMNS, "confidence", *more])
+    rows: list[tuple[ImageResult, list[object]]] = []
     for f, name in zip(found, names, strict=True):
-        image = spreadsheet_safe_path(name)
-        rows = [[*item["box"], spreadsheet_safe(item["class_name"]), item["confidence"]]
-                for item in f.detections.to_dicts()]  # fmt: skip
+        objects = [[*item["box"], spreadsheet_safe(item["class_name"]), item["confidence"]]
+                   for item in f.detections.to_dicts()]  # fmt: skip
         # without objects: a row with its name alone, as tables of labels have it
-        for cells in rows or [[""] * 6]:
-            writer.writerow([image, *cells, *(_frame_cells(f) if frames else [])])
-    return {path: text.getvalue()}
+        rows += [(f, [spreadsheet_safe_path(name), *cells]) for cells in objects or [[""] * 6]]
+    return {path: _table([*CSV_COLUMNS, "confidence"], rows)}
 
 
 def _counts(
     path: Path, found: Sequence[ImageResult], names: list[str], classes: list[str], options: dict[str, Any]
 ) -> Files:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    frames = any(f.time_s is not None for f in found)
-    more = _FRAME_COLUMNS if frames else ()
-    titles = [f"{name} (class)" if name in (*COUNTS_COLUMNS, *_FRAME_COLUMNS) else name for name in classes]
-    writer.writerow([*COUNTS_COLUMNS, *map(spreadsheet_safe, titles), *more])
+    rows: list[tuple[ImageResult, list[object]]] = []
     for f, name in zip(found, names, strict=True):
         of_class = np.bincount(f.detections.class_id, minlength=len(classes)).tolist()
-        row = [spreadsheet_safe_path(name), sum(of_class), *of_class]
-        writer.writerow(row + (_frame_cells(f) if frames else []))
-    return {path: text.getvalue()}
+        rows.append((f, [spreadsheet_safe_path(name), sum(of_class), *of_class]))
+    own = (*COUNTS_COLUMNS, *_FRAME_COLUMNS)
+    titles = [f"{name} (class)" if name in own else name for name in classes]
+    return {path: _table([*COUNTS_COLUMNS, *map(spreadsheet_safe, titles)], rows)}
 
 
 def _frame_cells(found: ImageResult) -> list[str]:
