@@ -202,6 +202,20 @@ def test_refusals(model: Path, photos: Path, tmp_path: Path, capsys: pytest.Capt
     assert mine.read_text() == "precious\n"
 
 
+@pytest.mark.parametrize("format", ["csv", "counts", "jsonl", "coco"])
+def test_results_stay_where_no_image_can_be_done(
+    format: str, model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / f"f.{format}"
+    command = ["--model", str(model), "-q", "--results", str(found), "--format", format]
+    assert main(["detect", str(photos / "00.jpg"), *command]) == 0
+    before = found.read_bytes()
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    assert main(["detect", str(tmp_path / "bad.jpg"), *command]) == 1
+    assert f"not written: {found} (no image could be done)" in capsys.readouterr().out
+    assert found.read_bytes() == before
+
+
 def test_features(model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.numpy import load_file
 

@@ -132,6 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output and results:
             say(f"drawn: {len(results)} in {arguments.output}")
         for path, format_ in outputs:
+            if not results and format_ != "json":  # which lists what failed; the others would be empty
+                say(f"not written: {path} (no image could be done)")
+                continue
             write_results(
                 path, results, detector.class_names_, format=format_, root=_root(arguments), failed=job.failed,
                 thresholds=detector.thresholds_ if arguments.threshold is None
